@@ -1,0 +1,43 @@
+# Every target sets itself up in .venv; nothing has to be installed by hand.
+SHELL := /bin/bash
+HERE := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
+VENV := $(HERE).venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint $(HERE)constraints.txt
+
+.PHONY: sentiment test check format bench clean
+
+sentiment: $(VENV)/.all
+	cd $(HERE) && $(BIN)/python -m hybrid.recipe sentiment $(ARGS)
+
+test: $(VENV)/.dev
+	cd $(HERE) && $(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev
+	cd $(HERE) && $(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+format: $(VENV)/.dev
+	cd $(HERE) && $(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev
+	cd $(HERE) && for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || failed=1; done; exit $${failed:-0}
+
+clean:
+	rm -rf $(VENV) $(HERE)runs $(HERE)dist
+
+$(VENV)/.python:
+	@echo "Setting up $(VENV) ..."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is too old: want Python 3.11 or later, name one with PYTHON=..."; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.all: $(VENV)/.python $(HERE)pyproject.toml $(HERE)constraints.txt
+	@echo "Installing packages (about three minutes the first time) ..."
+	$(PIP) torch
+	$(PIP) --editable '$(HERE)[all]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.all
+	$(PIP) --editable '$(HERE)[dev]'
+	touch $@

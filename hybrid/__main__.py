@@ -1,0 +1,120 @@
+"""`python -m hybrid`: ask a bundle, or read what it is.
+
+argparse and not typer, because a service installs the runtime alone.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+
+import hybrid
+from hybrid.errors import DataError, HybridError
+from hybrid.runtime.bundle import MODEL, read_bundle
+
+TEXTS_A_CALL = 256
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Return the exit status: 0, or 2 where the user can mend what went wrong."""
+    options = _parser().parse_args(argv)
+    try:
+        options.act(options)
+    except HybridError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="hybrid", description="Ask a bundle, or read what it is.")
+    parser.add_argument("--version", action="version", version=f"hybrid-cascade {hybrid.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    predict = commands.add_parser("predict", help="label texts: one JSON object a line")
+    predict.add_argument("bundle", type=Path, help="the folder of a bundle")
+    predict.add_argument("texts", nargs="*", help="the texts; without any, a line of standard input each")
+    predict.add_argument("--file", type=Path, help="a UTF-8 file with a text a line")
+    predict.add_argument("--threshold", type=float, help="escalate below this confidence, instead of the bundle's own")
+    predict.set_defaults(act=_predict)
+    info = commands.add_parser("info", help="what a bundle is: labels, calibration, threshold, hashes")
+    info.add_argument("bundle", type=Path, help="the folder of a bundle")
+    info.set_defaults(act=_info)
+    return parser
+
+
+def _predict(options: argparse.Namespace) -> None:
+    classifier = hybrid.load(options.bundle)
+    encode = msgspec.json.Encoder().encode
+    for texts in _chunks(_texts(options)):
+        for text, prediction in zip(texts, classifier.classify(texts, threshold=options.threshold), strict=True):
+            print(encode({"text": text} | msgspec.to_builtins(prediction)).decode())
+
+
+def _texts(options: argparse.Namespace) -> Iterable[str]:
+    """Yield the texts to label; empty lines are passed over."""
+    if options.texts and options.file:
+        raise DataError("predict: texts and --file came together; want one of them")
+    if options.texts:
+        return list(options.texts)
+    return _lines(options.file)
+
+
+def _lines(path: Path | None) -> Iterable[str]:
+    where = "standard input" if path is None else str(path)
+    try:
+        file = sys.stdin.buffer if path is None else path.open("rb")
+    except OSError as error:
+        raise DataError(f"{where}: cannot be read ({error.strerror}); name a file that exists") from error
+    with file:
+        for number, line in enumerate(file, start=1):
+            try:
+                text = line.decode("utf-8").strip()
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{where}:{number}: not UTF-8 at byte {error.start} of the line; save it as UTF-8"
+                ) from error
+            if text:
+                yield text
+
+
+def _chunks(texts: Iterable[str]) -> Iterable[list[str]]:
+    chunk: list[str] = []
+    for text in texts:
+        chunk.append(text)
+        if len(chunk) == TEXTS_A_CALL:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _info(options: argparse.Namespace) -> None:
+    bundle = read_bundle(options.bundle)
+    size = (options.bundle / MODEL).stat().st_size / 1e6
+    threshold = bundle.threshold
+    promise = (
+        f"{threshold.value:.4f}: what is kept is right in at least {threshold.target:.0%} "
+        f"with probability {1 - threshold.delta:.0%} (keeps {threshold.kept:.0%} of {threshold.n_rows} calibration rows)"
+        if threshold.met
+        else f"everything escalates: {threshold.n_rows} calibration rows do not support {threshold.target:.0%}"
+    )
+    for name, value in {
+        "name": bundle.name,
+        "labels": ", ".join(bundle.labels),
+        "encoder": f"{bundle.encoder}, {bundle.precision}, {size:.0f} MB, {bundle.max_length} tokens",
+        "calibration": bundle.calibration.method,
+        "threshold": promise,
+        "recipe": bundle.recipe_hash[:12],
+        "files": ", ".join(f"{name} {digest[:12]}" for name, digest in bundle.files.items()) + " (checked)",
+        "made with": ", ".join(f"{name} {version}" for name, version in bundle.versions.items()),
+    }.items():
+        print(f"{name:<12} {value}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

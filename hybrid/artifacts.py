@@ -1,0 +1,283 @@
+"""Bring in what a run needs and does not carry: pinned artefacts, hub models, local model folders."""
+
+import contextlib
+import errno
+import importlib.util
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Literal
+
+import msgspec
+
+from hybrid.errors import ArtifactError, ConfigError, StorageError
+from hybrid.pins import ARTIFACTS, Artifact
+from hybrid.table import sha256_of_file, write_json
+
+OnStart = Callable[[str], None]
+_STAMP = ".stamp.json"
+_PIP_TIMEOUT_S = 1800
+_HUB_TIMEOUT_S = 10.0
+_HUB_FILES = ("config.json", "tokenizer*", "special_tokens_map.json", "vocab.*", "merges.txt", "spm.model", "*.model")
+_HUB_WEIGHTS = (("model.safetensors", "model-*.safetensors", "model.safetensors.index.json"), ("pytorch_model*.bin",))
+"""The files of a model that are wanted, and its weights: safetensors, or where there are none the older format."""
+
+
+class Member(msgspec.Struct, frozen=True):
+    """What an unpacked file must be."""
+
+    size: int
+    sha256: str
+
+
+class Stamp(msgspec.Struct, frozen=True):
+    """Written last into an unpacked folder: which archive it came from, and what is in it."""
+
+    archive: str
+    members: dict[str, Member]
+
+
+def cache_dir() -> Path:
+    """Return the folder for fetched artefacts: $HYBRID_CACHE, $XDG_CACHE_HOME/hybrid or ~/.cache/hybrid."""
+    if chosen := os.environ.get("HYBRID_CACHE"):
+        return Path(chosen).expanduser().absolute()
+    caches = os.environ.get("XDG_CACHE_HOME")
+    return (Path(caches) if caches else Path.home() / ".cache") / "hybrid"
+
+
+def fetch(name: str, *, cache: Path | None = None, on_start: OnStart | None = None) -> Path:
+    """Return the folder with the unpacked members of the pinned artefact `name`.
+
+    Args:
+        cache: the cache folder; None: `cache_dir()`. An archive put by hand at
+            `<cache>/downloads/<file name>` is used instead of a download.
+        on_start: told in one line what is about to be downloaded; not called where the cache has it.
+
+    Raises:
+        ConfigError: no artefact has that name.
+        ArtifactError: it cannot be downloaded, or what came is not what was pinned.
+        StorageError: the cache cannot be written.
+    """
+    artifact = ARTIFACTS.get(name)
+    if artifact is None:
+        raise ConfigError(f"packaged:{name}: no such artefact; choose one of: {', '.join(sorted(ARTIFACTS))}")
+    root = cache or cache_dir()
+    target = root / "artifacts" / f"{name}-{artifact.sha256[:12]}"
+    if _is_whole(target, artifact):
+        return target
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=target.parent) as scratch:
+            archive = _archive(artifact, root / "downloads", Path(scratch), on_start)
+            _move_into_place(_unpack(archive, artifact, Path(scratch) / "unpacked"), target, artifact)
+    except OSError as error:
+        raise _storage_error(root, error) from error
+    return target
+
+
+def model_folder(ref: str, *, on_start: OnStart | None = None) -> Path:
+    """Return the folder with the config, weights and tokenizer that `ref` names.
+
+    Args:
+        ref: `packaged:NAME`, `hf:owner/name`, or the path of a folder (from the working directory if relative).
+        on_start: told in one line what is about to be downloaded.
+
+    Raises:
+        ConfigError: the artefact or folder does not exist, or the folder has no config.json.
+        ArtifactError: the download failed; for the hub the message names the alternatives.
+        StorageError: there is no room for it.
+    """
+    if ref.startswith("packaged:"):
+        return fetch(ref.removeprefix("packaged:"), on_start=on_start)
+    if ref.startswith("hf:"):
+        return _from_hub(ref, on_start)
+    folder = Path(ref).expanduser()
+    if not (folder / "config.json").is_file():
+        came = "has no config.json" if folder.is_dir() else "is not a folder"
+        raise ConfigError(
+            f"encoder.model = {ref!r}: {folder.absolute()} {came}; want a folder with config.json, weights and "
+            "tokenizer, or packaged:NAME, or hf:owner/name"
+        )
+    return folder
+
+
+def hub_refusal(repo: str, kind: Literal["model", "dataset"]) -> Exception | None:
+    """Return why the Hugging Face hub does not answer for `repo`, within seconds; None if it does."""
+    from huggingface_hub import HfApi
+
+    try:
+        HfApi().repo_info(repo, repo_type=kind, timeout=_HUB_TIMEOUT_S)
+    except Exception as error:
+        # The client fails with the exceptions of whichever HTTP library its version uses.
+        return error
+    return None
+
+
+def _is_whole(folder: Path, artifact: Artifact) -> bool:
+    """Whether `folder` has its stamp, from the pinned archive, and every member in its full size."""
+    try:
+        stamp = msgspec.json.decode((folder / _STAMP).read_bytes(), type=Stamp)
+        sizes = {name: (folder / name).stat().st_size for name in artifact.members}
+    except (OSError, msgspec.DecodeError):
+        return False
+    return stamp.archive == artifact.sha256 and sizes == {name: m.size for name, m in stamp.members.items()}
+
+
+def _archive(artifact: Artifact, by_hand: Path, scratch: Path, on_start: OnStart | None) -> Path:
+    """Return the path of the archive, placed by hand or downloaded into `scratch`, with the pinned hash."""
+    archive = by_hand / artifact.file
+    if not archive.is_file():
+        if on_start is not None:
+            on_start(f"downloading {artifact.requirement} ({artifact.license}) for {artifact.name}")
+        archive = _download(artifact, by_hand / artifact.file, scratch)
+    came = sha256_of_file(archive)
+    if came != artifact.sha256:
+        archive.unlink()
+        raise ArtifactError(
+            f"{archive}: SHA-256 {came} came, {artifact.sha256} was pinned: not the file that was wanted, so it was "
+            "removed; run again to download it anew, and if the hash stays the same distrust the package index"
+        )
+    return archive
+
+
+def _download(artifact: Artifact, by_hand: Path, scratch: Path) -> Path:
+    if importlib.util.find_spec("pip") is None:
+        raise ArtifactError(
+            f"{artifact.requirement}: cannot be downloaded because this Python ({sys.executable}) has no pip; "
+            f"run `{sys.executable} -m ensurepip`, or put {artifact.file} at {by_hand} yourself"
+        )
+    # Only this package from source: its build requirements may come as wheels.
+    kind = ["--no-binary", artifact.requirement.partition("==")[0]] if artifact.source else ["--only-binary", ":all:"]
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--disable-pip-version-check"]
+    command += [*kind, "--dest", str(scratch), artifact.requirement]
+    said = _run_pip(command)
+    archive = scratch / artifact.file
+    if not archive.is_file():
+        # One more time: an index that was busy or a line that dropped often answers the second call.
+        said = _run_pip(command)
+    if archive.is_file():
+        return archive
+    if "No space left on device" in said:
+        raise _storage_error(scratch.parent, OSError(errno.ENOSPC, "No space left on device"))
+    raise ArtifactError(
+        f"{artifact.requirement}: pip could not download {artifact.file} ({_last_error(said)}); "
+        f"check the network and pip's settings, or put the file at {by_hand} yourself"
+    )
+
+
+def _run_pip(command: list[str]) -> str:
+    """Run pip and return what it said; whether it worked is for the caller to see on disk."""
+    try:
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=_PIP_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"no end after {_PIP_TIMEOUT_S} seconds"
+    return done.stdout.decode("utf-8", errors="replace")
+
+
+def _last_error(said: str) -> str:
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("ERROR:")]
+    return (errors or lines or ["it said nothing"])[-1]
+
+
+def _unpack(archive: Path, artifact: Artifact, folder: Path) -> Path:
+    """Write the members and their stamp into `folder`; no name out of the archive becomes a path."""
+    folder.mkdir()
+    try:
+        with zipfile.ZipFile(archive) as outer:
+            if artifact.inside:
+                with tarfile.open(fileobj=io.BytesIO(outer.read(artifact.inside))) as inner:
+                    for name in artifact.members:
+                        with _regular(inner, f"{artifact.folder}/{name}") as content:
+                            _write(content, folder / name)
+            else:
+                for name in artifact.members:
+                    with outer.open(f"{artifact.folder}/{name}") as content:
+                        _write(content, folder / name)
+    except (KeyError, zipfile.BadZipFile, tarfile.TarError) as error:
+        raise ArtifactError(
+            f"{archive}: has the pinned hash but not the wanted content ({error}); report it as a wrong pin"
+        ) from error
+    paths = [folder / name for name in artifact.members]
+    members = {path.name: Member(size=path.stat().st_size, sha256=sha256_of_file(path)) for path in paths}
+    write_json(folder / _STAMP, Stamp(archive=artifact.sha256, members=members))
+    return folder
+
+
+def _regular(archive: tarfile.TarFile, name: str) -> IO[bytes]:
+    content = archive.extractfile(name)
+    if content is None:
+        raise KeyError(f"{name} is not a regular file")
+    return content
+
+
+def _write(content: IO[bytes], path: Path) -> None:
+    with path.open("wb") as file:
+        shutil.copyfileobj(content, file, 1 << 20)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _move_into_place(unpacked: Path, target: Path, artifact: Artifact) -> None:
+    """Rename `unpacked` to `target`, unless another process was first; a spoiled folder gives way."""
+    for attempt in range(3):
+        if _is_whole(target, artifact):
+            return
+        if target.exists():
+            # The scratch folder is removed afterwards, and with it what was spoiled.
+            with contextlib.suppress(FileNotFoundError):
+                target.rename(unpacked.parent / f"spoiled-{attempt}")
+        try:
+            unpacked.rename(target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        else:
+            return
+    raise StorageError(f"{target}: other processes keep replacing it; wait until they end, then run again")
+
+
+def _storage_error(root: Path, error: OSError) -> StorageError:
+    return StorageError(
+        f"{root}: the cache cannot be written ({error.strerror or error}); free some space there or name "
+        "another folder with HYBRID_CACHE, then run again"
+    )
+
+
+def _from_hub(ref: str, on_start: OnStart | None) -> Path:
+    """Return the snapshot of a hub model: fresh where the hub answers, else the one in the hub's cache."""
+    from huggingface_hub import snapshot_download
+
+    repo = ref.removeprefix("hf:")
+    offline = hub_refusal(repo, "model")
+    if offline is None and on_start is not None:
+        on_start(f"downloading {repo} from the Hugging Face hub, as far as its cache lacks it")
+    try:
+        for weights in _HUB_WEIGHTS:
+            patterns = [*_HUB_FILES, *weights]
+            folder = Path(snapshot_download(repo, allow_patterns=patterns, local_files_only=offline is not None))
+            if any(any(folder.glob(pattern)) for pattern in weights) and (folder / "config.json").is_file():
+                return folder
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise StorageError(f"{ref}: no space left for the download; free some or move HF_HOME") from error
+        raise _hub_error(ref, offline or error) from error
+    raise _hub_error(ref, offline or ValueError("config.json or the weights are missing"))
+
+
+def _hub_error(ref: str, reason: Exception) -> ArtifactError:
+    said = (str(reason).strip() or type(reason).__name__).splitlines()[0].rstrip(".")
+    return ArtifactError(
+        f"{ref}: could not be had from the Hugging Face hub ({said}) and its cache holds no whole copy; train the "
+        "packaged encoder instead (`--profile embedded`, or encoder.model = 'packaged:all-MiniLM-L6-v2'), name a "
+        "folder that holds the model, or point HF_HOME at a filled cache"
+    )

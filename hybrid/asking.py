@@ -1,0 +1,119 @@
+"""What a recipe asks of its language models, and the books of it."""
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+
+import msgspec
+import numpy as np
+
+from hybrid.config import LLMConfig, VerifyConfig
+from hybrid.llm import LLM, ask_all, usage_of
+from hybrid.llm.drafts import draft_request, read_draft
+from hybrid.run import Report
+from hybrid.runtime.decoder import Decoder
+from hybrid.stages.verify import verify
+from hybrid.types import Draft, Example, Vote
+
+EXAMPLES = 4
+"""Real texts of the class that a draft's prompt shows."""
+OnDone = Callable[[int, int], None]
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """The votes and the books: statuses, calls, tokens, cost."""
+
+    votes: list[Vote]
+    report: Report
+
+
+def ask_teacher(
+    rows: Sequence[Example],
+    labels: Sequence[str],
+    config: VerifyConfig,
+    *,
+    teacher: LLM | None,
+    llm: LLMConfig,
+    policy: str,
+    on_done: OnDone,
+) -> Asked:
+    """Return the teacher's blind votes on training rows; none where the recipe has no teacher."""
+    if teacher is None:
+        return Asked(votes=[], report={"asked": 0, "ok": 0} | books(None, llm))
+    total = len(rows) * config.votes
+    found = verify(
+        rows, labels, config, teacher=teacher, llm=llm, policy=policy, on_done=lambda done: on_done(done, total)
+    )
+    return Asked(votes=found.votes, report=found.report | books(teacher, llm, found.votes))
+
+
+def ask_decoder(
+    rows: Sequence[Example],
+    labels: Sequence[str],
+    *,
+    decoder: LLM | None,
+    llm: LLMConfig,
+    policy: str,
+    on_done: OnDone,
+) -> Asked:
+    """Return the decoder's votes on rows under their ids; none where the recipe has no decoder."""
+    if decoder is None:
+        return Asked(votes=[], report=books(None, llm))
+    found = Decoder(decoder, labels, policy=policy, config=llm).decide(
+        [row.text for row in rows], on_done=lambda done: on_done(done, len(rows))
+    )
+    votes = [msgspec.structs.replace(vote, id=row.id) for vote, row in zip(found, rows, strict=True)]
+    return Asked(votes=votes, report={"asked": len(rows)} | books(decoder, llm, votes))
+
+
+def write_drafts(
+    rows: Sequence[Example],
+    classes: Sequence[str],
+    labels: Sequence[str],
+    per_class: int,
+    *,
+    teacher: LLM,
+    llm: LLMConfig,
+    policy: str,
+    seed: int,
+    on_done: OnDone,
+) -> list[Draft]:
+    """Return `per_class` drafts of each class, each from a few training rows that carry it.
+
+    `rows` are training rows with their decided labels. A draft that could not be read is refused.
+    """
+    rng = np.random.default_rng(seed)
+    asked = []
+    for label in classes:
+        real = [row for row in rows if row.label == label]
+        for number in range(per_class):
+            picked = rng.choice(len(real), size=min(EXAMPLES, len(real)), replace=False)
+            asked.append((f"draft/{label}/{number}", label, [real[i] for i in picked], number))
+    requests = [
+        draft_request(label, labels, parents, llm, policy=policy, sample=number) for _, label, parents, number in asked
+    ]
+    replies = ask_all(requests, teacher, llm.workers, lambda done: on_done(done, len(requests)))
+    return [
+        read_draft(draft_id, label, parents, reply)
+        for (draft_id, label, parents, _), reply in zip(asked, replies, strict=True)
+    ]
+
+
+def books(model: LLM | None, config: LLMConfig, votes: Sequence[Vote] = ()) -> Report:
+    """Return what a model's answers came to in this process.
+
+    `complete` is False where a live model failed on rows that it may answer another time.
+    """
+    usage = usage_of(model)
+    live = usage is not None
+    failed = next(islice((vote.reason for vote in votes if vote.status == "failed"), 1), "")
+    return {
+        "model": config.model,
+        "recorded": config.model == "recorded",
+        "calls": usage.calls if usage else 0,
+        "hits": usage.hits if usage else 0,
+        "input_tokens": usage.input_tokens if usage else 0,
+        "output_tokens": usage.output_tokens if usage else 0,
+        "cost_usd": usage.cost_usd if usage else 0.0,
+        "first_failure": failed,
+        "complete": not (live and failed),
+    }

@@ -1,0 +1,76 @@
+"""Put what was exported and what was calibrated together: the folder that a service embeds."""
+
+import os
+import platform
+import shutil
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import msgspec
+
+import hybrid
+from hybrid.config import Recipe
+from hybrid.runtime.bundle import MANIFEST, MODEL, TOKENIZER, Bundle
+from hybrid.runtime.calibration import Calibration, Threshold
+from hybrid.table import sha256_of, sha256_of_file, write_json
+
+NOTED = ("torch", "transformers", "cleanlab", "scikit-learn", "onnx", "onnxruntime", "tokenizers", "numpy")
+
+
+def write_bundle(
+    folder: Path,
+    *,
+    exported: Path,
+    recipe: Recipe,
+    labels: Sequence[str],
+    calibration: Calibration,
+    threshold: Threshold,
+    policy: str,
+) -> Bundle:
+    """Write the bundle and return its manifest. The manifest comes last: without it there is no bundle."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)
+    for name in (MODEL, TOKENIZER):
+        _place(exported / name, folder / name)
+    bundle = Bundle(
+        name=recipe.name,
+        recipe_hash=recipe_hash(recipe),
+        labels=tuple(labels),
+        max_length=recipe.encoder.max_length,
+        encoder=recipe.encoder.model,
+        calibration=calibration,
+        threshold=threshold,
+        policy=policy,
+        files={name: sha256_of_file(folder / name) for name in (MODEL, TOKENIZER)},
+        versions=versions(),
+    )
+    write_json(folder / MANIFEST, bundle)
+    return bundle
+
+
+def recipe_hash(recipe: Recipe) -> str:
+    """Return the SHA-256 of a recipe's settings."""
+    return sha256_of(msgspec.to_builtins(recipe))
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a figure depends on; a package that is not installed is left out."""
+    found = {"hybrid-cascade": hybrid.__version__, "python": platform.python_version()}
+    for name in NOTED:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _place(source: Path, target: Path) -> None:
+    """Link a file where the disk allows it, copy it else: a model need not lie there twice."""
+    part = target.with_name(target.name + ".part")
+    part.unlink(missing_ok=True)
+    try:
+        os.link(source, part)
+    except OSError:
+        shutil.copyfile(source, part)
+    part.replace(target)

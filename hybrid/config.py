@@ -1,0 +1,282 @@
+"""The recipe: a typed struct per stage, read from TOML. An unknown key is an error."""
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from hybrid.errors import ConfigError
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+Positive = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=1)]
+Whole = Annotated[int, Meta(ge=0)]
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of a recipe: a key that it does not know is an error."""
+
+
+class DataConfig(Section, frozen=True, kw_only=True):
+    """Where the rows come from and which columns mean what."""
+
+    prepare: str = ""
+    """A Python file beside the recipe with `prepare(fetch, seed) -> list[dict]`; instead of files."""
+    train: str = ""
+    """csv, tsv, jsonl or parquet beside the recipe, or `hf:owner/name[:split]`."""
+    calibration: str = ""
+    test: str = ""
+    text: str = "text"
+    label: str = "label"
+    gold: str = ""
+    """The column of trusted labels; may be empty on some rows."""
+    id: str = ""
+    annotators: tuple[str, ...] = ()
+    """Columns of single annotators' labels; the given label is then their majority."""
+    split: str = ""
+    """A column that says train, calibration or test; instead of a drawn split."""
+
+
+class SplitConfig(Section, frozen=True, kw_only=True):
+    """How rows are dealt to train, calibration and test."""
+
+    calibration: Annotated[float, Meta(gt=0)] = 0.15
+    """Rows, or a share of them where under 1."""
+    test: Annotated[float, Meta(ge=0)] = 0.25
+    train: Annotated[float, Meta(ge=0)] = 0
+    """0: all that is left."""
+    near_duplicate: Annotated[float, Meta(gt=0, le=1)] = 0.8
+    """Jaccard similarity of character 5-grams from which two texts are near-duplicates."""
+
+
+class LLMConfig(Section, frozen=True, kw_only=True):
+    """A language model: the teacher's or the decoder's."""
+
+    model: str = "none"
+    """`recorded`, `local` (the packaged SmolLM2), a .gguf path, `claude-...`, any name with `base_url`, or `none`."""
+    traces: str = ""
+    """The recorded answers, a JSONL file beside the recipe; for `recorded`."""
+    base_url: str = ""
+    """A server that speaks the Messages protocol."""
+    policy: str = ""
+    """The labelling policy, a text file beside the recipe."""
+    max_tokens: Count = 400
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    workers: Count = 8
+    timeout_s: Positive = 60.0
+    prices: str = ""
+    """USD per million tokens by model, a TOML file beside the recipe; over the packaged prices."""
+
+
+class VerifyConfig(Section, frozen=True, kw_only=True):
+    """Blind votes of the teacher on training rows."""
+
+    votes: Count = 1
+    """Votes a row; odd."""
+
+
+class CleanConfig(Section, frozen=True, kw_only=True):
+    """What becomes of each training row."""
+
+    folds: Annotated[int, Meta(ge=2)] = 5
+    relabel: Share = 0.5
+    """Lowest consensus quality that changes a label without asking for a person's look."""
+    drop: Share = 0.0
+    """A suspect row whose best label is below this quality is dropped."""
+    review_weight: Share = 1.0
+    """The weight in training of a row that waits for review."""
+
+
+class SynthesizeConfig(Section, frozen=True, kw_only=True):
+    """Drafts of rare classes."""
+
+    use: bool = False
+    """Whether accepted drafts train the encoder that ships; `--ablate` measures it either way."""
+    drafts: str = ""
+    """Recorded drafts, a JSONL file beside the recipe; without it a live teacher writes them."""
+    per_class: Whole = 50
+    """Drafts that a live teacher is asked for, a minority class; 0 for none."""
+    minority: Share = 0.75
+    """A class is a minority where it has less than this share of an even part of the rows."""
+    near_duplicate: Share = 0.7
+    """Jaccard similarity from which a draft is a near-copy of a row or of another draft."""
+    classifier_floor: Share = 0.5
+    """Lowest classifier probability of the draft's label where no teacher vote agrees with it."""
+
+
+class EncoderConfig(Section, frozen=True, kw_only=True):
+    """The model that serves."""
+
+    model: str = "packaged:all-MiniLM-L6-v2"
+    """`packaged:NAME`, `hf:owner/name`, or a folder with config.json, weights and tokenizer.json."""
+    max_length: Annotated[int, Meta(ge=8)] = 128
+    """Tokens; a longer text is cut on the right, and its prediction says so."""
+
+
+class TrainConfig(Section, frozen=True, kw_only=True):
+    """Fine-tuning."""
+
+    labels: Literal["cleaned", "given"] = "cleaned"
+    epochs: Count = 4
+    batch_size: Count = 32
+    learning_rate: Positive = 1e-4
+    warmup: Share = 0.1
+    weight_decay: Annotated[float, Meta(ge=0)] = 0.01
+    validation: Annotated[float, Meta(gt=0, lt=0.5)] = 0.1
+    """The share of train on which the best epoch is chosen."""
+    patience: Count = 2
+    """Epochs without a better validation score after which training stops."""
+    loss: Literal["cross_entropy", "focal"] = "cross_entropy"
+    focal_gamma: Annotated[float, Meta(ge=0)] = 2.0
+    """Exponent of the focal loss (Lin et al. 2017)."""
+    label_smoothing: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    class_weights: Literal["none", "balanced", "sqrt"] = "none"
+    """Weights by inverse class frequency, or its square root, with mean 1 over the rows."""
+    soft_labels: Share = 0.0
+    """How much of the target is the consensus probabilities, the rest being the decided label."""
+    row_weights: bool = True
+    """Whether a row counts by its weight from `clean`."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto: bf16 autocast where the machine has it and a timed trial is faster."""
+    checkpoint_steps: Whole = 0
+    """Steps between checkpoints; 0: one an epoch."""
+
+
+class ExportConfig(Section, frozen=True, kw_only=True):
+    """The ONNX graph."""
+
+    backend: Literal["torch"] = "torch"
+    opset: Annotated[int, Meta(ge=18)] = 20
+    parity_rows: Count = 256
+    tolerance: Positive = 1e-4
+    """The largest absolute difference of a logit from the checkpoint's."""
+
+
+class CalibrateConfig(Section, frozen=True, kw_only=True):
+    """Probabilities that mean what they say, and the point of escalation."""
+
+    methods: tuple[Literal["temperature", "vector", "isotonic"], ...] = ("temperature", "vector", "isotonic")
+    """Tried; the one with the lowest cross-validated NLL is taken."""
+    folds: Annotated[int, Meta(ge=2)] = 5
+    target: Annotated[float, Meta(gt=0, lt=1)] = 0.9
+    """The accuracy promised for what the encoder keeps."""
+    delta: Annotated[float, Meta(gt=0, lt=1)] = 0.1
+    """The probability that the promise is missed."""
+
+
+class EvaluateConfig(Section, frozen=True, kw_only=True):
+    """The judgement on test rows."""
+
+    bootstrap: Count = 2000
+    """Resamples of an interval."""
+    interval: Annotated[float, Meta(gt=0, lt=1)] = 0.95
+
+
+class Recipe(Section, frozen=True, kw_only=True):
+    """Everything a run depends on but the code and the data."""
+
+    name: str
+    description: str = ""
+    labels: tuple[str, ...] = ()
+    """In the order of the logits; empty: the sorted labels of the data."""
+    seed: Whole = 0
+    profile: str = ""
+    """The name of the profile that was merged in; empty where the recipe has none."""
+    data: DataConfig
+    split: SplitConfig = SplitConfig()
+    encoder: EncoderConfig = EncoderConfig()
+    teacher: LLMConfig = LLMConfig()
+    verify: VerifyConfig = VerifyConfig()
+    clean: CleanConfig = CleanConfig()
+    synthesize: SynthesizeConfig = SynthesizeConfig()
+    train: TrainConfig = TrainConfig()
+    export: ExportConfig = ExportConfig()
+    calibrate: CalibrateConfig = CalibrateConfig()
+    decoder: LLMConfig = LLMConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+
+def read_recipe(path: Path, *, profile: str = "", overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Return the recipe at `path` with one of its profiles and then `overrides` merged in.
+
+    Raises:
+        ConfigError: the file is not TOML, a key is unknown, a value is out of range, or the
+            profile does not exist.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be read ({error.strerror}); name a recipe or a recipe.toml that exists"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 at byte {error.start}; save the recipe as UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}; mend that line") from error
+    merged = _merge(_with_profile(raw, profile, path), overrides or {})
+    try:
+        recipe = msgspec.convert(merged, Recipe)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path}: {_explain(str(error), merged)}") from error
+    _check(recipe, path)
+    return recipe
+
+
+def _with_profile(raw: dict[str, Any], wanted: str, path: Path) -> dict[str, Any]:
+    profiles = raw.pop("profiles", {})
+    name = wanted or raw.get("profile", "")
+    if name and name not in profiles:
+        known = ", ".join(profiles) or "none"
+        raise ConfigError(f"{path}: profile {name!r} is not in the recipe (it has: {known}); choose one of those")
+    return _merge(raw, profiles[name]) | {"profile": name} if name else raw
+
+
+def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(under)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _explain(message: str, raw: Mapping[str, Any]) -> str:
+    """Turn `... - at `$.verify`` into a dotted key with the value that came."""
+    said, _, where = message.partition(" - at `$")
+    keys = [key for key in where.rstrip("`").replace("[...]", "").split(".") if key]
+    if "unknown field" in said:
+        unknown = said.split("`")[1]
+        known = _known_keys(keys)
+        near = difflib.get_close_matches(unknown, known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        return f"{'.'.join([*keys, unknown])}: unknown key; {hint}known here: {', '.join(known)}"
+    value: Any = raw
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else value
+    came = f" = {value!r}" if keys and not isinstance(value, Mapping) else ""
+    return f"{'.'.join(keys) or 'recipe'}{came}: {said[:1].lower()}{said[1:]}; correct it in the recipe"
+
+
+def _known_keys(keys: list[str]) -> list[str]:
+    struct: Any = Recipe
+    for key in keys:
+        struct = struct.__annotations__[key]
+    return [field.name for field in msgspec.structs.fields(struct)]
+
+
+def _check(recipe: Recipe, path: Path) -> None:
+    """Raise `ConfigError` where values that are each well-formed do not go together."""
+    if recipe.verify.votes % 2 == 0:
+        raise ConfigError(f"{path}: verify.votes = {recipe.verify.votes}: want an odd number, 1 or more")
+    if len(set(recipe.labels)) != len(recipe.labels):
+        raise ConfigError(f"{path}: labels = {list(recipe.labels)}: a label stands there twice; want each once")
+    if len(recipe.labels) == 1:
+        raise ConfigError(f"{path}: labels = {list(recipe.labels)}: one class only; want two labels or more")
+    if bool(recipe.data.prepare) == bool(recipe.data.train):
+        raise ConfigError(f"{path}: [data] wants either 'train' (a file) or 'prepare' (a Python file), one of the two")
+    for section, llm in (("teacher", recipe.teacher), ("decoder", recipe.decoder)):
+        if llm.model == "recorded" and not llm.traces:
+            raise ConfigError(f"{path}: {section}.model = 'recorded' wants {section}.traces, a JSONL file of answers")

@@ -1,0 +1,58 @@
+"""What training and export know of model families: a folder in, a model and its fast tokenizer out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+import transformers
+
+from hybrid.errors import ConfigError
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Return the fast tokenizer of an encoder.
+
+    Raises:
+        ConfigError: the folder has no tokenizer that the runtime could use.
+    """
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, use_fast=True)
+    if not tokenizer.is_fast:
+        raise ConfigError(f"{folder}: no fast tokenizer; the runtime needs a tokenizer.json: choose another encoder")
+    return tokenizer
+
+
+def load_classifier(folder: Path, labels: Sequence[str]) -> Any:
+    """Return a sequence classifier with one logit a label; a new head where the folder has none."""
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    return transformers.AutoModelForSequenceClassification.from_pretrained(
+        folder,
+        num_labels=len(labels),
+        id2label=dict(enumerate(labels)),
+        label2id={label: i for i, label in enumerate(labels)},
+        ignore_mismatched_sizes=True,
+    )
+
+
+def load_encoder(folder: Path) -> Any:
+    """Return the encoder without a head, for frozen embeddings."""
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    return transformers.AutoModel.from_pretrained(folder).eval()
+
+
+def write_tokenizer(tokenizer: Any, path: Path, max_length: int) -> None:
+    """Write `tokenizer.json` as the runtime reads it: cut at `max_length` on the right, the padding token named."""
+    backend = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    backend.enable_padding(pad_id=tokenizer.pad_token_id, pad_token=tokenizer.pad_token)
+    backend.enable_truncation(max_length=max_length)
+    backend.save(str(path))
+
+
+def longest_input(folder: Path) -> int | None:
+    """Return how many tokens the encoder reads at most; None where its positions have no end."""
+    config = transformers.AutoConfig.from_pretrained(folder)
+    positions = getattr(config, "max_position_embeddings", None)
+    offset = 2 if config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet") else 0
+    return positions - offset if positions else None

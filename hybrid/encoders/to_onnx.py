@@ -1,0 +1,83 @@
+"""A checkpoint as an ONNX graph of standard operators, by torch's exporter."""
+
+import contextlib
+import io
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+
+TRACED_SHAPE = (2, 16)  # neither axis is 1, which the exporter would take for a constant
+
+
+class _Logits(torch.nn.Module):
+    """The classifier as a function of its inputs in a fixed order."""
+
+    def __init__(self, model: Any, inputs: tuple[str, ...]) -> None:
+        super().__init__()
+        self._model = model
+        self._names = inputs
+
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        return self._model(**dict(zip(self._names, inputs, strict=True))).logits
+
+
+def export_onnx(model: Any, inputs: tuple[str, ...], path: Path, *, opset: int) -> None:
+    """Write the fp32 graph of a sequence classifier; batch and length stay dynamic.
+
+    The graph has the inputs named, int64 [batch, sequence], and one output `logits` [batch, k]. What
+    tells of the exporting machine (file names, stack traces) is removed, so that the same
+    checkpoint gives the same bytes.
+    """
+    model = model.to("cpu").float().eval()
+    examples = tuple(torch.ones(TRACED_SHAPE, dtype=torch.int64) for _ in inputs)
+    axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence")}
+    with _quiet():
+        program = torch.onnx.export(
+            _Logits(model, inputs),
+            examples,
+            dynamo=True,
+            opset_version=opset,
+            input_names=list(inputs),
+            output_names=["logits"],
+            dynamic_shapes=(tuple(axes for _ in inputs),),
+            verbose=False,
+        )
+    assert program is not None
+    proto = program.model_proto
+    _strip(proto)
+    onnx.save_model(proto, str(path))
+
+
+def _strip(proto: onnx.ModelProto) -> None:
+    """Remove what differs between machines and nobody reads at serving time."""
+    del proto.metadata_props[:]
+    del proto.graph.metadata_props[:]
+    del proto.graph.value_info[:]
+    proto.doc_string = proto.graph.doc_string = ""
+    for node in proto.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in [*proto.graph.initializer, *proto.graph.input, *proto.graph.output]:
+        del value.metadata_props[:]
+        value.doc_string = ""
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """The exporter prints advice for its developers; none of it is for our users."""
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        warnings.simplefilter("ignore")
+        previous = logging.root.manager.disable
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(previous)

@@ -1,0 +1,33 @@
+"""The errors that a user can cause and mend: each says where, what came, what was wanted, what to do."""
+
+
+class HybridError(Exception):
+    """Anything that stops a run with one sentence and exit status 2."""
+
+
+class ConfigError(HybridError):
+    """A recipe asks for something that does not exist or cannot be."""
+
+
+class DataError(HybridError):
+    """A table, a row or a label is not what the recipe says it is."""
+
+
+class ArtifactError(HybridError):
+    """A pinned artefact could not be fetched, or is not the one that was pinned."""
+
+
+class LLMError(HybridError):
+    """A language model cannot be used at all (no key, no model file, no package)."""
+
+
+class ExportError(HybridError):
+    """The exported graph does not compute what the checkpoint computes."""
+
+
+class BundleError(HybridError):
+    """A bundle on disk is incomplete, changed, or of another format."""
+
+
+class StorageError(HybridError):
+    """A file could not be written or read: a full disk, a missing folder, no permission."""

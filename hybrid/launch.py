@@ -1,0 +1,86 @@
+"""From a recipe to its outcome: run folders, seeds, summary and report."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from hybrid.ablation import ablate, served_variant
+from hybrid.config import Recipe
+from hybrid.errors import StorageError
+from hybrid.pipeline import run_stages
+from hybrid.progress import Screen
+from hybrid.report import write_outcome
+from hybrid.report.closing import closing_lines
+from hybrid.report.summary import SeedFigures
+from hybrid.run import Run
+from hybrid.story import Story
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line says beside the recipe."""
+
+    runs: Path
+    name: str = ""
+    seeds: int = 1
+    ablate: bool = False
+
+
+def launch(recipe: Recipe, recipe_dir: Path, options: Options) -> Path:
+    """Run a recipe, once a seed; return the folder of the run.
+
+    The first seed's run lies in that folder, the others' in `seed-N` below it.
+
+    Raises:
+        HybridError: anything that the user can mend; what was finished stays.
+    """
+    screen = Screen()
+    folder = options.runs / recipe.name / (options.name or recipe.profile or "default")
+    with _alone_in(folder):
+        first = _run_seed(recipe, recipe_dir, folder, options, screen)
+        figures = [first]
+        for step in range(1, options.seeds):
+            seeded = msgspec.structs.replace(recipe, seed=recipe.seed + step)
+            figures.append(_run_seed(seeded, recipe_dir, folder / f"seed-{seeded.seed}", options, screen))
+        write_outcome(Story(recipe, recipe_dir, Run(folder, screen), _traces(options, recipe)), figures)
+    for line in closing_lines(folder):
+        screen.say(line)
+    return folder
+
+
+def _run_seed(recipe: Recipe, recipe_dir: Path, folder: Path, options: Options, screen: Screen) -> SeedFigures:
+    """Run every stage for one seed; return the figures that the summary averages over seeds."""
+    named = f", profile {recipe.profile}" if recipe.profile else ""
+    screen.say(f"{recipe.name}{named}, seed {recipe.seed}: {folder}")
+    story = Story(recipe, recipe_dir, Run(folder, screen), _traces(options, recipe))
+    run_stages(story)
+    variants = ablate(story) if options.ablate else [served_variant(story)]
+    return SeedFigures.read(story, variants)
+
+
+def _traces(options: Options, recipe: Recipe) -> Path:
+    """Return the trace store: one a recipe, so that no run asks again what another has asked."""
+    return options.runs / recipe.name / "traces.sqlite"
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold the run folder, so that two processes never write the same tables.
+
+    Raises:
+        StorageError: the folder cannot be made, or another process holds it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise StorageError(
+            f"{folder}: another process works in this run; wait for it, or choose another folder with --name"
+        ) from error
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot be written ({error.strerror}); choose another with --runs") from error
+    with lock:
+        yield

@@ -1,0 +1,103 @@
+"""Ask for a label and read it: the answer is exactly a label of the set, or it is none."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from hybrid.config import LLMConfig
+from hybrid.llm.request import Reply, Request
+from hybrid.prompts import fence, label_list, policy_section, render
+from hybrid.types import Vote
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    label: object = None
+    rationale: object = ""
+    confidence: object = None
+
+
+_decode = msgspec.json.Decoder(_Answer).decode
+
+
+def label_schema(labels: Sequence[str]) -> dict[str, object]:
+    """Return the JSON schema of an answer: rationale, then label, then confidence.
+
+    The order matters, since a model writes the fields in it and is to reason before it decides.
+    The range of the confidence is left out: structured output of Claude knows no minimum or maximum.
+    """
+    return object_schema(
+        {
+            "rationale": {"type": "string"},
+            "label": {"type": "string", "enum": list(labels)},
+            "confidence": {"type": "number"},
+        }
+    )
+
+
+def object_schema(properties: dict[str, object]) -> dict[str, object]:
+    """Return the schema of an object that has these fields, all of them, and no others."""
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+
+def label_request(
+    prompt: Literal["verify", "decide"],
+    text: str,
+    labels: Sequence[str],
+    config: LLMConfig,
+    *,
+    policy: str = "",
+    sample: int = 0,
+) -> Request:
+    """Return the question which of `labels` the text has, reasoning first."""
+    written = render(prompt, labels=label_list(labels), policy=policy_section(policy), text=fence(text))
+    return Request(
+        system=written.system,
+        user=written.user,
+        schema=label_schema(labels),
+        max_tokens=config.max_tokens,
+        temperature=config.temperature,
+        sample=sample,
+        text=text,
+    )
+
+
+def read_vote(row_id: str, reply: Reply, labels: Sequence[str], *, teacher: str, sample: int = 0) -> Vote:
+    """Return the vote that a reply is.
+
+    Refused is `abstained`; failed and cut off are `failed`; an answer that is not the JSON asked
+    for, or whose label is not exactly one of `labels`, is `unreadable`. None of them has a label.
+    A confidence that is absent or outside 0 to 1 stays absent.
+    """
+    if reply.status != "ok":
+        status: Literal["abstained", "failed"] = "abstained" if reply.status == "refused" else "failed"
+        return Vote(id=row_id, status=status, teacher=teacher, sample=sample, reason=reply.reason or reply.status)
+    try:
+        answer = _decode(reply.text)
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        reason = f"not the JSON object asked for: {_short(reply.text)}"
+        return Vote(id=row_id, status="unreadable", teacher=teacher, sample=sample, reason=reason)
+    rationale = answer.rationale if isinstance(answer.rationale, str) else ""
+    if not isinstance(answer.label, str) or answer.label not in labels:
+        reason = f"{_short(answer.label)} is not a label"
+        return Vote(id=row_id, status="unreadable", rationale=rationale, teacher=teacher, sample=sample, reason=reason)
+    return Vote(
+        id=row_id,
+        status="ok",
+        label=answer.label,
+        rationale=rationale,
+        confidence=_confidence(answer.confidence),
+        teacher=teacher,
+        sample=sample,
+    )
+
+
+def _confidence(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        return None
+    return float(value)
+
+
+def _short(value: object) -> str:
+    said = repr(value)
+    return said if len(said) <= 80 else said[:77] + "..."

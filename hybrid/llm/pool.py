@@ -1,0 +1,30 @@
+"""Ask many questions at once, bounded."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+
+from hybrid.llm.request import LLM, Reply, Request
+
+
+def ask_all(
+    requests: Iterable[Request], llm: LLM, workers: int, on_done: Callable[[int], None] | None = None
+) -> list[Reply]:
+    """Return one reply a request, in their order, from `workers` threads.
+
+    `on_done` hears in the calling thread how many are answered so far.
+
+    Raises:
+        HybridError: what `llm` raised first; what was not yet asked is not asked.
+    """
+    pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="llm")
+    try:
+        asked = [pool.submit(llm.ask, request) for request in requests]
+        for n_done, future in enumerate(as_completed(asked), start=1):
+            future.result()
+            if on_done is not None:
+                on_done(n_done)
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
+    return [future.result() for future in asked]

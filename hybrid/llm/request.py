@@ -1,0 +1,60 @@
+"""What is asked of a language model and what comes back: the one seam to all of them."""
+
+from typing import Literal, Protocol
+
+import msgspec
+
+from hybrid.table import sha256_of
+
+ReplyStatus = Literal["ok", "refused", "cut_off", "failed"]
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """One question. Two requests that are equal may share an answer."""
+
+    system: str
+    user: str
+    schema: dict[str, object]
+    """The JSON schema that the answer is held to."""
+    max_tokens: int
+    temperature: float | None = None
+    """None: the model's own."""
+    sample: int = 0
+    """The number of the answer, where the same question is asked several times."""
+    text: str = ""
+    """The row's text alone; empty where the request is not about a row."""
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """One answer, or why there is none. Only an `ok` reply is whole."""
+
+    status: ReplyStatus
+    text: str = ""
+    reason: str = ""
+    """Why the status is not ok."""
+    model: str
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float | None = None
+    """None where the price is not known; 0 for a failed reply, since errors are not billed."""
+    seconds: float = 0.0
+
+
+class LLM(Protocol):
+    """A language model. `ask` may be called from several threads at once."""
+
+    @property
+    def name(self) -> str:
+        """The model's name: it stands in votes, reports and the key of every stored answer."""
+
+    def ask(self, request: Request) -> Reply:
+        """Return one answer; what can fail for one request alone is a status, not an error.
+
+        Raises:
+            LLMError: the model cannot be used at all (no key, no such model).
+        """
+
+
+def key(name: str, request: Request) -> str:
+    """Return the SHA-256 of the model's name and the whole request."""
+    return sha256_of({"model": name, "request": request})

@@ -1,0 +1,56 @@
+"""The prompts, as package data, and what goes into them."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from importlib.resources import files
+from string import Template
+from typing import Literal
+
+import msgspec
+
+Name = Literal["verify", "decide", "synthesize"]
+
+
+class Prompt(msgspec.Struct, frozen=True):
+    """The two halves of a question: what holds for every row, and the row."""
+
+    system: str
+    user: str
+
+
+def prompt_text(name: Name) -> str:
+    """Return a template as it stands in the package; a changed prompt is a changed stage."""
+    return files(__name__).joinpath(f"{name}.md").read_text(encoding="utf-8")
+
+
+def render(name: Name, **fields: str) -> Prompt:
+    """Return a template with its fields filled in. A `$` inside a field stays as it is."""
+    system, found, user = prompt_text(name).removeprefix("## system\n").partition("\n## user\n")
+    assert found, f"{name}.md has no line '## user'"
+    return Prompt(system=Template(system).substitute(fields).strip(), user=Template(user).substitute(fields).strip())
+
+
+def fence(text: str) -> str:
+    """Return `text` between two tags that it cannot close.
+
+    The tag carries a digest of the text, drawn again until the text does not contain it.
+    """
+    draw = 0
+    while (tag := f"text-{_digest(f'{draw}:{text}')}") in text.lower():
+        draw += 1
+    return f"<{tag}>\n{text}\n</{tag}>"
+
+
+def label_list(labels: Sequence[str]) -> str:
+    """Return one quoted label a line."""
+    return "\n".join(f"- {json.dumps(label, ensure_ascii=False)}" for label in labels)
+
+
+def policy_section(policy: str) -> str:
+    """Return the labelling policy as a section of a prompt; empty where there is none."""
+    return f"The labelling policy:\n\n{policy.strip()}\n" if policy.strip() else ""
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -1,0 +1,166 @@
+"""`python -m hybrid.recipe`: run a recipe, or write a new one and run it."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from hybrid.errors import HybridError
+
+if TYPE_CHECKING:
+    from hybrid.config import Recipe
+    from hybrid.launch import Options
+
+COMMANDS = ("run", "new", "list", "--help", "-h", "--version")
+
+try:
+    import typer
+except ModuleNotFoundError:  # the runtime alone is installed
+    print(
+        "error: running a recipe needs more than the runtime; install it with: pip install 'hybrid-cascade[train]'",
+        file=sys.stderr,
+    )
+    sys.exit(2)
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+Runs = Annotated[Path, typer.Option(help="The folder that runs are written to.")]
+Profile = Annotated[str, typer.Option(help="A profile of the recipe, such as embedded or deberta.")]
+Teacher = Annotated[
+    str, typer.Option(help="recorded, local, a .gguf file, claude-..., or none; instead of the recipe's.")
+]
+Seeds = Annotated[int, typer.Option(min=1, help="Repeat everything with this many seeds and report mean and spread.")]
+
+
+@app.command()
+def run(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe's name, a folder, or the path of a recipe.toml.")],
+    profile: Profile = "",
+    runs: Runs = Path("runs"),
+    name: Annotated[
+        str, typer.Option(help="The name of the run's folder; the profile's name where none is given.")
+    ] = "",
+    teacher: Teacher = "",
+    decoder: Annotated[str, typer.Option(help="The same for the model that escalated texts go to.")] = "",
+    seed: Annotated[int | None, typer.Option(min=0, help="Instead of the recipe's.")] = None,
+    seeds: Seeds = 1,
+    ablate: Annotated[bool, typer.Option(help="Also train on labels as given, with drafts, and on gold.")] = False,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="One setting, as train.epochs=6; may repeat.")
+    ] = None,
+) -> None:
+    """Run a recipe from data to bundle. What is finished and unchanged is skipped."""
+    from hybrid.config import read_recipe
+    from hybrid.launch import Options
+    from hybrid.recipe_files import find_recipe
+
+    overrides = _overrides(setting or [])
+    for section, model in (("teacher", teacher), ("decoder", decoder)):
+        if model:
+            overrides.setdefault(section, {})["model"] = model
+    if seed is not None:
+        overrides["seed"] = seed
+    path = find_recipe(recipe)
+    found = read_recipe(path, profile=profile, overrides=overrides)
+    _launch(found, path.parent, Options(runs=runs, name=name, seeds=seeds, ablate=ablate))
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="The name of the recipe, and of its folder under --folder.")],
+    data: Annotated[str, typer.Option(help="csv, tsv, jsonl or parquet, or hf:owner/name: the rows to train on.")],
+    text: Annotated[str, typer.Option(help="The column of the texts.")],
+    label: Annotated[str, typer.Option(help="The column of the given labels.")] = "",
+    gold: Annotated[str, typer.Option(help="A column of trusted labels; may be empty on some rows.")] = "",
+    id_: Annotated[str, typer.Option("--id", help="A column that names each row.")] = "",
+    annotators: Annotated[str, typer.Option(help="Columns of single annotators, with commas.")] = "",
+    test: Annotated[str, typer.Option(help="A file of test rows, where the data is split already.")] = "",
+    split: Annotated[str, typer.Option(help="A column that says train, calibration or test.")] = "",
+    folder: Annotated[Path, typer.Option(help="Where the recipe's folder is made.")] = Path("recipes"),
+    runs: Runs = Path("runs"),
+    teacher: Teacher = "",
+    seeds: Seeds = 1,
+    write_only: Annotated[bool, typer.Option(help="Write the recipe and stop.")] = False,
+) -> None:
+    """Write a commented recipe for your own data, then run it."""
+    from hybrid.config import read_recipe
+    from hybrid.launch import Options
+    from hybrid.scaffold import new_recipe
+
+    path = new_recipe(
+        name,
+        data=data,
+        text=text,
+        label=label,
+        gold=gold,
+        id=id_,
+        annotators=tuple(part.strip() for part in annotators.split(",") if part.strip()),
+        test=test,
+        split=split,
+        folder=folder / name,
+    )
+    print(f"recipe: {path}")
+    if write_only:
+        return
+    overrides = {"teacher": {"model": teacher}} if teacher else {}
+    _launch(read_recipe(path, overrides=overrides), path.parent, Options(runs=runs, seeds=seeds))
+
+
+@app.command("list")
+def list_() -> None:
+    """Name the recipes that ship with the package."""
+    from hybrid.recipe_files import shipped_recipes
+
+    for name in shipped_recipes():
+        print(name)
+
+
+def _launch(recipe: "Recipe", recipe_dir: Path, options: "Options") -> None:
+    from hybrid.launch import launch
+
+    try:
+        launch(recipe, recipe_dir, options)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
+def _overrides(settings: Sequence[str]) -> dict[str, Any]:
+    """Return `train.epochs=6` as `{"train": {"epochs": 6}}`; a value that is not TOML is a string."""
+    import tomllib
+
+    from hybrid.errors import ConfigError
+
+    merged: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set {setting!r}: want KEY=VALUE, such as train.epochs=6")
+        try:
+            parsed = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            parsed = value
+        *sections, last = key.split(".")
+        place = merged
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[last] = parsed
+    return merged
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Return the exit status: 0, 2 where the user can mend what went wrong, 130 where the user stopped it."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0] not in COMMANDS:
+        words.insert(0, "run")
+    try:
+        app(words, prog_name="python -m hybrid.recipe")
+    except HybridError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except SystemExit as done:  # typer's own: help, a usage error, or a command that ended
+        return int(done.code or 0)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

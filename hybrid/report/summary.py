@@ -1,0 +1,138 @@
+"""`summary.json`: the figures of a run under keys that stay.
+
+Documented keys (a dot is a level; a figure that cannot be known is null, never left out):
+
+- `labels.wrong_given`, `labels.wrong_cleaned`: share of training labels that differ from gold,
+  mean over the seeds; null without gold.
+- `test.<variant>.accuracy`, `.macro_f1`: mean over the seeds; `.accuracy_seeds`, `.macro_f1_seeds` the
+  single ones; `.accuracy_interval`, `.macro_f1_interval` (served variant) bootstrap, first seed.
+  Variants: the encoder on `given`, `cleaned`, `cleaned_synthetic`, `gold`; `tfidf_given` and so on.
+- `test.without_twins`: the served variant without the test rows that have a near-copy in train.
+- `way_to_ceiling.accuracy`, `.macro_f1`: (cleaned - given) / (gold - given), with `--ablate`.
+- `calibration.ece_before`, `.ece_after`, `.ece_null_mean`, `.ece_null95`, `.brier_*`, `.nll_*`: on
+  test, mean over the seeds; `calibration.method`.
+- `threshold.value`, `.target`, `.delta`, `.met`, `.kept`, `.rows_needed`: from the calibration rows;
+  `threshold.test.*`: what it does to the test rows.
+- `cascade[]`: `share`, `escalated`, `threshold`, `accuracy`, `macro_f1`.
+- `seconds.<stage>`: of the last time the stage worked, first seed.
+- `llm.calls`, `llm.cost_usd`: live calls of the last time, all seeds; recorded answers are no calls.
+  `llm.teacher`, `llm.decoder`: names, `llm.recorded`: which of the two are recorded.
+- `seeds[]`: the same figures for each seed.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from hybrid.bundling import recipe_hash, versions
+from hybrid.run import Report
+from hybrid.story import Story
+
+STAGES = ("split", "verify", "clean", "synthesize", "train", "export", "calibrate", "evaluate")
+CALIBRATION = (
+    "ece_before",
+    "ece_after",
+    "ece_null_mean",
+    "ece_null95",
+    "brier_before",
+    "brier_after",
+    "nll_before",
+    "nll_after",
+)
+
+
+class SeedFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """What one seed gave."""
+
+    seed: int
+    labels: dict[str, float | None]
+    test: dict[str, dict[str, Any]]
+    calibration: dict[str, float]
+    threshold: dict[str, Any]
+    llm_calls: int
+    llm_cost_usd: float | None
+
+    @classmethod
+    def read(cls, story: Story, variants: Sequence[str]) -> "SeedFigures":
+        """Return the figures of a finished run; `variants` starts with the one that ships."""
+        run = story.run
+        evaluated = run.report("evaluate")
+        served, *others = variants
+        test: dict[str, dict[str, Any]] = {served: evaluated["encoder"]}
+        for variant in others:
+            judged = run.report(f"ablate/{variant}")
+            test[variant] = {name: judged[name] for name in ("accuracy", "macro_f1")}
+        test |= {f"tfidf_{name}": scores for name, scores in evaluated["tfidf"].items()}
+        books = [run.report("verify"), evaluated["decoder"], run.report("synthesize").get("llm", {})]
+        return cls(
+            seed=story.recipe.seed,
+            labels=evaluated["labels"],
+            test=test,
+            calibration={name: evaluated["calibration"][name] for name in CALIBRATION},
+            threshold=evaluated["threshold"],
+            llm_calls=sum(book.get("calls", 0) for book in books),
+            llm_cost_usd=_total(book.get("cost_usd", 0.0) for book in books),
+        )
+
+
+def summarise(story: Story, figures: Sequence[SeedFigures]) -> Report:
+    """Return the summary of a run; `figures` starts with the run's own seed."""
+    first, run = figures[0], story.run
+    evaluated, calibrated = run.report("evaluate"), run.report("calibrate")
+    test = {variant: _over_seeds([seed.test[variant] for seed in figures]) for variant in first.test}
+    return {
+        "name": story.recipe.name,
+        "profile": story.recipe.profile,
+        "served": next(iter(first.test)),
+        "rows": run.report("split")["parts"],
+        "trusted": evaluated["trusted"],
+        "labels": {name: _mean(seed.labels[name] for seed in figures) for name in first.labels},
+        "test": test | {"without_twins": evaluated["without_twins"]},
+        "way_to_ceiling": {name: _way(test, name) for name in ("accuracy", "macro_f1")},
+        "calibration": {name: _mean(seed.calibration[name] for seed in figures) for name in CALIBRATION}
+        | {"method": calibrated["method"]},
+        "threshold": calibrated["threshold"] | {"test": evaluated["threshold"]},
+        "cascade": evaluated["cascade"],
+        "seconds": {stage: run.report(stage)["seconds"] for stage in STAGES},
+        "llm": {
+            "calls": sum(seed.llm_calls for seed in figures),
+            "cost_usd": _total(seed.llm_cost_usd for seed in figures),
+            "teacher": story.recipe.teacher.model,
+            "decoder": story.recipe.decoder.model,
+            "recorded": [
+                role
+                for role, llm in (("teacher", story.recipe.teacher), ("decoder", story.recipe.decoder))
+                if llm.model == "recorded"
+            ],
+        },
+        "recipe_hash": recipe_hash(story.recipe),
+        "versions": versions(),
+        "seeds": [msgspec.to_builtins(seed) for seed in figures],
+    }
+
+
+def _over_seeds(scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the first seed's scores with the means over the seeds, and the single ones beside them."""
+    names = ("accuracy", "macro_f1")
+    means = {name: _mean(score[name] for score in scores) for name in names}
+    return scores[0] | means | {f"{name}_seeds": [score[name] for score in scores] for name in names}
+
+
+def _way(test: dict[str, dict[str, Any]], name: str) -> float | None:
+    """Return how much of the way from labels as given to gold the cleaned labels go."""
+    if not {"given", "cleaned", "gold"} <= set(test):
+        return None
+    given, cleaned, gold = (test[variant][name] for variant in ("given", "cleaned", "gold"))
+    return round((cleaned - given) / (gold - given), 4) if gold > given else None
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return round(sum(known) / len(known), 6) if known else None
+
+
+def _total(costs: Iterable[float | None]) -> float | None:
+    """Return the sum; None where a price is unknown."""
+    known = list(costs)
+    return None if any(cost is None for cost in known) else round(sum(cost or 0.0 for cost in known), 6)

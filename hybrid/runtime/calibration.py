@@ -1,0 +1,111 @@
+"""From logits to probabilities that mean what they say, and the confidence below which a row escalates."""
+
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from hybrid.errors import BundleError
+
+Method = Literal["none", "temperature", "vector", "isotonic"]
+
+NOTHING_KEPT = 2.0
+"""A threshold that no confidence reaches: every row escalates."""
+
+
+class Knots(msgspec.Struct, frozen=True, kw_only=True):
+    """A piecewise linear function from a label's softmax probability to its calibrated one."""
+
+    x: tuple[float, ...]
+    """Strictly increasing."""
+    y: tuple[float, ...]
+
+
+class Calibration(msgspec.Struct, frozen=True, kw_only=True):
+    """The fitted map from logits to probabilities; only the fields of `method` are used."""
+
+    method: Method = "none"
+    temperature: float = 1.0
+    """Divides the logits (Guo et al. 2017, "On calibration of modern neural networks")."""
+    scale: tuple[float, ...] = ()
+    """Multiplies the logits, one factor a label (vector scaling, the same paper)."""
+    bias: tuple[float, ...] = ()
+    """Added to the scaled logits, one a label."""
+    knots: tuple[Knots, ...] = ()
+    """One function a label, one label against the rest (Zadrozny and Elkan 2002)."""
+    floor: float = 0.0
+    """The lowest value that a function of `knots` gives, before the row is made to sum to 1."""
+
+
+class Threshold(msgspec.Struct, frozen=True, kw_only=True):
+    """The point of escalation and what the calibration rows say about it."""
+
+    value: float
+    """A row is kept where its confidence is at least this; `NOTHING_KEPT` escalates every row."""
+    target: float
+    """The accuracy promised for what is kept."""
+    delta: float
+    """The probability, over the draw of the calibration rows, that the promise is missed."""
+    n_rows: int
+    """Calibration rows."""
+    kept: float
+    """The share of the calibration rows that is kept."""
+    accuracy_kept: float | None = None
+    """Of the kept calibration rows; absent where none is kept."""
+    lower_bound: float | None = None
+    """Exact binomial lower bound of that accuracy at 1 - delta; absent where none is kept."""
+    met: bool
+    """Whether the calibration rows support the target."""
+    rows_needed: int | None = None
+    """About how many calibration rows would support it; absent where it is met, or where none would."""
+
+
+def apply(calibration: Calibration, logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Return calibrated probabilities [n, k] of logits [n, k]; each row is finite and sums to 1.
+
+    Raises:
+        BundleError: a logit is not finite, or the calibration was fitted for another number of labels.
+    """
+    logits = np.asarray(logits, dtype=np.float64)
+    _check(calibration, logits)
+    if calibration.method == "temperature":
+        return softmax(logits / calibration.temperature)
+    if calibration.method == "vector":
+        return softmax(logits * np.asarray(calibration.scale) + np.asarray(calibration.bias))
+    if calibration.method == "isotonic":
+        return _isotonic(calibration, softmax(logits))
+    return softmax(logits)
+
+
+def softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return probabilities [n, k] in float64; large logits do not overflow."""
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True), dtype=np.float64)
+
+
+def _isotonic(calibration: Calibration, probs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    mapped = np.column_stack(
+        [np.interp(column, knots.x, knots.y) for column, knots in zip(probs.T, calibration.knots, strict=True)]
+    )
+    # The floor keeps every sum above zero and every logarithm finite.
+    mapped = np.maximum(mapped, calibration.floor)
+    return np.asarray(mapped / mapped.sum(axis=1, keepdims=True), dtype=np.float64)
+
+
+def _check(calibration: Calibration, logits: npt.NDArray[np.float64]) -> None:
+    """Raise `BundleError` where the logits cannot be those the calibration was fitted for."""
+    fitted = {"vector": len(calibration.scale), "isotonic": len(calibration.knots)}.get(calibration.method)
+    if logits.ndim != 2 or (fitted is not None and logits.shape[1] != fitted):
+        wanted = "rows x labels" if fitted is None else f"rows x {fitted} labels"
+        raise BundleError(
+            f"calibration: logits of shape {logits.shape} came, {wanted} wanted; "
+            "the calibration belongs to another model, so run the recipe from export on"
+        )
+    finite = np.isfinite(logits).all(axis=1)
+    if not finite.all():
+        row = int(np.argmin(finite))
+        raise BundleError(
+            f"calibration: the logits of row {row} are {logits[row].tolist()}, finite numbers wanted; "
+            "the model is damaged or overflows, so export it again"
+        )

@@ -1,0 +1,178 @@
+"""Write a commented recipe for a user's own data."""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from hybrid.artifacts import fetch
+from hybrid.config import CalibrateConfig, CleanConfig, DataConfig, EncoderConfig, TrainConfig, VerifyConfig
+from hybrid.errors import ConfigError
+from hybrid.sources import Dataset, labels_of, load_data
+from hybrid.table import write_bytes
+
+
+def new_recipe(
+    name: str,
+    *,
+    data: str,
+    text: str,
+    label: str,
+    gold: str = "",
+    id: str = "",
+    annotators: Sequence[str] = (),
+    test: str = "",
+    split: str = "",
+    folder: Path,
+) -> Path:
+    """Write `<folder>/recipe.toml` for a data set and return its path.
+
+    Args:
+        data: a csv, tsv, jsonl or parquet file (from the working directory if relative), or `hf:owner/name[:split]`.
+        test: the same for a ready test set.
+        text, label, gold, id, annotators, split: columns, as in `hybrid.config.DataConfig`.
+
+    Raises:
+        ConfigError: the name cannot name a folder, or another recipe is there already.
+        DataError: the data cannot be read as described.
+        StorageError: the recipe cannot be written.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name, re.ASCII):
+        raise ConfigError(f"{name!r} cannot name a recipe; want letters, digits, '-', '_' and '.', as in 'my-tickets'")
+    config = DataConfig(
+        train=_from_recipe(data, folder),
+        test=_from_recipe(test, folder),
+        text=text,
+        label=label,
+        gold=gold,
+        id=id,
+        annotators=tuple(annotators),
+        split=split,
+    )
+    # Read by absolute paths: the recipe's folder may not exist yet, and does not where the data is refused.
+    found = msgspec.structs.replace(config, train=_absolute(data), test=_absolute(test))
+    dataset = load_data(found, folder=folder, seed=0, fetch=fetch)
+    content = "\n".join(_lines(name, config, dataset)) + "\n"
+    path = folder / "recipe.toml"
+    if not path.exists():
+        write_bytes(path, content.encode())
+    elif path.read_bytes() != content.encode():
+        raise ConfigError(f"{path}: a recipe is there already and differs; run it, remove it, or choose another name")
+    return path
+
+
+def _is_file(ref: str) -> bool:
+    return bool(ref) and not ref.startswith("hf:")
+
+
+def _absolute(ref: str) -> str:
+    return str(Path(ref).expanduser().resolve()) if _is_file(ref) else ref
+
+
+def _from_recipe(ref: str, folder: Path) -> str:
+    """Return a file's path as seen from the recipe's folder, so that the two can be moved together."""
+    return Path(os.path.relpath(_absolute(ref), folder.resolve())).as_posix() if _is_file(ref) else ref
+
+
+def _lines(name: str, config: DataConfig, dataset: Dataset) -> Iterator[str]:
+    yield "# Every setting that is commented out stands at its default."
+    yield from (f"name = {_toml(name)}", "# As found in the data, in the order of the logits: a typo in a later row")
+    yield "# is then an error and not a new class."
+    yield from (f"labels = {_toml(labels_of(dataset))}", f"seed = {_toml(0)}", "")
+    yield from _data_lines(config)
+    yield from _split_lines(dataset)
+    yield from _model_lines()
+    yield from _stage_lines()
+
+
+def _data_lines(config: DataConfig) -> Iterator[str]:
+    yield "# Paths start at the folder of this file."
+    yield from ("[data]", f"train = {_toml(config.train)}")
+    if config.test:
+        yield f"test = {_toml(config.test)}"
+    yield f"text = {_toml(config.text)}"
+    if config.annotators:
+        yield "# One column an annotator; the given label is their majority."
+        yield f"annotators = {_toml(list(config.annotators))}"
+    else:
+        yield f"label = {_toml(config.label)}"
+    if config.gold:
+        yield "# Trusted labels, on all rows or some: they judge and never train."
+        yield f"gold = {_toml(config.gold)}"
+    else:
+        yield "# Without a column of trusted labels the labels as given judge, and the report says what that hides."
+        yield '# gold = ""'
+    if config.id:
+        yield f"id = {_toml(config.id)}"
+    if config.split:
+        yield "# Says train, calibration or test on every row."
+        yield f"split = {_toml(config.split)}"
+    yield ""
+
+
+def _split_lines(dataset: Dataset) -> Iterator[str]:
+    parts = [row.part for row in dataset.rows]
+    if "calibration" in parts:
+        return
+    n_rows = sum(part in (None, "train") for part in parts)
+    yield f"# Rows, or a share of them where under 1. To be dealt: {n_rows:,} rows; what is left is train."
+    yield "[split]"
+    yield from _calibration_lines(n_rows)
+    if "test" in parts:
+        yield "# The data says which rows are for test."
+        yield "test = 0"
+    else:
+        # More test rows than this narrow no interval by much and are missed in training.
+        yield f"test = {_toml(0.25 if n_rows <= 20_000 else 5_000)}"
+    yield ""
+
+
+def _calibration_lines(n_rows: int) -> Iterator[str]:
+    if n_rows < 1_000:
+        yield "# Few rows: a larger share, for a threshold chosen on few promises little."
+        yield "calibration = 0.2"
+    else:
+        yield f"calibration = {_toml(0.15 if n_rows <= 20_000 else 3_000)}"
+
+
+def _model_lines() -> Iterator[str]:
+    yield "[encoder]"
+    yield '# Or "hf:microsoft/deberta-v3-base" (then also train.learning_rate = 2e-5), or a folder with a model.'
+    yield f"model = {_toml(EncoderConfig().model)}"
+    yield f"# max_length = {_toml(EncoderConfig().max_length)}"
+    yield ""
+    yield '# Reads the training rows and votes on their labels. "none": the classifier alone finds suspect labels.'
+    yield '# Else "claude-..." (key in ANTHROPIC_API_KEY), "local" (a small model in the process, for a trial run),'
+    yield '# any name with base_url = "http://..." (a server that speaks the Messages protocol),'
+    yield '# or "recorded" with traces = "traces.jsonl".'
+    yield from ("[teacher]", 'model = "none"')
+    yield "# A text file with your rules of labelling; the teacher reads it before every row."
+    yield from ('# policy = ""', "")
+    yield "# Answers what the encoder is not sure of; the same choices."
+    yield from ("[decoder]", 'model = "none"', "")
+
+
+def _stage_lines() -> Iterator[str]:
+    train, calibrate = TrainConfig(), CalibrateConfig()
+    yield from ("[verify]", "# Votes of the teacher on each row; odd.", f"# votes = {_toml(VerifyConfig().votes)}", "")
+    yield from ("[clean]", "# Quality of the consensus from which a row is relabelled; below it the row is for review.")
+    yield from (f"# relabel = {_toml(CleanConfig().relabel)}", "")
+    yield from ("[train]", '# "given" trains on the labels as they came, for comparison.')
+    yield f"# labels = {_toml(train.labels)}"
+    yield f"# epochs = {_toml(train.epochs)}"
+    yield f"# batch_size = {_toml(train.batch_size)}"
+    yield f"# learning_rate = {_toml(train.learning_rate)}"
+    yield '# "balanced" or "sqrt" gives rare classes more weight.'
+    yield f"# class_weights = {_toml(train.class_weights)}"
+    yield ""
+    yield "[calibrate]"
+    yield "# What the encoder keeps is right this often, but for a chance of delta; the rest escalates."
+    yield from (f"# target = {_toml(calibrate.target)}", f"# delta = {_toml(calibrate.delta)}")
+
+
+def _toml(value: str | float | list[str]) -> str:
+    """Return a TOML value. JSON's strings are TOML's but for DEL, which TOML wants escaped."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

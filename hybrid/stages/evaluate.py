@@ -1,0 +1,199 @@
+"""evaluate: the bundle on gold test rows, alone and with escalation."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+import numpy as np
+
+from hybrid.baseline import tfidf_predictions
+from hybrid.config import EvaluateConfig
+from hybrid.metrics import (
+    accuracy,
+    bootstrap_interval,
+    brier,
+    confusion_matrix,
+    ece,
+    ece_null,
+    macro_f1,
+    nll,
+    recall_by_class,
+    risk_coverage,
+)
+from hybrid.runtime.calibration import softmax
+from hybrid.types import Example, Gold, Judged, Vote
+
+SHARES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
+"""Shares of the rows, least confident first, at which the cascade is measured."""
+Ask = Callable[[Sequence[Example]], Sequence[Vote]]
+
+
+class Answers(msgspec.Struct, frozen=True, kw_only=True):
+    """What the bundle says of the test rows: logits and calibrated probabilities, each [n, k]."""
+
+    logits: np.ndarray
+    probs: np.ndarray
+
+
+class Evaluated(msgspec.Struct, frozen=True, kw_only=True):
+    """Every test row as it was judged, in row order, and the scores."""
+
+    judged: list[Judged]
+    report: dict[str, object]
+
+
+def evaluate(
+    rows: Sequence[Example],
+    answers: Answers,
+    labels: Sequence[str],
+    config: EvaluateConfig,
+    *,
+    threshold: float,
+    twins: frozenset[str],
+    ask: Ask,
+    ask_everything: bool,
+    seed: int,
+) -> Evaluated:
+    """Return the scores of the bundle on the test rows.
+
+    `ask` gets the decoder's votes on rows: on all of them where `ask_everything` (recorded answers
+    cost nothing, so the whole curve is known), else only on those below the threshold.
+    """
+    gold = np.array([labels.index(row.label) for row in rows])
+    predicted, confidence = answers.probs.argmax(axis=1), answers.probs.max(axis=1)
+    asked = [row for row, sure in zip(rows, confidence, strict=True) if ask_everything or sure < threshold]
+    votes = {vote.id: vote for vote in (ask(asked) if asked else [])}
+    judged = [_judge(row, i, answers, labels, votes.get(row.id), row.id in twins) for i, row in enumerate(rows)]
+    decided = np.array([-1 if j.decoder is None else labels.index(j.decoder) for j in judged])
+    plain = score(gold, predicted, labels, config, seed=seed)
+    fresh = np.array([row.id not in twins for row in rows])
+    curve = risk_coverage(confidence, predicted == gold)
+    return Evaluated(
+        judged=judged,
+        report={
+            "encoder": plain,
+            "without_twins": score(gold[fresh], predicted[fresh], labels, config, seed=seed) if twins else None,
+            "recall": dict(zip(labels, map(_rounded, recall_by_class(gold, predicted, len(labels))), strict=True)),
+            "confusion": confusion_matrix(gold, predicted, len(labels)).tolist(),
+            "calibration": _calibration(answers, gold, seed),
+            "aurc": _rounded(curve.aurc),
+            "threshold": _at(threshold, gold, predicted, confidence, decided, len(labels)),
+            "cascade": [_escalated(share, gold, predicted, confidence, decided, len(labels)) for share in SHARES]
+            if ask_everything and votes
+            else [],
+            "decoder_statuses": dict(Counter(vote.status for vote in votes.values())),
+        },
+    )
+
+
+def score(
+    gold: np.ndarray, predicted: np.ndarray, labels: Sequence[str], config: EvaluateConfig, *, seed: int
+) -> dict[str, object]:
+    """Return accuracy and macro-F1 with bootstrap intervals, and the number of rows."""
+    n, level = config.bootstrap, config.interval
+    of_accuracy = bootstrap_interval(accuracy, gold, predicted, n=n, level=level, seed=seed)
+    of_f1 = bootstrap_interval(lambda g, p: macro_f1(g, p, len(labels)), gold, predicted, n=n, level=level, seed=seed)
+    return {
+        "rows": len(gold),
+        "accuracy": _rounded(of_accuracy.value),
+        "accuracy_interval": [_rounded(of_accuracy.low), _rounded(of_accuracy.high)],
+        "macro_f1": _rounded(of_f1.value),
+        "macro_f1_interval": [_rounded(of_f1.low), _rounded(of_f1.high)],
+    }
+
+
+def baselines(
+    train: Sequence[Example], targets: Mapping[str, Sequence[str]], test: Sequence[Example], labels: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Return accuracy and macro-F1 of TF-IDF with logistic regression, by the name of its training labels."""
+    gold = np.array([labels.index(row.label) for row in test])
+    found = {}
+    for name, target in targets.items():
+        indices = np.array([labels.index(label) for label in target])
+        predicted = tfidf_predictions([row.text for row in train], indices, [row.text for row in test])
+        found[name] = {
+            "accuracy": _rounded(accuracy(gold, predicted)),
+            "macro_f1": _rounded(macro_f1(gold, predicted, len(labels))),
+        }
+    return found
+
+
+def wrong_share(said: dict[str, str], gold: Sequence[Gold]) -> float | None:
+    """Return the share of labels that differ from gold, over the rows that have gold; None without any."""
+    known = [(said[row.id], row.label) for row in gold if row.id in said]
+    return _rounded(sum(a != b for a, b in known) / len(known)) if known else None
+
+
+def _judge(row: Example, i: int, answers: Answers, labels: Sequence[str], vote: Vote | None, twin: bool) -> Judged:
+    probs = answers.probs[i]
+    return Judged(
+        id=row.id,
+        text=row.text,
+        gold=row.label,
+        label=labels[int(probs.argmax())],
+        confidence=_rounded(probs.max()),
+        probs=tuple(map(_rounded, probs)),
+        logits=tuple(map(_rounded, answers.logits[i])),
+        decoder=vote.label if vote else None,
+        decoder_status=vote.status if vote else None,
+        twin=twin,
+    )
+
+
+def _calibration(answers: Answers, gold: np.ndarray, seed: int) -> dict[str, float]:
+    """Return ECE, Brier and NLL on the test rows, before (softmax of the logits) and after calibration."""
+    before = softmax(answers.logits.astype(np.float64))
+    null = ece_null(answers.probs, seed=seed)
+    return {
+        "ece_before": _rounded(ece(before, gold)),
+        "ece_after": _rounded(ece(answers.probs, gold)),
+        "ece_null_mean": _rounded(null.mean),
+        "ece_null95": _rounded(null.p95),
+        "brier_before": _rounded(brier(before, gold)),
+        "brier_after": _rounded(brier(answers.probs, gold)),
+        "nll_before": _rounded(nll(before, gold)),
+        "nll_after": _rounded(nll(answers.probs, gold)),
+    }
+
+
+def _at(
+    threshold: float,
+    gold: np.ndarray,
+    predicted: np.ndarray,
+    confidence: np.ndarray,
+    decided: np.ndarray,
+    n_labels: int,
+) -> dict[str, object]:
+    """Return what the threshold does to the test rows: what is kept, how right that is, and the cascade's accuracy."""
+    kept = confidence >= threshold
+    final = np.where(~kept & (decided >= 0), decided, predicted)
+    return {
+        "value": _rounded(threshold),
+        "kept": _rounded(kept.mean()),
+        "accuracy_kept": _rounded(accuracy(gold[kept], predicted[kept])) if kept.any() else None,
+        "escalated": int((~kept).sum()),
+        "answered": int((~kept & (decided >= 0)).sum()),
+        "accuracy": _rounded(accuracy(gold, final)),
+        "macro_f1": _rounded(macro_f1(gold, final, n_labels)),
+    }
+
+
+def _escalated(
+    share: float, gold: np.ndarray, predicted: np.ndarray, confidence: np.ndarray, decided: np.ndarray, n_labels: int
+) -> dict[str, object]:
+    """Return the cascade's scores with the least confident `share` of the rows escalated."""
+    n_asked = round(share * len(gold))
+    asked = np.zeros(len(gold), dtype=bool)
+    asked[np.argsort(confidence, kind="stable")[:n_asked]] = True
+    final = np.where(asked & (decided >= 0), decided, predicted)
+    return {
+        "share": share,
+        "escalated": n_asked,
+        "threshold": _rounded(np.sort(confidence)[n_asked]) if n_asked < len(gold) else None,
+        "accuracy": _rounded(accuracy(gold, final)),
+        "macro_f1": _rounded(macro_f1(gold, final, n_labels)),
+    }
+
+
+def _rounded(value: float) -> float:
+    return round(float(value), 6)

@@ -1,0 +1,85 @@
+"""verify: blind votes of the teacher on training rows. The teacher never sees the label under test."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from hybrid.config import LLMConfig, VerifyConfig
+from hybrid.errors import DataError, LLMError
+from hybrid.llm.answer import label_request, read_vote
+from hybrid.llm.pool import ask_all
+from hybrid.llm.request import LLM
+from hybrid.types import Example, Vote
+
+
+class Verified(msgspec.Struct, frozen=True, kw_only=True):
+    """The votes, in row order, a row's samples side by side, and the counts."""
+
+    votes: list[Vote]
+    report: dict[str, object]
+
+
+def verify(
+    rows: Sequence[Example],
+    labels: Sequence[str],
+    config: VerifyConfig,
+    *,
+    teacher: LLM,
+    llm: LLMConfig,
+    policy: str = "",
+    on_done: Callable[[int], None] | None = None,
+) -> Verified:
+    """Return `config.votes` blind votes for each row; `on_done` hears how many are in.
+
+    `llm` is the teacher's section of the recipe, `policy` the text of the labelling policy. Only
+    the row's text goes into a request: not its label, its annotations or its id.
+
+    Raises:
+        DataError: a row is not a training row, or the counts do not add up.
+        LLMError: the teacher cannot be used, or failed on every given row.
+    """
+    for row in rows:
+        if row.part != "train":
+            raise DataError(f"verify: row {row.id} is a {row.part} row; want training rows alone: no other is cleaned")
+    asked = [(row, sample) for row in rows for sample in range(config.votes)]
+    requests = [label_request("verify", row.text, labels, llm, policy=policy, sample=n) for row, n in asked]
+    replies = ask_all(requests, teacher, llm.workers, on_done)
+    votes = [
+        read_vote(row.id, reply, labels, teacher=teacher.name, sample=sample)
+        for (row, sample), reply in zip(asked, replies, strict=True)
+    ]
+    _check(rows, votes, config.votes, teacher.name)
+    return Verified(votes=votes, report=_report(rows, votes, labels, teacher.name))
+
+
+def _check(rows: Sequence[Example], votes: Sequence[Vote], n_votes: int, teacher: str) -> None:
+    if len(votes) != len(rows) * n_votes:
+        raise DataError(f"verify: {len(votes)} votes came for {len(rows)} rows; want {n_votes} a row: report this bug")
+    # Synthetic rows may all be unknown to a recorded teacher; the given rows may not.
+    if any(row.origin == "given" for row in rows) and all(vote.status == "failed" for vote in votes):
+        raise LLMError(
+            f"verify: all {len(votes)} requests to {teacher} failed, the first with: {votes[0].reason}; "
+            "correct the [teacher] section of the recipe, then run again"
+        )
+
+
+def _report(rows: Sequence[Example], votes: Sequence[Vote], labels: Sequence[str], teacher: str) -> dict[str, object]:
+    given = {row.id: row.label for row in rows}
+    status = Counter(vote.status for vote in votes)
+    ok = [vote for vote in votes if vote.status == "ok"]
+    sure = [vote.confidence for vote in ok if vote.confidence is not None]
+    tally = Counter(vote.label for vote in ok)
+    disagree = sum(vote.label != given[vote.id] for vote in ok)
+    return {
+        "teacher": teacher,
+        "rows": len(rows),
+        "asked": len(votes),
+        **{name: status[name] for name in ("ok", "failed", "unreadable", "abstained")},
+        "labels": {label: tally[label] for label in labels},
+        "mean_confidence": sum(sure) / len(sure) if sure else None,
+        "with_confidence": len(sure),
+        "disagree_with_given": disagree,
+        "disagree_share": disagree / len(ok) if ok else None,
+        "reasons": dict(Counter(vote.reason for vote in votes if vote.status != "ok").most_common(10)),
+    }

@@ -1,0 +1,203 @@
+"""What a stage reads of the stages before it, and whom it may ask: one recipe in one run folder."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+import numpy as np
+
+from hybrid.artifacts import fetch, model_folder
+from hybrid.asking import Asked, ask_decoder, ask_teacher, write_drafts
+from hybrid.config import LLMConfig, Recipe, TrainConfig
+from hybrid.errors import ConfigError
+from hybrid.llm import LLM, open_llm
+from hybrid.run import Report, Run
+from hybrid.table import read_rows, sha256_of, sha256_of_file, write_rows
+from hybrid.types import Decision, Draft, Example, Gold, Part, Vote
+
+if TYPE_CHECKING:
+    from hybrid.stages.train import TrainingRow
+
+
+class Story:
+    """One recipe in one run folder. Each method is a stage: tables in, tables out."""
+
+    def __init__(self, recipe: Recipe, recipe_dir: Path, run: Run, traces: Path) -> None:
+        self.recipe = recipe
+        self.run = run
+        self.recipe_dir = recipe_dir
+        self._traces = traces
+        self._llms: dict[str, LLM | None] = {}
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels in the order of the logits."""
+        return tuple(self.run.report("split")["labels"])
+
+    def rows(self, part: Part | None = None) -> list[Example]:
+        """Return the rows of one part, or all."""
+        found = read_rows(self.run.path("split", "rows.jsonl"), Example)
+        return [row for row in found if part in (None, row.part)]
+
+    def gold(self) -> list[Gold]:
+        """Return the gold labels. Nothing that trains may call this."""
+        return read_rows(self.run.path("split", "gold.jsonl"), Gold)
+
+    def decisions(self) -> list[Decision]:
+        """Return what cleaning decided on the training rows."""
+        return read_rows(self.run.path("clean", "decisions.jsonl"), Decision)
+
+    def drafts(self) -> list[Draft]:
+        """Return the checked drafts."""
+        return read_rows(self.run.path("synthesize", "drafts.jsonl"), Draft)
+
+    def encoder_folder(self) -> Path:
+        """Return the folder of the encoder that the recipe names, fetched where it is not at hand."""
+        return model_folder(_beside(self.recipe.encoder.model, self.recipe_dir), on_start=self.run.screen.say)
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """Return frozen embeddings of the recipe's encoder, shape [n, d]."""
+        from hybrid.encoders.embed import embed
+
+        length = self.recipe.encoder.max_length
+        return embed(self.encoder_folder(), texts, max_length=length, on_done=self.run.screen.advance)
+
+    def llm(self, role: Literal["teacher", "decoder"]) -> LLM | None:
+        """Return the language model of a role, opened once, its answers kept in the trace store."""
+        if role not in self._llms:
+            self._llms[role] = open_llm(
+                self.recipe.teacher if role == "teacher" else self.recipe.decoder,
+                folder=self.recipe_dir,
+                store=self._traces,
+                gguf=lambda: fetch("smollm2-135m-instruct", on_start=self.run.screen.say),
+                role=role,
+            )
+        return self._llms[role]
+
+    def check_llms(self) -> None:
+        """Open both language models, so that a missing key stops the run before it starts.
+
+        Raises:
+            ConfigError, LLMError: one of them cannot be used.
+        """
+        self.llm("teacher")
+        self.llm("decoder")
+
+    def fit(self, stage: str, key: str, train: TrainConfig, rows: "Sequence[TrainingRow]") -> tuple[Report, Path]:
+        """Train on `rows` in the folder of `stage`; return the report and where the checkpoint lies.
+
+        The working folder carries the key of the stage, so that a training with other settings
+        never goes on from its checkpoints.
+        """
+        from hybrid.stages.train import train as fit
+
+        workdir = self.run.path(stage, f"work-{key[:12]}")
+        remove_workdirs(self.run.path(stage), but=workdir)
+        trained = fit(
+            rows,
+            self.labels,
+            train,
+            encoder=self.encoder_folder(),
+            max_length=self.recipe.encoder.max_length,
+            workdir=workdir,
+            seed=self.recipe.seed,
+            on_step=self.run.screen.advance,
+        )
+        write_rows(self.run.path(stage, "history.jsonl"), trained.history)
+        return trained.report, trained.checkpoint
+
+    def policy(self, config: LLMConfig) -> str:
+        """Return the text of the labelling policy; empty where the recipe names none."""
+        return "".join(path.read_text(encoding="utf-8") for path in self.policy_files(config))
+
+    def ask_teacher(self, rows: Sequence[Example]) -> Asked:
+        """Return the teacher's blind votes on rows, with the books."""
+        config = self.recipe.teacher
+        return ask_teacher(
+            rows,
+            self.labels,
+            self.recipe.verify,
+            teacher=self.llm("teacher"),
+            llm=config,
+            policy=self.policy(config),
+            on_done=self.run.screen.advance,
+        )
+
+    def ask_decoder(self, rows: Sequence[Example]) -> Asked:
+        """Return the decoder's votes on rows, with the books."""
+        config = self.recipe.decoder
+        return ask_decoder(
+            rows,
+            self.labels,
+            decoder=self.llm("decoder"),
+            llm=config,
+            policy=self.policy(config),
+            on_done=self.run.screen.advance,
+        )
+
+    def relabel(self, drafts: Sequence[Draft]) -> Sequence[Vote]:
+        """Return a live teacher's blind votes on drafts; a recorded one knows none of them."""
+        if self.recipe.teacher.model in ("none", "recorded"):
+            return []
+        written = [Example(id=d.id, text=d.text, label=d.label, origin="synthetic", parents=d.parents) for d in drafts]
+        return self.ask_teacher(written).votes
+
+    def write_drafts(self, rows: Sequence[Example], decisions: Sequence[Decision]) -> list[Draft]:
+        """Return what a live teacher writes for the minority classes; nothing without one."""
+        from hybrid.stages.synthesize import minority_classes
+
+        config = self.recipe.teacher
+        teacher = None if config.model == "recorded" else self.llm("teacher")
+        if teacher is None or not self.recipe.synthesize.per_class:
+            return []
+        decided = {decision.id: decision.label for decision in decisions if decision.weight > 0}
+        return write_drafts(
+            [msgspec.structs.replace(row, label=decided[row.id]) for row in rows if row.id in decided],
+            minority_classes(decisions, self.labels, self.recipe.synthesize),
+            self.labels,
+            self.recipe.synthesize.per_class,
+            teacher=teacher,
+            llm=config,
+            policy=self.policy(config),
+            seed=self.recipe.seed,
+            on_done=self.run.screen.advance,
+        )
+
+    def encoder_hash(self) -> str:
+        """Return what tells one encoder from another: the pinned name, or the hash of a local folder's files."""
+        folder = Path(_beside(self.recipe.encoder.model, self.recipe_dir))
+        if not folder.is_dir():
+            return self.recipe.encoder.model
+        files = [
+            path for path in sorted(folder.iterdir()) if path.suffix in (".json", ".safetensors", ".bin", ".model")
+        ]
+        return sha256_of({path.name: sha256_of_file(path) for path in files})
+
+    def policy_files(self, config: LLMConfig) -> list[Path]:
+        """Return the labelling policy's file, in a list that is empty where the recipe names none."""
+        return self.files(config.policy)
+
+    def llm_files(self, config: LLMConfig) -> list[Path]:
+        """Return the files that a language model's answers depend on."""
+        return self.files(config.traces) + self.files(config.policy)
+
+    def files(self, name: str) -> list[Path]:
+        """Return a file beside the recipe, in a list that is empty where the recipe names none."""
+        path = self.recipe_dir / name
+        if name and not path.is_file():
+            raise ConfigError(f"{path}: the recipe names this file, but it is not there; correct the recipe")
+        return [path] if name else []
+
+
+def remove_workdirs(folder: Path, *, but: Path | None = None) -> None:
+    """Delete the working folders of earlier trainings."""
+    for found in folder.glob("work-*"):
+        if found != but:
+            shutil.rmtree(found)
+
+
+def _beside(model: str, folder: Path) -> str:
+    """Return a model reference, a relative path taken from the recipe's folder."""
+    return model if model.startswith(("packaged:", "hf:")) else str(folder / model)

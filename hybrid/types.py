@@ -1,0 +1,139 @@
+"""The rows that flow from stage to stage, one struct a table."""
+
+from typing import Literal
+
+import msgspec
+
+Part = Literal["train", "calibration", "test"]
+VoteStatus = Literal["ok", "failed", "unreadable", "abstained"]
+Action = Literal["keep", "relabel", "drop", "review"]
+DraftStatus = Literal["accepted", "refused"]
+Escalation = Literal["none", "answered", "failed", "undecided"]
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """A frozen row whose fields are given by name."""
+
+
+class Example(Row, frozen=True, kw_only=True):
+    """One text with the label that training may see."""
+
+    id: str
+    text: str
+    label: str
+    part: Part = "train"
+    origin: Literal["given", "synthetic"] = "given"
+    parents: tuple[str, ...] = ()
+    annotations: dict[str, str] = {}
+    """Label by annotator, where several people labelled the row; empty where one did."""
+
+
+class Gold(Row, frozen=True, kw_only=True):
+    """The trusted label of a row. It judges rows and never trains on them."""
+
+    id: str
+    label: str
+
+
+class Vote(Row, frozen=True, kw_only=True):
+    """One answer of one teacher about one row. `label` is set only where `status` is ok."""
+
+    id: str
+    status: VoteStatus
+    label: str | None = None
+    rationale: str = ""
+    confidence: float | None = None
+    """The teacher's own, 0 to 1; absent where it gave none."""
+    teacher: str
+    sample: int = 0
+    reason: str = ""
+    """Why there is no label; empty where there is one."""
+
+
+class Decision(Row, frozen=True, kw_only=True):
+    """What became of one training row: its label, the weight it trains with, and why."""
+
+    id: str
+    action: Action
+    given: str
+    label: str
+    weight: float
+    """0 for a dropped row, else up to 1."""
+    probs: tuple[float, ...]
+    """What given label, votes and classifier say together, in the order of the labels."""
+    reason: str
+    scores: dict[str, float] = {}
+
+
+class Draft(Row, frozen=True, kw_only=True):
+    """A text that a teacher wrote for a rare class, accepted or refused with the reason."""
+
+    id: str
+    text: str
+    label: str
+    plan: str = ""
+    parents: tuple[str, ...] = ()
+    status: DraftStatus = "accepted"
+    reason: str = ""
+    scores: dict[str, float] = {}
+
+
+class Epoch(Row, frozen=True, kw_only=True):
+    """One point of the learning curve."""
+
+    epoch: float
+    train_loss: float
+    validation_loss: float
+    validation_macro_f1: float
+    best: bool
+
+
+class Parity(Row, frozen=True, kw_only=True):
+    """How far the exported graph is from the checkpoint on one row."""
+
+    id: str
+    tokens: int
+    max_abs_diff: float
+
+
+class Scored(Row, frozen=True, kw_only=True):
+    """A calibration row with the logits of the exported model and its calibrated probabilities."""
+
+    id: str
+    label: str
+    logits: tuple[float, ...]
+    probs: tuple[float, ...]
+
+
+class Prediction(Row, frozen=True, kw_only=True):
+    """The answer for one text."""
+
+    label: str
+    confidence: float
+    """Calibrated probability of `label` where the encoder answered; the encoder's own confidence else."""
+    probs: dict[str, float]
+    """Calibrated probability by label, from the encoder."""
+    escalate: bool
+    """Whether the confidence is below the threshold of escalation."""
+    source: Literal["encoder", "decoder"] = "encoder"
+    escalation: Escalation = "none"
+    rationale: str = ""
+    truncated: bool = False
+    """Whether the text was longer than the encoder reads."""
+
+
+class Judged(Row, frozen=True, kw_only=True):
+    """A test row: its gold label, what the encoder said, and what the decoder would say."""
+
+    id: str
+    text: str
+    gold: str
+    label: str
+    confidence: float
+    probs: tuple[float, ...]
+    logits: tuple[float, ...] = ()
+    decoder: str | None = None
+    """The decoder's label; absent where it was not asked or gave none."""
+    decoder_status: VoteStatus | None = None
+    twin: bool = False
+    """Whether a near-copy of the row stands in train (only a ready-made split can have any)."""

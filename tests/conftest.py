@@ -1,0 +1,73 @@
+"""What several tests share: a corpus, tiny encoders on disk, and one finished run of the whole story."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.corpus import noisy, texts_and_gold
+from tests.tiny import tiny_bert, tiny_deberta
+
+ROWS = 420
+
+
+@pytest.fixture(scope="session")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_bert(tmp_path_factory.mktemp("bert"), texts_and_gold(ROWS)[0])
+
+
+@pytest.fixture(scope="session")
+def deberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_deberta(tmp_path_factory.mktemp("deberta"), texts_and_gold(ROWS)[0])
+
+
+def write_project(folder: Path, encoder: Path, extra: str = "") -> Path:
+    """Write a small project: data.csv with text, label and gold, and a recipe that trains `encoder` on it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    texts, gold = texts_and_gold(ROWS)
+    with (folder / "data.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label", "gold"])
+        writer.writerows(zip(texts, noisy(gold, 0.15), gold, strict=True))
+    (folder / "recipe.toml").write_text(
+        f"""
+name = "dishes"
+labels = ["bad", "good", "plain"]
+[data]
+train = "data.csv"
+gold = "gold"
+[split]
+calibration = 90
+test = 90
+near_duplicate = 0.98
+[encoder]
+model = "{encoder}"
+max_length = 32
+[train]
+epochs = 3
+learning_rate = 2e-3
+[evaluate]
+bootstrap = 200
+{extra}
+""",
+        encoding="utf-8",
+    )
+    return folder / "recipe.toml"
+
+
+def hybrid_recipe(*words: str, cwd: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    """Run `python -m hybrid.recipe` as a user does."""
+    command = [sys.executable, "-m", "hybrid.recipe", *words]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, deberta: Path) -> Path:
+    """The folder of a finished run of a tiny DeBERTa-v3, made by the command line."""
+    folder = tmp_path_factory.mktemp("finished")
+    recipe = write_project(folder / "dishes", deberta)
+    done = hybrid_recipe(str(recipe), "--runs", str(folder / "runs"), cwd=folder)
+    assert done.returncode == 0, done.stderr + done.stdout
+    return folder / "runs" / "dishes" / "default"

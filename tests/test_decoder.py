@@ -1,0 +1,53 @@
+"""The runtime's decoder: a vote a text, and never an exception for the service."""
+
+import subprocess
+import sys
+
+from hybrid.config import LLMConfig
+from hybrid.llm.messages import Messages, Retry
+from hybrid.runtime.decoder import Decoder
+from tests.messages_server import MessagesServer, answer, label, status
+
+LABELS = ("negative", "positive")
+
+
+def decoder(server: MessagesServer) -> Decoder:
+    llm = Messages("m", base_url=server.url, retry=Retry(first_wait_s=0.01))
+    return Decoder(llm, LABELS, policy="Praise is positive.", config=LLMConfig(workers=1))
+
+
+def test_each_text_gets_a_vote_in_order() -> None:
+    with MessagesServer(label("negative", 0.7), label("shrug"), answer("", stop_reason="refusal")) as server:
+        votes = decoder(server).decide(["one", "two", "three"])
+        assert "Praise is positive." in server.bodies[0]["system"]
+        assert "one" in server.bodies[0]["messages"][0]["content"]
+    assert [(vote.id, vote.status, vote.label, vote.confidence) for vote in votes] == [
+        ("0", "ok", "negative", 0.7),
+        ("1", "unreadable", None, None),
+        ("2", "abstained", None, None),
+    ]
+    assert all(vote.teacher == "m" for vote in votes)
+
+
+def test_a_server_that_is_down_gives_failed_votes() -> None:
+    with MessagesServer(status(500)) as server:
+        assert [vote.status for vote in decoder(server).decide(["one"])] == ["failed"]
+
+
+def test_a_key_that_is_refused_gives_failed_votes_with_the_reason() -> None:
+    with MessagesServer(status(401, "invalid key")) as server:
+        votes = decoder(server).decide(["one", "two"])
+    assert [vote.status for vote in votes] == ["failed", "failed"]
+    assert "invalid key" in votes[0].reason
+
+
+def test_no_texts_ask_nobody() -> None:
+    with MessagesServer(label("negative")) as server:
+        assert decoder(server).decide([]) == []
+        assert server.bodies == []
+
+
+def test_the_decoder_imports_no_heavy_module() -> None:
+    heavy = ["torch", "transformers", "sklearn", "cleanlab", "datasets", "anthropic", "xllamacpp", "scipy"]
+    code = f"import sys\nfor name in {heavy}: sys.modules[name] = None\nimport hybrid.runtime.decoder"
+    subprocess.run([sys.executable, "-c", code], check=True)

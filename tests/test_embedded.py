@@ -1,0 +1,82 @@
+"""The embedded model: a real GGUF in the process."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hybrid.artifacts import fetch
+from hybrid.config import LLMConfig
+from hybrid.errors import ArtifactError, LLMError
+from hybrid.llm import LLM, Stored, ask_all, open_llm
+from hybrid.llm.answer import label_request, label_schema, read_vote
+from hybrid.llm.embedded import bounded
+
+LABELS = ("negative", "positive")
+CONFIG = LLMConfig(model="local", max_tokens=80, workers=2)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LLM]:
+    pytest.importorskip("xllamacpp")
+    try:
+        packaged = fetch("smollm2-135m-instruct")
+    except ArtifactError as error:
+        pytest.skip(str(error))
+    folder = tmp_path_factory.mktemp("store")
+    llm = open_llm(CONFIG, folder=folder, store=folder / "s.sqlite", gguf=lambda: packaged, role="decoder")
+    assert isinstance(llm, Stored)
+    yield llm
+
+
+@pytest.mark.slow
+def test_a_real_model_answers_inside_the_schema_and_in_time(model: LLM) -> None:
+    requests = [label_request("decide", text, LABELS, CONFIG) for text in ("I love it", "Awful. I hate it")]
+    replies = ask_all(requests, model, CONFIG.workers)
+    assert [reply.status for reply in replies] == ["ok", "ok"], [reply.reason for reply in replies]
+    for reply in replies:
+        assert list(json.loads(reply.text)) == ["rationale", "label", "confidence"]
+        assert read_vote("1", reply, LABELS, teacher=model.name).status == "ok"
+        assert reply.output_tokens <= 80
+        assert reply.input_tokens > 50
+        assert reply.cost_usd == 0.0
+    assert ask_all(requests, model, 1) == replies
+    assert isinstance(model, Stored)
+    assert (model.usage().calls, model.usage().hits) == (2, 2)
+
+
+@pytest.mark.slow
+def test_a_text_longer_than_the_context_fails_alone(model: LLM) -> None:
+    reply = model.ask(label_request("decide", "word " * 6000, LABELS, CONFIG))
+    assert reply.status == "failed"
+    assert "context" in reply.reason
+
+
+@pytest.mark.slow
+def test_a_file_that_is_no_model_is_one_clear_sentence(tmp_path: Path) -> None:
+    pytest.importorskip("xllamacpp")
+    (tmp_path / "m.gguf").write_bytes(b"not a model")
+    with pytest.raises(LLMError, match=r"m\.gguf: llama\.cpp cannot load it"):
+        open_model(tmp_path)
+
+
+def test_a_missing_model_file_is_one_clear_sentence(tmp_path: Path) -> None:
+    with pytest.raises(LLMError, match=r"m\.gguf: no such file"):
+        open_model(tmp_path)
+
+
+def open_model(folder: Path) -> LLM | None:
+    def no_gguf() -> Path:
+        raise AssertionError
+
+    return open_llm(LLMConfig(model="m.gguf"), folder=folder, store=None, gguf=no_gguf, role="decoder")
+
+
+def test_only_free_strings_are_bounded() -> None:
+    limited: dict[str, Any] = bounded(label_schema(LABELS), 100)
+    assert limited["properties"]["rationale"]["maxLength"] == 120
+    assert "maxLength" not in limited["properties"]["label"]
+    assert "maxLength" not in label_schema(LABELS)["properties"]["rationale"]  # type: ignore[index]
+    assert list(limited["properties"]) == ["rationale", "label", "confidence"]

@@ -1,0 +1,77 @@
+"""synthesize: a draft has to be of a rare class, new, of known parents, and agreed."""
+
+import numpy as np
+
+from hybrid.config import SynthesizeConfig
+from hybrid.stages.synthesize import minority_classes, synthesize
+from hybrid.types import Decision, Draft, Example, Vote
+
+LABELS = ("a", "b")
+ROWS = [
+    *(
+        Example(id=f"t{i}", text=f"apple banana cherry number {word}", label="a")
+        for i, word in enumerate("one two three four five six seven eight nine".split())
+    ),
+    Example(id="t9", text="zebra yak xerus in the wild park", label="b"),
+    Example(id="c0", text="violet umbrella under the trembling stars", label="b", part="calibration"),
+]
+DECISIONS = [
+    Decision(id=row.id, action="keep", given=row.label, label=row.label, weight=1, probs=(0.5, 0.5), reason="")
+    for row in ROWS
+    if row.part == "train"
+]
+EMBEDDINGS = np.array([[1.0, 0.0]] * 9 + [[0.0, 1.0]])
+NEW = "an old walrus waits beside the frozen pier"
+
+
+def embed(texts: list[str]) -> np.ndarray:
+    return np.array([[0.0, 1.0] if "walrus" in text or "zebra" in text else [1.0, 0.0] for text in texts])
+
+
+def check(*drafts: Draft, votes: tuple[Vote, ...] = ()) -> list[Draft]:
+    found = synthesize(
+        drafts, ROWS, DECISIONS, EMBEDDINGS, LABELS, SynthesizeConfig(), embed=embed, relabel=lambda _: votes
+    )
+    assert found.report["drafts"] == len(drafts)
+    return found.drafts
+
+
+def draft(text: str, label: str = "b", draft_id: str = "d0", parents: tuple[str, ...] = ()) -> Draft:
+    return Draft(id=draft_id, text=text, label=label, parents=parents)
+
+
+def test_a_class_far_below_an_even_share_is_a_minority() -> None:
+    assert minority_classes(DECISIONS, LABELS, SynthesizeConfig()) == ["b"]
+
+
+def test_a_new_text_of_a_rare_class_that_the_classifier_believes_is_accepted() -> None:
+    assert check(draft(NEW, parents=("t9",)))[0].status == "accepted"
+
+
+def test_a_draft_of_a_common_class_is_refused() -> None:
+    assert "no minority class" in check(draft("a new and different thing", label="a"))[0].reason
+
+
+def test_a_near_copy_of_a_calibration_row_is_refused_and_says_of_which() -> None:
+    found = check(draft("Violet umbrella under the trembling stars!"))[0]
+    assert found.status == "refused"
+    assert "near-copy of calibration row c0" in found.reason
+
+
+def test_a_parent_outside_train_refuses_the_draft() -> None:
+    assert "parent c0 is not a training row" in check(draft(NEW, parents=("t9", "c0")))[0].reason
+
+
+def test_the_second_of_two_copies_is_refused() -> None:
+    found = check(draft(NEW), draft(NEW + "!", draft_id="d1"))
+    assert [one.status for one in found] == ["accepted", "refused"]
+    assert found[1].reason == "near-copy of draft d0"
+
+
+def test_a_label_that_neither_teacher_nor_classifier_agrees_with_is_refused() -> None:
+    assert "label not agreed" in check(draft("fruit salad with mint and honey"))[0].reason
+
+
+def test_the_teachers_blind_vote_can_agree_where_the_classifier_does_not() -> None:
+    vote = Vote(id="d0", status="ok", label="b", teacher="t")
+    assert check(draft("fruit salad with mint and honey"), votes=(vote,))[0].status == "accepted"
