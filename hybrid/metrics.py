@@ -1,11 +1,11 @@
-"""What is measured of a classifier: accuracy, calibration, and what it gains by leaving rows to another.
+"""What is measured of a classifier: accuracy, calibration, and what it gains by answering only where it is sure.
 
 Shapes throughout: `gold` and `predicted` are integer label indices [n]; `probs` are probabilities
 [n, n_labels] whose rows sum to 1; `confidence` [n] is the probability of the predicted label;
 `correct` [n] is 1 or True where the prediction is the gold label. No function accepts zero rows.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -49,16 +49,6 @@ class ReliabilityBin(msgspec.Struct, frozen=True, kw_only=True):
 
     n_rows: int
     confidence: float
-    accuracy: float
-
-
-class CascadePoint(msgspec.Struct, frozen=True, kw_only=True):
-    """A cascade that escalates the `n_escalated` least confident rows."""
-
-    share: float
-    n_escalated: int
-    n_answered: int
-    """Escalated rows to which the decoder gave an answer; the others keep the encoder's."""
     accuracy: float
 
 
@@ -125,7 +115,7 @@ def ece_null(probs: Array, draws: int = 1000, seed: int = 0, bins: int = 15) -> 
     """
     confidence = np.sort(np.asarray(probs, dtype=np.float64).max(axis=1))
     n_rows = len(confidence)
-    starts = np.cumsum([0] + [len(part) for part in np.array_split(confidence, min(bins, n_rows))][:-1])
+    starts = [int(part[0]) for part in np.array_split(np.arange(n_rows), min(bins, n_rows))]
     # A label drawn from a row's probabilities is its top label with the probability of the confidence.
     correct = np.random.default_rng(seed).random((draws, n_rows)) < confidence
     gaps = np.abs(np.add.reduceat(correct - confidence, starts, axis=1))
@@ -168,33 +158,6 @@ def risk_coverage(confidence: Array, correct: Array) -> RiskCoverage:
         risk=1 - kept_accuracy,
         aurc=float(np.mean(1 - kept_accuracy)),
     )
-
-
-def cascade_curve(
-    confidence: Array, correct_encoder: Array, correct_decoder: Array, shares: Sequence[float]
-) -> list[CascadePoint]:
-    """Return the accuracy of the cascade for each share of rows that escalates, least confident first.
-
-    `correct_decoder` [n] is nan where the decoder gave no answer: that row keeps the encoder's, as in
-    the runtime.
-    """
-    encoder, decoder = (np.asarray(column, dtype=np.float64) for column in (correct_encoder, correct_decoder))
-    order = np.argsort(np.asarray(confidence), kind="stable")
-    answered = ~np.isnan(decoder)
-    both = np.where(answered, decoder, encoder)
-    points = []
-    for share in shares:
-        n_escalated = round(share * len(order))
-        sent, kept = order[:n_escalated], order[n_escalated:]
-        points.append(
-            CascadePoint(
-                share=share,
-                n_escalated=n_escalated,
-                n_answered=int(answered[sent].sum()),
-                accuracy=float((both[sent].sum() + encoder[kept].sum()) / len(order)),
-            )
-        )
-    return points
 
 
 def bootstrap_interval(

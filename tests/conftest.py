@@ -46,8 +46,9 @@ near_duplicate = 0.98
 model = "{encoder}"
 max_length = 32
 [train]
-epochs = 3
-learning_rate = 2e-3
+epochs = 8
+batch_size = 8
+learning_rate = 5e-3
 [evaluate]
 bootstrap = 200
 {extra}

@@ -89,5 +89,5 @@ def test_a_ready_split_is_kept_its_twins_are_named_and_calibration_comes_from_tr
 
 
 def test_sizes_larger_than_the_data_say_both_numbers() -> None:
-    with pytest.raises(DataError, match="500 rows are wanted .* but the data has 300 rows"):
+    with pytest.raises(DataError, match=r"500 rows are wanted .* but the data has 300 rows"):
         split(source_rows(), LABELS, SplitConfig(train=200, calibration=100, test=200), seed=0)

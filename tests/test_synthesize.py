@@ -10,7 +10,7 @@ LABELS = ("a", "b")
 ROWS = [
     *(
         Example(id=f"t{i}", text=f"apple banana cherry number {word}", label="a")
-        for i, word in enumerate("one two three four five six seven eight nine".split())
+        for i, word in enumerate(["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
     ),
     Example(id="t9", text="zebra yak xerus in the wild park", label="b"),
     Example(id="c0", text="violet umbrella under the trembling stars", label="b", part="calibration"),

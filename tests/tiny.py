@@ -49,6 +49,7 @@ def tiny_bert(folder: Path, texts: Sequence[str]) -> Path:
         num_hidden_layers=2,
         num_attention_heads=2,
         intermediate_size=64,
+        initializer_range=0.15,
         max_position_embeddings=64,
         pad_token_id=tokenizer.pad_token_id,
     )
@@ -67,6 +68,7 @@ def tiny_deberta(folder: Path, texts: Sequence[str]) -> Path:
         num_hidden_layers=2,
         num_attention_heads=2,
         intermediate_size=64,
+        initializer_range=0.15,
         max_position_embeddings=64,
         relative_attention=True,
         position_buckets=8,

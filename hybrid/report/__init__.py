@@ -1,14 +1,57 @@
 """What a run came to: `summary.json`, `report.html` and the bundle's model card."""
 
 from collections.abc import Sequence
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path
 
-from hybrid.report.summary import SeedFigures, summarise
+from hybrid.report.summary import STAGES, SeedFigures, summarise
+from hybrid.run import REPORT, STAMP, Report, Run
 from hybrid.story import Story
-from hybrid.table import write_json
+from hybrid.table import sha256_of, sha256_of_file, write_bytes, write_json
+
+PAGE = "report.html"
+CARD = "README.md"
 
 
 def write_outcome(story: Story, figures: Sequence[SeedFigures]) -> None:
-    """Write summary, report and model card where a stage worked or one of them is missing."""
+    """Write the summary, and page and model card unless they were made from the very same run.
+
+    Raises:
+        DataError: a stage's report cannot be read.
+        StorageError: a file cannot be written.
+    """
     run = story.run
     summary = summarise(story, figures)
     write_json(run.path("summary.json"), summary)
+    made_from = fingerprint(run, summary)
+    if not _is_made_from(run.path(PAGE), made_from):
+        from hybrid.report.page import render_page
+
+        write_bytes(run.path(PAGE), render_page(story, summary, made_from=made_from).encode())
+    if not _is_made_from(run.path("bundle", CARD), made_from):
+        from hybrid.report.card import render_card
+
+        write_bytes(run.path("bundle", CARD), render_card(story, summary, made_from=made_from).encode())
+
+
+def fingerprint(run: Run, summary: Report) -> str:
+    """Return the SHA-256 of all that page and card are made from: summary, tables by their stamps, templates.
+
+    A stage that is not complete has no stamp; its report then stands for it.
+    """
+    books = [run.path(stage, name) for stage in STAGES for name in (STAMP, REPORT)]
+    tables = {str(i): sha256_of_file(path) for i, path in enumerate(books) if path.exists()}
+    sources = {
+        path.name: sha256(path.read_bytes()).hexdigest()
+        for path in sorted(files(__name__).iterdir(), key=lambda path: path.name)
+        if path.is_file()
+    }
+    return sha256_of([summary, tables, sources])
+
+
+def _is_made_from(path: Path, made_from: str) -> bool:
+    try:
+        return made_from.encode() in path.read_bytes()
+    except OSError:
+        return False

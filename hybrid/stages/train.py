@@ -104,7 +104,7 @@ def train(
     tokenizer = load_tokenizer(encoder)
     transformers.set_seed(seed)
     model = load_classifier(encoder, labels)
-    weights = _class_weights(fitting, len(labels), config)
+    weights = class_weights(fitting, len(labels), config)
     sets = [_encode(part, tokenizer, max_length, weights) for part in (fitting, validation)]
     precision, seconds = _precision(model, sets[0], tokenizer, config, workdir)
     trainer = _Trainer(
@@ -155,7 +155,7 @@ def _hold_out(
     return fitting + [row for row in rows if row.synthetic], validation
 
 
-def _class_weights(rows: Sequence[TrainingRow], n_labels: int, config: TrainConfig) -> np.ndarray:
+def class_weights(rows: Sequence[TrainingRow], n_labels: int, config: TrainConfig) -> np.ndarray:
     """Return a weight a class, shape [k], so that the mean over the rows is 1."""
     counts = np.bincount([row.label for row in rows], minlength=n_labels)
     power = {"none": 0.0, "sqrt": 0.5, "balanced": 1.0}[config.class_weights]

@@ -1,0 +1,177 @@
+"""Choose the confidence below which a row escalates, so that what is kept is right often enough.
+
+The promise is about the population that the calibration rows were drawn from: over draws of the
+calibration rows, the accuracy of what is kept is below the target with probability delta at most.
+Throughout, `confidence` [n] is the probability of the predicted label and `correct` [n] says whether it
+is the true one.
+"""
+
+import math
+from bisect import bisect_left
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import beta, binom
+
+from hybrid.runtime.calibration import NOTHING_KEPT, Threshold
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+STEPS = 30
+"""Thresholds tested at most: steps of some 3 % of the rows."""
+FORGIVEN = 2
+"""Errors that the strictest threshold survives. A sequence that starts on fewer rows often dies at its first step
+of one row, mislabelled perhaps, and then nothing is kept."""
+POWER = 0.8
+"""The probability of support at which `rows_needed` aims."""
+MANY = 10**9
+"""Rows beyond which nobody asks."""
+
+
+def lower_bound(n_correct: int, n_rows: int, delta: float) -> float:
+    """Return the one-sided exact lower bound at 1 - delta of a binomial proportion (Clopper and Pearson 1934)."""
+    return float(beta.ppf(delta, n_correct, n_rows - n_correct + 1)) if n_correct else 0.0
+
+
+def choose_threshold(confidence: Floats, correct: Bools, *, target: float, delta: float) -> Threshold:
+    """Return the loosest threshold that a fixed sequence of exact binomial tests supports.
+
+    The thresholds of `candidates` are tested from strict to loose, each at level delta, and the first
+    failure ends the sequence. Only the first threshold whose true accuracy is below the target can be a
+    mistake, and passing it has probability delta at most, so no correction for the number of tests is due
+    (Bauer 1991, "Multiple testing in clinical trials"; Angelopoulos et al. 2021, "Learn then test").
+
+    The sequence must be set without looking at `correct`, and the confidences must not have seen it
+    either: give those of a calibration fitted without the row (cross-fitted). With in-sample confidences
+    isotonic regression misses the target far more often than delta. What stays approximate is that the
+    threshold is used with the calibration fitted on all rows; `benchmarks/guarantee.py` measures the whole.
+    """
+    sequence = candidates(confidence, target=target, delta=delta)
+    passed = NOTHING_KEPT
+    for value in sequence:
+        kept = confidence >= value
+        if lower_bound(int(correct[kept].sum()), int(kept.sum()), delta) < target:
+            break
+        passed = value
+    if passed < NOTHING_KEPT:
+        return _threshold(confidence, correct, passed, target=target, delta=delta, met=True)
+    needed = _rows_needed(confidence, correct, sequence, target=target, delta=delta)
+    return _threshold(confidence, correct, passed, target=target, delta=delta, met=False, rows_needed=needed)
+
+
+def candidates(confidence: Floats, *, target: float, delta: float) -> list[float]:
+    """Return the thresholds to test, strict to loose, from the confidences alone; empty where no test could pass.
+
+    They are quantiles. Each stands just above the confidence of one row, and given that row those above it
+    are a plain sample of the population above it, so that the binomial test is exact.
+    """
+    n_rows = len(confidence)
+    enough = (fewest_rows(errors, target, delta) for errors in range(FORGIVEN, -1, -1))
+    start = next((n_kept for n_kept in enough if n_kept <= n_rows), None)
+    if start is None:
+        return []
+    descending = np.sort(confidence)[::-1]
+    sequence: list[float] = []
+    for n_kept in np.unique(np.linspace(start, n_rows, STEPS).round().astype(int)):
+        # Six digits read well in a bundle; rounding up only ever keeps fewer rows.
+        value = math.ceil(descending[n_kept] * 1e6) / 1e6 if n_kept < n_rows else float(descending[-1])
+        # Rows of equal confidence may leave fewer above than the start asks for.
+        if np.count_nonzero(confidence >= value) >= start and value not in sequence:
+            sequence.append(value)
+    return sequence
+
+
+def fewest_rows(errors: int, target: float, delta: float) -> int:
+    """Return the smallest sample that supports `target` at 1 - delta with that many errors in it."""
+    sizes = range(errors + 1, MANY)
+    return sizes[bisect_left(sizes, True, key=lambda n_rows: bool(binom.cdf(errors, n_rows, 1 - target) <= delta))]
+
+
+def naive_threshold(confidence: Floats, correct: Bools, *, target: float, delta: float) -> Threshold:
+    """Return the loosest threshold at which the accuracy of the kept calibration rows reaches the target.
+
+    For comparison only: it takes a point estimate for the truth and misses the target about every other time.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    accuracy = np.cumsum(correct[order]) / np.arange(1, len(order) + 1)
+    last_of_its_value = np.append(np.diff(confidence[order]) != 0, True)
+    reached = np.flatnonzero((accuracy >= target) & last_of_its_value)
+    value = float(confidence[order][reached[-1]]) if len(reached) else NOTHING_KEPT
+    return _threshold(confidence, correct, value, target=target, delta=delta, met=len(reached) > 0)
+
+
+def say(threshold: Threshold) -> str:
+    """Return the sentence about `threshold` that the report prints."""
+    likely, target = (f"{share * 100:.4g}%" for share in (1 - threshold.delta, threshold.target))
+    if threshold.met:
+        return (
+            f"With probability {likely} the encoder is right in at least {target} of what it keeps, the rows with a "
+            f"confidence of {threshold.value:.3f} or more: {threshold.kept:.1%} of the {threshold.n_rows} calibration "
+            f"rows, right in {threshold.accuracy_kept:.1%}."
+        )
+    if threshold.rows_needed is None:
+        return (
+            f"{threshold.n_rows} calibration rows cannot promise {target}, and more rows would not either, because the "
+            "encoder is right less often than that at every share of them: every row escalates; lower calibrate.target "
+            "or train a better encoder."
+        )
+    return (
+        f"{threshold.n_rows} calibration rows cannot promise {target} with probability {likely}, about "
+        f"{threshold.rows_needed} rows would: every row escalates; label more calibration rows or lower "
+        "calibrate.target."
+    )
+
+
+def _threshold(
+    confidence: Floats,
+    correct: Bools,
+    value: float,
+    *,
+    target: float,
+    delta: float,
+    met: bool,
+    rows_needed: int | None = None,
+) -> Threshold:
+    kept = confidence >= value
+    n_kept, n_correct = int(kept.sum()), int(correct[kept].sum())
+    return Threshold(
+        value=value,
+        target=target,
+        delta=delta,
+        n_rows=len(confidence),
+        kept=n_kept / len(confidence),
+        accuracy_kept=n_correct / n_kept if n_kept else None,
+        lower_bound=lower_bound(n_correct, n_kept, delta) if n_kept else None,
+        met=met,
+        rows_needed=rows_needed,
+    )
+
+
+def _rows_needed(
+    confidence: Floats, correct: Bools, sequence: list[float], *, target: float, delta: float
+) -> int | None:
+    """Return about how many calibration rows would support the target, to two figures, or None.
+
+    Of the shares tried, the one that needs fewest rows if its accuracy on these rows is the true one.
+    """
+    quartiles = np.quantile(confidence, [0.75, 0.5, 0.25, 0.0]).tolist()
+    wanted = []
+    for value in sequence or quartiles:
+        kept = confidence >= value
+        accuracy = float(correct[kept].mean())
+        if accuracy > target:
+            wanted.append(_rows_that_support(accuracy, target, delta) / float(kept.mean()))
+    if not wanted:
+        return None
+    fewest = max(min(wanted), len(confidence) + 1)
+    unit = int(10 ** max(0, math.floor(math.log10(fewest)) - 1))
+    return math.ceil(fewest / unit) * unit
+
+
+def _rows_that_support(accuracy: float, target: float, delta: float) -> int:
+    """Return how many kept rows of that true accuracy pass the test with probability `POWER`, within 3 %."""
+    n_rows = np.unique(np.geomspace(10, MANY, 700).astype(np.int64))
+    fewest_correct = binom.isf(delta, n_rows, target) + 1
+    enough = binom.sf(fewest_correct - 1, n_rows, accuracy) >= POWER
+    return int(n_rows[np.argmax(enough)] if enough.any() else n_rows[-1])

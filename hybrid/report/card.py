@@ -1,0 +1,20 @@
+"""The bundle's model card: what the model is, what it was trained on, how far to trust it."""
+
+from hybrid.report.steps import decoder_name, variant_name
+from hybrid.report.templates import template
+from hybrid.run import Report
+from hybrid.story import Story
+
+
+def render_card(story: Story, summary: Report, *, made_from: str) -> str:
+    """Return the card in Markdown, every figure from the summary. `made_from` ends it, in a comment."""
+    return template("card.md").render(
+        made_from=made_from,
+        summary=summary,
+        recipe=story.recipe,
+        labels=story.labels,
+        served=summary["test"][summary["served"]],
+        trained_on=variant_name(summary["served"]),
+        decoder=decoder_name(summary),
+        recall=story.run.report("evaluate")["recall"],
+    )

@@ -1,0 +1,79 @@
+"""The rows that the report shows one by one: labels in doubt, and drafts taken or refused."""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from hybrid.types import Action, Decision, Draft, Example, Vote
+
+MOST_ROWS = 400
+"""So many rows a page stays quick to search; the tables on disk hold all."""
+MOST_CHARACTERS = 600
+DRAFTS_A_REASON = 3
+ACTIONS: tuple[Action, ...] = ("relabel", "review", "drop")
+
+
+class Doubted(msgspec.Struct, frozen=True, kw_only=True):
+    """A training row whose given label did not simply stay."""
+
+    id: str
+    text: str
+    given: str
+    label: str
+    action: Action
+    reason: str
+    rationales: list[str]
+    """What the teacher said, one entry a vote."""
+    gold: str | None
+
+
+def doubted_rows(
+    rows: Sequence[Example], decisions: Sequence[Decision], votes: Sequence[Vote], gold: Mapping[str, str]
+) -> list[Doubted]:
+    """Return the rows that cleaning relabelled, dropped or put up for review, one action after the other."""
+    texts = {row.id: row.text for row in rows}
+    said: dict[str, list[str]] = {}
+    for vote in votes:
+        said.setdefault(vote.id, []).append(_said(vote))
+    found = [
+        Doubted(
+            id=decision.id,
+            text=shortened(texts[decision.id]),
+            given=decision.given,
+            label=decision.label,
+            action=decision.action,
+            reason=decision.reason,
+            rationales=said.get(decision.id, []),
+            gold=gold.get(decision.id),
+        )
+        for decision in decisions
+        if decision.action != "keep" or decision.given != decision.label
+    ]
+    return sorted(found, key=lambda row: (*ACTIONS, "keep").index(row.action))
+
+
+def thinned(rows: Sequence[Doubted]) -> list[Doubted]:
+    """Return at most `MOST_ROWS` of the rows, evenly taken, in their order."""
+    step = max(1.0, len(rows) / MOST_ROWS)
+    return [rows[int(i * step)] for i in range(min(len(rows), MOST_ROWS))]
+
+
+def draft_examples(drafts: Sequence[Draft]) -> list[Draft]:
+    """Return the first few accepted drafts, and the first few refused for each kind of reason."""
+    shown: dict[tuple[str, ...], list[Draft]] = {}
+    for draft in sorted(drafts, key=lambda draft: draft.status):
+        kind = (draft.status, *draft.reason.split()[:2])
+        shown.setdefault(kind, []).append(draft)
+    first = [draft for found in shown.values() for draft in found[:DRAFTS_A_REASON]]
+    return [msgspec.structs.replace(draft, text=shortened(draft.text)) for draft in first]
+
+
+def shortened(text: str) -> str:
+    """Return the beginning of a long text."""
+    return text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS] + " …"
+
+
+def _said(vote: Vote) -> str:
+    if vote.status == "ok":
+        return shortened(f"{vote.label}: {vote.rationale}" if vote.rationale else str(vote.label))
+    return shortened(f"{vote.status}: {vote.reason}")

@@ -1,0 +1,162 @@
+"""`report.html`: everything that a run came to, in one file that loads nothing from anywhere."""
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from markupsafe import Markup
+
+from hybrid.metrics import reliability_bins, risk_coverage
+from hybrid.report import figures
+from hybrid.report.examples import doubted_rows, draft_examples, thinned
+from hybrid.report.steps import steps, variant_name
+from hybrid.report.summary import STAGES
+from hybrid.report.templates import source, template
+from hybrid.run import Report
+from hybrid.runtime.calibration import softmax
+from hybrid.story import Story
+from hybrid.table import read_rows
+from hybrid.types import Epoch, Judged, Vote
+
+MOST_LABELS_DRAWN = 24
+MOST_LABELS_CROSSED = 15
+
+
+def render_page(story: Story, summary: Report, *, made_from: str) -> str:
+    """Return the page. `made_from` is the fingerprint of what it was made from, kept in its head."""
+    run = story.run
+    reports = {stage: run.report(stage) for stage in STAGES}
+    judged = read_rows(run.path("evaluate", "judged.jsonl"), Judged)
+    history = read_rows(run.path("train", "history.jsonl"), Epoch)
+    script = source("search.js")
+    return template("template.html").render(
+        made_from=made_from,
+        style=Markup(source("page.css")),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        summary=summary,
+        description=story.recipe.description,
+        recipe=story.recipe,
+        labels=story.labels,
+        reports=reports,
+        steps=steps(summary, reports),
+        rows=_doubted(story),
+        drafts=draft_examples(story.drafts()),
+        history=history,
+        scores=_scores(summary),
+        mistakes=_mistakes(reports["evaluate"], story.labels),
+        stages=[(stage, reports[stage]["seconds"], _books(stage, reports[stage])) for stage in STAGES],
+        bundle=msgspec.json.decode(run.path("bundle", "bundle.json").read_bytes()),
+        drawn=_drawn(summary, reports, judged, history, story.labels),
+    )
+
+
+def _doubted(story: Story) -> dict[str, Any]:
+    votes = read_rows(story.run.path("verify", "votes.jsonl"), Vote)
+    gold = {row.id: row.label for row in story.gold()}
+    found = doubted_rows(story.rows("train"), story.decisions(), votes, gold)
+    return {"total": len(found), "shown": thinned(found), "gold": any(row.gold is not None for row in found)}
+
+
+def _drawn(
+    summary: Report, reports: Mapping[str, Report], judged: Sequence[Judged], history: Sequence[Epoch], labels: Any
+) -> dict[str, Markup | None]:
+    """Return each figure as an svg element; None where there is nothing to draw."""
+    place = {label: i for i, label in enumerate(labels)}
+    gold = np.array([place[row.gold] for row in judged])
+    probs = np.array([row.probs for row in judged])
+    before = softmax(np.array([row.logits for row in judged], dtype=np.float64))
+    correct = probs.argmax(axis=1) == gold
+    threshold, clean = summary["threshold"], reports["clean"]
+    variants, interval = _variants(summary)
+    found = {
+        "balance": figures.class_balance(clean["classes_before"], clean["classes_after"])
+        if len(labels) <= MOST_LABELS_DRAWN
+        else None,
+        "losses": figures.losses(history) if history else None,
+        "validation": figures.validation_f1(history) if history else None,
+        "scores": figures.scores(variants, interval),
+        "reliability": figures.reliability(reliability_bins(before, gold), reliability_bins(probs, gold)),
+        "coverage": figures.coverage(
+            risk_coverage(probs.max(axis=1), correct), threshold["test"], target=threshold["target"]
+        ),
+        "cascade": figures.cascade(summary["cascade"], threshold["test"], len(judged)) if summary["cascade"] else None,
+    }
+    return {name: Markup(svg) if svg else None for name, svg in found.items()}
+
+
+def _scores(summary: Report) -> list[dict[str, Any]]:
+    """Return the rows of the table of scores, one a variant."""
+    rows = []
+    for variant, scores in _encoders_first(summary).items():
+        several = len(scores.get("accuracy_seeds", [])) > 1
+        rows.append(
+            {
+                "name": variant_name(variant),
+                "ships": variant == summary["served"],
+                "rows": scores.get("rows", summary["rows"]["test"]),
+                "several": several,
+                "measures": [
+                    {
+                        "value": scores[measure],
+                        "bounds": (min(scores[f"{measure}_seeds"]), max(scores[f"{measure}_seeds"]))
+                        if several
+                        else scores.get(f"{measure}_interval"),
+                    }
+                    for measure in ("accuracy", "macro_f1")
+                ],
+            }
+        )
+    return rows
+
+
+def _variants(summary: Report) -> tuple[dict[str, list[float]], tuple[str, list[float]] | None]:
+    """Return macro-F1 by variant and seed, and the bootstrap interval where one seed is all there is."""
+    test = {name: scores for name, scores in _encoders_first(summary).items() if name != "without_twins"}
+    served = test[summary["served"]]
+    one = len(summary["seeds"]) == 1
+    return (
+        {variant_name(name): scores["macro_f1_seeds"] for name, scores in test.items()},
+        (variant_name(summary["served"]), served["macro_f1_interval"]) if one else None,
+    )
+
+
+def _encoders_first(summary: Report) -> dict[str, dict[str, Any]]:
+    """Return the variants that have scores: what ships, the same without twins, then the others, TF-IDF last."""
+    test = {name: scores for name, scores in summary["test"].items() if scores}
+    first = (summary["served"], "without_twins")
+    order = sorted(test, key=lambda name: (name not in first, name.startswith("tfidf_"), name == "gold"))
+    return {name: test[name] for name in order}
+
+
+def _mistakes(evaluated: Report, labels: Sequence[str]) -> dict[str, Any]:
+    """Return the confusion matrix where it fits on a page, and for each label what it is most often taken for."""
+    counts = np.array(evaluated["confusion"])
+    totals = counts.sum(axis=1)
+    wrong = counts - np.diag(np.diag(counts))
+    return {
+        "matrix": len(labels) <= MOST_LABELS_CROSSED,
+        "rows": [
+            {
+                "label": label,
+                "n": int(totals[i]),
+                "recall": evaluated["recall"][label] if totals[i] else None,
+                "cells": [(int(n), round(int(n) / max(1, int(totals[i])), 3)) for n in counts[i]],
+                "taken_for": f"{labels[int(wrong[i].argmax())]} ({int(wrong[i].max())})" if wrong[i].any() else "",
+            }
+            for i, label in enumerate(labels)
+        ],
+    }
+
+
+def _books(stage: str, report: Report) -> dict[str, Any] | None:
+    """Return calls and cost of the stages that ask a language model."""
+    found: dict[str, Any] | None = {
+        "verify": report,
+        "synthesize": report.get("llm"),
+        "evaluate": report.get("decoder"),
+    }.get(stage)
+    return found if found and "calls" in found else None

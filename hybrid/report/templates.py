@@ -1,0 +1,69 @@
+"""The templates of page and card, and how they write figures."""
+
+import html
+from importlib.resources import files
+
+from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup
+
+UNKNOWN = "unknown"
+
+
+def source(name: str) -> str:
+    """Return a file of this package as text."""
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def template(name: str) -> Template:
+    """Return a template in which every value is escaped and a missing one is an error."""
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    environment.filters |= {
+        "percent": percent,
+        "figure": figure,
+        "number": number,
+        "seconds": seconds,
+        "dollars": dollars,
+        "span": span,
+        "cell": cell,
+    }
+    return environment.from_string(source(name))
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """Return a share, 0 to 1, as a percentage."""
+    return UNKNOWN if share is None else f"{share:.{digits}%}"
+
+
+def figure(value: float | None, digits: int = 3) -> str:
+    """Return a score with three digits."""
+    return UNKNOWN if value is None else f"{value:.{digits}f}"
+
+
+def number(count: int) -> str:
+    """Return a count with its thousands apart."""
+    return f"{count:,}"
+
+
+def seconds(value: float) -> str:
+    """Return a duration as a person says it."""
+    return f"{value / 60:.1f} min" if value >= 120 else f"{value:.1f} s"
+
+
+def dollars(cost: float | None) -> str:
+    """Return a cost in US dollars; a price that nobody knows is no zero."""
+    return "price unknown" if cost is None else f"${cost:.2f}" if cost == 0 or cost >= 0.01 else f"${cost:.4f}"
+
+
+def span(bounds: tuple[float, float]) -> str:
+    """Return an interval of a score."""
+    return f"{bounds[0]:.3f} to {bounds[1]:.3f}"
+
+
+def cell(text: str) -> Markup:
+    """Return text for one cell of a Markdown table: no markup of either language survives in it."""
+    escaped = html.escape(" ".join(text.split()), quote=False)
+    for mark in "\\|*_`[]":
+        escaped = escaped.replace(mark, f"&#{ord(mark)};")
+    return Markup(escaped)
