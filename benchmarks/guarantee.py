@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from bars import bar, finish
 
+from hybrid.config import CalibrateConfig
 from hybrid.escalation import choose_threshold, naive_threshold
 from hybrid.runtime.calibration import Threshold, apply
 from hybrid.stages.calibrate import cross_fit
@@ -24,7 +25,7 @@ RESPLITS = 200
 FOLDS = 5
 TARGETS = (0.85, 0.9, 0.95)
 DELTA = 0.1
-METHODS = ("temperature", "vector", "isotonic")
+METHODS = CalibrateConfig().methods
 Choose = Callable[..., Threshold]
 
 

@@ -127,9 +127,9 @@ class TrainConfig(Section, frozen=True, kw_only=True):
     warmup: Share = 0.1
     weight_decay: Annotated[float, Meta(ge=0)] = 0.01
     validation: Annotated[float, Meta(gt=0, lt=0.5)] = 0.1
-    """The share of train on which the best epoch is chosen."""
+    """The share of train on which the epoch is chosen."""
     patience: Count = 2
-    """Epochs without a better validation score after which training stops."""
+    """Epochs clearly worse than the best on validation, after which training stops."""
     loss: Literal["cross_entropy", "focal"] = "cross_entropy"
     focal_gamma: Annotated[float, Meta(ge=0)] = 2.0
     """Exponent of the focal loss (Lin et al. 2017)."""
@@ -159,8 +159,13 @@ class ExportConfig(Section, frozen=True, kw_only=True):
 class CalibrateConfig(Section, frozen=True, kw_only=True):
     """Probabilities that mean what they say, and the point of escalation."""
 
-    methods: tuple[Literal["temperature", "vector", "isotonic"], ...] = ("temperature", "vector", "isotonic")
-    """Tried; the one with the lowest cross-validated NLL is taken."""
+    methods: tuple[Literal["temperature", "vector", "top_label", "isotonic"], ...] = (
+        "temperature",
+        "vector",
+        "top_label",
+        "isotonic",
+    )
+    """Tried; a richer one is taken where its cross-validated NLL is lower by more than its standard error."""
     folds: Annotated[int, Meta(ge=2)] = 5
     target: Annotated[float, Meta(gt=0, lt=1)] = 0.9
     """The accuracy promised for what the encoder keeps."""

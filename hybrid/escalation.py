@@ -20,9 +20,11 @@ Bools = npt.NDArray[np.bool_]
 
 STEPS = 30
 """Thresholds tested at most: steps of some 3 % of the rows."""
-FORGIVEN = 2
-"""Errors that the strictest threshold survives. A sequence that starts on fewer rows often dies at its first step
-of one row, mislabelled perhaps, and then nothing is kept."""
+FORGIVEN = 5
+"""Errors that the strictest threshold survives, where there are rows enough. A sequence that starts on fewer rows
+dies at its first step of a few mislabelled ones among the most confident, and then nothing is kept."""
+WIDEST_START = 1 / 3
+"""The largest share of the rows at which the sequence starts for the sake of surviving errors."""
 POWER = 0.8
 """The probability of support at which `rows_needed` aims."""
 MANY = 10**9
@@ -67,9 +69,8 @@ def candidates(confidence: Floats, *, target: float, delta: float) -> list[float
     are a plain sample of the population above it, so that the binomial test is exact.
     """
     n_rows = len(confidence)
-    enough = (fewest_rows(errors, target, delta) for errors in range(FORGIVEN, -1, -1))
-    start = next((n_kept for n_kept in enough if n_kept <= n_rows), None)
-    if start is None:
+    start = _first_kept(n_rows, target, delta)
+    if start > n_rows:
         return []
     descending = np.sort(confidence)[::-1]
     sequence: list[float] = []
@@ -80,6 +81,12 @@ def candidates(confidence: Floats, *, target: float, delta: float) -> list[float
         if np.count_nonzero(confidence >= value) >= start and value not in sequence:
             sequence.append(value)
     return sequence
+
+
+def _first_kept(n_rows: int, target: float, delta: float) -> int:
+    """Return how many rows the strictest threshold keeps; more than `n_rows` where no test could pass."""
+    starts = [fewest_rows(errors, target, delta) for errors in range(FORGIVEN + 1)]
+    return max([start for start in starts if start <= WIDEST_START * n_rows], default=starts[0])
 
 
 def fewest_rows(errors: int, target: float, delta: float) -> int:

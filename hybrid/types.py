@@ -86,6 +86,7 @@ class Epoch(Row, frozen=True, kw_only=True):
     validation_loss: float
     validation_macro_f1: float
     best: bool
+    """Whether this is the epoch that was kept."""
 
 
 class Parity(Row, frozen=True, kw_only=True):

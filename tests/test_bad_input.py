@@ -45,7 +45,10 @@ BAD = {
     "an unknown key": (recipe("epochs", "epoch"), ("train.epoch", "unknown key", "did you mean 'epochs'")),
     "a label outside the set": (data(lambda lines: [*lines, "A new dish,tasty,good\n"]), ("data.csv:422", "tasty")),
     "an empty text": (data(lambda lines: [*lines, "  ,good,good\n"]), ("data.csv:422", "empty")),
-    "one class only": (data(lambda lines: [lines[0], *(f"dish {i},bad,bad\n" for i in range(99))]), ("every row is labelled 'bad'", "two classes")),
+    "one class only": (
+        data(lambda lines: [lines[0], *(f"dish {i},bad,bad\n" for i in range(99))]),
+        ("every row is labelled 'bad'", "two classes"),
+    ),
     "too few rows": (data(lambda lines: lines[:20]), ("19 rows", "30")),
     "not UTF-8": (latin, ("data.csv", "UTF-8")),
     "duplicate ids": (recipe('gold = "gold"', 'gold = "gold"\nid = "label"'), ("data.csv:", "id")),

@@ -49,7 +49,7 @@ def test_a_model_that_lacks_only_a_temperature_gets_just_that() -> None:
     logits, gold = draw(600, temperature=2.5)
     found = run(logits, gold)
     assert found.calibration.method == "temperature"
-    assert set(found.report["cv_nll"]) == set(METHODS)
+    assert set(found.report["cv_nll"]) == set(CONFIG.methods)
 
 
 def test_a_model_biased_between_the_classes_gets_vector_scaling() -> None:

@@ -108,11 +108,11 @@ def test_the_fewest_rows_just_support_the_target() -> None:
         assert lower_bound(n_rows - 1 - errors, n_rows - 1, 0.1) < 0.9
 
 
-def test_the_strictest_candidate_survives_two_errors_and_the_loosest_keeps_every_row() -> None:
+def test_the_strictest_candidate_survives_five_errors_and_the_loosest_keeps_every_row() -> None:
     confidence = np.random.default_rng(0).random(600)
     sequence = candidates(confidence, target=0.9, delta=0.1)
     kept = [int((confidence >= value).sum()) for value in sequence]
-    assert lower_bound(kept[0] - 2, kept[0], 0.1) >= 0.9
+    assert lower_bound(kept[0] - 5, kept[0], 0.1) >= 0.9
     assert kept == sorted(kept)
     assert kept[-1] == 600
     assert 20 <= len(kept) <= 40
@@ -138,7 +138,7 @@ def test_the_first_failure_ends_the_sequence() -> None:
     correct[200:300] = False
     found = choose_threshold(confidence, correct, target=0.9, delta=0.1)
     assert lower_bound(1900, 2000, 0.1) > 0.9
-    assert 0.09 < found.kept < 0.12
+    assert 0.05 < found.kept < 0.12
 
 
 def test_what_cannot_be_supported_escalates_everything_and_says_how_many_rows_would() -> None:

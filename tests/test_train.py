@@ -13,7 +13,7 @@ from hybrid.encoders.batches import LengthGroupedSampler
 from hybrid.encoders.checkpoint import load_classifier
 from hybrid.encoders.loss import classification_loss
 from hybrid.errors import DataError
-from hybrid.stages.train import TrainingRow, class_weights, train, training_rows
+from hybrid.stages.train import TrainingRow, class_weights, last_within_one_error, train, training_rows
 from hybrid.types import Decision, Draft, Example
 from tests.corpus import LABELS, texts_and_gold
 
@@ -103,7 +103,7 @@ def weights(folder: Path) -> torch.Tensor:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "deberta"])
-def test_a_tiny_encoder_learns_and_the_best_epoch_is_the_one_kept(
+def test_a_tiny_encoder_learns_and_one_epoch_is_kept(
     family: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     encoder = request.getfixturevalue(family)
@@ -113,7 +113,7 @@ def test_a_tiny_encoder_learns_and_the_best_epoch_is_the_one_kept(
     assert max(epoch.validation_macro_f1 for epoch in found.history) > 0.55
     best = [epoch for epoch in found.history if epoch.best]
     assert len(best) == 1
-    assert best[0].validation_macro_f1 == max(epoch.validation_macro_f1 for epoch in found.history)
+    assert best[0].validation_macro_f1 > max(epoch.validation_macro_f1 for epoch in found.history) - 0.13
     assert found.report["rows"] == {"fitted": 144, "validation": 16}
 
 
@@ -159,6 +159,12 @@ def test_balanced_class_weights_give_every_class_the_same_say_and_a_mean_of_one(
     assert np.ptp(balanced * counts) == pytest.approx(0)
     assert (balanced * counts).sum() == pytest.approx(len(ROWS))
     assert none == pytest.approx(np.ones(3))
+
+
+def test_the_kept_epoch_is_the_last_that_is_not_clearly_worse_than_the_best() -> None:
+    assert last_within_one_error([0.5, 0.80, 0.79, 0.78], 240) == 3
+    assert last_within_one_error([0.5, 0.80, 0.70, 0.60], 240) == 1
+    assert last_within_one_error([0.80, 0.79], 100_000) == 0
 
 
 def test_one_class_left_stops_with_a_sentence(bert: Path, tmp_path: Path) -> None:

@@ -51,4 +51,3 @@ def test_the_sentiment_recipe_runs_from_the_wheel(unpacked: Path, tmp_path: Path
     assert drafts["refused"]["parent outside train"] > 100
     assert (run / "report.html").stat().st_size > 10_000
     assert {path.name for path in (run / "bundle").iterdir()} >= {"README.md", "bundle.json", "model.onnx"}
-

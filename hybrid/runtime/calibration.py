@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from hybrid.errors import BundleError
 
-Method = Literal["none", "temperature", "vector", "isotonic"]
+Method = Literal["none", "temperature", "vector", "top_label", "isotonic"]
 
 NOTHING_KEPT = 2.0
 """A threshold that no confidence reaches: every row escalates."""
@@ -33,7 +33,8 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     bias: tuple[float, ...] = ()
     """Added to the scaled logits, one a label."""
     knots: tuple[Knots, ...] = ()
-    """One function a label, one label against the rest (Zadrozny and Elkan 2002)."""
+    """isotonic: one function a label, one label against the rest (Zadrozny and Elkan 2002). top_label: one
+    function, from the highest of the vector-scaled probabilities to its calibrated value (Gupta and Ramdas 2022)."""
     floor: float = 0.0
     """The lowest value that a function of `knots` gives, before the row is made to sum to 1."""
 
@@ -72,7 +73,9 @@ def apply(calibration: Calibration, logits: npt.NDArray[Any]) -> npt.NDArray[np.
     if calibration.method == "temperature":
         return softmax(logits / calibration.temperature)
     if calibration.method == "vector":
-        return softmax(logits * np.asarray(calibration.scale) + np.asarray(calibration.bias))
+        return _vector(calibration, logits)
+    if calibration.method == "top_label":
+        return _top_label(calibration, _vector(calibration, logits))
     if calibration.method == "isotonic":
         return _isotonic(calibration, softmax(logits))
     return softmax(logits)
@@ -82,6 +85,23 @@ def softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return probabilities [n, k] in float64; large logits do not overflow."""
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True), dtype=np.float64)
+
+
+def _vector(calibration: Calibration, logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return softmax(logits * np.asarray(calibration.scale) + np.asarray(calibration.bias))
+
+
+def _top_label(calibration: Calibration, probs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Move the highest probability of each row along the one function; the others share the rest as they did."""
+    rows, top = np.arange(len(probs)), probs.argmax(axis=1)
+    highest, second = probs[rows, top], np.partition(probs, -2, axis=1)[:, -2]
+    rest = np.maximum(1 - highest, 1e-12)
+    knots = calibration.knots[0]
+    # Not so low that another label would overtake: the answer stays the same, only its probability moves.
+    moved = np.maximum(np.interp(highest, knots.x, knots.y), second / (rest + second))
+    mapped = probs * ((1 - moved) / rest)[:, None]
+    mapped[rows, top] = moved
+    return np.asarray(mapped / mapped.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
 def _isotonic(calibration: Calibration, probs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -95,7 +115,9 @@ def _isotonic(calibration: Calibration, probs: npt.NDArray[np.float64]) -> npt.N
 
 def _check(calibration: Calibration, logits: npt.NDArray[np.float64]) -> None:
     """Raise `BundleError` where the logits cannot be those the calibration was fitted for."""
-    fitted = {"vector": len(calibration.scale), "isotonic": len(calibration.knots)}.get(calibration.method)
+    n_scales = len(calibration.scale)
+    sizes = {"vector": n_scales, "top_label": n_scales, "isotonic": len(calibration.knots)}
+    fitted = sizes.get(calibration.method)
     if logits.ndim != 2 or (fitted is not None and logits.shape[1] != fitted):
         wanted = "rows x labels" if fitted is None else f"rows x {fitted} labels"
         raise BundleError(

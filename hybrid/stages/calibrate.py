@@ -18,7 +18,9 @@ from hybrid.types import Example, Scored
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
-FROM_SIMPLE_TO_RICH: tuple[Method, ...] = ("temperature", "vector", "isotonic")
+FROM_SIMPLE_TO_RICH: tuple[Method, ...] = ("temperature", "vector", "top_label", "isotonic")
+QUANTILES = 16
+"""Pieces of the function of the top label."""
 BINS = 15
 UNTRUSTED = (
     "The labels of the calibration rows are not gold: probabilities, accuracies and the promise of the threshold are "
@@ -99,7 +101,7 @@ def cross_fit(
     """Return the method chosen by cross-validated NLL, fitted on all rows, and its out-of-sample probabilities.
 
     Folds are stratified on `gold` [n] and drawn with `seed`. The methods are compared from simple to rich
-    (temperature, vector, isotonic): a richer one takes the place of the best so far only where its mean
+    (temperature, vector, top_label, isotonic): a richer one takes the place of the best so far only where its mean
     held-out NLL is lower by more than one standard error of the paired differences over rows, so that
     noise keeps the simpler one. This is the one-standard-error rule of Breiman et al. 1984 ("Classification
     and regression trees"), on paired differences because both methods see the same rows.
@@ -124,7 +126,8 @@ def fit(method: Method, logits: Floats, gold: Indices) -> Calibration:
     temperature = _fit_temperature(logits, gold)
     if method == "temperature":
         return Calibration(method="temperature", temperature=temperature)
-    return _fit_vector(logits, gold, temperature)
+    vector = _fit_vector(logits, gold, temperature)
+    return vector if method == "vector" else _fit_top_label(vector, logits, gold)
 
 
 def _fit_temperature(logits: Floats, gold: Indices) -> float:
@@ -156,6 +159,31 @@ def _fit_vector(logits: Floats, gold: Indices, temperature: float) -> Calibratio
 
     weights = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B").x.tolist()
     return Calibration(method="vector", scale=tuple(weights[:n_labels]), bias=tuple(weights[n_labels:]))
+
+
+def _fit_top_label(vector: Calibration, logits: Floats, gold: Indices) -> Calibration:
+    """Fit the top label's probability as a logistic function of its quantile among the calibration rows.
+
+    A classifier trained on noisy labels crowds its confidences under a ceiling that no scaling of the
+    logits spreads out; their order still tells right from wrong. The quantile has that order and no
+    ceiling, and two parameters are all that is fitted (with a weak normal prior, so that a class of
+    perfect rows stays finite).
+    """
+    probs = apply(vector, logits)
+    confidence, correct = probs.max(axis=1), probs.argmax(axis=1) == gold
+    x, first = np.unique(np.quantile(confidence, np.linspace(0, 1, QUANTILES + 1)), return_index=True)
+    level = first / QUANTILES
+    quantile = np.interp(confidence, x, level)
+    sign = np.where(correct, -1.0, 1.0)
+
+    def loss(weights: Floats) -> float:
+        fit_of_rows = np.logaddexp(0, sign * (weights[0] + weights[1] * quantile)).mean()
+        return float(fit_of_rows) + 0.01 * float(weights @ weights) / len(gold)
+
+    intercept, slope = minimize(loss, np.array([0.0, 1.0])).x
+    y = 1 / (1 + np.exp(-(intercept + slope * level)))
+    knots = Knots(x=tuple(x.tolist()), y=tuple(y.tolist()))
+    return msgspec.structs.replace(vector, method="top_label", knots=(knots,))
 
 
 def _fit_isotonic(logits: Floats, gold: Indices) -> Calibration:

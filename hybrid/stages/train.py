@@ -90,7 +90,11 @@ def train(
     seed: int,
     on_step: OnStep | None = None,
 ) -> Trained:
-    """Return the checkpoint of the best epoch by macro-F1 on a part of the real rows.
+    """Return the checkpoint of the epoch that a part of the real rows speaks for.
+
+    That is the last one whose macro-F1 is within one standard error of the best (Breiman et al. 1984): on
+    few rows the best score is often luck, and a learning rate that falls to zero favours the later epoch.
+    Training stops early after `patience` epochs that are worse by more than that.
 
     `workdir` keeps checkpoints while training runs; a run that was killed goes on from the last
     whole one there, and the report says at which step.
@@ -114,18 +118,19 @@ def train(
         eval_dataset=sets[1],
         data_collator=Collator(tokenizer),
         compute_metrics=lambda found: _validation_score(found, len(labels)),
-        callbacks=[transformers.EarlyStoppingCallback(config.patience), _OnStep(on_step)],
+        callbacks=[_StopEarly(config.patience, len(validation)), _OnStep(on_step)],
     )
     trainer.remove_callback(transformers.PrinterCallback)
     trainer.focal_gamma = config.focal_gamma if config.loss == "focal" else 0.0
     resume = _last_whole_checkpoint(workdir)
     transformers.set_seed(seed)
     done = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    history = _history(trainer.state, len(validation))
+    best_step = next(entry["step"] for entry, epoch in zip(_scored(trainer.state), history, strict=True) if epoch.best)
     checkpoint = workdir / "best"
-    trainer.save_model(str(checkpoint))
+    load_classifier(workdir / f"checkpoint-{best_step}", labels).save_pretrained(checkpoint)
     tokenizer.save_pretrained(checkpoint)
     write_tokenizer(tokenizer, checkpoint / "tokenizer.json", max_length)
-    history = _history(trainer.state)
     return Trained(
         checkpoint=checkpoint,
         history=history,
@@ -202,10 +207,7 @@ def _arguments(config: TrainConfig, workdir: Path, seed: int, *, bf16: bool) -> 
         warmup_steps=min(config.warmup, 0.999),
         weight_decay=config.weight_decay,
         bf16=bf16,
-        load_best_model_at_end=True,
-        metric_for_best_model="macro_f1",
-        greater_is_better=True,
-        save_total_limit=2,
+        save_total_limit=config.patience + 2,  # the chosen epoch is never older than that
         save_strategy=strategy,
         save_steps=every,
         eval_strategy=strategy,
@@ -245,6 +247,29 @@ def _loss(model: Any, inputs: Mapping[str, torch.Tensor], focal_gamma: float) ->
     return loss, outputs
 
 
+class _StopEarly(transformers.TrainerCallback):  # type: ignore[misc]
+    """Stop after `patience` evaluations in a row that are worse than the best by more than a standard error."""
+
+    def __init__(self, patience: int, n_rows: int) -> None:
+        self._patience = patience
+        self._n_rows = n_rows
+
+    def on_evaluate(self, _args: Any, state: Any, control: Any, **_: object) -> None:
+        scores = [entry["eval_macro_f1"] for entry in _scored(state)]
+        if len(scores) - 1 - last_within_one_error(scores, self._n_rows) >= self._patience:
+            control.should_training_stop = True
+
+
+def last_within_one_error(scores: Sequence[float], n_rows: int) -> int:
+    """Return the index of the last score that is within one standard error of the best.
+
+    The error is the binomial one of a share of `n_rows`; for macro-F1 that is an approximation.
+    """
+    best = max(scores)
+    error = (best * (1 - best) / n_rows) ** 0.5
+    return max(i for i, score in enumerate(scores) if score >= best - error)
+
+
 class _OnStep(transformers.TrainerCallback):  # type: ignore[misc]
     """Tell the pipeline how far training is."""
 
@@ -274,19 +299,22 @@ def _last_whole_checkpoint(workdir: Path) -> Path | None:
     return whole[-1] if whole else None
 
 
-def _history(state: Any) -> list[Epoch]:
-    """Return the learning curve from the Trainer's log."""
+def _scored(state: Any) -> list[dict[str, float]]:
+    return [entry for entry in state.log_history if "eval_macro_f1" in entry]
+
+
+def _history(state: Any, n_validation: int) -> list[Epoch]:
+    """Return the learning curve from the Trainer's log, the chosen epoch marked."""
     losses = {entry["step"]: entry["loss"] for entry in state.log_history if "loss" in entry}
-    scored = [entry for entry in state.log_history if "eval_macro_f1" in entry]
-    best = max((entry["eval_macro_f1"] for entry in scored), default=None)
-    first_best = next((entry["step"] for entry in scored if entry["eval_macro_f1"] == best), None)
+    scored = _scored(state)
+    chosen = last_within_one_error([entry["eval_macro_f1"] for entry in scored], n_validation)
     return [
         Epoch(
             epoch=round(float(entry["epoch"]), 3),
             train_loss=round(float(losses[entry["step"]]), 6),
             validation_loss=round(float(entry["eval_loss"]), 6),
             validation_macro_f1=round(float(entry["eval_macro_f1"]), 6),
-            best=entry["step"] == first_best,
+            best=i == chosen,
         )
-        for entry in scored
+        for i, entry in enumerate(scored)
     ]
