@@ -1,7 +1,6 @@
 """What a recipe asks of its language models, and the books of it."""
 
 from collections.abc import Callable, Sequence
-from itertools import islice
 
 import msgspec
 import numpy as np
@@ -105,7 +104,7 @@ def books(model: LLM | None, config: LLMConfig, votes: Sequence[Vote] = ()) -> R
     """
     usage = usage_of(model)
     live = usage is not None
-    failed = next(islice((vote.reason for vote in votes if vote.status == "failed"), 1), "")
+    failed = next((vote.reason for vote in votes if vote.status == "failed"), "")
     return {
         "model": config.model,
         "recorded": config.model == "recorded",

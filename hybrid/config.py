@@ -121,9 +121,10 @@ class TrainConfig(Section, frozen=True, kw_only=True):
     """Fine-tuning."""
 
     labels: Literal["cleaned", "given"] = "cleaned"
-    epochs: Count = 4
+    epochs: Count = 6
     batch_size: Count = 32
-    learning_rate: Positive = 1e-4
+    learning_rate: Positive = 1.5e-4
+    """For small encoders such as MiniLM; one of DeBERTa's size wants 2e-5."""
     warmup: Share = 0.1
     weight_decay: Annotated[float, Meta(ge=0)] = 0.01
     validation: Annotated[float, Meta(gt=0, lt=0.5)] = 0.1

@@ -1,13 +1,15 @@
 """A run on disk: a folder a stage, and the stamps that say which of them still hold."""
 
+import errno
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from hybrid.errors import DataError
+from hybrid.errors import DataError, HybridError, StorageError
 from hybrid.progress import Screen
 from hybrid.table import sha256_of, sha256_of_file, write_json
 
@@ -74,7 +76,7 @@ class Run:
             return
         self.path(name, STAMP).unlink(missing_ok=True)
         start = time.perf_counter()
-        with self.screen.working(name):
+        with self.screen.working(name), self._full_disk_said(name):
             report = work(key)
         seconds = time.perf_counter() - start
         write_json(self.path(name, REPORT), report | {"seconds": round(seconds, 2)})
@@ -83,6 +85,22 @@ class Run:
             write_json(self.path(name, STAMP), Stamp(key, {path: sha256_of_file(self.path(path)) for path in made}))
         self.worked.append(name)
         self.screen.finished(name, seconds, says(report))
+
+    @contextmanager
+    def _full_disk_said(self, name: str) -> Iterator[None]:
+        """Turn what any library makes of a full disk into our one sentence."""
+        try:
+            yield
+        except HybridError:
+            raise
+        except Exception as error:
+            # torch and safetensors raise errors of their own kinds that carry the system's words.
+            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+                raise StorageError(
+                    f"{name}: the disk of {self.folder} is full; free some space or choose another folder with --runs, "
+                    "then run again: what was finished is kept"
+                ) from error
+            raise
 
     def _holds(self, name: str, key: str) -> bool:
         try:

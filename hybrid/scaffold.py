@@ -135,7 +135,14 @@ def _calibration_lines(n_rows: int) -> Iterator[str]:
         yield "# Few rows: a larger share, for a threshold chosen on few promises little."
         yield "calibration = 0.2"
     else:
-        yield f"calibration = {_toml(0.15 if n_rows <= 20_000 else 3_000)}"
+        yield f"calibration = {_toml(_calibration_size(n_rows))}"
+
+
+def _calibration_size(n_rows: int) -> float:
+    """Return a share of few rows, a number of many: some hundreds calibrate, and training wants the others."""
+    if n_rows <= 4_000:
+        return 0.15
+    return 600 if n_rows <= 20_000 else 3_000
 
 
 def _model_lines() -> Iterator[str]:

@@ -179,3 +179,20 @@ def test_the_promise_holds_with_the_calibration_fitted_on_the_same_rows(methods:
         kept = probs.max(axis=1) >= found.threshold.value
         missed += bool(kept.any() and (probs.argmax(axis=1) == fresh_gold)[kept].mean() < config.target)
     assert missed <= binom.ppf(0.999, draws, config.delta)
+
+
+def test_confidences_crowded_under_a_ceiling_are_spread_by_the_top_label_function() -> None:
+    rng = np.random.default_rng(5)
+    quality = rng.random(3000)
+    right = rng.random(3000) < 0.4 + 0.6 * quality
+    gold = rng.integers(3, size=3000)
+    answer = np.where(right, gold, (gold + 1) % 3)
+    margin = 2.5 + 0.2 * quality  # confidence says next to nothing, its order everything
+    logits = np.eye(3)[answer] * margin[:, None]
+    fitted, half = {}, 1500
+    for method in ("temperature", "top_label"):
+        probs = apply(fit(method, logits[:half], gold[:half]), logits[half:])
+        assert (probs.argmax(axis=1) == answer[half:]).mean() > 0.99
+        assert probs.sum(axis=1) == pytest.approx(1)
+        fitted[method] = metrics.nll(probs, gold[half:])
+    assert fitted["top_label"] < fitted["temperature"] - 0.05

@@ -97,11 +97,11 @@ def test_a_split_column_that_names_every_part_leaves_nothing_to_deal(tmp_path: P
 
 def test_parts_fit_the_size_of_the_data(tmp_path: Path) -> None:
     sizes = {}
-    for n_rows in (100, 2_000, 30_000):
+    for n_rows in (100, 2_000, 5_000, 30_000):
         data = table(tmp_path / "rows.csv", [(f"text {n}", "ab"[n % 2]) for n in range(n_rows)])
         split = written(data, tmp_path / str(n_rows)).split
         sizes[n_rows] = (split.calibration, split.test)
-    assert sizes == {100: (0.2, 0.25), 2_000: (0.15, 0.25), 30_000: (3_000, 5_000)}
+    assert sizes == {100: (0.2, 0.25), 2_000: (0.15, 0.25), 5_000: (600, 0.25), 30_000: (3_000, 5_000)}
 
 
 def test_another_recipe_is_not_overwritten_but_the_same_may_be_asked_for_again(data: Path, tmp_path: Path) -> None:
