@@ -80,7 +80,7 @@ def test_a_run_that_fails_late_keeps_what_was_finished(finished: Path, tmp_path:
     project = Path(shutil.copytree(finished.parents[2], tmp_path / "project"))
     tables = [path for path in (project / "runs/dishes/default/split").iterdir() if path.suffix == ".jsonl"]
     before = {path: sha256_of_file(path) for path in tables}
-    done = hybrid_recipe("dishes/recipe.toml", "--runs", "runs", "--set", "calibrate.folds=90", cwd=project)
+    done = hybrid_recipe("dishes/recipe.toml", "--runs", "runs", "--set", "calibrate.folds=91", cwd=project)
     assert done.returncode == 2
     assert before == {path: sha256_of_file(path) for path in tables}
     assert hybrid_recipe("dishes/recipe.toml", "--runs", "runs", cwd=project).returncode == 0

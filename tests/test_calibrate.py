@@ -187,7 +187,7 @@ def test_confidences_crowded_under_a_ceiling_are_spread_by_the_top_label_functio
     right = rng.random(3000) < 0.4 + 0.6 * quality
     gold = rng.integers(3, size=3000)
     answer = np.where(right, gold, (gold + 1) % 3)
-    margin = 2.5 + 0.2 * quality  # confidence says next to nothing, its order everything
+    margin = 2.5 + 0.8 * quality  # nearly one confidence for all, in the right order
     logits = np.eye(3)[answer] * margin[:, None]
     fitted, half = {}, 1500
     for method in ("temperature", "top_label"):
@@ -195,4 +195,4 @@ def test_confidences_crowded_under_a_ceiling_are_spread_by_the_top_label_functio
         assert (probs.argmax(axis=1) == answer[half:]).mean() > 0.99
         assert probs.sum(axis=1) == pytest.approx(1)
         fitted[method] = metrics.nll(probs, gold[half:])
-    assert fitted["top_label"] < fitted["temperature"] - 0.05
+    assert fitted["top_label"] < fitted["temperature"] - 0.02
