@@ -54,8 +54,16 @@ class Story:
         return read_rows(self.run.path("synthesize", "drafts.jsonl"), Draft)
 
     def encoder_folder(self) -> Path:
-        """Return the folder of the encoder that the recipe names, fetched where it is not at hand."""
-        return model_folder(_beside(self.recipe.encoder.model, self.recipe_dir), on_start=self.run.screen.say)
+        """Return the folder of the encoder that the recipe names, fetched where it is not at hand.
+
+        Raises:
+            ConfigError: the recipe wants more tokens than the encoder reads.
+        """
+        from hybrid.encoders.checkpoint import check_length
+
+        folder = model_folder(_beside(self.recipe.encoder.model, self.recipe_dir), on_start=self.run.screen.say)
+        check_length(folder, self.recipe.encoder.max_length)
+        return folder
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Return frozen embeddings of the recipe's encoder, shape [n, d]."""

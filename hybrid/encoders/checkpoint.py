@@ -50,9 +50,12 @@ def write_tokenizer(tokenizer: Any, path: Path, max_length: int) -> None:
     backend.save(str(path))
 
 
-def longest_input(folder: Path) -> int | None:
-    """Return how many tokens the encoder reads at most; None where its positions have no end."""
+def check_length(folder: Path, max_length: int) -> None:
+    """Raise `ConfigError` where `max_length` tokens are more than the encoder has positions for."""
     config = transformers.AutoConfig.from_pretrained(folder)
     positions = getattr(config, "max_position_embeddings", None)
     offset = 2 if config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet") else 0
-    return positions - offset if positions else None
+    if positions and max_length > positions - offset:
+        raise ConfigError(
+            f"encoder.max_length = {max_length}: {folder} reads {positions - offset} tokens at most; lower it in the recipe"
+        )
