@@ -21,11 +21,11 @@ from typing import NamedTuple
 import numpy as np
 from bars import bar, finish
 
+from hybrid.calibrators import cross_fit
 from hybrid.config import CalibrateConfig
 from hybrid.escalation import choose_threshold, naive_threshold
 from hybrid.runtime.bundle import read_bundle
 from hybrid.runtime.calibration import apply
-from hybrid.stages.calibrate import cross_fit
 from hybrid.table import read_rows
 from hybrid.types import Judged, Scored
 

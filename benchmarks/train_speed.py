@@ -22,8 +22,10 @@ from benchmark_data import headlines_folder
 from hybrid.artifacts import fetch
 from hybrid.config import TrainConfig
 from hybrid.encoders.checkpoint import load_classifier, load_tokenizer
+from hybrid.runtime.reading import Reading
 from hybrid.stages.export import checkpoint_logits
-from hybrid.stages.train import TrainingRow, train
+from hybrid.stages.train import train
+from hybrid.training_rows import TrainingRow
 
 MAX_LENGTH = 128
 ROUNDS = 5
@@ -97,7 +99,7 @@ def our_train(encoder: Path, rows: Rows, labels: list[str], *, epochs: int) -> t
             labels,
             TrainConfig(epochs=epochs),
             encoder=encoder,
-            max_length=MAX_LENGTH,
+            reading=Reading(max_length=MAX_LENGTH),
             workdir=Path(scratch),
             seed=0,
         )
@@ -107,7 +109,7 @@ def our_train(encoder: Path, rows: Rows, labels: list[str], *, epochs: int) -> t
 
 def accuracy(model: torch.nn.Module, rows: Rows, labels: list[str]) -> float:
     tokenizer = load_tokenizer(fetch("all-MiniLM-L6-v2"))
-    logits = checkpoint_logits(model.eval(), tokenizer, [text for text, _ in rows], MAX_LENGTH)
+    logits = checkpoint_logits(model.eval(), tokenizer, [text for text, _ in rows], Reading(max_length=MAX_LENGTH))
     return float((logits.argmax(axis=1) == [labels.index(label) for _, label in rows]).mean())
 
 

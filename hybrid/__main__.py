@@ -7,12 +7,15 @@ import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 
 import hybrid
-from hybrid.errors import DataError, HybridError
+from hybrid.errors import ConfigError, DataError, HybridError
 from hybrid.runtime.bundle import MODEL, read_bundle
+from hybrid.runtime.reading import Reading
+from hybrid.types import Precision
 
 TEXTS_A_CALL = 256
 
@@ -40,11 +43,28 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("texts", nargs="*", help="the texts; without any, a line of standard input each")
     predict.add_argument("--file", type=Path, help="a UTF-8 file with a text a line")
     predict.add_argument("--threshold", type=float, help="escalate below this confidence, instead of the bundle's own")
+    predict.add_argument("--explain", action="store_true", help="add how much each word carries the answer")
     predict.set_defaults(act=_predict)
     info = commands.add_parser("info", help="what a bundle is: labels, calibration, threshold, hashes")
     info.add_argument("bundle", type=Path, help="the folder of a bundle")
     info.set_defaults(act=_info)
+    bundle = commands.add_parser("bundle", help="the bundle of a finished run at another precision")
+    bundle.add_argument("run", type=Path, help="the folder of a run, such as runs/sentiment/embedded")
+    bundle.add_argument("target", type=Path, help="the new folder of the bundle")
+    bundle.add_argument("--precision", choices=get_args(Precision), default="fp32")
+    bundle.set_defaults(act=_bundle)
     return parser
+
+
+def _bundle(options: argparse.Namespace) -> None:
+    try:
+        from hybrid.rebundle import rebundle
+    except ImportError as error:
+        raise ConfigError(
+            f"bundle: {error.name} is not installed; this command calibrates anew and wants hybrid-cascade[train]"
+        ) from error
+    rebundle(options.run, options.target, options.precision)
+    _info(argparse.Namespace(bundle=options.target))
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -52,7 +72,8 @@ def _predict(options: argparse.Namespace) -> None:
     encode = msgspec.json.Encoder().encode
     for texts in _chunks(_texts(options)):
         for text, prediction in zip(texts, classifier.classify(texts, threshold=options.threshold), strict=True):
-            print(encode({"text": text} | msgspec.to_builtins(prediction)).decode())
+            explained = {"explanation": classifier.explain(text)} if options.explain else {}
+            print(encode({"text": text} | msgspec.to_builtins(prediction) | explained).decode())
 
 
 def _texts(options: argparse.Namespace) -> Iterable[str]:
@@ -93,6 +114,13 @@ def _chunks(texts: Iterable[str]) -> Iterable[list[str]]:
         yield chunk
 
 
+def _says_reading(reading: Reading) -> str:
+    if reading.windows != "none":
+        return f"windows of {reading.max_length} tokens, {reading.overlap} shared, pooled by {reading.windows}"
+    lost = {"right": "its end", "left": "its beginning", "both": "its middle"}[reading.truncate]
+    return f"{reading.max_length} tokens; a longer text loses {lost}"
+
+
 def _info(options: argparse.Namespace) -> None:
     bundle = read_bundle(options.bundle)
     size = (options.bundle / MODEL).stat().st_size / 1e6
@@ -106,7 +134,7 @@ def _info(options: argparse.Namespace) -> None:
     for name, value in {
         "name": bundle.name,
         "labels": ", ".join(bundle.labels),
-        "encoder": f"{bundle.encoder}, {bundle.precision}, {size:.0f} MB, {bundle.max_length} tokens",
+        "encoder": f"{bundle.encoder}, {bundle.precision}, {size:.0f} MB, {_says_reading(bundle.reading)}",
         "calibration": bundle.calibration.method,
         "threshold": promise,
         "recipe": bundle.recipe_hash[:12],

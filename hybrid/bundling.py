@@ -12,8 +12,12 @@ import msgspec
 import hybrid
 from hybrid.config import Recipe
 from hybrid.runtime.bundle import MANIFEST, MODEL, TOKENIZER, Bundle
-from hybrid.runtime.calibration import Calibration, Threshold
+from hybrid.runtime.calibration import Calibration, Threshold, apply
+from hybrid.runtime.encoder import Encoder
+from hybrid.runtime.golden import Golden
+from hybrid.runtime.reading import Reading
 from hybrid.table import sha256_of, sha256_of_file, write_json
+from hybrid.types import Precision
 
 NOTED = ("torch", "transformers", "cleanlab", "scikit-learn", "onnx", "onnxruntime", "tokenizers", "numpy")
 
@@ -24,11 +28,19 @@ def write_bundle(
     exported: Path,
     recipe: Recipe,
     labels: Sequence[str],
+    reading: Reading,
     calibration: Calibration,
     threshold: Threshold,
     policy: str,
+    vocabulary: int,
+    golden_texts: Sequence[str],
+    precision: Precision = "fp32",
 ) -> Bundle:
-    """Write the bundle and return its manifest. The manifest comes last: without it there is no bundle."""
+    """Write the bundle and return its manifest. The manifest comes last: without it there is no bundle.
+
+    `exported` holds the graph, which is at `precision`, and the tokenizer; `vocabulary` is the number of rows of
+    the encoder's embedding. The golden texts are answered here, by the files of the bundle.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
     for name in (MODEL, TOKENIZER):
@@ -37,11 +49,15 @@ def write_bundle(
         name=recipe.name,
         recipe_hash=recipe_hash(recipe),
         labels=tuple(labels),
-        max_length=recipe.encoder.max_length,
+        task=recipe.task,
+        reading=reading,
         encoder=recipe.encoder.model,
+        vocabulary=vocabulary,
+        precision=precision,
         calibration=calibration,
         threshold=threshold,
         policy=policy,
+        golden=_answered(golden_texts, Encoder(folder, n_labels=len(labels), reading=reading), calibration),
         files={name: sha256_of_file(folder / name) for name in (MODEL, TOKENIZER)},
         versions=versions(),
     )
@@ -63,6 +79,11 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def _answered(texts: Sequence[str], encoder: Encoder, calibration: Calibration) -> tuple[Golden, ...]:
+    probs = apply(calibration, encoder.logits(texts)).round(6)
+    return tuple(Golden(text=text, probs=tuple(row)) for text, row in zip(texts, probs.tolist(), strict=True))
 
 
 def _place(source: Path, target: Path) -> None:

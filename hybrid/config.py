@@ -10,6 +10,8 @@ import msgspec
 from msgspec import Meta
 
 from hybrid.errors import ConfigError
+from hybrid.label_sets import SEPARATOR
+from hybrid.types import Precision, Task
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[float, Meta(gt=0)]
@@ -35,6 +37,9 @@ class DataConfig(Section, frozen=True, kw_only=True):
     gold: str = ""
     """The column of trusted labels; may be empty on some rows."""
     id: str = ""
+    separator: Annotated[str, Meta(min_length=1)] = "|"
+    """task = "multi_label": what stands between the labels of a cell. An empty label cell is a row without labels; an
+    empty gold cell is a row whose labels nobody vouches for, and a separator alone vouches that it has none."""
     annotators: tuple[str, ...] = ()
     """Columns of single annotators' labels; the given label is then their majority."""
     split: str = ""
@@ -114,21 +119,27 @@ class EncoderConfig(Section, frozen=True, kw_only=True):
     model: str = "packaged:all-MiniLM-L6-v2"
     """`packaged:NAME`, `hf:owner/name`, or a folder with config.json, weights and tokenizer.json."""
     max_length: Annotated[int, Meta(ge=8)] = 128
-    """Tokens; a longer text is cut on the right, and its prediction says so."""
+    """Tokens at once; a longer text is cut, and its prediction says so, or it is read in windows."""
+    truncate: Literal["right", "left", "both"] = "right"
+    """Where a longer text loses tokens: its end, its beginning, or (both ends stay) its middle."""
+    windows: Literal["none", "mean", "max"] = "none"
+    """mean, max: nothing is cut; a longer text is read in windows, and their logits are pooled by label."""
+    overlap: Count = 32
+    """Tokens that a window shares with the one before it."""
 
 
 class TrainConfig(Section, frozen=True, kw_only=True):
     """Fine-tuning."""
 
     labels: Literal["cleaned", "given"] = "cleaned"
-    epochs: Count = 6
+    epochs: Count = 8
     batch_size: Count = 32
-    learning_rate: Positive = 1.5e-4
+    learning_rate: Positive = 3e-4
     """For small encoders such as MiniLM; one of DeBERTa's size wants 2e-5."""
     warmup: Share = 0.1
     weight_decay: Annotated[float, Meta(ge=0)] = 0.01
     validation: Annotated[float, Meta(gt=0, lt=0.5)] = 0.1
-    """The share of train on which the epoch is chosen."""
+    """The share of train on which the epoch is chosen; at most 250 rows."""
     patience: Count = 2
     """Epochs clearly worse than the best on validation, after which training stops."""
     loss: Literal["cross_entropy", "focal"] = "cross_entropy"
@@ -150,11 +161,31 @@ class TrainConfig(Section, frozen=True, kw_only=True):
 class ExportConfig(Section, frozen=True, kw_only=True):
     """The ONNX graph."""
 
-    backend: Literal["torch"] = "torch"
+    backend: Literal["auto", "lean", "torch", "optimum"] = "auto"
+    """lean: our own graph of DeBERTa-v2 and v3. torch: torch's exporter. optimum: where that extra is installed.
+    auto: lean where it knows the encoder, else torch."""
     opset: Annotated[int, Meta(ge=18)] = 20
     parity_rows: Count = 256
     tolerance: Positive = 1e-4
     """The largest absolute difference of a logit from the checkpoint's."""
+
+
+class QuantizeConfig(Section, frozen=True, kw_only=True):
+    """The precision that is served, and what it must show."""
+
+    precision: Precision | Literal["auto"] = "auto"
+    """auto: the fastest that holds every gate; a named one must hold them, or the run stops. fp32 needs no gate."""
+    margin: Positive = 0.005
+    """How far accuracy and macro-F1 may fall below fp32's, on the same rows, in the worst case that `level` allows."""
+    level: Annotated[float, Meta(gt=0.5, lt=1)] = 0.95
+    agreement: Share = 0.98
+    """The smallest share of rows decided as fp32 decides them."""
+    neighbours: Positive = 1e-3
+    """The most that a probability may move with the neighbours in a batch."""
+    rows: Count = 3000
+    """Calibration and then training rows on which the gates look."""
+    range_rows: Count = 256
+    """Training texts whose activations set the fixed scales."""
 
 
 class CalibrateConfig(Section, frozen=True, kw_only=True):
@@ -166,7 +197,8 @@ class CalibrateConfig(Section, frozen=True, kw_only=True):
         "top_label",
         "isotonic",
     )
-    """Tried; a richer one is taken where its cross-validated NLL is lower by more than its standard error."""
+    """Tried; a richer one is taken where its cross-validated NLL is lower by more than its standard error.
+    multi_label: temperature and vector (there Platt scaling a label) against none; the others are about one label."""
     folds: Annotated[int, Meta(ge=2)] = 5
     target: Annotated[float, Meta(gt=0, lt=1)] = 0.9
     """The accuracy promised for what the encoder keeps."""
@@ -189,6 +221,8 @@ class Recipe(Section, frozen=True, kw_only=True):
     description: str = ""
     labels: tuple[str, ...] = ()
     """In the order of the logits; empty: the sorted labels of the data."""
+    task: Task = "single_label"
+    """multi_label: a text has any number of labels, each with a probability and a threshold of its own."""
     seed: Whole = 0
     profile: str = ""
     """The name of the profile that was merged in; empty where the recipe has none."""
@@ -201,6 +235,7 @@ class Recipe(Section, frozen=True, kw_only=True):
     synthesize: SynthesizeConfig = SynthesizeConfig()
     train: TrainConfig = TrainConfig()
     export: ExportConfig = ExportConfig()
+    quantize: QuantizeConfig = QuantizeConfig()
     calibrate: CalibrateConfig = CalibrateConfig()
     decoder: LLMConfig = LLMConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
@@ -279,6 +314,16 @@ def _check(recipe: Recipe, path: Path) -> None:
         raise ConfigError(f"{path}: verify.votes = {recipe.verify.votes}: want an odd number, 1 or more")
     if len(set(recipe.labels)) != len(recipe.labels):
         raise ConfigError(f"{path}: labels = {list(recipe.labels)}: a label stands there twice; want each once")
+    if recipe.encoder.windows != "none" and 2 * recipe.encoder.overlap > recipe.encoder.max_length:
+        raise ConfigError(
+            f"{path}: encoder.overlap = {recipe.encoder.overlap}: want at most half of encoder.max_length "
+            f"({recipe.encoder.max_length}); lower it"
+        )
+    if recipe.encoder.windows != "none" and recipe.encoder.truncate != "right":
+        raise ConfigError(
+            f"{path}: encoder.truncate = {recipe.encoder.truncate!r} with encoder.windows: windows cut nothing; "
+            "leave one of the two out"
+        )
     if len(recipe.labels) == 1:
         raise ConfigError(f"{path}: labels = {list(recipe.labels)}: one class only; want two labels or more")
     if bool(recipe.data.prepare) == bool(recipe.data.train):
@@ -286,3 +331,28 @@ def _check(recipe: Recipe, path: Path) -> None:
     for section, llm in (("teacher", recipe.teacher), ("decoder", recipe.decoder)):
         if llm.model == "recorded" and not llm.traces:
             raise ConfigError(f"{path}: {section}.model = 'recorded' wants {section}.traces, a JSONL file of answers")
+    if recipe.task == "multi_label":
+        _check_multi_label(recipe, path)
+
+
+def _check_multi_label(recipe: Recipe, path: Path) -> None:
+    """Raise `ConfigError` where the recipe asks for what several labels a text do not have yet."""
+    asked = {
+        "teacher.model": recipe.teacher.model != "none",
+        "decoder.model": recipe.decoder.model != "none",
+        "synthesize.use": recipe.synthesize.use,
+        "synthesize.drafts": bool(recipe.synthesize.drafts),
+        "data.annotators": bool(recipe.data.annotators),
+    }
+    for key, is_asked in asked.items():
+        if is_asked:
+            raise ConfigError(
+                f"{path}: {key} is set with task = 'multi_label': a teacher, a decoder, drafts and annotators work with "
+                "one label a text only; leave it out"
+            )
+    for label in recipe.labels:
+        if SEPARATOR in label or recipe.data.separator in label or label != label.strip() or not label:
+            raise ConfigError(
+                f"{path}: labels: {label!r} with task = 'multi_label': want a name without {SEPARATOR!r}, without "
+                f"data.separator ({recipe.data.separator!r}) and without outer white space; rename it"
+            )

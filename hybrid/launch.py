@@ -12,6 +12,7 @@ from hybrid.config import Recipe
 from hybrid.errors import StorageError
 from hybrid.pipeline import run_stages
 from hybrid.progress import Screen
+from hybrid.rebundle import note_recipe
 from hybrid.report import write_outcome
 from hybrid.report.closing import closing_lines
 from hybrid.report.summary import SeedFigures
@@ -55,6 +56,7 @@ def _run_seed(recipe: Recipe, recipe_dir: Path, folder: Path, options: Options, 
     named = f", profile {recipe.profile}" if recipe.profile else ""
     screen.say(f"{recipe.name}{named}, seed {recipe.seed}: {folder}")
     story = Story(recipe, recipe_dir, Run(folder, screen), _traces(options, recipe))
+    note_recipe(story.run, recipe, recipe_dir)
     run_stages(story)
     variants = ablate(story) if options.ablate else [served_variant(story)]
     return SeedFigures.read(story, variants)

@@ -10,8 +10,9 @@ import msgspec
 
 from hybrid.config import DataConfig
 from hybrid.errors import ConfigError, DataError
+from hybrid.label_sets import SEPARATOR, join_labels, split_labels
 from hybrid.sheets import Cells, Fetch, Sheet, prepared_sheet, read_sheet
-from hybrid.types import Part, Row
+from hybrid.types import Part, Row, Task
 
 
 class SourceRow(Row, frozen=True, kw_only=True):
@@ -20,6 +21,7 @@ class SourceRow(Row, frozen=True, kw_only=True):
     id: str
     text: str
     label: str | None = None
+    """multi_label: the canonical join of the labels; the empty string is a row that has none."""
     gold: str | None = None
     annotations: dict[str, str] = {}
     """Label by annotator, in column order; who gave none is left out."""
@@ -33,15 +35,17 @@ class Dataset(msgspec.Struct, frozen=True):
     """The rows in the order of the files."""
 
     rows: list[SourceRow]
+    task: Task = "single_label"
 
 
-def load_data(config: DataConfig, *, folder: Path, seed: int, fetch: Fetch) -> Dataset:
+def load_data(config: DataConfig, *, folder: Path, seed: int, fetch: Fetch, task: Task = "single_label") -> Dataset:
     """Return the rows that a recipe's [data] section names.
 
     Args:
         folder: the recipe's; relative files start there.
         seed: handed to the recipe's own `prepare`.
         fetch: the same; from the name of a pinned artefact to its folder.
+        task: whether a cell holds one label or several.
 
     Raises:
         DataError: a file, row or label is not what it should be; one sentence says which.
@@ -58,31 +62,37 @@ def load_data(config: DataConfig, *, folder: Path, seed: int, fetch: Fetch) -> D
     rows: list[SourceRow] = []
     for part, sheet in sheets:
         prefix = sheet.stem if stems[sheet.stem] == 1 else f"{part or 'train'}/{sheet.stem}"
-        rows += _rows(sheet, config, prefix, part)
+        rows += _rows(sheet, config, prefix, part, task)
     _check_ids(rows)
     _check_parts(rows, config)
-    dataset = Dataset(rows)
+    dataset = Dataset(rows, task)
     _check_classes(dataset, sheets[0][1].ref)
     return dataset
 
 
 def labels_of(dataset: Dataset) -> list[str]:
     """Return the sorted classes among given and gold labels."""
-    return sorted({label for row in dataset.rows for label in (row.label, row.gold) if label is not None})
+    said = (label for row in dataset.rows for label in (row.label, row.gold) if label is not None)
+    return sorted({label for cell in said for label in _single(cell, dataset.task)})
 
 
 def check_labels(dataset: Dataset, labels: Sequence[str]) -> None:
     """Raise `DataError` at the first given, gold or annotator's label that is not in `labels`."""
-    known = {None, *labels}
+    known = set(labels)
     for row in dataset.rows:
-        for label in (row.label, row.gold, *row.annotations.values()):
+        said = (cell for cell in (row.label, row.gold, *row.annotations.values()) if cell is not None)
+        for label in (label for cell in said for label in _single(cell, dataset.task)):
             if label not in known:
-                near = difflib.get_close_matches(label or "", labels, n=1)
+                near = difflib.get_close_matches(label, labels, n=1)
                 hint = f"write {near[0]!r} there" if near else "correct the row"
                 raise DataError(
                     f"{row.where or row.id}: label {label!r} is not one of the recipe's ({', '.join(labels)}); "
                     f"{hint}, or add it to `labels`"
                 )
+
+
+def _single(cell: str, task: Task) -> tuple[str, ...]:
+    return (cell,) if task == "single_label" else split_labels(cell)
 
 
 def _sheets(config: DataConfig, folder: Path, seed: int, fetch: Fetch) -> list[tuple[Part | None, Sheet]]:
@@ -105,7 +115,7 @@ def _missing_column(sheet: Sheet, column: str, key: str) -> DataError:
     )
 
 
-def _rows(sheet: Sheet, config: DataConfig, prefix: str, part: Part | None) -> Iterator[SourceRow]:
+def _rows(sheet: Sheet, config: DataConfig, prefix: str, part: Part | None, task: Task) -> Iterator[SourceRow]:
     _check_columns(sheet, config)
     for number, cells in sheet.records:
         where = sheet.where(number)
@@ -115,6 +125,9 @@ def _rows(sheet: Sheet, config: DataConfig, prefix: str, part: Part | None) -> I
         annotations = {name: label for name in config.annotators if (label := _cell(cells, name))}
         label = _majority(annotations) if annotations else None if config.annotators else _cell(cells, config.label)
         gold = _cell(cells, config.gold)
+        if task == "multi_label":
+            label = _joined(label or "", config, where) if config.label in sheet.columns else None
+            gold = None if gold is None else _joined(gold, config, where)
         if label is None and gold is None:
             empty = ", ".join(config.annotators) or config.label
             raise DataError(f"{where}: {empty} is empty and there is no gold; write a label there or remove the row")
@@ -148,6 +161,18 @@ def _cell(cells: Cells, column: str) -> str | None:
     return (cells.get(column) or "").strip() or None
 
 
+def _joined(cell: str, config: DataConfig, where: str) -> str:
+    """Return the canonical join of the labels in a cell; an empty cell has none."""
+    labels = [label for part in cell.split(config.separator) if (label := part.strip())]
+    for label in labels:
+        if SEPARATOR in label:
+            raise DataError(
+                f"{where}: label {label!r} has {SEPARATOR!r} in it, which parts the labels of a row in the tables of a "
+                "run; rename it"
+            )
+    return join_labels(labels)
+
+
 def _majority(annotations: Mapping[str, str]) -> str:
     """Return the most frequent label; among tied ones that of the first column."""
     counts = Counter(annotations.values())
@@ -179,6 +204,8 @@ def _check_parts(rows: Sequence[SourceRow], config: DataConfig) -> None:
 
 def _check_classes(dataset: Dataset, ref: str) -> None:
     labels = labels_of(dataset)
+    if not labels:
+        raise DataError(f"{ref}: no row has a label; want two labels or more: check data.label and data.separator")
     if len(labels) < 2:
         raise DataError(f"{ref}: every row is labelled {labels[0]!r}; want two classes or more: check data.label")
     if len(dataset.rows) < 10 * len(labels):

@@ -14,11 +14,12 @@ from hybrid.config import LLMConfig, Recipe, TrainConfig
 from hybrid.errors import ConfigError
 from hybrid.llm import LLM, open_llm
 from hybrid.run import Report, Run
+from hybrid.runtime.reading import Reading
 from hybrid.table import read_rows, sha256_of, sha256_of_file, write_rows
 from hybrid.types import Decision, Draft, Example, Gold, Part, Vote
 
 if TYPE_CHECKING:
-    from hybrid.stages.train import TrainingRow
+    from hybrid.training_rows import TrainingRow
 
 
 class Story:
@@ -52,6 +53,25 @@ class Story:
     def drafts(self) -> list[Draft]:
         """Return the checked drafts."""
         return read_rows(self.run.path("synthesize", "drafts.jsonl"), Draft)
+
+    def gate_rows(self) -> list[Example]:
+        """Return the rows on which a faster graph must decide as well: calibration rows, then training rows as decided."""
+        decided = {decision.id: decision.label for decision in self.decisions()}
+        train = [msgspec.structs.replace(row, label=decided[row.id]) for row in self.rows("train")]
+        return [*self.rows("calibration"), *train][: self.recipe.quantize.rows]
+
+    def range_texts(self) -> list[str]:
+        """Return training texts, evenly spread over the table, whose activations set fixed scales."""
+        texts = [row.text for row in self.rows("train")]
+        return texts[:: max(1, len(texts) // self.recipe.quantize.range_rows)][: self.recipe.quantize.range_rows]
+
+    @property
+    def reading(self) -> Reading:
+        """How training, export and serving read a text."""
+        encoder = self.recipe.encoder
+        return Reading(
+            max_length=encoder.max_length, truncate=encoder.truncate, windows=encoder.windows, overlap=encoder.overlap
+        )
 
     def encoder_folder(self) -> Path:
         """Return the folder of the encoder that the recipe names, fetched where it is not at hand.
@@ -108,10 +128,11 @@ class Story:
             self.labels,
             train,
             encoder=self.encoder_folder(),
-            max_length=self.recipe.encoder.max_length,
+            reading=self.reading,
             workdir=workdir,
             seed=self.recipe.seed,
             on_step=self.run.screen.advance,
+            task=self.recipe.task,
         )
         write_rows(self.run.path(stage, "history.jsonl"), trained.history)
         return trained.report, trained.checkpoint

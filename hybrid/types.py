@@ -4,6 +4,10 @@ from typing import Literal
 
 import msgspec
 
+Task = Literal["single_label", "multi_label"]
+"""One label a text, or any number of them, none included."""
+Precision = Literal["int8_static", "int8_mixed", "int8_row", "int8_partial", "int8_half", "int8_weights", "fp32"]
+"""What a graph computes in, from the fastest to the most exact (`hybrid.encoders.ladder`)."""
 Part = Literal["train", "calibration", "test"]
 VoteStatus = Literal["ok", "failed", "unreadable", "abstained"]
 Action = Literal["keep", "relabel", "drop", "review"]
@@ -21,6 +25,7 @@ class Example(Row, frozen=True, kw_only=True):
     id: str
     text: str
     label: str
+    """multi_label: the canonical join of its labels, here and in every other row (`hybrid.label_sets`)."""
     part: Part = "train"
     origin: Literal["given", "synthetic"] = "given"
     parents: tuple[str, ...] = ()
@@ -60,7 +65,7 @@ class Decision(Row, frozen=True, kw_only=True):
     weight: float
     """0 for a dropped row, else up to 1."""
     probs: tuple[float, ...]
-    """What given label, votes and classifier say together, in the order of the labels."""
+    """What given label, votes and classifier say together, in the order of the labels; empty for multi_label."""
     reason: str
     scores: dict[str, float] = {}
 
@@ -97,6 +102,29 @@ class Parity(Row, frozen=True, kw_only=True):
     max_abs_diff: float
 
 
+class Rung(Row, frozen=True, kw_only=True):
+    """One precision that was tried, beside the fp32 graph on the same rows."""
+
+    precision: Precision
+    bytes: int
+    fp32_linears: tuple[str, ...] = ()
+    """Linear maps that stay in fp32."""
+    agreement: float
+    """The share of rows with the same decision."""
+    accuracy_drop: float
+    accuracy_drop_upper: float
+    """What the drop is at most, at the level of the recipe."""
+    macro_f1_drop: float
+    macro_f1_drop_upper: float
+    probability_shift: float
+    """The mean absolute difference of a probability."""
+    neighbour_shift: float
+    """The largest difference of a probability between a text alone and the same text in a batch."""
+    passed: bool
+    reason: str
+    """The gate that it failed, or why it is served."""
+
+
 class Scored(Row, frozen=True, kw_only=True):
     """A calibration row with the logits of the exported model and its calibrated probabilities."""
 
@@ -110,17 +138,21 @@ class Prediction(Row, frozen=True, kw_only=True):
     """The answer for one text."""
 
     label: str
+    """multi_label: the canonical join of `labels`, the empty string where there are none."""
+    labels: tuple[str, ...] = ()
+    """All labels decided, sorted; with one label a text, that one."""
     confidence: float
-    """Calibrated probability of `label` where the encoder answered; the encoder's own confidence else."""
+    """Calibrated probability that `label` is right where the encoder answered; the encoder's own confidence else.
+    multi_label: that the whole set is right."""
     probs: dict[str, float]
-    """Calibrated probability by label, from the encoder."""
+    """Calibrated probability by label, from the encoder; multi_label: each on its own, so no sum of 1."""
     escalate: bool
     """Whether the confidence is below the threshold of escalation."""
     source: Literal["encoder", "decoder"] = "encoder"
     escalation: Escalation = "none"
     rationale: str = ""
     truncated: bool = False
-    """Whether the text was longer than the encoder reads."""
+    """Whether the encoder read only a part of the text; never so where it reads in windows."""
 
 
 class Judged(Row, frozen=True, kw_only=True):

@@ -12,12 +12,14 @@ from hybrid.config import ExportConfig
 from hybrid.encoders.checkpoint import load_classifier, load_tokenizer, write_tokenizer
 from hybrid.errors import ExportError
 from hybrid.runtime.encoder import Encoder
+from hybrid.runtime.reading import Reading
 from hybrid.stages.export import checkpoint_logits, export
 from hybrid.types import Example
 from tests.corpus import LABELS, texts_and_gold
 
 TEXTS = texts_and_gold(60)[0] + ["short", "long " * 60]
 ROWS = [Example(id=str(i), text=text, label="good") for i, text in enumerate(TEXTS)]
+READING = Reading(max_length=32)
 pytestmark = pytest.mark.slow
 
 
@@ -30,12 +32,12 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     tokenizer = load_tokenizer(encoder)
     load_classifier(encoder, LABELS).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    write_tokenizer(tokenizer, folder / "tokenizer.json", 32)
+    write_tokenizer(tokenizer, folder / "tokenizer.json", READING)
     return folder
 
 
 def test_every_row_is_within_the_tolerance_and_the_graph_is_dynamic(checkpoint: Path, tmp_path: Path) -> None:
-    found = export(checkpoint, ROWS, LABELS, ExportConfig(), folder=tmp_path / "out", max_length=32)
+    found = export(checkpoint, ROWS, LABELS, ExportConfig(), folder=tmp_path / "out", reading=READING)
     assert len(found.parity) == len(ROWS)
     assert max(row.max_abs_diff for row in found.parity) < 1e-5
     assert {row.tokens for row in found.parity} >= {32}
@@ -45,16 +47,16 @@ def test_every_row_is_within_the_tolerance_and_the_graph_is_dynamic(checkpoint: 
 
 
 def test_lengths_that_were_never_traced_agree_too(checkpoint: Path, tmp_path: Path) -> None:
-    export(checkpoint, ROWS, LABELS, ExportConfig(), folder=tmp_path / "out", max_length=32)
+    export(checkpoint, ROWS, LABELS, ExportConfig(), folder=tmp_path / "out", reading=READING)
     model, tokenizer = load_classifier(checkpoint, LABELS).eval(), load_tokenizer(checkpoint)
     texts = [("fresh " * n).strip() for n in range(1, 32)]
     encoder = Encoder(tmp_path / "out", n_labels=3)
-    assert np.abs(encoder.logits(texts) - checkpoint_logits(model, tokenizer, texts, 32)).max() < 1e-5
+    assert np.abs(encoder.logits(texts) - checkpoint_logits(model, tokenizer, texts, READING)).max() < 1e-5
 
 
 def test_a_checkpoint_gives_the_same_bytes_twice(checkpoint: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        export(checkpoint, ROWS, LABELS, ExportConfig(), folder=tmp_path / name, max_length=32)
+        export(checkpoint, ROWS, LABELS, ExportConfig(), folder=tmp_path / name, reading=READING)
     one, two = ((tmp_path / name / "model.onnx").read_bytes() for name in ("one", "two"))
     assert one == two
 
@@ -75,4 +77,4 @@ def test_a_graph_that_differs_is_refused_with_row_and_difference(
     with pytest.raises(
         ExportError, match=r"on row \d+ .* differs from the checkpoint's by 1\.00e-02, want at most 1e-04"
     ):
-        export(checkpoint, ROWS, LABELS, ExportConfig(), folder=tmp_path / "out", max_length=32)
+        export(checkpoint, ROWS, LABELS, ExportConfig(), folder=tmp_path / "out", reading=READING)

@@ -57,6 +57,16 @@ print(json.dumps(sorted(top & set(packages_distributions()))))
     assert set(json.loads(said)) <= ALLOWED
 
 
+def test_onnxruntime_is_told_not_to_report_home_unless_somebody_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = "import os, hybrid.runtime; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    assert in_fresh_interpreter(said).strip() == "1"
+    monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "0")
+    assert in_fresh_interpreter(said).strip() == "0"
+
+
 @pytest.mark.parametrize("module", ["hybrid", "hybrid.llm", "hybrid.config", "hybrid.runtime.decoder"])
 def test_light_modules_stay_light(module: str) -> None:
     heavy = in_fresh_interpreter(f"import sys, {module}; print([n for n in {HEAVY!r} if n in sys.modules])")

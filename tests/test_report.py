@@ -243,7 +243,7 @@ def test_a_recorded_decoder_is_called_recorded_and_draws_the_cascade(folder: Pat
     path = folder.parents[2] / "dishes" / "recipe.toml"
     path.write_text(path.read_text() + '\n[decoder]\nmodel = "recorded"\ntraces = "none.jsonl"\n')
     page = write(folder)
-    assert "9. The recorded cascade" in page
+    assert "10. The recorded cascade" in page
     assert "With escalation 87.6%" in words(page)
     assert "40 of 45 get an answer" in words(page)
     assert "by the share of rows escalated" in page

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -84,7 +86,11 @@ def test_a_missing_file_is_named(bundle: Path) -> None:
 def test_a_cut_off_manifest_another_format_and_no_bundle_are_said(bundle: Path, tmp_path: Path) -> None:
     manifest = json.loads((bundle / "bundle.json").read_text())
     (bundle / "bundle.json").write_text(json.dumps(manifest | {"format": 99}))
-    with pytest.raises(BundleError, match="format 99; this version reads format 1"):
+    with pytest.raises(BundleError, match="format 99; this version reads format 2"):
+        hybrid.load(bundle)
+    old = {"format": 1, "name": "dishes", "max_length": 32}
+    (bundle / "bundle.json").write_text(json.dumps(old))
+    with pytest.raises(BundleError, match="format 1; this version reads format 2: rerun the recipe"):
         hybrid.load(bundle)
     (bundle / "bundle.json").write_text(json.dumps(manifest)[:-20])
     with pytest.raises(BundleError, match="changed or cut off"):
@@ -98,6 +104,83 @@ def test_labels_that_do_not_fit_the_graph_are_refused(bundle: Path) -> None:
     (bundle / "bundle.json").write_text(json.dumps(manifest | {"labels": ["a", "b"]}))
     with pytest.raises(BundleError, match="3 logits for 2 labels"):
         hybrid.load(bundle)
+
+
+def changed(bundle: Path, **fields: object) -> Path:
+    """Return the bundle after fields of its manifest were changed."""
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    (bundle / "bundle.json").write_text(json.dumps(manifest | fields))
+    return bundle
+
+
+def test_a_tokenizer_of_another_model_is_refused(bundle: Path) -> None:
+    known = hybrid.load(bundle).bundle.vocabulary
+    with pytest.raises(BundleError, match=rf"the tokenizer knows {known} tokens and the encoder {known - 1}"):
+        hybrid.load(changed(bundle, vocabulary=known - 1))
+
+
+def test_golden_texts_span_the_lengths_and_have_the_probabilities_of_the_bundle(finished: Path) -> None:
+    classifier = hybrid.load(finished / "bundle")
+    golden = classifier.bundle.golden
+    assert len(golden) == 5
+    assert len({len(one.text) for one in golden}) > 2
+    probs = classifier.probs([one.text for one in golden])
+    assert np.abs(probs - [one.probs for one in golden]).max() < 1e-4
+
+
+@pytest.mark.parametrize(("precision", "off", "refused"), [("fp32", 0.002, True), ("int8_row", 0.002, False)])
+def test_a_machine_that_computes_something_else_is_refused(
+    bundle: Path, precision: str, off: float, refused: bool
+) -> None:
+    golden = json.loads((bundle / "bundle.json").read_text())["golden"]
+    golden[2]["probs"][0] += off
+    changed(bundle, precision=precision, golden=golden)
+    if not refused:
+        hybrid.load(bundle)
+        return
+    with pytest.raises(BundleError, match=r"golden text .* has a probability that is 0\.00.* off, want at most 0\.001"):
+        hybrid.load(bundle)
+
+
+def test_an_int8_answer_that_saturates_is_refused(bundle: Path) -> None:
+    golden = json.loads((bundle / "bundle.json").read_text())["golden"]
+    golden[0]["probs"][0] += 0.03
+    with pytest.raises(BundleError, match="computes the int8_static graph otherwise than where it was made"):
+        hybrid.load(changed(bundle, precision="int8_static", golden=golden))
+
+
+def test_explain_finds_the_words_that_carry_the_answer(finished: Path) -> None:
+    classifier = hybrid.load(finished / "bundle")
+    text = "The soup at the harbour was superb and fragrant, table 7."
+    found = classifier.explain(text)
+    assert found.label == classifier.classify([text])[0].label
+    assert found.probability == pytest.approx(classifier.classify([text])[0].confidence, abs=1e-5)
+    assert [text[word.start : word.end] for word in found.words] == [word.text for word in found.words]
+    assert "".join(word.text for word in found.words) == text.replace(" ", "")
+    by_fall = sorted(found.words, key=lambda word: -word.fall)
+    assert {word.text for word in by_fall[:2]} & {"superb", "fragrant"}
+    masked = classifier.probs([text.replace("superb", "[MASK]")])[0]
+    fall = next(word.fall for word in found.words if word.text == "superb")
+    place = classifier.bundle.labels.index(found.label)
+    assert fall == pytest.approx(found.probability - masked[place], abs=1e-5)
+
+
+def test_explain_takes_another_label_and_refuses_one_it_does_not_know(finished: Path) -> None:
+    classifier = hybrid.load(finished / "bundle")
+    assert classifier.explain("stale soup", label="plain").label == "plain"
+    with pytest.raises(DataError, match=r"explain: label 'plane'; want one of bad, good, plain"):
+        classifier.explain("stale soup", label="plane")
+    with pytest.raises(DataError, match="classify: text 0"):
+        classifier.explain(" ")
+
+
+@pytest.mark.slow
+def test_predict_explains_on_request(finished: Path) -> None:
+    command = [sys.executable, "-m", "hybrid", "predict", str(finished / "bundle"), "superb soup", "--explain"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    said = json.loads(done.stdout)
+    assert [word["text"] for word in said["explanation"]["words"]] == ["superb", "soup"]
+    assert said["explanation"]["label"] == said["label"]
 
 
 class Says:

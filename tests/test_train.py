@@ -11,14 +11,18 @@ import torch
 from hybrid.config import TrainConfig
 from hybrid.encoders.batches import LengthGroupedSampler
 from hybrid.encoders.checkpoint import load_classifier
+from hybrid.encoders.epochs import last_within_one_error
 from hybrid.encoders.loss import classification_loss
 from hybrid.errors import DataError
-from hybrid.stages.train import TrainingRow, class_weights, last_within_one_error, train, training_rows
+from hybrid.runtime.reading import Reading
+from hybrid.stages.train import train
+from hybrid.training_rows import TrainingRow, class_weights, training_rows
 from hybrid.types import Decision, Draft, Example
 from tests.corpus import LABELS, texts_and_gold
 
 TEXTS, GOLD = texts_and_gold(160)
 EYE = np.eye(3)
+READING = Reading(max_length=32)
 ROWS = [
     TrainingRow(text=text, label=LABELS.index(gold), target=tuple(EYE[LABELS.index(gold)]), weight=1.0)
     for text, gold in zip(TEXTS, GOLD, strict=True)
@@ -108,7 +112,7 @@ def test_a_tiny_encoder_learns_and_one_epoch_is_kept(
 ) -> None:
     encoder = request.getfixturevalue(family)
     config = TrainConfig(epochs=10, learning_rate=5e-3, batch_size=8, patience=10, precision="fp32")
-    found = train(ROWS, LABELS, config, encoder=encoder, max_length=32, workdir=tmp_path, seed=0)
+    found = train(ROWS, LABELS, config, encoder=encoder, reading=READING, workdir=tmp_path, seed=0)
     assert found.history[0].validation_macro_f1 < 0.4
     assert max(epoch.validation_macro_f1 for epoch in found.history) > 0.55
     best = [epoch for epoch in found.history if epoch.best]
@@ -120,7 +124,7 @@ def test_a_tiny_encoder_learns_and_one_epoch_is_kept(
 @pytest.mark.slow
 def test_seeds_make_training_repeatable(bert: Path, tmp_path: Path) -> None:
     one, two, other = (
-        train(ROWS, LABELS, CONFIG, encoder=bert, max_length=32, workdir=tmp_path / name, seed=seed).checkpoint
+        train(ROWS, LABELS, CONFIG, encoder=bert, reading=READING, workdir=tmp_path / name, seed=seed).checkpoint
         for name, seed in (("one", 1), ("two", 1), ("other", 2))
     )
     assert torch.equal(weights(one), weights(two))
@@ -136,15 +140,15 @@ def test_a_killed_training_goes_on_from_its_last_whole_checkpoint_to_the_same_en
         if step == 23:
             raise KilledError
 
-    whole = train(ROWS, LABELS, CONFIG, encoder=bert, max_length=32, workdir=tmp_path / "whole", seed=0)
+    whole = train(ROWS, LABELS, CONFIG, encoder=bert, reading=READING, workdir=tmp_path / "whole", seed=0)
     with pytest.raises(KilledError):
-        train(ROWS, LABELS, CONFIG, encoder=bert, max_length=32, workdir=tmp_path / "cut", seed=0, on_step=kill)
+        train(ROWS, LABELS, CONFIG, encoder=bert, reading=READING, workdir=tmp_path / "cut", seed=0, on_step=kill)
     # A checkpoint that was being written when the process died has no state yet.
     shutil.copytree(tmp_path / "cut" / "checkpoint-18", tmp_path / "cut" / "checkpoint-99")
     (tmp_path / "cut" / "checkpoint-99" / "trainer_state.json").unlink()
     steps: list[int] = []
     resumed = train(
-        ROWS, LABELS, CONFIG, encoder=bert, max_length=32, workdir=tmp_path / "cut", seed=0,
+        ROWS, LABELS, CONFIG, encoder=bert, reading=READING, workdir=tmp_path / "cut", seed=0,
         on_step=lambda step, _: steps.append(step),
     )  # fmt: skip
     assert steps[0] == 19
@@ -162,11 +166,11 @@ def test_balanced_class_weights_give_every_class_the_same_say_and_a_mean_of_one(
 
 
 def test_the_kept_epoch_is_the_last_that_is_not_clearly_worse_than_the_best() -> None:
-    assert last_within_one_error([0.5, 0.80, 0.79, 0.78], 240) == 3
-    assert last_within_one_error([0.5, 0.80, 0.70, 0.60], 240) == 1
-    assert last_within_one_error([0.80, 0.79], 100_000) == 0
+    assert last_within_one_error([0.5, 0.80, 0.79, 0.78], [0.1, 0.03, 0.0, 0.0]) == 3
+    assert last_within_one_error([0.5, 0.80, 0.70, 0.60], [0.9, 0.03, 0.9, 0.9]) == 1
+    assert last_within_one_error([0.80, 0.79], [0.001, 0.001]) == 0
 
 
 def test_one_class_left_stops_with_a_sentence(bert: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="one class only is left"):
-        train([ROWS[0]] * 3, LABELS, CONFIG, encoder=bert, max_length=32, workdir=tmp_path, seed=0)
+        train([ROWS[0]] * 3, LABELS, CONFIG, encoder=bert, reading=READING, workdir=tmp_path, seed=0)

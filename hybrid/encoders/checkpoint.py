@@ -8,6 +8,7 @@ import tokenizers
 import transformers
 
 from hybrid.errors import ConfigError
+from hybrid.runtime.reading import Reading, set_up
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -16,7 +17,13 @@ def load_tokenizer(folder: Path) -> Any:
     Raises:
         ConfigError: the folder has no tokenizer that the runtime could use.
     """
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, use_fast=True)
+    transformers.logging.set_verbosity_error()
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, use_fast=True)
+    except ValueError as error:
+        if "TokenizersBackend" not in str(error):  # the class that transformers 5 names and 4 (extra `optimum`) lacks
+            raise
+        tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
     if not tokenizer.is_fast:
         raise ConfigError(f"{folder}: no fast tokenizer; the runtime needs a tokenizer.json: choose another encoder")
     return tokenizer
@@ -42,12 +49,16 @@ def load_encoder(folder: Path) -> Any:
     return transformers.AutoModel.from_pretrained(folder).eval()
 
 
-def write_tokenizer(tokenizer: Any, path: Path, max_length: int) -> None:
-    """Write `tokenizer.json` as the runtime reads it: cut at `max_length` on the right, the padding token named."""
+def write_tokenizer(tokenizer: Any, path: Path, reading: Reading) -> None:
+    """Write `tokenizer.json` as the runtime reads it: long texts cut as `reading` says, the padding token named."""
     backend = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     backend.enable_padding(pad_id=tokenizer.pad_token_id, pad_token=tokenizer.pad_token)
-    backend.enable_truncation(max_length=max_length)
-    backend.save(str(path))
+    set_up(backend, reading).save(str(path))
+
+
+def vocabulary_of(folder: Path) -> int:
+    """Return the number of tokens that the encoder has a vector for."""
+    return int(transformers.AutoConfig.from_pretrained(folder).vocab_size)
 
 
 def check_length(folder: Path, max_length: int) -> None:

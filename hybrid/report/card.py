@@ -8,6 +8,7 @@ from hybrid.story import Story
 
 def render_card(story: Story, summary: Report, *, made_from: str) -> str:
     """Return the card in Markdown, every figure from the summary. `made_from` ends it, in a comment."""
+    evaluated = story.run.report("evaluate")
     return template("card.md").render(
         made_from=made_from,
         summary=summary,
@@ -16,5 +17,9 @@ def render_card(story: Story, summary: Report, *, made_from: str) -> str:
         served=summary["test"][summary["served"]],
         trained_on=variant_name(summary["served"]),
         decoder=decoder_name(summary),
-        recall=story.run.report("evaluate")["recall"],
+        recall=evaluated["recall"],
+        micro_f1={
+            "value": evaluated["encoder"].get("micro_f1"),
+            "interval": evaluated["encoder"].get("micro_f1_interval"),
+        },
     )

@@ -9,17 +9,19 @@ import msgspec
 import numpy as np
 from markupsafe import Markup
 
-from hybrid.metrics import reliability_bins, risk_coverage
+from hybrid.label_sets import label_matrix
+from hybrid.metrics import ReliabilityBin, reliability_bins, risk_coverage
 from hybrid.report import figures
 from hybrid.report.examples import doubted_rows, draft_examples, thinned
 from hybrid.report.steps import steps, variant_name
 from hybrid.report.summary import STAGES
 from hybrid.report.templates import source, template
 from hybrid.run import Report
-from hybrid.runtime.calibration import softmax
+from hybrid.runtime.calibration import Calibration, decide, sigmoid, softmax
+from hybrid.set_metrics import as_one_label
 from hybrid.story import Story
 from hybrid.table import read_rows
-from hybrid.types import Epoch, Judged, Vote
+from hybrid.types import Epoch, Judged, Task, Vote
 
 MOST_LABELS_DRAWN = 24
 MOST_LABELS_CROSSED = 15
@@ -47,10 +49,10 @@ def render_page(story: Story, summary: Report, *, made_from: str) -> str:
         drafts=draft_examples(story.drafts()),
         history=history,
         scores=_scores(summary),
-        mistakes=_mistakes(reports["evaluate"], story.labels),
+        mistakes=_mistakes(reports["evaluate"], story.labels) if story.recipe.task == "single_label" else None,
         stages=[(stage, reports[stage]["seconds"], _books(stage, reports[stage])) for stage in STAGES],
         bundle=msgspec.json.decode(run.path("bundle", "bundle.json").read_bytes()),
-        drawn=_drawn(summary, reports, judged, history, story.labels),
+        drawn=_drawn(summary, reports, judged, history, story.labels, story.recipe.task),
     )
 
 
@@ -62,14 +64,17 @@ def _doubted(story: Story) -> dict[str, Any]:
 
 
 def _drawn(
-    summary: Report, reports: Mapping[str, Report], judged: Sequence[Judged], history: Sequence[Epoch], labels: Any
+    summary: Report,
+    reports: Mapping[str, Report],
+    judged: Sequence[Judged],
+    history: Sequence[Epoch],
+    labels: Sequence[str],
+    task: Task,
 ) -> dict[str, Markup | None]:
     """Return each figure as an svg element; None where there is nothing to draw."""
-    place = {label: i for i, label in enumerate(labels)}
-    gold = np.array([place[row.gold] for row in judged])
-    probs = np.array([row.probs for row in judged])
-    before = softmax(np.array([row.logits for row in judged], dtype=np.float64))
-    correct = probs.argmax(axis=1) == gold
+    before, after = _bins(judged, labels, task)
+    confidence = np.array([row.confidence for row in judged])
+    correct = np.array([row.label == row.gold for row in judged])
     threshold, clean = summary["threshold"], reports["clean"]
     variants, interval = _variants(summary)
     found = {
@@ -79,13 +84,32 @@ def _drawn(
         "losses": figures.losses(history) if history else None,
         "validation": figures.validation_f1(history) if history else None,
         "scores": figures.scores(variants, interval),
-        "reliability": figures.reliability(reliability_bins(before, gold), reliability_bins(probs, gold)),
-        "coverage": figures.coverage(
-            risk_coverage(probs.max(axis=1), correct), threshold["test"], target=threshold["target"]
-        ),
+        "reliability": figures.reliability(before, after),
+        "coverage": figures.coverage(risk_coverage(confidence, correct), threshold["test"], target=threshold["target"]),
         "cascade": figures.cascade(summary["cascade"], threshold["test"], len(judged)) if summary["cascade"] else None,
     }
     return {name: Markup(svg) if svg else None for name, svg in found.items()}
+
+
+def _bins(
+    judged: Sequence[Judged], labels: Sequence[str], task: Task
+) -> tuple[list[ReliabilityBin], list[ReliabilityBin]]:
+    """Return the points of the reliability diagram before and after calibration."""
+    logits = np.array([row.logits for row in judged], dtype=np.float64)
+    if task == "multi_label":
+        gold = label_matrix([row.gold for row in judged], labels)
+        before = decide(Calibration(activation="sigmoid"), sigmoid(logits))
+        confidence = np.array([row.confidence for row in judged])
+        sides = (
+            (before.confidence, (before.chosen == gold).all(axis=1)),
+            (confidence, np.array([row.label == row.gold for row in judged])),
+        )
+        first, second = (reliability_bins(*as_one_label(sure, right)) for sure, right in sides)
+        return first, second
+    place = {label: i for i, label in enumerate(labels)}
+    indices = np.array([place[row.gold] for row in judged])
+    probs = np.array([row.probs for row in judged])
+    return reliability_bins(softmax(logits), indices), reliability_bins(probs, indices)
 
 
 def _scores(summary: Report) -> list[dict[str, Any]]:
@@ -137,14 +161,15 @@ def _mistakes(evaluated: Report, labels: Sequence[str]) -> dict[str, Any]:
     counts = np.array(evaluated["confusion"])
     totals = counts.sum(axis=1)
     wrong = counts - np.diag(np.diag(counts))
+    matrix = len(labels) <= MOST_LABELS_CROSSED
     return {
-        "matrix": len(labels) <= MOST_LABELS_CROSSED,
+        "matrix": matrix,
         "rows": [
             {
                 "label": label,
                 "n": int(totals[i]),
                 "recall": evaluated["recall"][label] if totals[i] else None,
-                "cells": [(int(n), round(int(n) / max(1, int(totals[i])), 3)) for n in counts[i]],
+                "cells": [(int(n), round(int(n) / max(1, int(totals[i])), 3)) for n in counts[i]] if matrix else [],
                 "taken_for": f"{labels[int(wrong[i].argmax())]} ({int(wrong[i].max())})" if wrong[i].any() else "",
             }
             for i, label in enumerate(labels)

@@ -4,6 +4,8 @@ Documented keys (a dot is a level; a figure that cannot be known is null, never 
 
 - `labels.wrong_given`, `labels.wrong_cleaned`: share of training labels that differ from gold,
   mean over the seeds; null without gold.
+- `task`: single_label or multi_label. With the latter every `accuracy` counts rows whose whole set of labels is
+  right, ECE is that of the confidence in the whole set, and Brier and NLL are summed over the labels.
 - `test.<variant>.accuracy`, `.macro_f1`: mean over the seeds; `.accuracy_seeds`, `.macro_f1_seeds` the
   single ones; `.accuracy_interval`, `.macro_f1_interval` (served variant) bootstrap, first seed.
   Variants: the encoder on `given`, `cleaned`, `cleaned_synthetic`, `gold`; `tfidf_given` and so on.
@@ -14,6 +16,9 @@ Documented keys (a dot is a level; a figure that cannot be known is null, never 
 - `threshold.value`, `.target`, `.delta`, `.met`, `.kept`, `.rows_needed`: from the calibration rows;
   `threshold.test.*`: what it does to the test rows.
 - `cascade[]`: `share`, `escalated`, `threshold`, `accuracy`, `macro_f1`.
+- `precision.served`, `.rows`, `.margin`, `.level`, `.bytes`, `.bytes_fp32`: what ships and what it had to show;
+  `.rungs[]`: each precision tried, with `.ms_a_text`; `.test_fp32.accuracy`, `.macro_f1`: the fp32 graph on the same
+  test rows. First seed.
 - `seconds.<stage>`: of the last time the stage worked, first seed.
 - `llm.calls`, `llm.cost_usd`: live calls of the last time, all seeds; recorded answers are no calls.
   `llm.teacher`, `llm.decoder`: names, `llm.recorded`: which of the two are recorded.
@@ -26,10 +31,12 @@ from typing import Any
 import msgspec
 
 from hybrid.bundling import recipe_hash, versions
-from hybrid.run import Report
+from hybrid.run import Report, Run
 from hybrid.story import Story
+from hybrid.table import read_rows
+from hybrid.types import Rung
 
-STAGES = ("split", "verify", "clean", "synthesize", "train", "export", "calibrate", "evaluate")
+STAGES = ("split", "verify", "clean", "synthesize", "train", "export", "quantize", "calibrate", "evaluate")
 CALIBRATION = (
     "ece_before",
     "ece_after",
@@ -84,12 +91,14 @@ def summarise(story: Story, figures: Sequence[SeedFigures]) -> Report:
     return {
         "name": story.recipe.name,
         "profile": story.recipe.profile,
+        "task": story.recipe.task,
         "served": next(iter(first.test)),
         "rows": run.report("split")["parts"],
         "trusted": evaluated["trusted"],
         "labels": {name: _mean(seed.labels[name] for seed in figures) for name in first.labels},
         "test": test | {"without_twins": evaluated["without_twins"]},
         "way_to_ceiling": {name: _way(test, name) for name in ("accuracy", "macro_f1")},
+        "precision": _precision(run, evaluated),
         "calibration": {name: _mean(seed.calibration[name] for seed in figures) for name in CALIBRATION}
         | {"method": calibrated["method"]},
         "threshold": calibrated["threshold"] | {"test": evaluated["threshold"]},
@@ -109,6 +118,22 @@ def summarise(story: Story, figures: Sequence[SeedFigures]) -> Report:
         "recipe_hash": recipe_hash(story.recipe),
         "versions": versions(),
         "seeds": [msgspec.to_builtins(seed) for seed in figures],
+    }
+
+
+def _precision(run: Run, evaluated: Report) -> Report:
+    found = run.report("quantize")
+    rungs = read_rows(run.path("quantize", "rungs.jsonl"), Rung)
+    return {
+        "served": found["precision"],
+        "rows": found["rows"],
+        "margin": found["margin"],
+        "level": found["level"],
+        "bytes": found["bytes"],
+        "bytes_fp32": found["bytes_fp32"],
+        "ms_a_text_fp32": found["ms_a_text"]["fp32"],
+        "rungs": [msgspec.to_builtins(rung) | {"ms_a_text": found["ms_a_text"][rung.precision]} for rung in rungs],
+        "test_fp32": evaluated["fp32"],
     }
 
 

@@ -7,11 +7,20 @@ import msgspec
 
 from hybrid.errors import BundleError
 from hybrid.runtime.calibration import Calibration, Threshold
+from hybrid.runtime.golden import Golden
+from hybrid.runtime.reading import Reading
+from hybrid.types import Precision, Task
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "bundle.json"
 MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
+
+
+class _Format(msgspec.Struct, frozen=True):
+    """All that every format of the manifest has."""
+
+    format: int
 
 
 class Bundle(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,14 +32,20 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     """SHA-256 of the recipe that made it."""
     labels: tuple[str, ...]
     """In the order of the logits."""
-    max_length: int
-    """Tokens that the encoder reads; the tokenizer cuts the rest."""
+    task: Task = "single_label"
+    """Whether a text has one of the labels or any number of them."""
+    reading: Reading
+    """How many tokens the encoder reads, and what becomes of a longer text."""
     encoder: str
-    precision: str = "fp32"
+    vocabulary: int
+    """Rows of the encoder's embedding: the tokens that it has a vector for."""
+    precision: Precision = "fp32"
     calibration: Calibration
     threshold: Threshold
     policy: str = ""
     """The labelling policy that a decoder is given."""
+    golden: tuple[Golden, ...]
+    """Training texts with the probabilities that they must have wherever the bundle is loaded."""
     files: dict[str, str]
     """SHA-256 by file name."""
     versions: dict[str, str]
@@ -44,7 +59,11 @@ def read_bundle(folder: Path) -> Bundle:
     """
     path = folder / MANIFEST
     try:
-        bundle = msgspec.json.decode(path.read_bytes(), type=Bundle)
+        content = path.read_bytes()
+        found = msgspec.json.decode(content, type=_Format).format
+        if found != FORMAT:
+            raise BundleError(f"{path}: format {found}; this version reads format {FORMAT}: rerun the recipe")
+        bundle = msgspec.json.decode(content, type=Bundle)
     except OSError as error:
         raise BundleError(
             f"{folder}: not a bundle ({MANIFEST}: {error.strerror}); want a folder that `python -m hybrid.recipe` made, "
@@ -52,8 +71,6 @@ def read_bundle(folder: Path) -> Bundle:
         ) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BundleError(f"{path}: changed or cut off ({error}); copy the bundle again or rerun the recipe") from error
-    if bundle.format != FORMAT:
-        raise BundleError(f"{path}: format {bundle.format}; this version reads format {FORMAT}: rerun the recipe")
     for name, wanted in bundle.files.items():
         _check_file(folder / name, wanted)
     return bundle

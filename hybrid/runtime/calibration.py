@@ -9,9 +9,12 @@ import numpy.typing as npt
 from hybrid.errors import BundleError
 
 Method = Literal["none", "temperature", "vector", "top_label", "isotonic"]
+Activation = Literal["softmax", "sigmoid"]
 
 NOTHING_KEPT = 2.0
 """A threshold that no confidence reaches: every row escalates."""
+TINY = 1e-15
+"""The lowest probability that a logarithm is taken of."""
 
 
 class Knots(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,10 +29,12 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     """The fitted map from logits to probabilities; only the fields of `method` are used."""
 
     method: Method = "none"
+    activation: Activation = "softmax"
+    """sigmoid: several labels a text, each with a probability of its own; `method` is none, temperature or vector."""
     temperature: float = 1.0
     """Divides the logits (Guo et al. 2017, "On calibration of modern neural networks")."""
     scale: tuple[float, ...] = ()
-    """Multiplies the logits, one factor a label (vector scaling, the same paper)."""
+    """Multiplies the logits, one factor a label (vector scaling, the same paper; with sigmoid, Platt 1999)."""
     bias: tuple[float, ...] = ()
     """Added to the scaled logits, one a label."""
     knots: tuple[Knots, ...] = ()
@@ -37,6 +42,21 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     function, from the highest of the vector-scaled probabilities to its calibrated value (Gupta and Ramdas 2022)."""
     floor: float = 0.0
     """The lowest value that a function of `knots` gives, before the row is made to sum to 1."""
+    cutoffs: tuple[float, ...] = ()
+    """sigmoid: a label is given where its probability is at least this, one a label; empty: one half for all."""
+    set_scale: float = 1.0
+    """sigmoid: multiplies the log-odds that the whole set of labels is right, as the labels' probabilities have it."""
+    set_bias: float = 0.0
+    """sigmoid: added to the scaled log-odds."""
+
+
+class Decided(msgspec.Struct, frozen=True, kw_only=True):
+    """What probabilities come to: the labels of each text, and how sure they are."""
+
+    chosen: npt.NDArray[np.bool_]
+    """[n, k]; with softmax one label a row."""
+    confidence: npt.NDArray[np.float64]
+    """[n]; the probability that the label is right, or the whole set of labels."""
 
 
 class Threshold(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,22 +83,48 @@ class Threshold(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def apply(calibration: Calibration, logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Return calibrated probabilities [n, k] of logits [n, k]; each row is finite and sums to 1.
+    """Return calibrated probabilities [n, k] of logits [n, k]; they are finite, and with softmax a row sums to 1.
 
     Raises:
         BundleError: a logit is not finite, or the calibration was fitted for another number of labels.
     """
     logits = np.asarray(logits, dtype=np.float64)
     _check(calibration, logits)
-    if calibration.method == "temperature":
-        return softmax(logits / calibration.temperature)
-    if calibration.method == "vector":
-        return _vector(calibration, logits)
-    if calibration.method == "top_label":
-        return _top_label(calibration, _vector(calibration, logits))
+    if calibration.activation == "sigmoid":
+        return sigmoid(_scaled(calibration, logits))
     if calibration.method == "isotonic":
         return _isotonic(calibration, softmax(logits))
-    return softmax(logits)
+    probs = softmax(_scaled(calibration, logits))
+    return _top_label(calibration, probs) if calibration.method == "top_label" else probs
+
+
+def decide(calibration: Calibration, probs: npt.NDArray[np.float64]) -> Decided:
+    """Return the labels that the probabilities [n, k] of `apply` come to, and the confidence of each row.
+
+    With softmax that is the most probable label. With sigmoid it is every label that reaches its cutoff, and the
+    confidence is the product over the labels of the probability of the side decided, which takes them as
+    independent, moved by `set_scale` and `set_bias`, which learn from the calibration rows how far they are not.
+    """
+    if calibration.activation == "softmax":
+        best = probs.argmax(axis=1)
+        return Decided(chosen=best[:, None] == np.arange(probs.shape[1]), confidence=probs.max(axis=1))
+    chosen = probs >= (np.asarray(calibration.cutoffs) if calibration.cutoffs else 0.5)
+    log_odds = set_log_odds(probs, chosen)
+    return Decided(chosen=chosen, confidence=sigmoid(calibration.set_scale * log_odds + calibration.set_bias))
+
+
+def set_log_odds(probs: npt.NDArray[np.float64], chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """Return the log-odds that each row's whole set is right [n], its labels [n, k] taken as independent."""
+    log_right: npt.NDArray[np.float64] = np.log(np.maximum(np.where(chosen, probs, 1 - probs), TINY)).sum(axis=1)
+    # At most a hair below certainty: the odds of a product of ones would be infinite.
+    wrong = np.maximum(-np.expm1(log_right), TINY)
+    return np.asarray(log_right - np.log(wrong), dtype=np.float64)
+
+
+def sigmoid(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the probability of each logit in float64; large logits do not overflow."""
+    shrunk = np.exp(-np.abs(logits))
+    return np.asarray(np.where(logits >= 0, 1.0, shrunk) / (1 + shrunk), dtype=np.float64)
 
 
 def softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -87,8 +133,12 @@ def softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
-def _vector(calibration: Calibration, logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return softmax(logits * np.asarray(calibration.scale) + np.asarray(calibration.bias))
+def _scaled(calibration: Calibration, logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    if calibration.method == "none":
+        return logits
+    if calibration.method == "temperature":
+        return logits / calibration.temperature
+    return logits * np.asarray(calibration.scale, dtype=np.float64) + np.asarray(calibration.bias, dtype=np.float64)
 
 
 def _top_label(calibration: Calibration, probs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -117,7 +167,7 @@ def _check(calibration: Calibration, logits: npt.NDArray[np.float64]) -> None:
     """Raise `BundleError` where the logits cannot be those the calibration was fitted for."""
     n_scales = len(calibration.scale)
     sizes = {"vector": n_scales, "top_label": n_scales, "isotonic": len(calibration.knots)}
-    fitted = sizes.get(calibration.method)
+    fitted = sizes.get(calibration.method, len(calibration.cutoffs) or None)
     if logits.ndim != 2 or (fitted is not None and logits.shape[1] != fitted):
         wanted = "rows x labels" if fitted is None else f"rows x {fitted} labels"
         raise BundleError(

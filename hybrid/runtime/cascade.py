@@ -7,10 +7,13 @@ from typing import Protocol
 import msgspec
 import numpy as np
 
-from hybrid.errors import DataError
+from hybrid.errors import BundleError, ConfigError, DataError
+from hybrid.label_sets import join_labels
 from hybrid.runtime.bundle import Bundle, read_bundle
-from hybrid.runtime.calibration import apply
+from hybrid.runtime.calibration import apply, decide
 from hybrid.runtime.encoder import Encoder
+from hybrid.runtime.explain import Explanation, Word, without_each, words_of
+from hybrid.runtime.golden import check_golden
 from hybrid.types import Prediction, Vote
 
 
@@ -51,17 +54,48 @@ class Classifier:
             return []
         encoded = self._encoder.encode(_checked(texts))
         probs = apply(self.bundle.calibration, self._encoder.run(encoded))
+        decided = decide(self.bundle.calibration, probs)
         limit = self.bundle.threshold.value if threshold is None else threshold
-        found = [self._predict(row, one.truncated, limit) for row, one in zip(probs, encoded, strict=True)]
+        answers = zip(probs, decided.chosen, decided.confidence.tolist(), encoded, strict=True)
+        found = [self._predict(row, chosen, sure, limit, one.truncated) for row, chosen, sure, one in answers]
         return self._escalate(texts, found)
 
-    def _predict(self, probs: np.ndarray, truncated: bool, threshold: float) -> Prediction:
-        best = int(probs.argmax())
+    def explain(self, text: str, *, label: str | None = None) -> Explanation:
+        """Return how much each word of the text carries its answer, by the encoder.
+
+        The answer is the most probable label, or `label` where it is given.
+
+        Raises:
+            DataError: the text is not a string or is empty, or the bundle does not know the label.
+        """
+        _checked([text])
+        if label is not None and label not in self.bundle.labels:
+            raise DataError(f"explain: label {label!r}; want one of {', '.join(self.bundle.labels)}")
+        spans = words_of(text)
+        hidden = list(without_each(text, spans, self._encoder.mask_token))
+        probs = apply(self.bundle.calibration, self._encoder.logits([text, *hidden]))
+        answer = int(probs[0].argmax()) if label is None else self.bundle.labels.index(label)
+        whole, rest = float(probs[0, answer]), probs[1:, answer]
+        return Explanation(
+            label=self.bundle.labels[answer],
+            probability=whole,
+            words=tuple(
+                Word(text=text[start:end], start=start, end=end, fall=whole - float(without))
+                for (start, end), without in zip(spans, rest, strict=True)
+            ),
+        )
+
+    def _predict(
+        self, probs: np.ndarray, chosen: np.ndarray, confidence: float, threshold: float, truncated: bool
+    ) -> Prediction:
+        names = self.bundle.labels
+        labels = tuple(sorted(names[i] for i in chosen.nonzero()[0]))
         return Prediction(
-            label=self.bundle.labels[best],
-            confidence=float(probs[best]),
-            probs=dict(zip(self.bundle.labels, map(float, probs), strict=True)),
-            escalate=bool(probs[best] < threshold),
+            label=labels[0] if self.bundle.task == "single_label" else join_labels(labels),
+            labels=labels,
+            confidence=confidence,
+            probs=dict(zip(names, probs.tolist(), strict=True)),
+            escalate=confidence < threshold,
             truncated=truncated,
         )
 
@@ -78,21 +112,47 @@ def with_vote(prediction: Prediction, vote: Vote) -> Prediction:
     """Return the prediction after the decoder spoke: its label where it gave one, else the encoder's."""
     if vote.status == "ok" and vote.label is not None:
         return msgspec.structs.replace(
-            prediction, label=vote.label, source="decoder", escalation="answered", rationale=vote.rationale
+            prediction,
+            label=vote.label,
+            labels=(vote.label,),
+            source="decoder",
+            escalation="answered",
+            rationale=vote.rationale,
         )
     escalation = "undecided" if vote.status in ("abstained", "unreadable") else "failed"
     return msgspec.structs.replace(prediction, escalation=escalation, rationale=vote.reason)
 
 
-def load(folder: str | Path, *, decoder: Decides | None = None, threads: int | None = None) -> Classifier:
-    """Return the classifier of a bundle.
+def load(
+    folder: str | Path, *, decoder: Decides | None = None, threads: int | None = None, dedicated: bool = False
+) -> Classifier:
+    """Return the classifier of a bundle, after it gave its golden texts the probabilities that it should.
+
+    `threads` defaults to the processors that this process may use and is paid for. `dedicated` says that they have
+    nothing else to do: idle threads spin, and an answer comes a little sooner.
 
     Raises:
-        BundleError: the folder is no bundle, or a file of it was changed.
+        BundleError: the folder is no bundle, a file of it was changed, its parts do not fit each other, or this
+            machine computes something else.
+        ConfigError: a decoder for a bundle that gives several labels a text.
     """
     path = Path(folder)
     bundle = read_bundle(path)
-    return Classifier(bundle, Encoder(path, n_labels=len(bundle.labels), threads=threads), decoder)
+    if decoder is not None and bundle.task == "multi_label":
+        raise ConfigError(
+            f"{path}: a decoder came for a multi_label bundle, and it decides one label a text; load the bundle without "
+            "it, and take what has `escalate` set to a person or to a model of your own"
+        )
+    encoder = Encoder(path, n_labels=len(bundle.labels), reading=bundle.reading, threads=threads, dedicated=dedicated)
+    if encoder.vocabulary > bundle.vocabulary:
+        raise BundleError(
+            f"{path}: the tokenizer knows {encoder.vocabulary} tokens and the encoder {bundle.vocabulary}; "
+            "they are not of one model: rerun the recipe"
+        )
+    classifier = Classifier(bundle, encoder, decoder)
+    probs = classifier.probs([one.text for one in bundle.golden])
+    check_golden(bundle.golden, probs, precision=bundle.precision, folder=path)
+    return classifier
 
 
 def _checked(texts: Sequence[str]) -> list[str]:

@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from hybrid.config import CleanConfig
+from hybrid.label_sets import label_matrix
 from hybrid.types import Action, Decision, Example, Vote
 
 Embed = Callable[[Sequence[str]], np.ndarray]
@@ -55,7 +56,8 @@ def clean(
     it, the row is put up for review and trains with `review_weight` until a person has looked. Where
     nobody but one annotator spoke there is no consensus to form, and no label changes.
     """
-    given = np.array([labels.index(row.label) for row in rows])
+    place = {label: index for index, label in enumerate(labels)}
+    given = np.array([place[row.label] for row in rows])
     embeddings = embed([row.text for row in rows])
     probs = cross_fitted(embeddings, given, len(labels), folds=config.folds, seed=seed)
     suspects = find_label_issues(given, probs, min_examples_per_class=0, n_jobs=1)
@@ -74,6 +76,33 @@ def clean(
     )
 
 
+def keep_as_given(rows: Sequence[Example], labels: Sequence[str]) -> Cleaned:
+    """Return the decision to keep every row of several labels: cleaning them is not offered yet.
+
+    Nothing is weighed, so `probs` are empty, and the embeddings too, [n, 0].
+    """
+    decisions = [
+        Decision(
+            id=row.id,
+            action="keep",
+            given=row.label,
+            label=row.label,
+            weight=1.0,
+            probs=(),
+            reason="several labels a row are kept as given",
+        )
+        for row in rows
+    ]
+    report = _report(decisions, np.zeros(len(rows), dtype=bool), {"given": 1.0}, "as given", labels)
+    given = label_matrix([row.label for row in rows], labels)
+    counts = dict(zip(labels, given.sum(axis=0).tolist(), strict=True))
+    return Cleaned(
+        decisions=decisions,
+        embeddings=np.zeros((len(rows), 0), dtype=np.float32),
+        report=report | {"classes_before": counts, "classes_after": counts},
+    )
+
+
 def cross_fitted(features: np.ndarray, targets: np.ndarray, n_labels: int, *, folds: int, seed: int) -> np.ndarray:
     """Return out-of-sample class probabilities, shape [n, n_labels], from balanced logistic regression."""
     fewest = int(np.bincount(targets)[np.unique(targets)].min())
@@ -88,14 +117,15 @@ def cross_fitted(features: np.ndarray, targets: np.ndarray, n_labels: int, *, fo
 def _sources(rows: Sequence[Example], votes: Sequence[Vote], labels: Sequence[str]) -> pd.DataFrame:
     """Return class indices, one column a source, missing where it did not speak about the row."""
     position = {row.id: i for i, row in enumerate(rows)}
+    place = {label: index for index, label in enumerate(labels)}
     table = {}
     for name in sorted({name for row in rows for name in row.annotations}) or ["given"]:
         said = [row.annotations.get(name) if row.annotations else row.label for row in rows]
-        table[name] = [np.nan if label is None else labels.index(label) for label in said]
+        table[name] = [np.nan if label is None else place[label] for label in said]
     for vote in votes:
         if vote.status == "ok" and vote.label is not None:
             column = table.setdefault(f"{vote.teacher}#{vote.sample}", [np.nan] * len(rows))
-            column[position[vote.id]] = labels.index(vote.label)
+            column[position[vote.id]] = place[vote.label]
     return pd.DataFrame(table, dtype="float")
 
 

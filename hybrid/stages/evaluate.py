@@ -1,13 +1,13 @@
 """evaluate: the bundle on gold test rows, alone and with escalation."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import numpy as np
 
-from hybrid.baseline import tfidf_predictions
 from hybrid.config import EvaluateConfig
+from hybrid.label_sets import join_labels, label_matrix
 from hybrid.metrics import (
     accuracy,
     bootstrap_interval,
@@ -20,7 +20,8 @@ from hybrid.metrics import (
     recall_by_class,
     risk_coverage,
 )
-from hybrid.runtime.calibration import softmax
+from hybrid.runtime.calibration import Calibration, apply, decide, softmax
+from hybrid.set_report import set_report
 from hybrid.types import Example, Gold, Judged, Vote
 
 SHARES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
@@ -59,12 +60,13 @@ def evaluate(
     `ask` gets the decoder's votes on rows: on all of them where `ask_everything` (recorded answers
     cost nothing, so the whole curve is known), else only on those below the threshold.
     """
-    gold = np.array([labels.index(row.label) for row in rows])
+    place = {label: index for index, label in enumerate(labels)}
+    gold = np.array([place[row.label] for row in rows])
     predicted, confidence = answers.probs.argmax(axis=1), answers.probs.max(axis=1)
     asked = [row for row, sure in zip(rows, confidence, strict=True) if ask_everything or sure < threshold]
     votes = {vote.id: vote for vote in (ask(asked) if asked else [])}
     judged = [_judge(row, i, answers, labels, votes.get(row.id), row.id in twins) for i, row in enumerate(rows)]
-    decided = np.array([-1 if j.decoder is None else labels.index(j.decoder) for j in judged])
+    decided = np.array([-1 if j.decoder is None else place[j.decoder] for j in judged])
     plain = score(gold, predicted, labels, config, seed=seed)
     fresh = np.array([row.id not in twins for row in rows])
     curve = risk_coverage(confidence, predicted == gold)
@@ -86,6 +88,39 @@ def evaluate(
     )
 
 
+def evaluate_sets(
+    rows: Sequence[Example],
+    logits: np.ndarray,
+    calibration: Calibration,
+    labels: Sequence[str],
+    config: EvaluateConfig,
+    *,
+    threshold: float,
+    twins: frozenset[str],
+    seed: int,
+) -> Evaluated:
+    """Return the scores of a bundle that gives several labels a text; no decoder decides sets yet."""
+    probs = apply(calibration, logits)
+    decided = decide(calibration, probs)
+    judged = [
+        Judged(
+            id=row.id,
+            text=row.text,
+            gold=row.label,
+            label=join_labels(labels[j] for j in decided.chosen[i].nonzero()[0]),
+            confidence=_rounded(decided.confidence[i]),
+            probs=tuple(map(_rounded, probs[i])),
+            logits=tuple(map(_rounded, logits[i])),
+            twin=row.id in twins,
+        )
+        for i, row in enumerate(rows)
+    ]
+    gold = label_matrix([row.label for row in rows], labels)
+    fresh = np.array([row.id not in twins for row in rows])
+    report = set_report(gold, logits, calibration, labels, config, threshold=threshold, fresh=fresh, seed=seed)
+    return Evaluated(judged=judged, report=report)
+
+
 def score(
     gold: np.ndarray, predicted: np.ndarray, labels: Sequence[str], config: EvaluateConfig, *, seed: int
 ) -> dict[str, object]:
@@ -100,22 +135,6 @@ def score(
         "macro_f1": _rounded(of_f1.value),
         "macro_f1_interval": [_rounded(of_f1.low), _rounded(of_f1.high)],
     }
-
-
-def baselines(
-    train: Sequence[Example], targets: Mapping[str, Sequence[str]], test: Sequence[Example], labels: Sequence[str]
-) -> dict[str, dict[str, float]]:
-    """Return accuracy and macro-F1 of TF-IDF with logistic regression, by the name of its training labels."""
-    gold = np.array([labels.index(row.label) for row in test])
-    found = {}
-    for name, target in targets.items():
-        indices = np.array([labels.index(label) for label in target])
-        predicted = tfidf_predictions([row.text for row in train], indices, [row.text for row in test])
-        found[name] = {
-            "accuracy": _rounded(accuracy(gold, predicted)),
-            "macro_f1": _rounded(macro_f1(gold, predicted, len(labels))),
-        }
-    return found
 
 
 def wrong_share(said: dict[str, str], gold: Sequence[Gold]) -> float | None:

@@ -10,15 +10,23 @@ import numpy as np
 import torch
 
 from hybrid.config import ExportConfig
+from hybrid.encoders import optimum_onnx
 from hybrid.encoders.checkpoint import load_classifier, load_tokenizer
+from hybrid.encoders.deberta_onnx import export_deberta, unknown_option
 from hybrid.encoders.to_onnx import export_onnx
+from hybrid.encoders.windows import read_windows
 from hybrid.errors import ExportError
 from hybrid.runtime.bundle import MODEL, TOKENIZER
 from hybrid.runtime.encoder import Encoder
+from hybrid.runtime.reading import Reading, pool
 from hybrid.types import Example, Parity
 
 BATCH = 32
-Exporter = Callable[[Any, tuple[str, ...], Path], None]
+EXPORTERS: dict[str, Callable[..., None]] = {
+    "lean": export_deberta,
+    "torch": export_onnx,
+    "optimum": optimum_onnx.export_onnx,
+}
 
 
 class Exported(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,13 +43,13 @@ def export(
     config: ExportConfig,
     *,
     folder: Path,
-    max_length: int,
+    reading: Reading,
     on_done: Callable[[int, int], None] | None = None,
 ) -> Exported:
     """Write `model.onnx` and `tokenizer.json` into `folder` and compare them with the checkpoint.
 
     `rows` are real training rows; `config.parity_rows` of them, spread over the lengths, go through
-    the checkpoint with transformers' own tokenizer and through the runtime, in padded batches.
+    the checkpoint with the tokenizer that it was trained with and through the runtime, in padded batches.
 
     Raises:
         ExportError: a logit differs by more than `config.tolerance`.
@@ -51,14 +59,16 @@ def export(
     inputs = tuple(
         name for name in tokenizer.model_input_names if name in ("input_ids", "attention_mask", "token_type_ids")
     )
-    exporters: dict[str, Exporter] = {"torch": lambda *args: export_onnx(*args, opset=config.opset)}
-    exporters[config.backend](model, inputs, folder / MODEL)
+    backend = config.backend
+    if backend == "auto":
+        backend = "torch" if unknown_option(model.config) else "lean"
+    EXPORTERS[backend](model, inputs, folder / MODEL, opset=config.opset)
     shutil.copyfile(checkpoint / TOKENIZER, folder / TOKENIZER)
     compared = _spread(rows, config.parity_rows)
     texts = [row.text for row in compared]
-    encoder = Encoder(folder, n_labels=len(labels))
+    encoder = Encoder(folder, n_labels=len(labels), reading=reading)
     ours = encoder.logits(texts, on_done=on_done)
-    theirs = checkpoint_logits(model, tokenizer, texts, max_length)
+    theirs = checkpoint_logits(model, tokenizer, texts, reading)
     worst = np.abs(ours - theirs).max(axis=1)
     parity = [
         Parity(id=row.id, tokens=len(encoded), max_abs_diff=float(diff))
@@ -68,7 +78,7 @@ def export(
     return Exported(
         parity=parity,
         report={
-            "backend": config.backend,
+            "backend": backend,
             "precision": "fp32",
             "rows": len(parity),
             "max_abs_diff": float(worst.max()),
@@ -78,20 +88,16 @@ def export(
     )
 
 
-def checkpoint_logits(model: Any, tokenizer: Any, texts: Sequence[str], max_length: int) -> np.ndarray:
+def checkpoint_logits(model: Any, tokenizer: Any, texts: Sequence[str], reading: Reading) -> np.ndarray:
     """Return the checkpoint's own logits, float32 of shape [n, k], in the order of the texts."""
+    windows = read_windows(tokenizer, texts, reading)
     found = []
     with torch.inference_mode():
-        for start in range(0, len(texts), BATCH):
-            inputs = tokenizer(
-                list(texts[start : start + BATCH]),
-                padding=True,
-                truncation=True,
-                max_length=max_length,
-                return_tensors="pt",
-            )
+        for start in range(0, sum(windows.counts), BATCH):
+            batch = {name: column[start : start + BATCH] for name, column in windows.columns.items()}
+            inputs = tokenizer.pad(batch, return_tensors="pt")
             found.append(model(**inputs).logits.float().numpy())
-    return np.concatenate(found)
+    return pool(np.concatenate(found), windows.counts, reading)
 
 
 def _spread(rows: Sequence[Example], wanted: int) -> list[Example]:

@@ -9,8 +9,9 @@ import numpy as np
 from hybrid.config import SplitConfig
 from hybrid.duplicates import NearIndex, near_duplicate_groups
 from hybrid.errors import DataError
+from hybrid.label_sets import rarest_labels, split_labels
 from hybrid.sources import SourceRow
-from hybrid.types import Example, Gold, Part
+from hybrid.types import Example, Gold, Part, Task
 
 PARTS: tuple[Part, ...] = ("train", "calibration", "test")
 
@@ -23,19 +24,28 @@ class Split(msgspec.Struct, frozen=True, kw_only=True):
     report: dict[str, object]
 
 
-def split(rows: Sequence[SourceRow], labels: Sequence[str], config: SplitConfig, *, seed: int) -> Split:
+def split(
+    rows: Sequence[SourceRow],
+    labels: Sequence[str],
+    config: SplitConfig,
+    *,
+    seed: int,
+    task: Task = "single_label",
+) -> Split:
     """Return every row with its part: stratified, seeded, near-duplicates on one side.
 
     A training row keeps the given label. A calibration or test row carries its gold label where
     the data has gold; where it has none, the given label, and `report["trusted"]` is False. Where
     only some rows have gold, those are the ones that calibrate and test.
 
+    Several labels a row are stratified by the rarest of them, and rows without any as a class of their own.
+
     A ready-made split is kept as it is; what it lacks of calibration rows is drawn from train.
 
     Raises:
         DataError: the parts that the recipe wants are larger than the data.
     """
-    parts, n_groups = _parts(rows, config, seed)
+    parts, n_groups = _parts(rows, config, seed, task)
     kept = [(row, part) for row, part in zip(rows, parts, strict=True) if part is not None]
     examples = [_example(row, part) for row, part in kept]
     gold = [Gold(id=row.id, label=row.gold) for row, _ in kept if row.gold is not None]
@@ -47,7 +57,7 @@ def split(rows: Sequence[SourceRow], labels: Sequence[str], config: SplitConfig,
             "rows": len(rows),
             "unused": len(rows) - len(kept),
             "parts": {part: sum(example.part == part for example in examples) for part in PARTS},
-            "classes": {part: _count(examples, part, labels) for part in PARTS},
+            "classes": {part: _count(examples, part, labels, task) for part in PARTS},
             "near_duplicates": len(rows) - n_groups,
             "twins": _twins(examples, config.near_duplicate),
             "gold_rows": len(gold),
@@ -56,7 +66,7 @@ def split(rows: Sequence[SourceRow], labels: Sequence[str], config: SplitConfig,
     )
 
 
-def _parts(rows: Sequence[SourceRow], config: SplitConfig, seed: int) -> tuple[list[Part | None], int]:
+def _parts(rows: Sequence[SourceRow], config: SplitConfig, seed: int, task: Task) -> tuple[list[Part | None], int]:
     """Return a part for each row, None where it is not used, and the number of near-duplicate groups."""
     groups = near_duplicate_groups([row.text for row in rows], config.near_duplicate)
     n_groups = int(groups.max()) + 1
@@ -69,7 +79,7 @@ def _parts(rows: Sequence[SourceRow], config: SplitConfig, seed: int) -> tuple[l
     partial_gold = any(has_gold) and not all(has_gold)
     judges = [i for i, gold in zip(free, has_gold, strict=True) if gold or not partial_gold]
     sizes = _sizes(len(free), len(judges), config, ready=ready, partial_gold=partial_gold)
-    dealt = _deal(rows, judges, groups, sizes, seed)
+    dealt = _deal(_strata([rows[i] for i in judges], task), judges, groups, sizes, seed)
     for i in free:
         parts[i] = dealt.get(i, "train" if ready or partial_gold or not config.train else None)
     return parts, n_groups
@@ -99,12 +109,18 @@ def _sizes(
     return {"calibration": calibration, "test": test, "train": train}
 
 
+def _strata(rows: Sequence[SourceRow], task: Task) -> list[str]:
+    """Return the class of each row: its label, or the rarest of several."""
+    known = [(row.label if row.gold is None else row.gold) or "" for row in rows]
+    return known if task == "single_label" else rarest_labels(known)
+
+
 def _deal(
-    rows: Sequence[SourceRow], indices: list[int], groups: np.ndarray, sizes: dict[Part, int | None], seed: int
+    strata: Sequence[str], indices: list[int], groups: np.ndarray, sizes: dict[Part, int | None], seed: int
 ) -> dict[int, Part]:
     """Return the part of each dealt row. Whole groups go first, single rows then fill each class's quota."""
     rng = np.random.default_rng(seed)
-    stratum = {i: rows[i].gold or rows[i].label or "" for i in indices}
+    stratum = dict(zip(indices, strata, strict=True))
     members: dict[int, list[int]] = {}
     for i in rng.permutation(indices):
         members.setdefault(int(groups[i]), []).append(int(i))
@@ -154,8 +170,9 @@ def _example(row: SourceRow, part: Part) -> Example:
     return Example(id=row.id, text=row.text, label=label, part=part, annotations=row.annotations)
 
 
-def _count(examples: Sequence[Example], part: Part, labels: Sequence[str]) -> dict[str, int]:
-    found = Counter(example.label for example in examples if example.part == part)
+def _count(examples: Sequence[Example], part: Part, labels: Sequence[str], task: Task) -> dict[str, int]:
+    said = [example.label for example in examples if example.part == part]
+    found = Counter(said) if task == "single_label" else Counter(label for one in said for label in split_labels(one))
     return {label: found[label] for label in labels}
 
 

@@ -22,6 +22,11 @@ class Synthesized(msgspec.Struct, frozen=True, kw_only=True):
     report: dict[str, object]
 
 
+def nothing_written(labels: Sequence[str]) -> dict[str, object]:
+    """Return the counts of no drafts: rows of several labels have none yet."""
+    return _report([], [], labels)
+
+
 def minority_classes(decisions: Sequence[Decision], labels: Sequence[str], config: SynthesizeConfig) -> list[str]:
     """Return the labels that have less than `minority` of an even share of the rows that train."""
     used = Counter(decision.label for decision in decisions if decision.weight > 0)

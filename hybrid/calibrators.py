@@ -1,0 +1,168 @@
+"""Fit a calibration of the one label of a text: temperature, vector, top-label and isotonic."""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize, minimize_scalar
+from sklearn.isotonic import IsotonicRegression
+
+from hybrid import metrics
+from hybrid.runtime.calibration import Calibration, Knots, Method, apply, softmax
+
+Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
+
+FROM_SIMPLE_TO_RICH: tuple[Method, ...] = ("temperature", "vector", "top_label", "isotonic")
+QUANTILES = 16
+"""Pieces of the function of the top label."""
+
+
+class CrossFitted(msgspec.Struct, frozen=True, kw_only=True):
+    """The chosen calibration, and what its method says of each row when fitted without that row's fold."""
+
+    calibration: Calibration
+    probs: Floats
+    """[n, n_labels]; out of sample."""
+    cv_nll: dict[str, float]
+    """Cross-validated NLL of each method tried."""
+
+
+def cross_fit(
+    logits: npt.NDArray[np.float32] | Floats, gold: Indices, methods: Sequence[Method], *, folds: int, seed: int
+) -> CrossFitted:
+    """Return the method chosen by cross-validated NLL, fitted on all rows, and its out-of-sample probabilities.
+
+    Folds are stratified on `gold` [n] and drawn with `seed`. The methods are compared from simple to rich
+    (temperature, vector, top_label, isotonic) by `simplest`.
+    """
+    logits = np.asarray(logits, dtype=np.float64)
+    wanted = [method for method in FROM_SIMPLE_TO_RICH if method in methods]
+    fold = stratified_folds(gold, folds, seed)
+    tried = {method: np.empty_like(logits) for method in wanted}
+    for index in np.unique(fold):
+        out = fold == index
+        for method, calibration in fit_all(wanted, logits[~out], gold[~out]).items():
+            tried[method][out] = apply(calibration, logits[out])
+    losses = {method: metrics.nll_by_row(probs, gold) for method, probs in tried.items()}
+    chosen = simplest(losses)
+    cv_nll: dict[str, float] = {method: float(loss.mean()) for method, loss in losses.items()}
+    return CrossFitted(calibration=fit(chosen, logits, gold), probs=tried[chosen], cv_nll=cv_nll)
+
+
+def simplest(losses: Mapping[Method, Floats]) -> Method:
+    """Return the method to take, from the held-out losses [n] of each, in order from simple to rich.
+
+    A richer one takes the place of the best so far only where its mean loss is lower by more than one standard
+    error of the paired differences over rows, so that noise keeps the simpler one. This is the one-standard-error
+    rule of Breiman et al. 1984 ("Classification and regression trees"), on paired differences because both methods
+    see the same rows.
+    """
+    chosen, *richer = losses
+    for method in richer:
+        gain = losses[chosen] - losses[method]
+        if gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)):
+            chosen = method
+    return chosen
+
+
+def fit(method: Method, logits: Floats, gold: Indices) -> Calibration:
+    """Return the calibration of `method` with the lowest NLL (isotonic: squared error) on logits [n, k], gold [n]."""
+    return fit_all([method], logits, gold)[method]
+
+
+def fit_all(methods: Sequence[Method], logits: Floats, gold: Indices) -> dict[Method, Calibration]:
+    """Return the calibration of each method by its name; what several of them build on is fitted once."""
+    found: dict[Method, Calibration] = {}
+    if set(methods) != {"isotonic"}:
+        temperature = _fit_temperature(logits, gold)
+        found["temperature"] = Calibration(method="temperature", temperature=temperature)
+    if "vector" in methods or "top_label" in methods:
+        found["vector"] = _fit_vector(logits, gold, temperature)
+    if "top_label" in methods:
+        found["top_label"] = _fit_top_label(found["vector"], logits, gold)
+    if "isotonic" in methods:
+        found["isotonic"] = _fit_isotonic(logits, gold)
+    return {method: found[method] for method in methods}
+
+
+def _fit_temperature(logits: Floats, gold: Indices) -> float:
+    """The NLL is convex in 1 / temperature, so a bounded search of its logarithm finds the one minimum."""
+    found = minimize_scalar(
+        lambda log_temperature: metrics.nll(softmax(logits / np.exp(log_temperature)), gold),
+        bounds=(np.log(0.05), np.log(20.0)),
+        method="bounded",
+        options={"xatol": 1e-6},
+    )
+    return float(np.exp(found.x))
+
+
+def _fit_vector(logits: Floats, gold: Indices, temperature: float) -> Calibration:
+    """Fit a scale and a bias a label, with a standard normal prior around the fitted temperature.
+
+    Without the prior the bias of a label that a fold lacks would run to minus infinity.
+    """
+    n_rows, n_labels = logits.shape
+    start = np.concatenate([np.full(n_labels, 1 / temperature), np.zeros(n_labels)])
+    rows = np.arange(n_rows)
+
+    def loss_and_gradient(weights: Floats) -> tuple[float, Floats]:
+        probs = softmax(logits * weights[:n_labels] + weights[n_labels:])
+        nll = metrics.nll(probs, gold)
+        wrong = probs
+        wrong[rows, gold] -= 1
+        wrong /= n_rows
+        of_bias = wrong.sum(axis=0)
+        wrong *= logits
+        away = (weights - start) / n_rows
+        gradient = np.concatenate([wrong.sum(axis=0), of_bias]) + away
+        return nll + 0.5 * float(away @ (weights - start)), gradient
+
+    weights = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B").x.tolist()
+    return Calibration(method="vector", scale=tuple(weights[:n_labels]), bias=tuple(weights[n_labels:]))
+
+
+def _fit_top_label(vector: Calibration, logits: Floats, gold: Indices) -> Calibration:
+    """Fit the top label's probability as a logistic function of its quantile among the calibration rows.
+
+    A classifier trained on noisy labels crowds its confidences under a ceiling that no scaling of the
+    logits spreads out; their order still tells right from wrong. The quantile has that order and no
+    ceiling, and two parameters are all that is fitted (with a weak normal prior, so that a class of
+    perfect rows stays finite).
+    """
+    probs = apply(vector, logits)
+    confidence, correct = probs.max(axis=1), probs.argmax(axis=1) == gold
+    x, first = np.unique(np.quantile(confidence, np.linspace(0, 1, QUANTILES + 1)), return_index=True)
+    level = first / QUANTILES
+    quantile = np.interp(confidence, x, level)
+    sign = np.where(correct, -1.0, 1.0)
+
+    def loss(weights: Floats) -> float:
+        fit_of_rows = np.logaddexp(0, sign * (weights[0] + weights[1] * quantile)).mean()
+        return float(fit_of_rows) + 0.01 * float(weights @ weights) / len(gold)
+
+    intercept, slope = minimize(loss, np.array([0.0, 1.0])).x
+    y = 1 / (1 + np.exp(-(intercept + slope * level)))
+    knots = Knots(x=tuple(x.tolist()), y=tuple(y.tolist()))
+    return msgspec.structs.replace(vector, method="top_label", knots=(knots,))
+
+
+def _fit_isotonic(logits: Floats, gold: Indices) -> Calibration:
+    """Fit one isotonic regression a label; the floor is Laplace's rule for an event never seen in n rows."""
+    knots = []
+    for label, column in enumerate(softmax(logits).T):
+        model = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(column, gold == label)
+        knots.append(Knots(x=tuple(model.X_thresholds_.tolist()), y=tuple(model.y_thresholds_.tolist())))
+    return Calibration(method="isotonic", knots=tuple(knots), floor=1 / (len(gold) + 2))
+
+
+def stratified_folds(classes: Indices, folds: int, seed: int) -> Indices:
+    """Return the fold of each row [n]: rows of a class are shuffled and dealt in turn.
+
+    scikit-learn's splitter refuses a class with fewer rows than folds; a rare label must not stop a run.
+    """
+    order = np.lexsort((np.random.default_rng(seed).random(len(classes)), classes))
+    fold = np.empty(len(classes), dtype=np.int64)
+    fold[order] = np.arange(len(classes)) % folds
+    return fold

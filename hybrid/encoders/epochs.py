@@ -1,0 +1,60 @@
+"""The learning curve: which epoch is kept, and when more of them are not worth waiting for."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import transformers
+
+from hybrid.types import Epoch
+
+
+class StopEarly(transformers.TrainerCallback):  # type: ignore[misc]
+    """Stop after `patience` evaluations in a row that are worse than the best by more than a standard error."""
+
+    def __init__(self, patience: int) -> None:
+        self._patience = patience
+
+    def on_evaluate(self, _args: Any, state: Any, control: Any, **_: object) -> None:
+        """Set the Trainer's flag where training should stop."""
+        scored = _scored(state)
+        if len(scored) - 1 - _chosen(scored) >= self._patience:
+            control.should_training_stop = True
+
+
+def last_within_one_error(scores: Sequence[float], errors: Sequence[float]) -> int:
+    """Return the index of the last score that is within one standard error, that of the best, of the best."""
+    best = max(range(len(scores)), key=scores.__getitem__)
+    return max(i for i, score in enumerate(scores) if score >= scores[best] - errors[best])
+
+
+def learning_curve(state: Any) -> list[Epoch]:
+    """Return the learning curve from the Trainer's state, the chosen epoch marked."""
+    losses = {entry["step"]: entry["loss"] for entry in state.log_history if "loss" in entry}
+    scored = _scored(state)
+    chosen = _chosen(scored)
+    return [
+        Epoch(
+            epoch=round(float(entry["epoch"]), 3),
+            train_loss=round(float(losses[entry["step"]]), 6),
+            validation_loss=round(float(entry["eval_loss"]), 6),
+            validation_macro_f1=round(float(entry["eval_macro_f1"]), 6),
+            best=i == chosen,
+        )
+        for i, entry in enumerate(scored)
+    ]
+
+
+def chosen_step(state: Any) -> int:
+    """Return the optimizer step of the chosen epoch."""
+    scored = _scored(state)
+    return int(scored[_chosen(scored)]["step"])
+
+
+def _chosen(scored: Sequence[Mapping[str, float]]) -> int:
+    return last_within_one_error(
+        [entry["eval_macro_f1"] for entry in scored], [entry["eval_macro_f1_error"] for entry in scored]
+    )
+
+
+def _scored(state: Any) -> list[dict[str, float]]:
+    return [entry for entry in state.log_history if "eval_macro_f1" in entry]

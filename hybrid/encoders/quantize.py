@@ -1,0 +1,210 @@
+"""An fp32 ONNX graph with int8 weights, in standard operators that onnxruntime fuses.
+
+Weights are int8, symmetric, with a scale an output. Activations are uint8 with a scale that never depends on the
+neighbours in a batch: either fixed for a tensor (`static`, from its range on training texts) or a scale for each
+token (`row`). Dynamic quantization as commonly shipped takes one scale over the padded batch, so that a neighbour moves a
+probability. uint8, because the int8 instructions of x86 without AMX multiply unsigned by signed: with signed
+activations onnxruntime is ten times slower there.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from hybrid.encoders.linears import Linear, Range, constants, find_linears
+
+Scheme = Literal["static", "row", "weights"]
+MIDDLE = 128
+"""The uint8 that stands for zero where the range is symmetric."""
+OUTLIER = 4.0
+"""What smoothing was measured to pay from, on a fine-tuned MiniLM."""
+LARGE_TABLE = {2: 1024, 3: 64}
+"""Rows from which a table is worth shrinking, by its dimensions: embeddings, and DeBERTa's positions by head."""
+LARGEST_HALF = 6e4
+"""What still fits a 16-bit float."""
+
+
+def quantized(
+    model: onnx.ModelProto,
+    schemes: Mapping[str, Scheme],
+    ranges: Mapping[str, Range],
+    *,
+    outlier: float = OUTLIER,
+) -> onnx.ModelProto:
+    """Return a copy of the model with the linear maps named in `schemes` in int8, and embeddings in int8.
+
+    A linear map that is not named stays fp32. `ranges` holds the range of each input. An input whose widest
+    feature has more than `outlier` times the median feature's range is smoothed.
+    """
+    return _Rewriter(model, schemes, ranges, outlier).rewritten()
+
+
+class _Rewriter:
+    """One graph being rewritten: its nodes are taken over or replaced, constants added."""
+
+    def __init__(
+        self, model: onnx.ModelProto, schemes: Mapping[str, Scheme], ranges: Mapping[str, Range], outlier: float
+    ) -> None:
+        self._model = model
+        self._outlier = outlier
+        self._schemes = schemes
+        self._ranges = ranges
+        self._constants = constants(model)
+        self._linears = {linear.node: linear for linear in find_linears(model) if linear.name in schemes}
+        self._factors = self._smoothing()
+        self._nodes: list[onnx.NodeProto] = []
+        self._made: set[str] = set()
+        self._added: dict[str, np.ndarray] = {}
+
+    def rewritten(self) -> onnx.ModelProto:
+        """Return the new model; what no node reads any more is left out."""
+        for node in self._model.graph.node:
+            linear = self._linears.get(node.output[0])
+            if linear is not None:
+                self._linear(linear)
+            elif self._reads_table(node, dimensions=2, axis=0):
+                self._embedding(node)
+            elif self._reads_table(node, dimensions=3, axis=1):
+                self._half(node)
+            else:
+                self._nodes.append(node)
+        return self._assembled()
+
+    def _linear(self, linear: Linear) -> None:
+        scheme = self._schemes[linear.name]
+        if scheme == "weights":
+            self._weights_alone(linear)
+            return
+        weight, factors, x = self._constants[linear.weight], self._factors.get(linear.input), linear.input
+        if factors is not None:
+            weight = weight * factors[:, None]
+            smooth = self._constant(f"{x}.smoothing", 1 / factors)
+            x = self._op("Mul", [x, smooth], f"{x}.smooth")
+        if scheme == "static":
+            self._static(linear, x, *quantize_columns(weight))
+        else:
+            self._row(linear, x, *quantize_columns(weight))
+
+    def _smoothing(self) -> dict[str, np.ndarray]:
+        """Return by input what its outlying features are divided by, and the weights multiplied.
+
+        The factor is the square root of the features' range over the weights' (Xiao et al. 2023, "SmoothQuant"). An input
+        that is wider than the output is left: there the pass over it would cost more than it gains.
+        """
+        widest: dict[str, np.ndarray] = {}
+        for linear in self._linears.values():
+            if self._schemes[linear.name] != "weights" and not linear.narrows and self._outlies(linear.input):
+                rows = np.abs(self._constants[linear.weight]).max(axis=1)
+                widest[linear.input] = np.maximum(widest.get(linear.input, 0), rows)
+        found = {}
+        for name, rows in widest.items():
+            factor = np.sqrt(np.maximum(self._ranges[name].largest, 1e-5) / np.maximum(rows, 1e-5))
+            found[name] = (factor / np.exp(np.log(factor).mean())).astype(np.float32)
+        return found
+
+    def _outlies(self, name: str) -> bool:
+        largest = self._ranges[name].largest
+        return bool(largest.max() > self._outlier * np.median(largest))
+
+    def _weights_alone(self, linear: Linear) -> None:
+        """int8 on disk, fp32 at work."""
+        name = linear.weight
+        weight, scale = quantize_columns(self._constants[name])
+        packed = [self._constant(f"{name}.int8", weight), self._constant(f"{name}.scale", scale)]
+        plain = self._op("DequantizeLinear", packed, f"{name}.fp32", axis=1)
+        self._op("MatMul", [linear.input, plain], linear.node)
+
+    def _static(self, linear: Linear, x: str, weight: np.ndarray, scale: np.ndarray) -> None:
+        """The range that the input had on training texts, for every text; what lies outside is cut to it."""
+        seen, factors = self._ranges[linear.input], self._factors.get(linear.input, 1)
+        low, high = min(float((seen.low / factors).min()), 0.0), max(float((seen.high / factors).max()), 0.0)
+        step = np.float32(max((high - low) / 255, 1e-12))
+        zero = self._constant(f"{x}.zero", np.asarray(round(-low / step), dtype=np.uint8))
+        packed = self._op("QuantizeLinear", [x, self._constant(f"{x}.step", step), zero], f"{x}.uint8")
+        self._product(linear, packed, weight, scale * step, zero, linear.node)
+
+    def _row(self, linear: Linear, x: str, weight: np.ndarray, scale: np.ndarray) -> None:
+        """Each token has the scale of its own largest value."""
+        last = self._constant("last_axis", np.array([-1], dtype=np.int64))
+        high = self._op("ReduceMax", [x, last], f"{x}.high", keepdims=1)
+        low = self._op("Neg", [self._op("ReduceMin", [x, last], f"{x}.low", keepdims=1)], f"{x}.minus_low")
+        largest = self._op("Max", [high, low, self._constant("tiny", np.float32(1e-12))], f"{x}.largest")
+        step = self._op("Mul", [largest, self._constant("of_127", np.float32(1 / 127))], f"{x}.row_step")
+        middle = self._constant("middle", np.uint8(MIDDLE))
+        steps = [self._op("Div", [x, step], f"{x}.steps"), self._constant("one_step", np.float32(1)), middle]
+        packed = self._op("QuantizeLinear", steps, f"{x}.rows_uint8")
+        self._product(linear, packed, weight, scale, middle, f"{linear.node}.steps")
+        self._op("Mul", [f"{linear.node}.steps", step], linear.node)
+
+    def _product(
+        self, linear: Linear, packed: str, weight: np.ndarray, scale: np.ndarray, zero: str, output: str
+    ) -> None:
+        """The pattern that onnxruntime makes one kernel of, a bias that follows included."""
+        name = linear.weight
+        sums = self._op("MatMulInteger", [packed, self._constant(f"{name}.int8", weight), zero], f"{output}.int32")
+        whole = self._op("Cast", [sums], f"{output}.whole", to=TensorProto.FLOAT)
+        step = self._op("Mul", [self._unit(), self._constant(f"{name}.scale", scale)], f"{output}.step")
+        self._op("Mul", [whole, step], output)
+
+    def _unit(self) -> str:
+        """1.0, computed from the input's shape: a constant would be folded into the scales, and nothing fused."""
+        shape = self._op("Shape", [self._model.graph.input[0].name], "unit.shape", start=0, end=1)
+        one = self._op("Min", [shape, self._constant("unit.one", np.array([1], dtype=np.int64))], "unit.whole")
+        return self._op("Cast", [one], "unit", to=TensorProto.FLOAT)
+
+    def _embedding(self, node: onnx.NodeProto) -> None:
+        """int8 with a scale a row, looked up beside it."""
+        table, ids = node.input
+        weight, scale = quantize_columns(self._constants[table].T)
+        packed = self._constant(f"{table}.int8", np.ascontiguousarray(weight.T))
+        rows = self._op("Gather", [packed, ids], f"{node.output[0]}.int8", axis=0)
+        whole = self._op("Cast", [rows], f"{node.output[0]}.whole", to=TensorProto.FLOAT)
+        steps = [self._constant(f"{table}.scale", scale[:, None]), ids]
+        self._op("Mul", [whole, self._op("Gather", steps, f"{node.output[0]}.step", axis=0)], node.output[0])
+
+    def _half(self, node: onnx.NodeProto) -> None:
+        """16 bits on disk; onnxruntime widens the constant when it loads."""
+        table = node.input[0]
+        halved = self._constant(f"{table}.half", self._constants[table].astype(np.float16))
+        self._op("Cast", [halved], f"{table}.single", to=TensorProto.FLOAT)
+        self._op("Gather", [f"{table}.single", node.input[1]], node.output[0], axis=1)
+
+    def _reads_table(self, node: onnx.NodeProto, *, dimensions: int, axis: int) -> bool:
+        """Whether the node looks rows up in a large constant of so many dimensions."""
+        if node.op_type != "Gather" or node.input[0] not in self._constants:
+            return False
+        table = self._constants[node.input[0]]
+        along = next((a.i for a in node.attribute if a.name == "axis"), 0)
+        large = table.dtype == np.float32 and table.ndim == dimensions and table.shape[axis] >= LARGE_TABLE[dimensions]
+        return large and along == axis and (dimensions == 2 or np.abs(table).max() < LARGEST_HALF)
+
+    def _constant(self, name: str, values: np.ndarray | np.generic) -> str:
+        self._added.setdefault(name, np.asarray(values))
+        return name
+
+    def _op(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        """Add a node, once for each output: linear maps that read the same tensor share what is made of it."""
+        if output not in self._made:
+            self._made.add(output)
+            self._nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
+        return output
+
+    def _assembled(self) -> onnx.ModelProto:
+        read = {name for node in self._nodes for name in node.input}
+        kept = [constant for constant in self._model.graph.initializer if constant.name in read]
+        added = [numpy_helper.from_array(np.asarray(values, order="C"), name) for name, values in self._added.items()]
+        graph = helper.make_graph(
+            self._nodes, "classifier", list(self._model.graph.input), list(self._model.graph.output), kept + added
+        )
+        model = helper.make_model(graph, opset_imports=self._model.opset_import, producer_name="hybrid")
+        model.ir_version = self._model.ir_version
+        return model
+
+
+def quantize_columns(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return int8 weights [inputs, outputs] and the step of each output, float32 [outputs]."""
+    step = np.maximum(np.abs(weight).max(axis=0), 1e-12) / 127
+    return np.rint(weight / step).astype(np.int8), step.astype(np.float32)

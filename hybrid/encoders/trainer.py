@@ -1,0 +1,101 @@
+"""transformers' Trainer with our loss, our batches and our settings."""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from hybrid.config import TrainConfig
+from hybrid.encoders.batches import LengthGroupedSampler
+
+EVALUATION_BATCH = 64
+OnStep = Callable[[int, int], None]
+Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+"""Of logits [n, k], targets [n, k] and row weights [n]."""
+
+
+class ClassifierTrainer(transformers.Trainer):  # type: ignore[misc]
+    """The Trainer with our loss and our batches."""
+
+    def __init__(self, *, loss: Loss, **settings: Any) -> None:
+        """`settings` are the Trainer's own."""
+        super().__init__(**settings)
+        self._loss = loss
+
+    def compute_loss(
+        self, model: Any, inputs: Mapping[str, torch.Tensor], return_outputs: bool = False, **_: object
+    ) -> Any:
+        """Return the loss of a batch, with the model's outputs where they are asked for."""
+        loss, outputs = loss_of_batch(model, inputs, self._loss)
+        return (loss, outputs) if return_outputs else loss
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroupedSampler:
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        return LengthGroupedSampler(rows["length"], self.args.train_batch_size, self.args.seed)
+
+
+def loss_of_batch(model: Any, inputs: Mapping[str, torch.Tensor], loss: Loss) -> tuple[torch.Tensor, Any]:
+    """Return the loss of a batch of the `Collator`, and the model's outputs."""
+    features = {name: tensor for name, tensor in inputs.items() if name not in ("targets", "weights")}
+    outputs = model(**features)
+    return loss(outputs.logits, inputs["targets"], inputs["weights"]), outputs
+
+
+class TellStep(transformers.TrainerCallback):  # type: ignore[misc]
+    """Tell the pipeline how far training is."""
+
+    def __init__(self, on_step: OnStep | None) -> None:
+        """`on_step` gets the steps done and those in all."""
+        self._on_step = on_step
+
+    def on_step_end(self, _args: Any, state: Any, _control: Any, **_: object) -> None:
+        """Pass on how far training is."""
+        if self._on_step:
+            self._on_step(state.global_step, state.max_steps)
+
+
+def training_arguments(config: TrainConfig, workdir: Path, seed: int, *, bf16: bool) -> transformers.TrainingArguments:
+    """Return the Trainer's settings for a recipe's; checkpoints go to `workdir`."""
+    strategy = "steps" if config.checkpoint_steps else "epoch"
+    every = config.checkpoint_steps or 1
+    return transformers.TrainingArguments(
+        output_dir=str(workdir),
+        num_train_epochs=config.epochs,
+        per_device_train_batch_size=config.batch_size,
+        per_device_eval_batch_size=EVALUATION_BATCH,
+        learning_rate=config.learning_rate,
+        warmup_steps=min(config.warmup, 0.999),
+        weight_decay=config.weight_decay,
+        bf16=bf16,
+        save_total_limit=config.patience + 2,  # the chosen epoch is never older than that
+        save_strategy=strategy,
+        save_steps=every,
+        eval_strategy=strategy,
+        eval_steps=every,
+        logging_strategy=strategy,
+        logging_steps=every,
+        label_names=["targets"],
+        remove_unused_columns=False,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        disable_tqdm=True,
+        report_to=[],
+        seed=seed,
+        data_seed=seed,
+    )
+
+
+def last_whole_checkpoint(workdir: Path) -> Path | None:
+    """Return the newest checkpoint that was written to its end, and delete those that were not."""
+    found = sorted(workdir.glob("checkpoint-*"), key=lambda path: int(path.name.rsplit("-", 1)[1]))
+    whole = []
+    for path in found:
+        try:
+            json.loads((path / "trainer_state.json").read_text())  # the Trainer writes it last
+            whole.append(path)
+        except (OSError, ValueError):
+            shutil.rmtree(path)
+    return whole[-1] if whole else None

@@ -1,0 +1,189 @@
+"""Fit a calibration of several labels a text: a probability a label, its cutoff, and how sure the whole set is.
+
+Shapes throughout: `logits` and `probs` are [n, k], and `gold` [n, k] says which row has which label.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from hybrid.calibrators import simplest, stratified_folds
+from hybrid.runtime.calibration import Calibration, Decided, Method, apply, decide, set_log_odds, sigmoid
+from hybrid.set_metrics import nll_of_sets_by_row
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Indices = npt.NDArray[np.int64]
+
+FROM_SIMPLE_TO_RICH: tuple[Method, ...] = ("none", "temperature", "vector")
+FEW_ROWS = 10
+"""Labels that fewer calibration rows have share one cutoff: so few rows choose none worth having."""
+STEPS = 60
+SMALL_STEP = 1e-6
+
+
+class CrossFittedSets(msgspec.Struct, frozen=True, kw_only=True):
+    """The chosen calibration, and what its method says of each row when fitted without that row's fold."""
+
+    calibration: Calibration
+    probs: Floats
+    """[n, k]; out of sample, and so is what follows."""
+    decided: Decided
+    cv_nll: dict[str, float]
+    """Cross-validated NLL of each method tried, summed over the labels."""
+
+
+def cross_fit_sets(
+    logits: npt.NDArray[np.float32] | Floats,
+    gold: Bools,
+    classes: Indices,
+    methods: Sequence[Method],
+    *,
+    folds: int,
+    seed: int,
+) -> CrossFittedSets:
+    """Return the method chosen by cross-validated NLL against none, fitted on all rows, and what it says out of sample.
+
+    Folds are stratified on `classes` [n] and drawn with `seed`; `simplest` compares none, temperature and vector,
+    of the latter two those in `methods`. Cutoffs and the confidence of the set are fitted on the out-of-sample
+    probabilities, for the rows of a fold on those of the other folds.
+    """
+    logits = np.asarray(logits, dtype=np.float64)
+    fold = stratified_folds(classes, folds, seed)
+    wanted = [method for method in FROM_SIMPLE_TO_RICH if method == "none" or method in methods]
+    tried = {method: _held_out(method, logits, gold, fold) for method in wanted}
+    losses = {method: nll_of_sets_by_row(probs, gold) for method, probs in tried.items()}
+    chosen = simplest(losses)
+    probs = tried[chosen]
+    return CrossFittedSets(
+        calibration=fit_decisions(fit_labels(chosen, logits, gold), probs, gold),
+        probs=probs,
+        decided=_decided_out_of_sample(probs, gold, fold),
+        cv_nll={method: float(loss.mean()) for method, loss in losses.items()},
+    )
+
+
+def fit_labels(method: Method, logits: Floats, gold: Bools) -> Calibration:
+    """Return the calibration of the labels' probabilities with the lowest NLL: none, temperature or vector."""
+    if method == "none":
+        return Calibration(activation="sigmoid")
+    scale = _fit_scale(logits, gold)
+    if method == "temperature":
+        return Calibration(activation="sigmoid", method="temperature", temperature=1 / scale)
+    scales, biases = fit_platt(logits, gold, start=scale)
+    return Calibration(activation="sigmoid", method="vector", scale=tuple(scales.tolist()), bias=tuple(biases.tolist()))
+
+
+def fit_decisions(calibration: Calibration, probs: Floats, gold: Bools) -> Calibration:
+    """Return the calibration with the cutoffs and the confidence of the set that suit `probs`."""
+    with_cutoffs = msgspec.structs.replace(calibration, cutoffs=tuple(best_cutoffs(probs, gold).tolist()))
+    chosen = decide(with_cutoffs, probs).chosen
+    right = (chosen == gold).all(axis=1)
+    scale, bias = fit_platt(set_log_odds(probs, chosen)[:, None], right[:, None], start=1.0)
+    return msgspec.structs.replace(with_cutoffs, set_scale=float(scale[0]), set_bias=float(bias[0]))
+
+
+def best_cutoffs(probs: Floats, gold: Bools) -> Floats:
+    """Return for each label the cutoff with the highest F1 on these rows [k]; one half where no row has the label.
+
+    Labels that fewer than `FEW_ROWS` rows have share the cutoff with the highest F1 of all their rows together.
+    """
+    rare = gold.sum(axis=0) < FEW_ROWS
+    cutoffs = np.empty(gold.shape[1])
+    cutoffs[~rare] = _f1_cutoffs(probs[:, ~rare], gold[:, ~rare])
+    if rare.any():
+        cutoffs[rare] = _f1_cutoffs(probs[:, rare].reshape(-1, 1), gold[:, rare].reshape(-1, 1))
+    return cutoffs
+
+
+def _f1_cutoffs(probs: Floats, gold: Bools) -> Floats:
+    """Return the cutoff of each column: half way between the last row that is given the label and the next."""
+    n_rows, n_columns = probs.shape
+    order = np.argsort(-probs, axis=0, kind="stable")
+    falling = np.take_along_axis(probs, order, axis=0)
+    right = np.take_along_axis(gold, order, axis=0).cumsum(axis=0)
+    f1 = 2 * right / (np.arange(1, n_rows + 1)[:, None] + gold.sum(axis=0))
+    f1[:-1][falling[:-1] == falling[1:]] = -1  # rows of equal probability are given the label together
+    last = f1.argmax(axis=0)
+    columns = np.arange(n_columns)
+    below = np.where(last + 1 < n_rows, falling[np.minimum(last + 1, n_rows - 1), columns], 0.0)
+    return np.where(gold.any(axis=0), (falling[last, columns] + below) / 2, 0.5)
+
+
+def fit_platt(logits: Floats, gold: Bools, *, start: float) -> tuple[Floats, Floats]:
+    """Return scale [k] and bias [k] of each label's logits with the lowest NLL: Platt 1999, "Probabilistic outputs".
+
+    A standard normal prior around scale `start` and bias 0 keeps a label that few rows have finite. Newton's method
+    on all labels at once, a step halved where it does not lower the loss, which is strictly convex.
+    """
+    weights = np.stack([np.full(logits.shape[1], start), np.zeros(logits.shape[1])])
+    origin = weights.copy()
+    loss, step = _platt_step(logits, gold, weights, origin)
+    for _ in range(STEPS):
+        trial = weights + step
+        trial_loss, trial_step = _platt_step(logits, gold, trial, origin)
+        better = trial_loss <= loss
+        weights, step = np.where(better, trial, weights), np.where(better, trial_step, step / 2)
+        loss = np.where(better, trial_loss, loss)
+        if np.abs(step).max() < SMALL_STEP:
+            break
+    return weights[0], weights[1]
+
+
+def _platt_step(logits: Floats, gold: Bools, weights: Floats, origin: Floats) -> tuple[Floats, Floats]:
+    """Return each label's loss [k] at the weights [2, k] and Newton's step from there [2, k]."""
+    scaled = logits * weights[0] + weights[1]
+    probs = sigmoid(scaled)
+    away = weights - origin
+    loss = _losses(scaled, gold).sum(axis=0) + 0.5 * (away**2).sum(axis=0)
+    wrong = probs - gold
+    slope = np.stack([np.einsum("nk,nk->k", wrong, logits), wrong.sum(axis=0)]) + away
+    probs *= 1 - probs
+    tilted = probs * logits
+    curve, across, flat = np.einsum("nk,nk->k", tilted, logits) + 1, tilted.sum(axis=0), probs.sum(axis=0) + 1
+    # The inverse of the two by two Hessian, written out.
+    step = np.stack([across * slope[1] - flat * slope[0], across * slope[0] - curve * slope[1]])
+    return loss, step / (curve * flat - across**2)
+
+
+def _fit_scale(logits: Floats, gold: Bools) -> float:
+    """Return the one scale of all logits with the lowest NLL, within 1/20 and 20, by Newton's method as above."""
+    scale, step, loss = 1.0, 0.0, np.inf
+    for _ in range(STEPS):
+        trial = float(np.clip(scale + step, 0.05, 20.0))
+        trial_loss = float(_losses(logits * trial, gold).sum())
+        if trial_loss > loss:
+            step = (trial - scale) / 2
+        else:
+            probs = sigmoid(logits * trial)
+            slope, curve = float(((probs - gold) * logits).sum()), float((probs * (1 - probs) * logits**2).sum())
+            scale, loss, step = trial, trial_loss, -slope / max(curve, 1e-12)
+        if abs(step) < SMALL_STEP or np.clip(scale + step, 0.05, 20.0) == scale:
+            break
+    return scale
+
+
+def _losses(logits: Floats, gold: Bools) -> Floats:
+    """Return minus the logarithm of the probability of each row's side [n, k]; large logits do not overflow."""
+    signed = np.where(gold, logits, -logits)
+    return np.asarray(np.log1p(np.exp(-np.abs(signed))) - np.minimum(signed, 0), dtype=np.float64)
+
+
+def _held_out(method: Method, logits: Floats, gold: Bools, fold: Indices) -> Floats:
+    probs = np.empty_like(logits)
+    for index in np.unique(fold):
+        out = fold == index
+        probs[out] = apply(fit_labels(method, logits[~out], gold[~out]), logits[out])
+    return probs
+
+
+def _decided_out_of_sample(probs: Floats, gold: Bools, fold: Indices) -> Decided:
+    """Return labels and confidences of each row by what the rows of the other folds say."""
+    chosen, confidence = np.empty_like(gold), np.empty(len(gold))
+    for index in np.unique(fold):
+        out = fold == index
+        found = decide(fit_decisions(Calibration(activation="sigmoid"), probs[~out], gold[~out]), probs[out])
+        chosen[out], confidence[out] = found.chosen, found.confidence
+    return Decided(chosen=chosen, confidence=confidence)

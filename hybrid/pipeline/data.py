@@ -1,0 +1,153 @@
+"""The first half of the story: from given rows to rows worth training on.
+
+Heavy libraries are imported where a stage works, so that a run with nothing to do ends in seconds.
+"""
+
+import numpy as np
+
+from hybrid.artifacts import fetch
+from hybrid.prompts import prompt_text
+from hybrid.recorded_drafts import read_drafts
+from hybrid.run import Report, settings_of
+from hybrid.story import Story
+from hybrid.table import read_rows, write_rows
+from hybrid.types import Vote
+
+
+def split(story: Story) -> None:
+    """given rows -> train | calibration | test"""
+    recipe, run = story.recipe, story.run
+    data = recipe.data
+    named = [name for name in (data.prepare, data.train, data.calibration, data.test) if name]
+    files = [story.recipe_dir / name for name in named if not name.startswith("hf:")]
+
+    def work(_: str) -> Report:
+        from hybrid.sources import check_labels, labels_of, load_data
+        from hybrid.stages.split import split
+
+        found = load_data(
+            data,
+            folder=story.recipe_dir,
+            seed=recipe.seed,
+            fetch=lambda name: fetch(name, on_start=run.screen.say),
+            task=recipe.task,
+        )
+        labels = recipe.labels or labels_of(found)
+        check_labels(found, labels)
+        dealt = split(found.rows, labels, recipe.split, seed=recipe.seed, task=recipe.task)
+        write_rows(run.path("split", "rows.jsonl"), dealt.rows)
+        write_rows(run.path("split", "gold.jsonl"), dealt.gold)
+        return dealt.report | {"labels": list(labels)}
+
+    run.stage(
+        "split",
+        version=1,
+        settings=settings_of(data, recipe.split, recipe.labels, recipe.task, recipe.seed),
+        inputs=[file for file in files if file.exists()],
+        outputs=["split/rows.jsonl", "split/gold.jsonl"],
+        work=work,
+        says=lambda r: (
+            ", ".join(f"{n} {part}" for part, n in r["parts"].items())
+            + (f"; {r['near_duplicates']} near-duplicates" if r["near_duplicates"] else "")
+        ),
+    )
+
+
+def verify(story: Story) -> None:
+    """train rows -> votes"""
+    recipe, run = story.recipe, story.run
+
+    def work(_: str) -> Report:
+        asked = story.ask_teacher(story.rows("train"))
+        write_rows(run.path("verify", "votes.jsonl"), asked.votes)
+        return asked.report
+
+    run.stage(
+        "verify",
+        version=1,
+        settings=settings_of(recipe.verify, recipe.teacher, prompt_text("verify")),
+        inputs=[run.path("split", "rows.jsonl"), *story.llm_files(recipe.teacher)],
+        outputs=["verify/votes.jsonl"],
+        work=work,
+        says=lambda r: f"{r['ok']} votes of {r['asked']} asked" if r["asked"] else "no teacher: labels as given",
+    )
+
+
+def clean(story: Story) -> None:
+    """train + votes -> keep, relabel, drop, review"""
+    recipe, run = story.recipe, story.run
+
+    def work(_: str) -> Report:
+        from hybrid.stages.clean import clean, keep_as_given
+
+        rows, votes = story.rows("train"), read_rows(run.path("verify", "votes.jsonl"), Vote)
+        if recipe.task == "multi_label":
+            found = keep_as_given(rows, story.labels)
+        else:
+            found = clean(rows, votes, story.labels, recipe.clean, embed=story.embed, seed=recipe.seed)
+        write_rows(run.path("clean", "decisions.jsonl"), found.decisions)
+        with (run.path("clean") / "embeddings.npy").open("wb") as file:
+            np.save(file, found.embeddings)
+        return found.report
+
+    run.stage(
+        "clean",
+        version=1,
+        settings=settings_of(recipe.clean, recipe.encoder, recipe.task, recipe.seed, story.encoder_hash()),
+        inputs=[run.path("split", "rows.jsonl"), run.path("verify", "votes.jsonl")],
+        outputs=["clean/decisions.jsonl", "clean/embeddings.npy"],
+        work=work,
+        says=lambda r: ", ".join(f"{n} {action}" for action, n in r["actions"].items()),
+    )
+
+
+def synthesize(story: Story) -> None:
+    """cleaned rows -> drafts accepted and refused"""
+    recipe, run = story.recipe, story.run
+    recorded = story.files(recipe.synthesize.drafts)
+
+    def work(_: str) -> Report:
+        from hybrid.stages.synthesize import nothing_written, synthesize
+
+        if recipe.task == "multi_label":
+            write_rows(run.path("synthesize", "drafts.jsonl"), [])
+            return nothing_written(story.labels) | {"recorded": False}
+        rows, decisions = story.rows(), story.decisions()
+        drafts = read_drafts(recorded[0]) if recorded else story.write_drafts(rows, decisions)
+        found = synthesize(
+            drafts,
+            rows,
+            decisions,
+            np.load(run.path("clean", "embeddings.npy")),
+            story.labels,
+            recipe.synthesize,
+            embed=story.embed,
+            relabel=story.relabel,
+        )
+        write_rows(run.path("synthesize", "drafts.jsonl"), found.drafts)
+        return found.report | {"recorded": bool(recorded)}
+
+    run.stage(
+        "synthesize",
+        version=1,
+        settings=settings_of(
+            recipe.synthesize,
+            recipe.teacher,
+            recipe.encoder,
+            recipe.task,
+            prompt_text("synthesize"),
+            prompt_text("verify"),
+        ),
+        inputs=[
+            run.path("split", "rows.jsonl"),
+            run.path("clean", "decisions.jsonl"),
+            *recorded,
+            *story.llm_files(recipe.teacher),
+        ],
+        outputs=["synthesize/drafts.jsonl"],
+        work=work,
+        says=lambda r: (
+            f"{sum(r['accepted'].values())} of {r['drafts']} drafts accepted"
+            + ("" if recipe.synthesize.use else "; not used for training")
+        ),
+    )

@@ -1,0 +1,122 @@
+"""How a text becomes tokens: cut where it is longer than the encoder reads, or read in windows and pooled.
+
+Training, export and serving read through the same `Reader`, so that a text has the same tokens everywhere.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from tokenizers import Encoding, Tokenizer
+
+from hybrid.errors import BundleError
+
+
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """What the encoder reads of a text; the special tokens count and stay in place."""
+
+    max_length: int
+    """Tokens at once."""
+    truncate: Literal["right", "left", "both"] = "right"
+    """Where a longer text loses tokens: its end, its beginning, or (both ends stay) its middle."""
+    windows: Literal["none", "mean", "max"] = "none"
+    """mean, max: nothing is cut; a longer text is read in windows, and their logits are pooled by label."""
+    overlap: int = 32
+    """Tokens that a window shares with the one before it."""
+
+
+class Encoded(msgspec.Struct, frozen=True, kw_only=True):
+    """One text as token ids, special tokens included."""
+
+    windows: tuple[list[int], ...]
+    """One, or several where the reading has windows."""
+    truncated: bool
+    """Whether tokens were left out."""
+
+    def __len__(self) -> int:
+        """Return the tokens read; those that windows share count in each."""
+        return sum(map(len, self.windows))
+
+
+class Reader:
+    """A tokenizer that reads as a `Reading` says. Set up once and never changed: threads may share it."""
+
+    def __init__(self, tokenizer: Tokenizer, reading: Reading) -> None:
+        """Take a tokenizer over: it is set up here, and nobody else may change it.
+
+        Raises:
+            BundleError: it gives one text a token type other than 0, which no encoder of ours expects.
+        """
+        self.reading = reading
+        self._tokenizer = set_up(tokenizer, reading)
+        self._tokenizer.no_padding()  # who runs a batch pads it
+        if any(self._tokenizer.encode("a").type_ids):
+            raise BundleError("tokenizer.json: one text gets a token type other than 0; want the type 0 throughout")
+
+    @property
+    def vocabulary(self) -> int:
+        """The number of tokens it knows, the added ones included."""
+        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+
+    @property
+    def mask_token(self) -> str:
+        """The token that stands for a hidden word; empty where the tokenizer has none."""
+        added = {token.content for token in self._tokenizer.get_added_tokens_decoder().values()}
+        return next((name for name in ("[MASK]", "<mask>") if name in added), "")
+
+    def read(self, texts: Sequence[str]) -> list[Encoded]:
+        """Return the tokens of each text, in their order."""
+        if len(texts) == 1:  # the batch call would hand the one text to another thread
+            return [self._encoded(self._tokenizer.encode(texts[0]))]
+        return [self._encoded(encoding) for encoding in self._tokenizer.encode_batch_fast(list(texts))]
+
+    def _encoded(self, encoding: Encoding) -> Encoded:
+        ids, more = encoding.ids, encoding.overflowing
+        if self.reading.windows != "none":
+            return Encoded(windows=(ids, *(window.ids for window in more)), truncated=False)
+        if self.reading.truncate == "both" and len(ids) > self.reading.max_length:
+            return Encoded(windows=(_ends(ids, self.reading.max_length),), truncated=True)
+        return Encoded(windows=(ids,), truncated=bool(more))
+
+
+def set_up(tokenizer: Tokenizer, reading: Reading) -> Tokenizer:
+    """Return the tokenizer, changed to cut as the reading says; saved, it goes on doing so."""
+    if reading.windows != "none":
+        tokenizer.enable_truncation(reading.max_length, stride=reading.overlap)
+    elif reading.truncate == "both":
+        tokenizer.no_truncation()  # the library cuts at one end only
+    else:
+        tokenizer.enable_truncation(reading.max_length, direction=reading.truncate)
+    return tokenizer
+
+
+def reading_of(tokenizer: Tokenizer) -> Reading:
+    """Return the reading that a saved tokenizer names by itself: one that cuts at one end.
+
+    Raises:
+        BundleError: it leaves both ends or makes windows, which only the manifest of a bundle can say.
+    """
+    cut: dict[str, Any] = tokenizer.truncation or {"max_length": 0, "stride": 0}
+    if not cut["max_length"] or cut["stride"]:
+        raise BundleError(
+            "tokenizer.json: it does not say how a long text is read; pass the `reading` that it was written with"
+        )
+    return Reading(max_length=cut["max_length"], truncate=cut["direction"])
+
+
+def pool(logits: np.ndarray, counts: Sequence[int], reading: Reading) -> np.ndarray:
+    """Return the logits [n, k] of texts from those of their windows [w, k], `counts[i]` of them for text i."""
+    if len(logits) == len(counts):
+        return logits
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    if reading.windows == "max":
+        return np.asarray(np.maximum.reduceat(logits, starts, axis=0))
+    sums = np.add.reduceat(logits, starts, axis=0)
+    return np.asarray(sums / np.asarray(counts, dtype=logits.dtype)[:, None])
+
+
+def _ends(ids: list[int], n: int) -> list[int]:
+    """Return `n` of the ids from both ends; of an odd number the beginning gets one more."""
+    head = (n + 1) // 2
+    return ids[:head] + ids[len(ids) - (n - head) :]

@@ -1,0 +1,114 @@
+"""A graph that is ready to run: from any thread, and in a child after a fork too."""
+
+import ctypes
+import os
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnxruntime
+
+from hybrid.errors import BundleError
+from hybrid.runtime.threads import usable_threads
+
+
+class _File(msgspec.Struct, frozen=True):
+    """What tells one file from another that took its place."""
+
+    inode: int
+    n_bytes: int
+    changed_ns: int
+
+
+class Session:
+    """An onnxruntime session of a graph with int64 inputs [batch, sequence] and one output."""
+
+    def __init__(self, path: Path, *, threads: int | None = None, dedicated: bool = False) -> None:
+        """Load the graph.
+
+        `threads` defaults to `usable_threads()`. `dedicated` lets idle threads spin: some microseconds a call
+        sooner, at the price of a processor that is never idle.
+
+        Raises:
+            BundleError: the file cannot be loaded.
+        """
+        self._path = path
+        self.threads = threads or usable_threads()
+        self._dedicated = dedicated
+        self._lock = threading.Lock()
+        self._file = _file(path)
+        self._session: onnxruntime.InferenceSession | None = self._open()
+        self.inputs: tuple[str, ...] = tuple(wanted.name for wanted in self._session.get_inputs())
+        self.output_shape: Sequence[int | str | None] = self._session.get_outputs()[0].shape
+        _live.add(self)
+
+    def run(self, feed: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the output for a feed that names every input."""
+        return np.asarray((self._session or self._opened_here()).run(None, feed)[0])
+
+    def _opened_here(self) -> onnxruntime.InferenceSession:
+        """Return the session of a forked child, opened when it is first needed.
+
+        Raises:
+            BundleError: the file is no longer the one that the parent loaded.
+        """
+        with self._lock:
+            if self._session is None:
+                if _file(self._path) != self._file:
+                    raise BundleError(
+                        f"{self._path}: replaced since it was loaded, so a forked process cannot open it; load it anew"
+                    )
+                self._session = self._open()
+            return self._session
+
+    def _open(self) -> onnxruntime.InferenceSession:
+        options = _options(self.threads, dedicated=self._dedicated)
+        try:
+            return onnxruntime.InferenceSession(str(self._path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's own types are private
+            raise BundleError(f"{self._path}: cannot be loaded: {error}; rerun the recipe") from error
+
+    def forget_parent(self) -> None:
+        """Set the session of the parent aside, in a child after a fork: its threads are not here.
+
+        It stays in memory on purpose: to free it would wait for those threads for ever.
+        """
+        self._lock = threading.Lock()  # a thread of the parent may have held the old one
+        if self._session is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session._sess))
+            self._session = None
+
+
+_live: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for session in list(_live):
+        session.forget_parent()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def _file(path: Path) -> _File:
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror}); copy the bundle again") from error
+    return _File(found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def _options(threads: int, *, dedicated: bool) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Spinning starves the service beside it.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if dedicated else "0")
+    # A plan of memory for each shape that ever came would be kept for good: the arena alone is as fast, and steady.
+    options.enable_mem_pattern = False
+    options.log_severity_level = 3
+    return options

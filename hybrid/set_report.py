@@ -1,0 +1,99 @@
+"""What `evaluate` reports of rows with several labels each: the keys of the one-label report, over whole sets.
+
+`accuracy` counts a row where its whole set of labels is right. A confusion matrix has no meaning here and is None.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hybrid import metrics, set_metrics
+from hybrid.config import EvaluateConfig
+from hybrid.runtime.calibration import Calibration, Decided, apply, decide
+
+Report = dict[str, object]
+DIGITS = 6
+
+
+def set_report(
+    gold: np.ndarray,
+    logits: np.ndarray,
+    calibration: Calibration,
+    labels: Sequence[str],
+    config: EvaluateConfig,
+    *,
+    threshold: float,
+    fresh: np.ndarray,
+    seed: int,
+) -> Report:
+    """Return the scores of the encoder on the test rows, which go to no decoder.
+
+    `gold` [n, k] says which row has which label, `fresh` [n] which rows have no near-copy in train.
+    """
+    probs = apply(calibration, logits)
+    decided = decide(calibration, probs)
+    chosen, correct = decided.chosen, (decided.chosen == gold).all(axis=1)
+    precision, recall = set_metrics.precision_by_label(gold, chosen), set_metrics.recall_by_label(gold, chosen)
+    return {
+        "encoder": score_sets(gold, chosen, config, seed=seed),
+        "without_twins": None if fresh.all() else score_sets(gold[fresh], chosen[fresh], config, seed=seed),
+        "recall": dict(zip(labels, map(_rounded, recall), strict=True)),
+        "precision": dict(zip(labels, map(_rounded, precision), strict=True)),
+        "gold_rows": dict(zip(labels, gold.sum(axis=0).tolist(), strict=True)),
+        "confusion": None,
+        "calibration": _calibration(gold, logits, probs, decided, seed),
+        "aurc": _rounded(metrics.risk_coverage(decided.confidence, correct).aurc),
+        "threshold": _at(threshold, gold, decided),
+        "cascade": [],
+        "decoder_statuses": {},
+    }
+
+
+def score_sets(gold: np.ndarray, chosen: np.ndarray, config: EvaluateConfig, *, seed: int) -> Report:
+    """Return accuracy of whole sets, micro- and macro-F1 with bootstrap intervals, and the number of rows."""
+    scores = set_metrics.set_scores(gold, chosen, n=config.bootstrap, level=config.interval, seed=seed)
+    report: Report = {"rows": len(gold)}
+    for name, found in (
+        ("accuracy", scores.subset_accuracy),
+        ("micro_f1", scores.micro_f1),
+        ("macro_f1", scores.macro_f1),
+    ):
+        report |= {name: _rounded(found.value), f"{name}_interval": [_rounded(found.low), _rounded(found.high)]}
+    return report
+
+
+def _calibration(
+    gold: np.ndarray, logits: np.ndarray, probs: np.ndarray, decided: Decided, seed: int
+) -> dict[str, float]:
+    """Return ECE of the confidence in whole sets, Brier and NLL summed over labels, before and after calibration.
+
+    Before: the sigmoid of the logits, a label given from one half on.
+    """
+    plain = Calibration(activation="sigmoid")
+    before = apply(plain, logits)
+    null = metrics.ece_null(decided.confidence[:, None], seed=seed)
+    figures = {"ece_null_mean": null.mean, "ece_null95": null.p95}
+    for name, given, found in (("before", before, decide(plain, before)), ("after", probs, decided)):
+        right = (found.chosen == gold).all(axis=1)
+        figures[f"ece_{name}"] = set_metrics.ece_of_confidence(found.confidence, right)
+        figures[f"brier_{name}"] = set_metrics.brier_of_sets(given, gold)
+        figures[f"nll_{name}"] = float(set_metrics.nll_of_sets_by_row(given, gold).mean())
+    return {name: _rounded(value) for name, value in figures.items()}
+
+
+def _at(threshold: float, gold: np.ndarray, decided: Decided) -> Report:
+    """Return what the threshold does to the test rows; what is below it keeps the encoder's answer."""
+    kept, correct = decided.confidence >= threshold, (decided.chosen == gold).all(axis=1)
+    return {
+        "value": _rounded(threshold),
+        "kept": _rounded(kept.mean()),
+        "accuracy_kept": _rounded(correct[kept].mean()) if kept.any() else None,
+        "escalated": int((~kept).sum()),
+        "answered": 0,
+        "accuracy": _rounded(correct.mean()),
+        "macro_f1": _rounded(set_metrics.macro_f1_of_sets(gold, decided.chosen)),
+    }
+
+
+def _rounded(value: float) -> float:
+    return round(float(value), DIGITS)

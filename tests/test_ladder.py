@@ -1,0 +1,102 @@
+"""quantize: what is served has shown on real rows that it decides as fp32 does, or it is fp32."""
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from onnxruntime.quantization import QuantType, quantize_dynamic
+
+from hybrid.config import QuantizeConfig
+from hybrid.encoders.checkpoint import load_classifier, load_tokenizer, write_tokenizer
+from hybrid.encoders.deberta_onnx import export_deberta
+from hybrid.encoders.ladder import RUNGS
+from hybrid.errors import ExportError
+from hybrid.runtime.encoder import Encoder
+from hybrid.runtime.reading import Reading
+from hybrid.stages import quantize as stage
+from hybrid.stages.quantize import Quantized, quantize
+from hybrid.types import Example, Precision
+from tests.corpus import LABELS, texts_and_gold
+
+TEXTS, GOLD = texts_and_gold(400)
+ROWS = [Example(id=str(i), text=text, label=label) for i, (text, label) in enumerate(zip(TEXTS, GOLD, strict=True))]
+EASY = QuantizeConfig(margin=0.5, agreement=0.5)
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def exported(deberta: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DeBERTa-v3 with a fresh head as fp32 graph, with its tokenizer."""
+    torch.manual_seed(1)
+    folder = tmp_path_factory.mktemp("exported")
+    write_tokenizer(load_tokenizer(deberta), folder / "tokenizer.json", Reading(max_length=32))
+    model = load_classifier(deberta, LABELS)
+    export_deberta(model, ("input_ids", "attention_mask"), folder / "model.onnx", opset=20)
+    return folder
+
+
+def climbed(exported: Path, folder: Path, config: QuantizeConfig) -> Quantized:
+    return quantize(
+        ROWS,
+        LABELS,
+        config,
+        exported=exported,
+        folder=folder,
+        range_texts=TEXTS[:40],
+        reading=Reading(max_length=32),
+        seed=0,
+    )
+
+
+def test_the_fastest_precision_that_holds_every_gate_is_served(exported: Path, tmp_path: Path) -> None:
+    found = climbed(exported, tmp_path, EASY)
+    assert found.precision == RUNGS[0]
+    assert [rung.passed for rung in found.rungs] == [True]
+    assert (tmp_path / "model.onnx").stat().st_size == found.rungs[0].bytes
+    served = Encoder(tmp_path, n_labels=len(LABELS)).logits(TEXTS)
+    assert np.abs(served - Encoder(exported, n_labels=len(LABELS)).logits(TEXTS)).max() > 0
+    assert not (tmp_path / "trial.onnx").exists()
+
+
+def test_what_fails_climbs_to_fp32_and_every_rung_says_why(exported: Path, tmp_path: Path) -> None:
+    found = climbed(exported, tmp_path, QuantizeConfig(margin=1e-9))
+    assert found.precision == "fp32"
+    assert [rung.precision for rung in found.rungs] == list(RUNGS[:-1])
+    assert all("may fall by up to" in rung.reason or "decides" in rung.reason for rung in found.rungs)
+    assert (tmp_path / "model.onnx").read_bytes() == (exported / "model.onnx").read_bytes()
+    half = found.rungs[RUNGS.index("int8_half")].fp32_linears
+    assert set(found.rungs[RUNGS.index("int8_partial")].fp32_linears) < set(half)
+
+
+def test_few_rows_cannot_show_that_nothing_is_lost(exported: Path, tmp_path: Path) -> None:
+    config = QuantizeConfig(precision="int8_weights", agreement=0.0)
+    with pytest.raises(ExportError, match=r"accuracy may fall by up to \d\.\d+ points \(at 95%\), want 0\.5 at most"):
+        climbed(exported, tmp_path, config)
+
+
+def test_too_little_agreement_stops_a_precision_that_is_demanded(exported: Path, tmp_path: Path) -> None:
+    config = msgspec.structs.replace(EASY, precision="int8_static", agreement=1.0)
+    with pytest.raises(ExportError, match=r"quantize\.precision = 'int8_static': it decides .*set it to \"auto\" or"):
+        climbed(exported, tmp_path, config)
+
+
+def test_plain_dynamic_quantization_is_stopped_because_neighbours_move_its_answers(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dynamic(_source: object, _precision: Precision, path: Path, **_: object) -> list[str]:
+        quantize_dynamic(exported / "model.onnx", path, weight_type=QuantType.QInt8)
+        return []
+
+    monkeypatch.setattr(stage, "write_rung", dynamic)
+    with pytest.raises(ExportError, match="neighbours in a batch move a probability by"):
+        climbed(exported, tmp_path, msgspec.structs.replace(EASY, precision="int8_static"))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8_row", "int8_weights"])
+def test_a_precision_that_is_demanded_and_holds_is_served(precision: Precision, exported: Path, tmp_path: Path) -> None:
+    found = climbed(exported, tmp_path, msgspec.structs.replace(EASY, precision=precision))
+    assert found.precision == precision
+    assert [rung.precision for rung in found.rungs] == ([] if precision == "fp32" else [precision])
+    assert set(found.report["ms_a_text"]) == {"fp32", precision}  # type: ignore[call-overload]
