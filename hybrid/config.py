@@ -10,8 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from hybrid.errors import ConfigError
-from hybrid.label_sets import SEPARATOR
-from hybrid.types import Precision, Task
+from hybrid.types import LABEL_SEPARATOR, Precision, Task
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[float, Meta(gt=0)]
@@ -351,8 +350,8 @@ def _check_multi_label(recipe: Recipe, path: Path) -> None:
                 "one label a text only; leave it out"
             )
     for label in recipe.labels:
-        if SEPARATOR in label or recipe.data.separator in label or label != label.strip() or not label:
+        if LABEL_SEPARATOR in label or recipe.data.separator in label or label != label.strip() or not label:
             raise ConfigError(
-                f"{path}: labels: {label!r} with task = 'multi_label': want a name without {SEPARATOR!r}, without "
+                f"{path}: labels: {label!r} with task = 'multi_label': want a name without {LABEL_SEPARATOR!r}, without "
                 f"data.separator ({recipe.data.separator!r}) and without outer white space; rename it"
             )

@@ -1,6 +1,6 @@
 """The labels of a multi-label row: one string in the tables, a set or a row of a 0/1 matrix where they are used.
 
-In every table such a row's `label` is the canonical join: its labels once each, sorted, with `SEPARATOR` between
+In every table such a row's `label` is the canonical join: its labels once each, sorted, with `LABEL_SEPARATOR` between
 them; the empty string is a row without any label. So equal sets are equal strings.
 """
 
@@ -11,19 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid.errors import DataError
-
-SEPARATOR = "|"
-"""Stands between the labels of a canonical join, and in no label."""
+from hybrid.types import LABEL_SEPARATOR
 
 
 def join_labels(labels: Iterable[str]) -> str:
     """Return the canonical join of some labels."""
-    return SEPARATOR.join(sorted(set(labels)))
+    return LABEL_SEPARATOR.join(sorted(set(labels)))
 
 
 def split_labels(joined: str) -> tuple[str, ...]:
     """Return the labels of a canonical join, sorted."""
-    return tuple(joined.split(SEPARATOR)) if joined else ()
+    return tuple(joined.split(LABEL_SEPARATOR)) if joined else ()
 
 
 def label_matrix(joined: Sequence[str], labels: Sequence[str]) -> npt.NDArray[np.bool_]:

@@ -10,9 +10,9 @@ import msgspec
 
 from hybrid.config import DataConfig
 from hybrid.errors import ConfigError, DataError
-from hybrid.label_sets import SEPARATOR, join_labels, split_labels
+from hybrid.label_sets import join_labels, split_labels
 from hybrid.sheets import Cells, Fetch, Sheet, prepared_sheet, read_sheet
-from hybrid.types import Part, Row, Task
+from hybrid.types import LABEL_SEPARATOR, Part, Row, Task
 
 
 class SourceRow(Row, frozen=True, kw_only=True):
@@ -165,9 +165,9 @@ def _joined(cell: str, config: DataConfig, where: str) -> str:
     """Return the canonical join of the labels in a cell; an empty cell has none."""
     labels = [label for part in cell.split(config.separator) if (label := part.strip())]
     for label in labels:
-        if SEPARATOR in label:
+        if LABEL_SEPARATOR in label:
             raise DataError(
-                f"{where}: label {label!r} has {SEPARATOR!r} in it, which parts the labels of a row in the tables of a "
+                f"{where}: label {label!r} has {LABEL_SEPARATOR!r} in it, which parts the labels of a row in the tables of a "
                 "run; rename it"
             )
     return join_labels(labels)

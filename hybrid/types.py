@@ -4,6 +4,8 @@ from typing import Literal
 
 import msgspec
 
+LABEL_SEPARATOR = "|"
+"""Stands between the labels of a canonical join, and in no label (`hybrid.label_sets`)."""
 Task = Literal["single_label", "multi_label"]
 """One label a text, or any number of them, none included."""
 Precision = Literal["int8_static", "int8_mixed", "int8_row", "int8_partial", "int8_half", "int8_weights", "fp32"]

@@ -67,7 +67,7 @@ def test_a_killed_run_asks_the_teacher_nothing_twice_and_ends_well(bert: Path, t
         assert summary["llm"]["cost_usd"] is None  # another server's price is not known
         before = len(server.bodies)
         again = hybrid_recipe(*words, cwd=tmp_path)
-        assert again.stdout.count("unchanged, skipped") == 8
+        assert again.stdout.count("unchanged, skipped") == 9
         assert len(server.bodies) == before
 
 

@@ -32,12 +32,10 @@ pytestmark = pytest.mark.slow
     ("reading", "reads_the_end"),
     [
         (Reading(max_length=24), False),
-        (Reading(max_length=24, truncate="left"), True),
         (Reading(max_length=24, truncate="both"), True),
         (Reading(max_length=24, windows="mean", overlap=8), True),
-        (Reading(max_length=24, windows="max", overlap=8), True),
     ],
-    ids=("right", "left", "both", "mean", "max"),
+    ids=("right", "both", "windows"),
 )
 def test_a_long_text_is_served_as_it_was_trained(
     bert: Path, tmp_path: Path, reading: Reading, reads_the_end: bool

@@ -13,12 +13,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from hybrid.report.summary import STAGES
 from hybrid.table import sha256_of_file
 from tests.conftest import hybrid_recipe, write_project
 
 pytestmark = pytest.mark.slow
 
-STAGES = ("split", "verify", "clean", "synthesize", "train", "export", "calibrate", "evaluate")
 TABLES = (
     "split/rows.jsonl",
     "split/gold.jsonl",
@@ -28,6 +28,8 @@ TABLES = (
     "train/history.jsonl",
     "export/parity.jsonl",
     "export/model.onnx",
+    "quantize/rungs.jsonl",
+    "quantize/model.onnx",
     "calibrate/scored.jsonl",
     "evaluate/judged.jsonl",
     "bundle/bundle.json",
@@ -93,7 +95,12 @@ def test_nothing_changed_nothing_done(project: Path) -> None:
 
 @pytest.mark.parametrize(
     ("setting", "first"),
-    [("calibrate.target=0.8", "calibrate"), ("evaluate.bootstrap=100", "evaluate"), ("export.parity_rows=8", "export")],
+    [
+        ("calibrate.target=0.8", "calibrate"),
+        ("evaluate.bootstrap=100", "evaluate"),
+        ("export.parity_rows=8", "export"),
+        ("quantize.precision=fp32", "quantize"),
+    ],
 )
 def test_a_changed_setting_reruns_its_stage_and_what_follows_from_it_and_no_other(
     project: Path, setting: str, first: str
@@ -145,9 +152,9 @@ def test_killed_in_every_stage_it_ends_with_the_same_tables(finished: Path, debe
     run = tmp_path / "runs/dishes/default"
     # Each sign appears when its stage has done something but is not finished, or just as it ends.
     signs = ("split", "split/rows.jsonl", "verify", "clean", "synthesize", "train/work-*", "export", "export/model.onnx",
-             "bundle/model.onnx", "evaluate")  # fmt: skip
+             "quantize/trial.onnx", "bundle/model.onnx", "evaluate")  # fmt: skip
     kills = sum(killed_at(words, tmp_path, run, sign) for sign in signs)
-    assert kills >= 8
+    assert kills >= 9
     done = hybrid_recipe(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert tables(run) == tables(finished)

@@ -67,8 +67,6 @@ class Reader:
 
     def read(self, texts: Sequence[str]) -> list[Encoded]:
         """Return the tokens of each text, in their order."""
-        if len(texts) == 1:  # the batch call would hand the one text to another thread
-            return [self._encoded(self._tokenizer.encode(texts[0]))]
         return [self._encoded(encoding) for encoding in self._tokenizer.encode_batch_fast(list(texts))]
 
     def _encoded(self, encoding: Encoding) -> Encoded:

@@ -51,6 +51,13 @@ class _Trial(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
 
 
+class _Tried(msgspec.Struct, frozen=True, kw_only=True):
+    """A precision as it was judged, and its milliseconds a text."""
+
+    rung: Rung
+    ms_a_text: float
+
+
 def quantize(
     rows: Sequence[Example],
     labels: Sequence[str],
@@ -77,30 +84,21 @@ def quantize(
     _copy(exported / TOKENIZER, folder / TOKENIZER)
     fp32 = Encoder(exported, n_labels=len(labels), reading=reading)
     trial = _trial(rows, labels, config, fp32, reading=reading, seed=seed, task=task, on_done=on_done)
-    rungs, times = [], {"fp32": trial.ms_a_text}
-    wanted = RUNGS[:-1] if config.precision == "auto" else (config.precision,)
-    source: Source | None = None
-    for precision in wanted:
-        if precision == "fp32":
-            continue
-        source = source or read_source(exported / MODEL, fp32.feeds(range_texts))
-        kept = _write(source, precision, folder, trial)
-        rung, times[precision] = _judge(precision, folder, kept, trial)
-        rungs.append(rung)
-        if rung.passed:
-            (folder / TRIAL).replace(folder / MODEL)
-            break
-        if config.precision != "auto":
-            raise ExportError(f'quantize.precision = {precision!r}: {rung.reason}; set it to "auto" or "fp32"')
-    chosen: Precision = rungs[-1].precision if rungs and rungs[-1].passed else "fp32"
-    if chosen == "fp32":
+    climbed: list[_Tried] = []
+    if config.precision != "fp32":
+        climbed = _climb(read_source(exported / MODEL, fp32.feeds(range_texts)), folder, trial)
+    served = climbed[-1].rung if climbed and climbed[-1].rung.passed else None
+    if served:
+        (folder / TRIAL).replace(folder / MODEL)
+    else:
         (folder / TRIAL).unlink(missing_ok=True)
         _copy(exported / MODEL, folder / MODEL)
+    times = {"fp32": trial.ms_a_text} | {one.rung.precision: one.ms_a_text for one in climbed}
     return Quantized(
-        precision=chosen,
-        rungs=rungs,
+        precision=served.precision if served else "fp32",
+        rungs=[one.rung for one in climbed],
         report={
-            "precision": chosen,
+            "precision": served.precision if served else "fp32",
             "rows": len(rows),
             "bytes": (folder / MODEL).stat().st_size,
             "bytes_fp32": (exported / MODEL).stat().st_size,
@@ -109,6 +107,25 @@ def quantize(
             "level": config.level,
         },
     )
+
+
+def _climb(source: Source, folder: Path, trial: _Trial) -> list[_Tried]:
+    """Return what was tried, up to the first precision that holds every gate; it is left as the trial graph.
+
+    Raises:
+        ExportError: the precision that the recipe demands fails a gate.
+    """
+    demanded = trial.config.precision
+    climbed = []
+    for precision in RUNGS[:-1] if demanded == "auto" else (demanded,):
+        kept = _write(source, precision, folder, trial)
+        climbed.append(_judge(precision, folder, kept, trial))
+        rung = climbed[-1].rung
+        if rung.passed:
+            break
+        if demanded != "auto":
+            raise ExportError(f'quantize.precision = {precision!r}: {rung.reason}; set it to "auto" or "fp32"')
+    return climbed
 
 
 def _trial(
@@ -152,8 +169,8 @@ def _write(source: Source, precision: Precision, folder: Path, trial: _Trial) ->
     return write_rung(source, precision, folder / TRIAL, sensitive=sensitive)
 
 
-def _judge(precision: Precision, folder: Path, kept: Sequence[str], trial: _Trial) -> tuple[Rung, float]:
-    """Return how the trial graph compares with fp32 on every row, and its milliseconds a text."""
+def _judge(precision: Precision, folder: Path, kept: Sequence[str], trial: _Trial) -> _Tried:
+    """Return how the trial graph compares with fp32 on every row, and its time."""
     config = trial.config
     encoder = Encoder(folder, n_labels=trial.gold.shape[1], reading=trial.reading, model=TRIAL)
     start = time.perf_counter()
@@ -180,7 +197,8 @@ def _judge(precision: Precision, folder: Path, kept: Sequence[str], trial: _Tria
         reason="",
     )
     reason = _failed_gate(rung, config)
-    return msgspec.structs.replace(rung, passed=not reason, reason=reason or "every gate holds"), ms_a_text
+    rung = msgspec.structs.replace(rung, passed=not reason, reason=reason or "every gate holds")
+    return _Tried(rung=rung, ms_a_text=ms_a_text)
 
 
 def _failed_gate(rung: Rung, config: QuantizeConfig) -> str:

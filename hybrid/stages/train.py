@@ -30,6 +30,8 @@ from hybrid.encoders.trainer import (
 )
 from hybrid.encoders.windows import Windows, read_windows
 from hybrid.errors import DataError
+from hybrid.label_calibrators import best_cutoffs
+from hybrid.runtime.calibration import sigmoid
 from hybrid.runtime.reading import Reading, pool
 from hybrid.set_metrics import macro_f1_error, macro_f1_of_sets
 from hybrid.training_rows import TrainingRow, class_weights, hold_out, label_counts
@@ -73,8 +75,8 @@ def train(
 
     That is the last one whose macro-F1 is within one standard error of the best (Breiman et al. 1984): on
     few rows the best score is often luck, and a learning rate that falls to zero favours the later epoch.
-    Training stops early after `patience` epochs that are worse by more than that. Of several labels a row, those
-    with a probability of one half or more count as said.
+    Training stops early after `patience` epochs that are worse by more than that. Several labels a row are scored
+    at the cutoffs that suit these rows best, for their cutoffs are chosen after export.
 
     `workdir` keeps checkpoints while training runs; a run that was killed goes on from the last
     whole one there, and the report says at which step.
@@ -205,7 +207,9 @@ def _validation_score(found: Any, *, lesson: _Lesson, n_labels: int, task: Task)
     first = np.cumsum([0, *counts[:-1]])
     targets, logits = np.asarray(found.label_ids)[first], pool(np.asarray(found.predictions), counts, lesson.reading)
     if task == "multi_label":
-        gold, chosen = targets > 0.5, logits >= 0
+        # At one half a label that is not learned yet scores nothing, and luck would choose among the first epochs.
+        gold, probs = targets > 0.5, sigmoid(logits)
+        chosen = probs >= best_cutoffs(probs, gold)
     else:
         every = np.arange(n_labels)
         gold, chosen = (table.argmax(-1)[:, None] == every for table in (targets, logits))
