@@ -1,6 +1,6 @@
 """int8 that no neighbour moves: the graphs of every precision, beside fp32 and beside plain dynamic quantization."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,12 +19,14 @@ from hybrid.encoders.linears import find_linears
 from hybrid.encoders.quantize import quantized
 from hybrid.encoders.to_onnx import export_onnx
 from hybrid.runtime.reading import Reading
+from hybrid.runtime.session import Session
 from hybrid.types import Precision
 from tests.corpus import LABELS, texts_and_gold
 
 pytestmark = pytest.mark.slow
 BELOW_FP32 = RUNGS[:-1]
-TEXTS = [*texts_and_gold(120)[0], "short", "long " * 60]
+MANY = [*texts_and_gold(1998)[0], "short", "long " * 60]
+TEXTS = [*MANY[:120], *MANY[-2:]]
 Feed = dict[str, np.ndarray]
 
 
@@ -45,50 +47,57 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return folder
 
 
-def feeds(folder: Path, batches: list[list[int]]) -> Iterator[Feed]:
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    for rows in batches:
-        encoded = tokenizer.encode_batch([TEXTS[i] for i in rows])
-        yield {
-            "input_ids": np.array([one.ids for one in encoded]),
-            "attention_mask": np.array([one.attention_mask for one in encoded]),
-        }
+def read(folder: Path, texts: Sequence[str]) -> list[list[int]]:
+    """Return the token ids of each text."""
+    encoder = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    encoder.no_padding()
+    return [one.ids for one in encoder.encode_batch(list(texts))]
 
 
-def alone() -> list[list[int]]:
-    return [[i] for i in range(len(TEXTS))]
+def feed(rows: Sequence[list[int]]) -> Feed:
+    """Return what a session gets for these rows, padded to the longest."""
+    ids = np.zeros((len(rows), max(map(len, rows))), dtype=np.int64)
+    mask = np.zeros_like(ids)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)], mask[number, : len(row)] = row, 1
+    return {"input_ids": ids, "attention_mask": mask}
 
 
-def probs(path: Path, folder: Path, batches: list[list[int]]) -> np.ndarray:
-    """Return the probabilities of every text [n, k], answered in the batches given."""
-    session = onnxruntime.InferenceSession(path)
-    found = np.empty((len(TEXTS), len(LABELS)))
-    for rows, feed in zip(batches, feeds(folder, batches), strict=True):
-        logits = session.run(None, feed)[0].astype(np.float64)
-        found[rows] = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+def some_feeds(folder: Path, n: int) -> list[Feed]:
+    return [feed([row]) for row in read(folder, TEXTS[:n])]
+
+
+def probs(path: Path, rows: Sequence[list[int]], batches: Iterable[list[int]] | None = None) -> np.ndarray:
+    """Return the probabilities of every row [n, k], answered in the batches given, or each alone."""
+    session = Session(path, threads=1)  # so small a model is slower with two
+    found = np.empty((len(rows), len(LABELS)))
+    for batch in batches or [[i] for i in range(len(rows))]:
+        logits = session.run(feed([rows[i] for i in batch])).astype(np.float64)
+        found[batch] = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     return found
 
 
-def batchings(n: int) -> Iterator[list[list[int]]]:
-    """Yield `n` random ways to put all texts in batches of up to 32."""
+def batchings(n_rows: int, n: int) -> Iterator[list[list[int]]]:
+    """Yield `n` random ways to put all rows in batches of about 16."""
     rng = np.random.default_rng(0)
     for _ in range(n):
-        order = rng.permutation(len(TEXTS)).tolist()
-        cuts = sorted({0, len(order), *rng.integers(1, len(order), 8).tolist()})
+        order = rng.permutation(n_rows).tolist()
+        cuts = sorted({0, n_rows, *rng.integers(1, n_rows, n_rows // 16).tolist()})
         yield [order[a:b] for a, b in pairwise(cuts)]
 
 
 def moved_by_neighbours(path: Path, folder: Path) -> tuple[float, int]:
     """Return the largest change of a probability over five batchings, and how many decisions changed."""
-    single = probs(path, folder, alone())
-    together = [probs(path, folder, batches) for batches in batchings(5)]
+    rows = read(folder, MANY)
+    single = probs(path, rows)
+    together = [probs(path, rows, batches) for batches in batchings(len(rows), 5)]
     largest = max(float(np.abs(one - single).max()) for one in together)
     return largest, sum(int((one.argmax(axis=1) != single.argmax(axis=1)).sum()) for one in together)
 
 
 @pytest.mark.parametrize("precision", BELOW_FP32)
 def test_no_neighbour_and_no_padding_moves_an_answer(precision: Precision, exported: Path, tmp_path: Path) -> None:
-    source = read_source(exported / "model.onnx", list(feeds(exported, alone()[:40])))
+    source = read_source(exported / "model.onnx", some_feeds(exported, 40))
     write_rung(source, precision, tmp_path / "model.onnx", sensitive=[linear.name for linear in source.linears])
     shift, changed = moved_by_neighbours(tmp_path / "model.onnx", exported)
     assert shift < 1e-5
@@ -103,16 +112,17 @@ def test_plain_dynamic_quantization_fails_the_same_test(exported: Path, tmp_path
 
 @pytest.mark.parametrize("precision", BELOW_FP32)
 def test_every_precision_stays_near_fp32_and_is_smaller(precision: Precision, exported: Path, tmp_path: Path) -> None:
-    source = read_source(exported / "model.onnx", list(feeds(exported, alone()[:40])))
+    source = read_source(exported / "model.onnx", some_feeds(exported, 40))
     kept = write_rung(source, precision, tmp_path / "model.onnx", sensitive=[linear.name for linear in source.linears])
-    exact = probs(exported / "model.onnx", exported, alone())
-    assert np.abs(probs(tmp_path / "model.onnx", exported, alone()) - exact).mean() < 0.02
+    rows = read(exported, TEXTS)
+    exact = probs(exported / "model.onnx", rows)
+    assert np.abs(probs(tmp_path / "model.onnx", rows) - exact).mean() < 0.02
     assert (tmp_path / "model.onnx").stat().st_size < (exported / "model.onnx").stat().st_size
     assert bool(kept) == (precision in ("int8_partial", "int8_half"))
 
 
 def test_onnxruntime_makes_one_kernel_of_every_product(exported: Path, tmp_path: Path) -> None:
-    source = read_source(exported / "model.onnx", list(feeds(exported, alone()[:8])))
+    source = read_source(exported / "model.onnx", some_feeds(exported, 8))
     for precision in ("int8_static", "int8_row"):
         write_rung(source, precision, tmp_path / "model.onnx")
         model = onnx.load(tmp_path / "model.onnx")
@@ -127,24 +137,27 @@ def test_onnxruntime_makes_one_kernel_of_every_product(exported: Path, tmp_path:
 
 
 def test_outlying_features_are_smoothed_and_that_makes_the_answers_more_exact(exported: Path, tmp_path: Path) -> None:
-    source = read_source(exported / "model.onnx", list(feeds(exported, alone()[:40])))
+    source = read_source(exported / "model.onnx", some_feeds(exported, 40))
     names = {linear.name: "static" for linear in source.linears}
-    exact = probs(exported / "model.onnx", exported, alone())
+    rows = read(exported, TEXTS)
+    exact = probs(exported / "model.onnx", rows)
     errors = {}
     for smoothed in (True, False):
         model = quantized(source.model, names, source.ranges, outlier=4 if smoothed else np.inf)
         assert any(name.name.endswith(".smoothing") for name in model.graph.initializer) == smoothed
         onnx.save_model(model, str(tmp_path / "model.onnx"))
-        errors[smoothed] = np.abs(probs(tmp_path / "model.onnx", exported, alone()) - exact).mean()
+        errors[smoothed] = np.abs(probs(tmp_path / "model.onnx", rows) - exact).mean()
     assert errors[True] < errors[False]
 
 
 def test_the_sensitivity_names_the_linear_map_that_int8_harms_most(exported: Path, tmp_path: Path) -> None:
-    source = read_source(exported / "model.onnx", list(feeds(exported, alone()[:20])))
+    source = read_source(exported / "model.onnx", some_feeds(exported, 20))
     wanted = {linear.name for linear in source.linears if not linear.narrows}
 
+    rows = read(exported, TEXTS)
+
     def probe(path: Path) -> np.ndarray:
-        return probs(path, exported, alone())
+        return probs(path, rows)
 
     found = sensitivities(source, probe, tmp_path / "model.onnx")
     assert set(found) == wanted

@@ -1,5 +1,6 @@
 """From logits to probabilities that mean what they say, and the confidence below which a row escalates."""
 
+import math
 from typing import Any, Literal
 
 import msgspec
@@ -15,6 +16,10 @@ NOTHING_KEPT = 2.0
 """A threshold that no confidence reaches: every row escalates."""
 TINY = 1e-15
 """The lowest probability that a logarithm is taken of."""
+TINY_REST = 1e-12
+"""The least that the other labels share, where one of them moves alone."""
+AHEAD = 1 + 1e-9
+"""How far the highest probability stays above the second, as a ratio, where a calibration lowers it."""
 
 
 class Knots(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,10 +150,10 @@ def _top_label(calibration: Calibration, probs: npt.NDArray[np.float64]) -> npt.
     """Move the highest probability of each row along the one function; the others share the rest as they did."""
     rows, top = np.arange(len(probs)), probs.argmax(axis=1)
     highest, second = probs[rows, top], np.partition(probs, -2, axis=1)[:, -2]
-    rest = np.maximum(1 - highest, 1e-12)
+    rest = np.maximum(1 - highest, TINY_REST)
     knots = calibration.knots[0]
-    # Not so low that another label would overtake: the answer stays the same, only its probability moves.
-    moved = np.maximum(np.interp(highest, knots.x, knots.y), second / (rest + second))
+    # Not so low that another label would draw level: the answer stays the same, only its probability moves.
+    moved = np.maximum(np.interp(highest, knots.x, knots.y), AHEAD * second / (rest + second))
     mapped = probs * ((1 - moved) / rest)[:, None]
     mapped[rows, top] = moved
     return np.asarray(mapped / mapped.sum(axis=1, keepdims=True), dtype=np.float64)
@@ -174,9 +179,8 @@ def _check(calibration: Calibration, logits: npt.NDArray[np.float64]) -> None:
             f"calibration: logits of shape {logits.shape} came, {wanted} wanted; "
             "the calibration belongs to another model, so run the recipe from export on"
         )
-    finite = np.isfinite(logits).all(axis=1)
-    if not finite.all():
-        row = int(np.argmin(finite))
+    if not math.isfinite(logits.sum()):
+        row = int(np.argmin(np.isfinite(logits).all(axis=1)))
         raise BundleError(
             f"calibration: the logits of row {row} are {logits[row].tolist()}, finite numbers wanted; "
             "the model is damaged or overflows, so export it again"

@@ -1,6 +1,7 @@
 """The cascade: the encoder answers what it is sure of, the decoder is asked about the rest."""
 
 from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +15,7 @@ from hybrid.runtime.calibration import apply, decide
 from hybrid.runtime.encoder import Encoder
 from hybrid.runtime.explain import Explanation, Word, without_each, words_of
 from hybrid.runtime.golden import check_golden
+from hybrid.runtime.single import probs_of_one, serves
 from hybrid.types import Prediction, Vote
 
 
@@ -53,10 +55,13 @@ class Classifier:
         if not texts:
             return []
         encoded = self._encoder.encode(_checked(texts))
-        probs = apply(self.bundle.calibration, self._encoder.run(encoded))
-        decided = decide(self.bundle.calibration, probs)
+        logits = self._encoder.run(encoded)
         limit = self.bundle.threshold.value if threshold is None else threshold
-        answers = zip(probs, decided.chosen, decided.confidence.tolist(), encoded, strict=True)
+        if len(texts) == 1 and serves(self.bundle.calibration, logits.shape[1]):
+            return self._escalate(texts, [self._predict_one(logits[0].tolist(), limit, encoded[0].truncated)])
+        probs = apply(self.bundle.calibration, logits)
+        decided = decide(self.bundle.calibration, probs)
+        answers = zip(probs.tolist(), decided.chosen, decided.confidence.tolist(), encoded, strict=True)
         found = [self._predict(row, chosen, sure, limit, one.truncated) for row, chosen, sure, one in answers]
         return self._escalate(texts, found)
 
@@ -86,15 +91,27 @@ class Classifier:
         )
 
     def _predict(
-        self, probs: np.ndarray, chosen: np.ndarray, confidence: float, threshold: float, truncated: bool
+        self, probs: list[float], chosen: np.ndarray, confidence: float, threshold: float, truncated: bool
     ) -> Prediction:
-        names = self.bundle.labels
-        labels = tuple(sorted(names[i] for i in chosen.nonzero()[0]))
+        labels = tuple(sorted(compress(self.bundle.labels, chosen.tolist())))
         return Prediction(
             label=labels[0] if self.bundle.task == "single_label" else join_labels(labels),
             labels=labels,
             confidence=confidence,
-            probs=dict(zip(names, probs.tolist(), strict=True)),
+            probs=dict(zip(self.bundle.labels, probs, strict=True)),
+            escalate=confidence < threshold,
+            truncated=truncated,
+        )
+
+    def _predict_one(self, logits: list[float], threshold: float, truncated: bool) -> Prediction:
+        probs = probs_of_one(self.bundle.calibration, logits)
+        confidence = max(probs)
+        label = self.bundle.labels[probs.index(confidence)]
+        return Prediction(
+            label=label,
+            labels=(label,),
+            confidence=confidence,
+            probs=dict(zip(self.bundle.labels, probs, strict=True)),
             escalate=confidence < threshold,
             truncated=truncated,
         )

@@ -1,5 +1,6 @@
 """The encoder of a bundle: texts in, logits out, through onnxruntime."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -84,15 +85,17 @@ class Encoder:
             BundleError: the graph gave a value that is no number.
         """
         windows = [ids for one in encoded for ids in one.windows]
-        logits = np.empty((len(windows), self._n_labels), dtype=np.float32)
-        done = 0
-        most = max(TOKENS_A_BATCH, TOKENS_A_THREAD * self._session.threads)
-        for rows in _batches([len(ids) for ids in windows], most):
-            logits[rows] = self._session.run(self._feed([windows[i] for i in rows]))
-            done += len(rows)
+        parts: list[np.ndarray] = []
+        order: list[int] = []
+        for rows in _batches(
+            [len(ids) for ids in windows], max(TOKENS_A_BATCH, TOKENS_A_THREAD * self._session.threads)
+        ):
+            parts.append(self._session.run(self._feed([windows[i] for i in rows])))
+            order += rows
             if on_done:
-                on_done(done, len(windows))
-        if not np.isfinite(logits).all():
+                on_done(len(order), len(windows))
+        logits = _in_order(parts, order, self._n_labels)
+        if not _is_finite(logits):
             raise BundleError(
                 "model.onnx: a logit is not a number; rerun the recipe, or ship the bundle of another run"
             )
@@ -100,14 +103,19 @@ class Encoder:
 
     def _feed(self, rows: Sequence[list[int]]) -> dict[str, np.ndarray]:
         """Return what the session asks for, padded on the right to the longest row."""
-        shape = (len(rows), max(map(len, rows)))
-        feed = {name: np.zeros(shape, dtype=np.int64) for name in self._session.inputs}  # token types are all 0
-        feed["input_ids"].fill(self._pad_id)
-        for number, ids in enumerate(rows):
-            feed["input_ids"][number, : len(ids)] = ids
-            if "attention_mask" in feed:
-                feed["attention_mask"][number, : len(ids)] = 1
-        return feed
+        if len(rows) == 1:
+            ids = np.array(rows, dtype=np.int64)
+            mask = np.ones_like(ids)
+        else:
+            ids = np.full((len(rows), max(map(len, rows))), self._pad_id, dtype=np.int64)
+            mask = np.zeros_like(ids)
+            for number, row in enumerate(rows):
+                ids[number, : len(row)] = row
+                mask[number, : len(row)] = 1
+        feed = {"input_ids": ids, "attention_mask": mask}
+        if "token_type_ids" in self._session.inputs:
+            feed["token_type_ids"] = np.zeros_like(ids)  # one text a row: all are of the first type
+        return {name: feed[name] for name in self._session.inputs}
 
 
 def _load_tokenizer(path: Path) -> Tokenizer:
@@ -117,10 +125,12 @@ def _load_tokenizer(path: Path) -> Tokenizer:
         raise BundleError(f"{path}: cannot be loaded: {error}; rerun the recipe") from error
 
 
-def _batches(lengths: Sequence[int], most_tokens: int) -> list[np.ndarray]:
+def _batches(lengths: Sequence[int], most_tokens: int) -> list[list[int]]:
     """Return row indices a batch: by length, at most so many padded tokens, or one row that alone has more."""
-    order = np.argsort(lengths, kind="stable")
-    batches: list[np.ndarray] = []
+    if len(lengths) == 1:
+        return [[0]]
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    batches: list[list[int]] = []
     start = 0
     for end in range(1, len(order) + 1):
         # Sorted by length, so the next row is the longest that the batch would have.
@@ -129,3 +139,18 @@ def _batches(lengths: Sequence[int], most_tokens: int) -> list[np.ndarray]:
             batches.append(order[start:end])
             start = end
     return batches
+
+
+def _is_finite(logits: np.ndarray) -> bool:
+    # One sum instead of a look at each, and for one text no array: it is answered in milliseconds.
+    return math.isfinite(sum(logits[0].tolist()) if len(logits) == 1 else logits.sum(dtype=np.float64))
+
+
+def _in_order(parts: Sequence[np.ndarray], order: Sequence[int], n_labels: int) -> np.ndarray:
+    """Return the rows of `parts` as one array [n, n_labels], row i of it at the place `order[i]`."""
+    if len(order) == 1:
+        return parts[0]
+    logits = np.empty((len(order), n_labels), dtype=np.float32)
+    if parts:
+        logits[order] = np.concatenate(parts)
+    return logits
