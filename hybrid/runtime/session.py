@@ -108,7 +108,5 @@ def _options(threads: int, *, dedicated: bool) -> onnxruntime.SessionOptions:
     options.inter_op_num_threads = 1
     # Spinning starves the service beside it.
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if dedicated else "0")
-    # A plan of memory for each shape that ever came would be kept for good: the arena alone is as fast, and steady.
-    options.enable_mem_pattern = False
     options.log_severity_level = 3
     return options
