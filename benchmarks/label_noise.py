@@ -1,4 +1,4 @@
-"""What 200 trusted rows are worth on the sentiment data: labels, the finding of errors, the teacher's budget, the encoder.
+"""What 200 trusted rows are worth on the sentiment data: labels, finding errors, the teacher's budget, the encoder.
 
 `python benchmarks/label_noise.py [--no-encoder]`. Every figure comes from the stages that
 `python -m hybrid.recipe sentiment --set data.trusted=200 --set train.soft_labels=1` runs, on five seeds; a seed draws

@@ -11,14 +11,14 @@ DIGITS = 4
 
 
 class Ballot(msgspec.Struct, frozen=True, kw_only=True):
-    """What a method gives training of the trusted rows, their labels unseen: probabilities [m, k], and what it keeps."""
+    """What a method makes of the trusted rows, their labels unseen: probabilities [m, k], and which it keeps."""
 
     probs: np.ndarray
     kept: np.ndarray
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
-    """The method taken; by method the shares of trusted rows `right`, `wrong` and `dropped`, and their `brier` score."""
+    """The method taken; by method the shares of trusted rows `right`, `wrong`, `dropped`, and their `brier` score."""
 
     method: Method
     scores: dict[str, dict[str, float]]

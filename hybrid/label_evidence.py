@@ -10,7 +10,7 @@ from hybrid.soft_regression import fit_softmax, out_of_fold, softmax_log_probs
 
 FEW_ROWS_PENALTY = 0.1
 MANY_ROWS_PENALTY = 1.0
-"""Inverse strengths for unit vectors: a handful of sure rows a label wants a lighter hand than thousands of noisy ones."""
+"""Ridge penalties for unit vectors: a handful of sure rows a label want a lighter hand than thousands of noisy ones."""
 PRIOR_ROWS = 2.0
 """How many rows the prior of a source's reliability counts for."""
 PRIOR_RIGHT = 0.8
@@ -55,14 +55,17 @@ def evidence(
     *,
     rows: np.ndarray | None = None,
 ) -> Evidence:
-    """Return what speaks for each label of `rows` (all, where absent), knowing the labels `gold` [m] of rows `trusted`.
+    """Return what speaks for each label of `rows` (all, where absent), given the labels `gold` [m] of `trusted` rows.
 
-    Evidence about a trusted row is only fair to learn from where that row is not among `trusted`.
+    `few_shot` is the classifier that the trusted rows alone teach. By source: what it `says`, how `sure` it is, what
+    its word `means` by the confusion matrix on the trusted rows, what its classifier says of the `text`, what that
+    means (`text_means`), and what it said `near` by. Evidence about a trusted row is only fair to learn from where
+    that row is not among `trusted`.
     """
     asked = np.arange(len(embeddings)) if rows is None else rows
     n_labels = next(iter(views.learned.values())).shape[1]
     few = fit_softmax(embeddings[trusted], np.eye(n_labels)[gold], penalty=FEW_ROWS_PENALTY)
-    found = {"trusted_text": softmax_log_probs(few, embeddings[asked])}
+    found = {"few_shot": softmax_log_probs(few, embeddings[asked])}
     for source in sources:
         means = _meaning(source.said[trusted], gold, n_labels)
         found |= {f"{source.name}_{kind}": values for kind, values in _of_source(source, views, means, asked).items()}

@@ -16,7 +16,7 @@ PLAIN = ("_says", "_sure", "_text")
 
 
 class Repaired(msgspec.Struct, frozen=True, kw_only=True):
-    """The repaired labels of all rows, and of the trusted rows [m, k] the probabilities by a model that never saw them."""
+    """The repaired labels of all rows, and what a model that never saw a trusted row makes of it, [m, k]."""
 
     opinion: Opinion
     fair: np.ndarray
@@ -45,7 +45,7 @@ def repair(
     fold = deal_evenly(gold, folds, seed)
     of_all = evidence(embeddings, sources, views, trusted, gold)
     of_trusted = _fair_evidence(embeddings, sources, views, trusted, gold, fold)
-    plain = [i for i, name in enumerate(of_all.names) if name.endswith(PLAIN) and not name.startswith("trusted")]
+    plain = [i for i, name in enumerate(of_all.names) if name.endswith(PLAIN)]
     kinds = {"plain": plain, "full": list(range(len(of_all.names)))}
     fair = {name: _cross_validated(of_trusted[..., kind], gold, fold) for name, kind in kinds.items()}
     losses = {name: -log_probs[np.arange(len(gold)), gold] for name, log_probs in fair.items()}

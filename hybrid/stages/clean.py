@@ -24,7 +24,13 @@ Embed = Callable[[Sequence[str]], np.ndarray]
 
 
 class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
-    """A decision for each row, in row order, the rows' embeddings [n, d], and the counts."""
+    """A decision for each row, in row order, the rows' embeddings [n, d], and the counts.
+
+    The report's keys: `method`, `rows`, `suspects`, `actions`, `changes`, `source_weights`, `classes_before`,
+    `classes_after`, `trusted` (rows by source), and, empty without trusted rows, `methods` (what each was worth on
+    them: `hybrid.label_choice`), `repair` (its model and losses) and `sources` (how each is wrong:
+    `hybrid.source_report`).
+    """
 
     decisions: list[Decision]
     embeddings: np.ndarray
@@ -59,11 +65,6 @@ def clean(
     under every method. Where the label's probability is too low to believe it, the row is put up for review and
     trains with `review_weight` until a person has looked.
 
-    The report's keys: `method`, `rows`, `suspects`, `actions`, `changes`, `source_weights`, `classes_before`,
-    `classes_after`, `trusted` (rows by source), and, empty without trusted rows, `methods` (what each was worth on
-    them: `hybrid.label_choice`), `repair` (its model and losses) and `sources` (how each is wrong:
-    `hybrid.source_report`).
-
     Raises:
         ConfigError: the recipe wants repair and there is no trusted row.
     """
@@ -84,12 +85,10 @@ def clean(
     decisions = decisions_of(
         rows, opinion, labels, config, sources=sources, suspects=suspects, quality_given=quality, trusted=trusted
     )
-    report = _report(decisions, suspects, opinion, labels) | learned
+    known_by: dict[str, object] = {"trusted": dict(Counter(one.source for one in trusted))}
     if trusted:
-        report |= {
-            "trusted": dict(Counter(one.source for one in trusted)),
-            "sources": source_report(sources, known.rows, known.gold, labels),
-        }
+        known_by["sources"] = source_report(sources, known.rows, known.gold, labels)
+    report = _report(decisions, suspects, opinion, labels) | learned | known_by
     return Cleaned(decisions=decisions, embeddings=embeddings, report=report)
 
 
