@@ -41,6 +41,10 @@ class DataConfig(Section, frozen=True, kw_only=True):
     empty gold cell is a row whose labels nobody vouches for, and a separator alone vouches that it has none."""
     annotators: tuple[str, ...] = ()
     """Columns of single annotators' labels; the given label is then their majority."""
+    trusted: Whole = 0
+    """Training rows with gold that may be used as trusted: they teach cleaning, and train with their gold label."""
+    audit: str = ""
+    """A csv or jsonl file beside the recipe with columns `id` and `label`: training rows that a person has checked."""
     split: str = ""
     """A column that says train, calibration or test; instead of a drawn split."""
 
@@ -86,6 +90,8 @@ class VerifyConfig(Section, frozen=True, kw_only=True):
 class CleanConfig(Section, frozen=True, kw_only=True):
     """What becomes of each training row."""
 
+    method: Literal["auto", "given", "prune", "consensus", "repair"] = "auto"
+    """auto: of the four the simplest that trusted rows speak for; consensus where no row is trusted."""
     folds: Annotated[int, Meta(ge=2)] = 5
     relabel: Share = 0.5
     """Lowest consensus quality that changes a label without asking for a person's look."""
@@ -342,12 +348,14 @@ def _check_multi_label(recipe: Recipe, path: Path) -> None:
         "synthesize.use": recipe.synthesize.use,
         "synthesize.drafts": bool(recipe.synthesize.drafts),
         "data.annotators": bool(recipe.data.annotators),
+        "data.trusted": bool(recipe.data.trusted),
+        "data.audit": bool(recipe.data.audit),
     }
     for key, is_asked in asked.items():
         if is_asked:
             raise ConfigError(
-                f"{path}: {key} is set with task = 'multi_label': a teacher, a decoder, drafts and annotators work with "
-                "one label a text only; leave it out"
+                f"{path}: {key} is set with task = 'multi_label': a teacher, a decoder, drafts, annotators and trusted "
+                "rows work with one label a text only; leave it out"
             )
     for label in recipe.labels:
         if LABEL_SEPARATOR in label or recipe.data.separator in label or label != label.strip() or not label:

@@ -41,6 +41,9 @@ def run(
     ] = "",
     teacher: Teacher = "",
     decoder: Annotated[str, typer.Option(help="The same for the model that escalated texts go to.")] = "",
+    audit: Annotated[
+        Path | None, typer.Option(help="A csv or jsonl file of id,label: training rows that a person has checked.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Instead of the recipe's.")] = None,
     seeds: Seeds = 1,
     ablate: Annotated[bool, typer.Option(help="Also train on labels as given, with drafts, and on gold.")] = False,
@@ -57,6 +60,9 @@ def run(
     for section, model in (("teacher", teacher), ("decoder", decoder)):
         if model:
             overrides.setdefault(section, {})["model"] = model
+    if audit is not None:
+        # From where the command is given, not from the recipe's folder.
+        overrides.setdefault("data", {})["audit"] = str(audit.resolve())
     if seed is not None:
         overrides["seed"] = seed
     path = find_recipe(recipe)

@@ -80,11 +80,13 @@ def clean(story: Story) -> None:
     def work(_: str) -> Report:
         from hybrid.stages.clean import clean, keep_as_given
 
+        trusted = story.trusted()
+        write_rows(run.path("clean", "trusted.jsonl"), trusted)
         rows, votes = story.rows("train"), read_rows(run.path("verify", "votes.jsonl"), Vote)
         if recipe.task == "multi_label":
             found = keep_as_given(rows, story.labels)
         else:
-            found = clean(rows, votes, story.labels, recipe.clean, embed=story.embed, seed=recipe.seed)
+            found = clean(rows, votes, story.labels, recipe.clean, embed=story.embed, seed=recipe.seed, trusted=trusted)
         write_rows(run.path("clean", "decisions.jsonl"), found.decisions)
         with (run.path("clean") / "embeddings.npy").open("wb") as file:
             np.save(file, found.embeddings)
@@ -92,12 +94,18 @@ def clean(story: Story) -> None:
 
     run.stage(
         "clean",
-        version=1,
-        settings=settings_of(recipe.clean, recipe.encoder, recipe.task, recipe.seed, story.encoder_hash()),
-        inputs=[run.path("split", "rows.jsonl"), run.path("verify", "votes.jsonl")],
-        outputs=["clean/decisions.jsonl", "clean/embeddings.npy"],
+        version=2,
+        settings=settings_of(
+            recipe.clean, recipe.data.trusted, recipe.encoder, recipe.task, recipe.seed, story.encoder_hash()
+        ),
+        inputs=[run.path("split", "rows.jsonl"), run.path("verify", "votes.jsonl"), *story.trusted_files()],
+        outputs=["clean/decisions.jsonl", "clean/trusted.jsonl", "clean/embeddings.npy"],
         work=work,
-        says=lambda r: ", ".join(f"{n} {action}" for action, n in r["actions"].items()),
+        says=lambda r: (
+            f"{r['method']}: "
+            + ", ".join(f"{n} {action}" for action, n in r["actions"].items())
+            + (f"; {sum(r['trusted'].values())} trusted rows" if r["trusted"] else "")
+        ),
     )
 
 

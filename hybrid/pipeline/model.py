@@ -12,8 +12,8 @@ import numpy as np
 from hybrid.prompts import prompt_text
 from hybrid.run import Report, settings_of
 from hybrid.story import Story, remove_workdirs
-from hybrid.table import write_rows
-from hybrid.types import Example, Vote
+from hybrid.table import read_rows, write_rows
+from hybrid.types import Example, Trusted, Vote
 
 if TYPE_CHECKING:
     from hybrid.stages.evaluate import Ask, Evaluated
@@ -210,6 +210,7 @@ def evaluate(story: Story) -> None:
         given = {row.id: row.label for row in train}
         decided = {decision.id: decision.label for decision in story.decisions()}
         gold = {row.id: row.label for row in story.gold()}
+        trusted = {row.id for row in read_rows(run.path("clean", "trusted.jsonl"), Trusted)}
         targets = {"given": list(given.values()), "cleaned": [decided[row.id] for row in train]}
         if all(row.id in gold for row in train):
             targets["gold"] = [gold[row.id] for row in train]
@@ -217,6 +218,9 @@ def evaluate(story: Story) -> None:
             "labels": {
                 "wrong_given": wrong_share(given, story.gold()),
                 "wrong_cleaned": wrong_share(decided, story.gold()),
+                "wrong_cleaned_untrusted": wrong_share(
+                    {row_id: label for row_id, label in decided.items() if row_id not in trusted}, story.gold()
+                ),
             },
             "tfidf": baselines(train, targets, rows, story.labels, task=recipe.task),
             "fp32": _scores_in_fp32(story, rows),
@@ -227,12 +231,13 @@ def evaluate(story: Story) -> None:
 
     run.stage(
         "evaluate",
-        version=1,
+        version=2,
         settings=settings_of(recipe.evaluate, recipe.decoder, recipe.task, recipe.seed, prompt_text("decide")),
         inputs=[
             run.path("split", "rows.jsonl"),
             run.path("split", "gold.jsonl"),
             run.path("clean", "decisions.jsonl"),
+            run.path("clean", "trusted.jsonl"),
             run.path("bundle", "bundle.json"),
             run.path("bundle", "model.onnx"),
             run.path("export", "model.onnx"),

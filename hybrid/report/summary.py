@@ -3,7 +3,7 @@
 Documented keys (a dot is a level; a figure that cannot be known is null, never left out):
 
 - `labels.wrong_given`, `labels.wrong_cleaned`: share of training labels that differ from gold,
-  mean over the seeds; null without gold.
+  mean over the seeds; null without gold. `labels.wrong_cleaned_untrusted`: the same without the trusted rows.
 - `task`: single_label or multi_label. With the latter every `accuracy` counts rows whose whole set of labels is
   right, ECE is that of the confidence in the whole set, and Brier and NLL are summed over the labels.
 - `test.<variant>.accuracy`, `.macro_f1`: mean over the seeds; `.accuracy_seeds`, `.macro_f1_seeds` the

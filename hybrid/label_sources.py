@@ -1,0 +1,47 @@
+"""Who said what about each row: annotators (or the one given label) and every vote of a teacher."""
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from hybrid.types import Example, Vote
+
+SILENT = -1
+
+
+class LabelSource(msgspec.Struct, frozen=True, kw_only=True):
+    """One voice: class index [n], `SILENT` where it did not speak, and its own confidence [n], NaN where unstated."""
+
+    name: str
+    said: np.ndarray
+    confidence: np.ndarray
+
+    @property
+    def spoke(self) -> np.ndarray:
+        """Where it named a label, truth values [n]."""
+        return np.asarray(self.said != SILENT)
+
+
+def label_sources(rows: Sequence[Example], votes: Sequence[Vote], labels: Sequence[str]) -> list[LabelSource]:
+    """Return annotators by name (`given` where there are none), then each teacher's samples as `TEACHER#SAMPLE`."""
+    position = {row.id: i for i, row in enumerate(rows)}
+    place = {label: index for index, label in enumerate(labels)}
+    sources = {}
+    for name in sorted({name for row in rows for name in row.annotations}) or ["given"]:
+        said = [row.annotations.get(name) if row.annotations else row.label for row in rows]
+        sources[name] = _silent(name, len(rows))
+        sources[name].said[:] = [SILENT if label is None else place[label] for label in said]
+    for vote in votes:
+        if vote.status != "ok" or vote.label is None:
+            continue
+        name = f"{vote.teacher}#{vote.sample}"
+        source = sources.setdefault(name, _silent(name, len(rows)))
+        source.said[position[vote.id]] = place[vote.label]
+        if vote.confidence is not None:
+            source.confidence[position[vote.id]] = vote.confidence
+    return list(sources.values())
+
+
+def _silent(name: str, n_rows: int) -> LabelSource:
+    return LabelSource(name=name, said=np.full(n_rows, SILENT), confidence=np.full(n_rows, np.nan))

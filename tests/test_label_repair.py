@@ -1,0 +1,170 @@
+"""repair: a few trusted rows mend what a source gets wrong, and give a useless one no say."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from hybrid.conditional_logit import fit_weights, log_probs_of
+from hybrid.config import CleanConfig
+from hybrid.errors import ConfigError
+from hybrid.label_choice import Ballot, choose
+from hybrid.soft_regression import fit_softmax, out_of_fold, softmax_log_probs
+from hybrid.stages.clean import Cleaned, clean
+from hybrid.trusted import draw_trusted
+from hybrid.types import Decision, Example, Gold, Trusted, Vote
+from tests.corpus import LABELS, noisy, texts_and_gold
+
+N = 300
+TEXTS, TRUE = texts_and_gold(N)
+WORDS = sorted({word for text in TEXTS for word in text.lower().split()})
+FEATURES = np.array([[word in text.lower().split() for word in WORDS] for text in TEXTS], dtype=np.float32)
+FEATURES /= np.linalg.norm(FEATURES, axis=1, keepdims=True)
+
+
+def rows_of(given: Sequence[str]) -> list[Example]:
+    return [
+        Example(id=f"r{i}", text=text, label=label) for i, (text, label) in enumerate(zip(TEXTS, given, strict=True))
+    ]
+
+
+def votes_of(said: Sequence[str], confidence: Sequence[float] | None = None) -> list[Vote]:
+    sure = confidence if confidence is not None else [0.9] * len(said)
+    return [
+        Vote(id=f"r{i}", status="ok", label=label, teacher="t", confidence=float(c))
+        for i, (label, c) in enumerate(zip(said, sure, strict=True))
+    ]
+
+
+def trust(rows: Sequence[Example], n: int) -> list[Trusted]:
+    return draw_trusted(rows, [Gold(id=row.id, label=label) for row, label in zip(rows, TRUE, strict=True)], n, seed=0)
+
+
+def cleaned(rows: Sequence[Example], votes: Sequence[Vote], trusted: Sequence[Trusted], method: str) -> Cleaned:
+    config = CleanConfig(method=method, folds=3)
+    return clean(rows, votes, LABELS, config, embed=lambda _: FEATURES, seed=0, trusted=trusted)
+
+
+def wrong(decisions: Sequence[Decision], but: Sequence[Trusted] = ()) -> float:
+    known = {one.id for one in but}
+    judged = [(d.label, gold) for d, gold in zip(decisions, TRUE, strict=True) if d.id not in known]
+    return float(np.mean([label != gold for label, gold in judged]))
+
+
+def test_a_source_that_swaps_two_labels_is_read_the_other_way_round() -> None:
+    swapped = {"bad": "plain", "plain": "bad", "good": "good"}
+    rows = rows_of([swapped[label] for label in noisy(TRUE, 0.1)])
+    trusted = trust(rows, 60)
+    found = cleaned(rows, [], trusted, "repair")
+    assert wrong(found.decisions, trusted) < 0.15
+    assert np.mean([row.label != gold for row, gold in zip(rows, TRUE, strict=True)]) > 0.5
+    assert {(one["label"], one["said"]) for one in found.report["sources"]["given"]["rewrite"][:2]} == {
+        ("bad", "plain"),
+        ("plain", "bad"),
+    }
+
+
+def test_repair_beats_the_consensus_where_the_teacher_is_the_better_source() -> None:
+    rows, votes = rows_of(noisy(TRUE, 0.35)), votes_of(noisy(TRUE, 0.08, seed=1))
+    trusted = trust(rows, 60)
+    repaired = wrong(cleaned(rows, votes, trusted, "repair").decisions, trusted)
+    assert repaired < wrong(cleaned(rows, votes, [], "consensus").decisions, trusted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["repair", "auto"])
+def test_a_teacher_that_guesses_makes_labels_at_most_a_third_of_a_point_worse(method: str) -> None:
+    rng, worse = np.random.default_rng(3), []
+    for seed in range(4):
+        rows = rows_of(noisy(TRUE, 0.1, seed=seed))
+        guesses = votes_of([str(label) for label in rng.choice(LABELS, N)], list(rng.uniform(0.5, 1, N)))
+        trusted = trust(rows, 60)
+        found = cleaned(rows, guesses, trusted, method)
+        worse.append(wrong(found.decisions, trusted) - wrong(cleaned(rows, [], trusted, "given").decisions, trusted))
+    assert np.mean(worse) <= 0.003
+
+
+def test_a_trusted_row_takes_its_trusted_label_under_every_method() -> None:
+    rows, votes = rows_of(noisy(TRUE, 0.3)), votes_of(noisy(TRUE, 0.3, seed=5))
+    trusted = trust(rows, 40)
+    label = {one.id: one.label for one in trusted}
+    for method in ("given", "prune", "consensus", "repair", "auto"):
+        decided = {d.id: d for d in cleaned(rows, votes, trusted, method).decisions}
+        assert all(decided[row_id].label == wanted for row_id, wanted in label.items()), method
+        assert all(decided[row_id].weight == 1 and max(decided[row_id].probs) == 1 for row_id in label), method
+        assert "trusted: gold says" in decided[trusted[0].id].reason
+
+
+def test_prune_drops_the_suspects_and_given_changes_nothing() -> None:
+    rows = rows_of(noisy(TRUE, 0.25))
+    pruned, kept = cleaned(rows, [], [], "prune"), cleaned(rows, [], [], "given")
+    assert pruned.report["actions"]["drop"] == pruned.report["suspects"] > 0
+    assert all(d.weight == 0 for d in pruned.decisions if d.action == "drop")
+    assert kept.report["actions"]["keep"] == N
+    assert [d.label for d in kept.decisions] == [row.label for row in rows]
+
+
+def test_without_trusted_rows_auto_is_the_consensus_and_repair_is_refused() -> None:
+    rows, votes = rows_of(noisy(TRUE, 0.25)), votes_of(noisy(TRUE, 0.1, seed=1))
+    assert cleaned(rows, votes, [], "auto").report["method"] == "crowdlab"
+    with pytest.raises(ConfigError, match=r"clean.method = 'repair': no training row is trusted"):
+        cleaned(rows, votes, [], "repair")
+
+
+def test_auto_reports_what_each_method_was_worth_on_the_trusted_rows() -> None:
+    rows, votes = rows_of(noisy(TRUE, 0.35)), votes_of(noisy(TRUE, 0.08, seed=1))
+    found = cleaned(rows, votes, trust(rows, 60), "auto")
+    assert list(found.report["methods"]) == ["given", "prune", "consensus", "repair"]
+    assert found.report["methods"]["repair"]["brier"] < found.report["methods"]["given"]["brier"]
+    assert all(
+        score["right"] + score["wrong"] + score["dropped"] == pytest.approx(1, abs=1e-3)
+        for score in found.report["methods"].values()
+    )
+    assert found.report["trusted"] == {"gold": 60}
+
+
+def test_of_methods_that_the_trusted_rows_cannot_tell_apart_the_simplest_is_taken() -> None:
+    gold = np.arange(60) % 3
+    given = np.eye(3)[gold]
+    given[:6] = np.eye(3)[(gold[:6] + 1) % 3]
+    luckier = given.copy()
+    luckier[:2] = np.eye(3)[gold[:2]]
+    luckier[9] = np.eye(3)[(gold[9] + 1) % 3]
+    everywhere = np.ones(60, dtype=bool)
+    ballots = {
+        "given": Ballot(probs=given, kept=everywhere),
+        "repair": Ballot(probs=luckier, kept=everywhere),
+    }
+    assert choose(ballots, gold).method == "given"
+    assert choose(ballots | {"repair": Ballot(probs=np.eye(3)[gold], kept=everywhere)}, gold).method == "repair"
+
+
+def test_a_dropped_row_scores_as_one_of_which_nothing_is_known() -> None:
+    gold = np.array([0, 1])
+    sure = Ballot(probs=np.eye(2), kept=np.array([True, False]))
+    assert choose({"prune": sure}, gold).scores["prune"] == {"right": 0.5, "wrong": 0.0, "dropped": 0.5, "brier": 0.25}
+
+
+def test_softmax_regression_recovers_the_distribution_that_made_soft_targets() -> None:
+    rng = np.random.default_rng(0)
+    features, true = rng.normal(size=(400, 3)).astype(np.float32), rng.normal(size=(4, 3)).astype(np.float32)
+    targets = np.exp(softmax_log_probs(true, features))
+    found = np.exp(softmax_log_probs(fit_softmax(features, targets, penalty=1e-3), features))
+    assert np.abs(found - targets).max() < 0.01
+
+
+def test_a_row_is_answered_by_rows_of_other_folds_alone() -> None:
+    # Every row is the only one of its kind: in its own fold it would be known, out of fold it cannot be.
+    features, targets = np.eye(12, dtype=np.float32), np.eye(2)[np.arange(12) % 2]
+    probs = np.exp(out_of_fold(features, targets, np.arange(12) // 2, penalty=0.01))
+    assert probs == pytest.approx(np.full((12, 2), 0.5), abs=1e-3)
+
+
+def test_weights_follow_the_evidence_that_names_the_label() -> None:
+    rng = np.random.default_rng(1)
+    gold = rng.integers(5, size=300)
+    telling, noise = np.eye(5)[np.where(rng.random(300) < 0.8, gold, rng.integers(5, size=300))], rng.random((300, 5))
+    weights = fit_weights(np.stack([telling, noise], axis=-1), gold)
+    assert weights[0] > 2 > 0.5 > abs(weights[1])
+    probs = np.exp(log_probs_of(np.stack([telling, noise], axis=-1), weights))
+    assert probs.max(axis=1).mean() == pytest.approx((probs.argmax(axis=1) == gold).mean(), abs=0.05)
