@@ -43,6 +43,10 @@ class DataConfig(Section, frozen=True, kw_only=True):
     """Columns of single annotators' labels; the given label is then their majority."""
     split: str = ""
     """A column that says train, calibration or test; instead of a drawn split."""
+    trusted: Whole = 0
+    """So many training rows, drawn with the seed from those with gold, are declared trusted: their gold may be used."""
+    audit: str = ""
+    """Trusted labels of training rows: a csv or jsonl file beside the recipe with the columns id and label."""
 
 
 class SplitConfig(Section, frozen=True, kw_only=True):
@@ -81,6 +85,8 @@ class VerifyConfig(Section, frozen=True, kw_only=True):
 
     votes: Count = 1
     """Votes a row; odd."""
+    answer: Literal["reasoned", "direct"] = "reasoned"
+    """Whether the teacher reasons before it says a label; `hybrid pilot` measures which pays."""
 
 
 class CleanConfig(Section, frozen=True, kw_only=True):

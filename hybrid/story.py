@@ -29,7 +29,8 @@ class Story:
         self.recipe = recipe
         self.run = run
         self.recipe_dir = recipe_dir
-        self._traces = traces
+        self.traces = traces
+        """The trace store; its folder is what all runs of the recipe share."""
         self._llms: dict[str, LLM | None] = {}
 
     @property
@@ -98,7 +99,7 @@ class Story:
             self._llms[role] = open_llm(
                 self.recipe.teacher if role == "teacher" else self.recipe.decoder,
                 folder=self.recipe_dir,
-                store=self._traces,
+                store=self.traces,
                 gguf=lambda: fetch("smollm2-135m-instruct", on_start=self.run.screen.say),
                 role=role,
             )

@@ -42,6 +42,15 @@ class Gold(Row, frozen=True, kw_only=True):
     label: str
 
 
+class Trusted(Row, frozen=True, kw_only=True):
+    """The label of a training row that the user vouches for, and who said it."""
+
+    id: str
+    label: str
+    source: str
+    """gold, audit or review."""
+
+
 class Vote(Row, frozen=True, kw_only=True):
     """One answer of one teacher about one row. `label` is set only where `status` is ok."""
 

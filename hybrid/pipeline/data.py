@@ -6,7 +6,7 @@ Heavy libraries are imported where a stage works, so that a run with nothing to 
 import numpy as np
 
 from hybrid.artifacts import fetch
-from hybrid.prompts import prompt_text
+from hybrid.prompts import prompt_text, text_hash
 from hybrid.recorded_drafts import read_drafts
 from hybrid.run import Report, settings_of
 from hybrid.story import Story
@@ -56,16 +56,17 @@ def split(story: Story) -> None:
 def verify(story: Story) -> None:
     """train rows -> votes"""
     recipe, run = story.recipe, story.run
+    prompt = prompt_text("verify" if recipe.verify.answer == "reasoned" else "direct")
 
     def work(_: str) -> Report:
         asked = story.ask_teacher(story.rows("train"))
         write_rows(run.path("verify", "votes.jsonl"), asked.votes)
-        return asked.report
+        return asked.report | {"prompt": text_hash(prompt), "policy": text_hash(story.policy(recipe.teacher))}
 
     run.stage(
         "verify",
-        version=1,
-        settings=settings_of(recipe.verify, recipe.teacher, prompt_text("verify")),
+        version=2,
+        settings=settings_of(recipe.verify, recipe.teacher, prompt),
         inputs=[run.path("split", "rows.jsonl"), *story.llm_files(recipe.teacher)],
         outputs=["verify/votes.jsonl"],
         work=work,
