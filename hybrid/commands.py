@@ -136,5 +136,5 @@ def _why(options: argparse.Namespace) -> None:
         write_rows(options.all, receipts)
         story.run.screen.say(f"{len(receipts)} receipts written to {options.all}")
         return
-    for line in says_receipt(receipt_of(receipts, options.row_id, options.run), story):
+    for line in says_receipt(receipt_of(receipts, options.row_id, options.run)):
         story.run.screen.say(line)

@@ -41,12 +41,12 @@ class DataConfig(Section, frozen=True, kw_only=True):
     empty gold cell is a row whose labels nobody vouches for, and a separator alone vouches that it has none."""
     annotators: tuple[str, ...] = ()
     """Columns of single annotators' labels; the given label is then their majority."""
+    trusted: Whole = 0
+    """Training rows with gold that may be used as trusted: they teach cleaning, and train with their gold label."""
+    audit: str = ""
+    """A csv or jsonl file beside the recipe with columns `id` and `label`: training rows that a person has checked."""
     split: str = ""
     """A column that says train, calibration or test; instead of a drawn split."""
-    trusted: Whole = 0
-    """So many training rows, drawn with the seed from those with gold, are declared trusted: their gold may be used."""
-    audit: str = ""
-    """Trusted labels of training rows: a csv or jsonl file beside the recipe with the columns id and label."""
 
 
 class SplitConfig(Section, frozen=True, kw_only=True):

@@ -10,6 +10,8 @@ from scipy.optimize import brentq
 from scipy.stats import binomtest, norm, rankdata, ttest_1samp
 
 Array = npt.NDArray[Any]
+EDGE = 1e-9
+"""How far from 0 and 1 a root is looked for: there the variance is zero, and the equation holds trivially."""
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,8 +51,8 @@ def auroc_interval(score: Array, right: Array, *, level: float = 0.95) -> Estima
     def beyond(theta: float) -> float:
         return (theta - area) ** 2 - z * z * _variance(theta, n_right, n_wrong)
 
-    low = 0.0 if area == 0 else float(brentq(beyond, 0.0, area))
-    high = 1.0 if area == 1 else float(brentq(beyond, area, 1.0))
+    low = 0.0 if area == 0 else float(brentq(beyond, 0.0, min(area, 1 - EDGE)))
+    high = 1.0 if area == 1 else float(brentq(beyond, max(area, EDGE), 1.0))
     return Estimate(value=area, low=low, high=high)
 
 

@@ -13,7 +13,6 @@ from hybrid.llm.policy import Shown, policy_request, policy_text, read_policy
 from hybrid.prompts import prompt_text, text_hash
 from hybrid.story import Story
 from hybrid.table import write_bytes, write_json
-from hybrid.trusted import trusted_rows
 from hybrid.types import Example, Row, Trusted
 
 RECEIPT = "policy.json"
@@ -56,7 +55,7 @@ def write_policy(story: Story, *, n_rows: int, force: bool) -> PolicyReceipt:
             f"{target}: is there already, and somebody may have edited it; use it, or write it anew with --force"
         )
     teacher = live_teacher(story)
-    trusted = trusted_rows(story)
+    trusted = story.trusted()
     shown = shown_rows(story.rows("train"), trusted, n_rows, seed=story.recipe.seed)
     source: Literal["trusted", "given"] = "trusted" if trusted else "given"
     reply = teacher.ask(policy_request(shown, story.labels, story.recipe.teacher, source=source))

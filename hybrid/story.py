@@ -16,7 +16,8 @@ from hybrid.llm import LLM, open_llm
 from hybrid.run import Report, Run
 from hybrid.runtime.reading import Reading
 from hybrid.table import read_rows, sha256_of, sha256_of_file, write_rows
-from hybrid.types import Decision, Draft, Example, Gold, Part, Vote
+from hybrid.trusted import REVIEWED, trusted_rows
+from hybrid.types import Decision, Draft, Example, Gold, Part, Trusted, Vote
 
 if TYPE_CHECKING:
     from hybrid.training_rows import TrainingRow
@@ -29,9 +30,13 @@ class Story:
         self.recipe = recipe
         self.run = run
         self.recipe_dir = recipe_dir
-        self.traces = traces
-        """The trace store; its folder is what all runs of the recipe share."""
+        self._traces = traces
         self._llms: dict[str, LLM | None] = {}
+
+    @property
+    def traces(self) -> Path:
+        """The trace store; what lies beside it serves all runs of the recipe."""
+        return self._traces
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -46,6 +51,29 @@ class Story:
     def gold(self) -> list[Gold]:
         """Return the gold labels. Nothing that trains may call this."""
         return read_rows(self.run.path("split", "gold.jsonl"), Gold)
+
+    def trusted(self) -> list[Trusted]:
+        """Return the training rows whose labels the user vouches for: the only gold that trains."""
+        data = self.recipe.data
+        return trusted_rows(
+            self.rows(),
+            self.gold() if data.trusted else [],
+            self.labels,
+            n_gold=data.trusted,
+            audit=self.files(data.audit),
+            reviewed=self._reviewed,
+            seed=self.recipe.seed,
+        )
+
+    def trusted_files(self) -> list[Path]:
+        """Return the files that the trusted rows depend on, beside the rows themselves."""
+        drawn = [self.run.path("split", "gold.jsonl")] if self.recipe.data.trusted else []
+        return drawn + self.files(self.recipe.data.audit) + [path for path in [self._reviewed] if path.exists()]
+
+    @property
+    def _reviewed(self) -> Path:
+        """The answers of a review, which all runs of a recipe use: they lie beside the trace store."""
+        return self._traces.with_name(REVIEWED)
 
     def decisions(self) -> list[Decision]:
         """Return what cleaning decided on the training rows."""
@@ -99,7 +127,7 @@ class Story:
             self._llms[role] = open_llm(
                 self.recipe.teacher if role == "teacher" else self.recipe.decoder,
                 folder=self.recipe_dir,
-                store=self.traces,
+                store=self._traces,
                 gguf=lambda: fetch("smollm2-135m-instruct", on_start=self.run.screen.say),
                 role=role,
             )

@@ -1,91 +1,123 @@
-"""Trusted rows: labels of training rows that the user vouches for, by gold, by an audit, or by review."""
+"""Training rows whose label a person vouches for: a share of the gold, an audit sample, what a review brought back."""
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
 from hybrid.errors import DataError
-from hybrid.story import Story
-from hybrid.table import read_rows
-from hybrid.types import Example, Trusted
+from hybrid.types import Example, Gold, Trusted, TrustedSource
 
-TRUSTED = "trusted.jsonl"
-"""Beside the trace store: what reviewers answered, for all runs of a recipe."""
+REVIEWED = "trusted.jsonl"
+"""Beside the runs of a recipe: the answers of a review, read back."""
 
 
-def trusted_rows(story: Story) -> list[Trusted]:
-    """Return every trusted label of a training row, one a row: an answer of review over an audit over gold."""
-    rows = story.rows("train")
-    found = drawn_gold(story)
-    for path in story.files(story.recipe.data.audit):
-        found |= {row.id: row for row in read_trusted(path, rows, story.labels)}
-    reviewed = story.traces.parent / TRUSTED
-    known = {row.id for row in rows}
-    if reviewed.is_file():
-        found |= {row.id: row for row in read_rows(reviewed, Trusted) if row.id in known}
+def trusted_rows(
+    rows: Sequence[Example],
+    gold: Sequence[Gold],
+    labels: Sequence[str],
+    *,
+    n_gold: int,
+    audit: Sequence[Path],
+    reviewed: Path,
+    seed: int,
+) -> list[Trusted]:
+    """Return the trusted training rows, in row order, each once: a review overrules an audit, an audit the gold.
+
+    Args:
+        rows: those of all parts; only training rows are returned, for no other may train.
+        n_gold: how many of the training rows with gold are declared trusted.
+        audit: files of trusted rows.
+        reviewed: the file of a review's answers, which need not exist.
+        seed: which rows of gold are drawn.
+
+    Raises:
+        DataError: fewer training rows have gold than are declared trusted, or a file is not what it should be.
+    """
+    found = {one.id: one for one in draw_trusted(rows, gold, n_gold, seed)}
+    for path in audit:
+        found |= {one.id: one for one in read_trusted(path, rows, labels)}
+    if reviewed.exists():
+        found |= {one.id: one for one in read_trusted(reviewed, rows, labels, source="review")}
     return [found[row.id] for row in rows if row.id in found]
 
 
-def drawn_gold(story: Story) -> dict[str, Trusted]:
-    """Return the gold labels that the recipe declares trusted, drawn with its seed, by row."""
-    wanted = story.recipe.data.trusted
-    if not wanted:
-        return {}
-    train = {row.id for row in story.rows("train")}
-    gold = [row for row in story.gold() if row.id in train]
-    if len(gold) < wanted:
-        raise DataError(
-            f"data.trusted = {wanted}: {len(gold)} training rows have gold; want at most so many: lower it, or name a "
-            "file of trusted labels in data.audit"
-        )
-    drawn = np.random.default_rng(story.recipe.seed).choice(len(gold), size=wanted, replace=False)
-    return {gold[i].id: Trusted(id=gold[i].id, label=gold[i].label, source="gold") for i in drawn}
-
-
-def read_trusted(path: Path, rows: Sequence[Example], labels: Sequence[str], source: str = "audit") -> list[Trusted]:
-    """Return the trusted labels of a csv or jsonl file with the columns id and label; others are ignored.
-
-    A line whose label is empty is passed over: nobody has looked yet.
+def draw_trusted(rows: Sequence[Example], gold: Sequence[Gold], n: int, seed: int) -> list[Trusted]:
+    """Return `n` training rows with their gold labels, drawn evenly over the given labels' shares.
 
     Raises:
-        DataError: the file cannot be read, an id is no training row's or stands there twice, a label is unknown.
+        DataError: fewer training rows have gold.
     """
-    known, found = {row.id for row in rows}, dict[str, Trusted]()
-    for number, line in _lines(path):
-        row_id, label = str(line.get("id") or "").strip(), str(line.get("label") or "").strip()
-        where = f"{path}:{number}"
-        if not label:
-            continue
-        if row_id not in known:
-            raise DataError(f"{where}: id {row_id!r} is no training row; want an id of the run's rows")
+    label = {one.id: one.label for one in gold}
+    known = [row for row in rows if row.part == "train" and row.id in label]
+    if n > len(known):
+        raise DataError(
+            f"data.trusted = {n}: {len(known)} training rows have gold; lower it, or name a file of trusted rows in "
+            "data.audit"
+        )
+    # Rows in the order of their given labels, then every (len / n)th of them: each label gets its share.
+    order = np.random.default_rng(seed).permutation(len(known))
+    by_label = sorted((known[i] for i in order), key=lambda row: row.label)
+    taken = [by_label[int((i + 0.5) * len(known) / n)] for i in range(n)]
+    return [Trusted(id=row.id, label=label[row.id], source="gold") for row in taken]
+
+
+def read_trusted(
+    path: Path, rows: Sequence[Example], labels: Sequence[str], source: TrustedSource = "audit"
+) -> list[Trusted]:
+    """Return the training rows that a csv or jsonl file with columns `id` and `label` vouches for, a row once.
+
+    Rows of the other parts are left out: they judge, and may not train. The file's last word on a row counts.
+
+    Raises:
+        DataError: a line is not a row, an id stands in no row, or a label is not one of the recipe's.
+    """
+    part = {row.id: row.part for row in rows}
+    found: dict[str, Trusted] = {}
+    for where, row_id, label in _lines(path):
+        if row_id not in part:
+            raise DataError(f"{where}: id {row_id!r} is no row of the data; correct it or remove the line")
         if label not in labels:
-            raise DataError(f"{where}: label {label!r} is not one of {', '.join(labels)}; correct it")
-        if row_id in found and found[row_id].label != label:
-            raise DataError(f"{where}: {row_id} is {label!r} here and {found[row_id].label!r} above; want one label")
-        found[row_id] = Trusted(id=row_id, label=label, source=source)
+            raise DataError(
+                f"{where}: label {label!r} is not one of the recipe's ({', '.join(labels)}); write one of those there"
+            )
+        if part[row_id] == "train":
+            found[row_id] = Trusted(id=row_id, label=label, source=source)
     return list(found.values())
 
 
-def _lines(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
+class _Line(msgspec.Struct):
+    id: str
+    label: str
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Return place, id and label of each line."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); want a csv or jsonl file in UTF-8") from error
-    if path.suffix == ".csv":
-        reader = csv.DictReader(text.splitlines(keepends=True))
-        missing = {"id", "label"} - set(reader.fieldnames or ())
-        if missing:
-            raise DataError(f"{path}: no column {missing.pop()!r}; want the columns id and label")
-        for record in reader:
-            yield reader.line_num, record
-        return
-    for number, line in enumerate(text.split("\n"), start=1):
+        raise DataError(f"{path}: cannot be read as UTF-8 ({error}); name a csv or jsonl file of id,label") from error
+    lines = text.splitlines()
+    return _jsonl(path, lines) if path.suffix == ".jsonl" else _csv(path, lines)
+
+
+def _jsonl(path: Path, lines: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            yield number, msgspec.json.decode(line, type=dict[str, object])
+            row = msgspec.json.decode(line, type=_Line)
         except msgspec.DecodeError as error:
-            raise DataError(f"{path}:{number}: not a JSON object ({error}); want id and label") from error
+            raise DataError(f"{path}:{number}: not a trusted row ({error}); want id and label") from error
+        yield f"{path}:{number}", row.id.strip(), row.label.strip()
+
+
+def _csv(path: Path, lines: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    reader = csv.DictReader(line + "\n" for line in lines)
+    missing = [name for name in ("id", "label") if name not in (reader.fieldnames or ())]
+    if missing:
+        raise DataError(f"{path}: no column {missing[0]!r} in its first line; want id and label")
+    for cells in reader:
+        yield f"{path}:{reader.line_num}", (cells["id"] or "").strip(), (cells["label"] or "").strip()

@@ -14,6 +14,7 @@ Part = Literal["train", "calibration", "test"]
 VoteStatus = Literal["ok", "failed", "unreadable", "abstained"]
 Action = Literal["keep", "relabel", "drop", "review"]
 DraftStatus = Literal["accepted", "refused"]
+TrustedSource = Literal["gold", "audit", "review"]
 Escalation = Literal["none", "answered", "failed", "undecided"]
 
 
@@ -36,19 +37,19 @@ class Example(Row, frozen=True, kw_only=True):
 
 
 class Gold(Row, frozen=True, kw_only=True):
-    """The trusted label of a row. It judges rows and never trains on them."""
+    """The gold label of a row. It judges, and trains nothing but the rows that the recipe declares trusted."""
 
     id: str
     label: str
 
 
 class Trusted(Row, frozen=True, kw_only=True):
-    """The label of a training row that the user vouches for, and who said it."""
+    """A training row whose label the user vouches for: cleaning learns from it, and it trains as it stands here."""
 
     id: str
     label: str
-    source: str
-    """gold, audit or review."""
+    source: TrustedSource
+    """gold: declared trusted by the recipe. audit: from a file beside it. review: from a review's answers."""
 
 
 class Vote(Row, frozen=True, kw_only=True):

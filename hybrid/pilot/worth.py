@@ -28,7 +28,7 @@ class Point(Row, frozen=True, kw_only=True):
 class AtHand(msgspec.Struct, frozen=True, kw_only=True):
     """What the rows at hand give without a teacher, on the pilot's rows."""
 
-    given: Estimate | None
+    given: Estimate
     """How often the given label is the trusted one."""
     tfidf: Estimate
     """The accuracy of TF-IDF on all other training rows, trusted labels where there are any and given ones else."""
@@ -95,7 +95,9 @@ def adds_information_p(said: Sequence[str | None], surety: np.ndarray, given: Se
     right = found.given_right
     if min(right.sum(), (~right).sum()) < FOLDS:
         return 1.0
-    agrees = np.array([0.0 if label is None else 1.0 if label == own else -1.0 for label, own in zip(said, given, strict=True)])
+    agrees = np.array(
+        [0.0 if label is None else 1.0 if label == own else -1.0 for label, own in zip(said, given, strict=True)]
+    )
     sure = np.nan_to_num(surety, nan=0.5)
     known = found.tfidf_agrees.astype(float)[:, None]
     with_teacher = np.column_stack([known, agrees, agrees * sure])
@@ -129,4 +131,6 @@ def _curve(known: Sequence[tuple[str, int]], texts: Sequence[str], gold: np.ndar
         sizes.append(size)
         size //= 2
     found = [float((_predict([known[i] for i in order[:size]], texts) == gold).mean()) for size in sizes]
-    return [Point(rows=size, accuracy=accuracy) for size, accuracy in zip(reversed(sizes), reversed(found), strict=True)]
+    return [
+        Point(rows=size, accuracy=accuracy) for size, accuracy in zip(reversed(sizes), reversed(found), strict=True)
+    ]

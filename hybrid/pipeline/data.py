@@ -87,16 +87,17 @@ def clean(story: Story) -> None:
         else:
             found = clean(rows, votes, story.labels, recipe.clean, embed=story.embed, seed=recipe.seed)
         write_rows(run.path("clean", "decisions.jsonl"), found.decisions)
-        with (run.path("clean") / "embeddings.npy").open("wb") as file:
-            np.save(file, found.embeddings)
+        for name, array in (("embeddings", found.embeddings), ("classifier", found.classifier.astype(np.float32))):
+            with (run.path("clean") / f"{name}.npy").open("wb") as file:
+                np.save(file, array)
         return found.report
 
     run.stage(
         "clean",
-        version=1,
+        version=2,
         settings=settings_of(recipe.clean, recipe.encoder, recipe.task, recipe.seed, story.encoder_hash()),
         inputs=[run.path("split", "rows.jsonl"), run.path("verify", "votes.jsonl")],
-        outputs=["clean/decisions.jsonl", "clean/embeddings.npy"],
+        outputs=["clean/decisions.jsonl", "clean/embeddings.npy", "clean/classifier.npy"],
         work=work,
         says=lambda r: ", ".join(f"{n} {action}" for action, n in r["actions"].items()),
     )

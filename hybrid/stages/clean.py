@@ -25,6 +25,8 @@ class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
 
     decisions: list[Decision]
     embeddings: np.ndarray
+    classifier: np.ndarray
+    """The cross-fitted classifier's probabilities [n, k]; [n, 0] where none was trained."""
     report: dict[str, object]
 
 
@@ -72,6 +74,7 @@ def clean(
     return Cleaned(
         decisions=decisions,
         embeddings=embeddings,
+        classifier=probs,
         report=_report(decisions, suspects, consensus.weights, "confident learning" if alone else "crowdlab", labels),
     )
 
@@ -99,6 +102,7 @@ def keep_as_given(rows: Sequence[Example], labels: Sequence[str]) -> Cleaned:
     return Cleaned(
         decisions=decisions,
         embeddings=np.zeros((len(rows), 0), dtype=np.float32),
+        classifier=np.zeros((len(rows), 0)),
         report=report | {"classes_before": counts, "classes_after": counts},
     )
 

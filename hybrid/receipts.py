@@ -1,0 +1,292 @@
+"""Receipts: for each row, everything that made its label, gathered from the tables of a finished run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hybrid.errors import DataError
+from hybrid.llm.answer import read_vote
+from hybrid.llm.answers_at_hand import Kept, answers_about
+from hybrid.prompts import text_hash
+from hybrid.runtime.bundle import read_bundle
+from hybrid.story import Story
+from hybrid.table import read_rows
+from hybrid.types import (
+    Action,
+    Decision,
+    Draft,
+    DraftStatus,
+    Example,
+    Judged,
+    Part,
+    Row,
+    Scored,
+    Trusted,
+    Vote,
+    VoteStatus,
+)
+
+DIGITS = 6
+
+
+class VoteReceipt(Row, frozen=True, kw_only=True):
+    """One vote, and what the trace store says of it; a recorded answer cost nothing and has no entry there."""
+
+    teacher: str
+    sample: int
+    status: VoteStatus
+    label: str | None
+    confidence: float | None
+    rationale: str
+    reason: str
+    recorded: bool
+    key: str = ""
+    """The SHA-256 of the whole request, under which the store has the answer."""
+    prompt: str = ""
+    """12 hex digits of the SHA-256 of the request's system half: instructions, labels, policy."""
+    model: str = ""
+    """The model that answered, in the provider's words."""
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost_usd: float | None = None
+    seconds: float | None = None
+
+
+class Served(Row, frozen=True, kw_only=True):
+    """What the bundle says of a calibration or test row."""
+
+    label: str
+    confidence: float
+    probs: dict[str, float]
+    escalate: bool
+    right: bool
+    """Whether it is the label that judges."""
+    decoder: str | None = None
+
+
+class Receipt(Row, frozen=True, kw_only=True):
+    """A row's whole story. What a row does not have is empty or None: only training rows have votes and decisions."""
+
+    id: str
+    text: str
+    part: Part
+    origin: str
+    """given, or synthetic for a draft."""
+    given: str
+    """The label it came with; of a calibration or test row the one that judges."""
+    annotations: dict[str, str] = {}
+    trusted: Trusted | None = None
+    policy: str = ""
+    """The hash of the labelling policy that the teacher had."""
+    votes: list[VoteReceipt] = []
+    classifier: dict[str, float] = {}
+    """The cross-fitted classifier's probabilities."""
+    probs: dict[str, float] = {}
+    """What everything says together."""
+    action: Action | None = None
+    label: str | None = None
+    """The decided label."""
+    weight: float | None = None
+    """The weight in training."""
+    reason: str = ""
+    scores: dict[str, float] = {}
+    changed_by: list[str] = []
+    """Who spoke for the decided label where it is not the given one."""
+    served: Served | None = None
+    drafts: list[str] = []
+    """Drafts that were written with this row as an example."""
+    parents: tuple[str, ...] = ()
+    draft_status: DraftStatus | None = None
+    plan: str = ""
+
+
+class _Tables(Row, frozen=True, kw_only=True):
+    """What receipts are gathered from, by row."""
+
+    labels: tuple[str, ...]
+    policy: str
+    method: str
+    recorded: bool
+    votes: dict[str, list[Vote]]
+    kept: dict[str, list[Kept]]
+    decisions: dict[str, Decision]
+    classifier: dict[str, tuple[float, ...]]
+    trusted: dict[str, Trusted]
+    served: dict[str, Served]
+    children: dict[str, list[str]]
+
+
+def read_receipts(story: Story) -> list[Receipt]:
+    """Return the receipt of every row, in the order of the rows, and then of every draft.
+
+    Raises:
+        DataError: a table of the run cannot be read.
+    """
+    rows, drafts = story.rows(), story.drafts()
+    tables = _tables(story, rows, drafts)
+    return [_of_row(row, tables) for row in rows] + [_of_draft(draft) for draft in drafts]
+
+
+def receipt_of(receipts: Sequence[Receipt], row_id: str, run: Path) -> Receipt:
+    """Return one receipt.
+
+    Raises:
+        DataError: there is no such row.
+    """
+    for receipt in receipts:
+        if receipt.id == row_id:
+            return receipt
+    raise DataError(f"{run}: no row {row_id!r}; want an id of split/rows.jsonl, such as {receipts[0].id!r}")
+
+
+def _tables(story: Story, rows: Sequence[Example], drafts: Sequence[Draft]) -> _Tables:
+    run, train = story.run, [row for row in rows if row.part == "train"]
+    verified, votes = run.report("verify"), read_rows(run.path("verify", "votes.jsonl"), Vote)
+    recorded = bool(verified.get("recorded"))
+    probs_file = run.path("clean", "classifier.npy")
+    classifier = np.load(probs_file) if probs_file.is_file() else np.zeros((0, 0))
+    return _Tables(
+        labels=story.labels,
+        policy=verified.get("policy", ""),
+        method=run.report("clean")["method"],
+        recorded=recorded,
+        votes=_by_row(votes),
+        kept={} if recorded or not votes else answers_about({row.text for row in train}, story.traces),
+        decisions={decision.id: decision for decision in story.decisions()},
+        classifier={row.id: tuple(probs) for row, probs in zip(train, classifier.tolist(), strict=False)},
+        trusted={row.id: row for row in story.trusted()},
+        served=_served(story),
+        children=_children(drafts),
+    )
+
+
+def _by_row(votes: Sequence[Vote]) -> dict[str, list[Vote]]:
+    found: dict[str, list[Vote]] = {}
+    for vote in votes:
+        found.setdefault(vote.id, []).append(vote)
+    return found
+
+
+def _children(drafts: Sequence[Draft]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for draft in drafts:
+        for parent in draft.parents:
+            found.setdefault(parent, []).append(draft.id)
+    return found
+
+
+def _served(story: Story) -> dict[str, Served]:
+    if story.recipe.task == "multi_label":
+        return {}
+    threshold = read_bundle(story.run.path("bundle")).threshold.value
+    scored = read_rows(story.run.path("calibrate", "scored.jsonl"), Scored)
+    judged = read_rows(story.run.path("evaluate", "judged.jsonl"), Judged)
+    return {row.id: _answer(row.probs, row.label, None, story.labels, threshold) for row in scored} | {
+        row.id: _answer(row.probs, row.gold, row.decoder, story.labels, threshold) for row in judged
+    }
+
+
+def _answer(probs: Sequence[float], gold: str, decoder: str | None, labels: Sequence[str], threshold: float) -> Served:
+    best = int(np.argmax(probs))
+    return Served(
+        label=labels[best],
+        confidence=round(probs[best], DIGITS),
+        probs=_named(labels, probs),
+        escalate=probs[best] < threshold,
+        right=labels[best] == gold,
+        decoder=decoder,
+    )
+
+
+def _of_row(row: Example, tables: _Tables) -> Receipt:
+    decision, votes = tables.decisions.get(row.id), tables.votes.get(row.id, [])
+    receipt = Receipt(
+        id=row.id,
+        text=row.text,
+        part=row.part,
+        origin=row.origin,
+        given=row.label,
+        annotations=row.annotations,
+        served=tables.served.get(row.id),
+        parents=row.parents,
+    )
+    if decision is None:
+        return receipt
+    return Receipt(
+        **{
+            name: getattr(receipt, name) for name in ("id", "text", "part", "origin", "given", "annotations", "parents")
+        },
+        trusted=tables.trusted.get(row.id),
+        policy=tables.policy if votes else "",
+        votes=[_of_vote(vote, tables.kept.get(row.text, []), tables) for vote in votes],
+        classifier=_named(tables.labels, tables.classifier.get(row.id, ())),
+        probs=_named(tables.labels, decision.probs),
+        action=decision.action,
+        label=decision.label,
+        weight=decision.weight,
+        reason=decision.reason,
+        scores=decision.scores,
+        changed_by=_changed_by(row, decision, votes, tables),
+        drafts=tables.children.get(row.id, []),
+    )
+
+
+def _of_vote(vote: Vote, kept: Sequence[Kept], tables: _Tables) -> VoteReceipt:
+    receipt = {
+        name: getattr(vote, name)
+        for name in ("teacher", "sample", "status", "label", "confidence", "rationale", "reason")
+    }
+    # The store may hold answers to an earlier prompt or another policy: the one that reads as this vote is meant.
+    found = next((one for one in kept if _is_answer(one, vote, tables.labels)), None)
+    if found is None:
+        return VoteReceipt(recorded=tables.recorded, **receipt)
+    return VoteReceipt(
+        **receipt,
+        recorded=False,
+        key=found.key,
+        prompt=text_hash(found.request.system),
+        model=found.reply.model,
+        input_tokens=found.reply.input_tokens,
+        output_tokens=found.reply.output_tokens,
+        cost_usd=found.reply.cost_usd,
+        seconds=round(found.reply.seconds, 2),
+    )
+
+
+def _is_answer(kept: Kept, vote: Vote, labels: Sequence[str]) -> bool:
+    asked_alike = (kept.model, kept.request.sample) == (vote.teacher, vote.sample)
+    return asked_alike and read_vote(vote.id, kept.reply, labels, teacher=vote.teacher, sample=vote.sample) == vote
+
+
+def _changed_by(row: Example, decision: Decision, votes: Sequence[Vote], tables: _Tables) -> list[str]:
+    """Return who spoke for a label that is not the given one, the method that weighed them first."""
+    if decision.label == decision.given:
+        return []
+    trusted = tables.trusted.get(row.id)
+    if trusted is not None and trusted.label == decision.label:
+        return [f"trusted ({trusted.source})"]
+    probs = tables.classifier.get(row.id, ())
+    best = [tables.labels[int(np.argmax(probs))]] if probs else []
+    spoke = [name for name, label in row.annotations.items() if label == decision.label]
+    spoke += [f"{vote.teacher}#{vote.sample}" for vote in votes if vote.label == decision.label]
+    return [tables.method, *spoke, *(["classifier"] if decision.label in best else [])]
+
+
+def _of_draft(draft: Draft) -> Receipt:
+    return Receipt(
+        id=draft.id,
+        text=draft.text,
+        part="train",
+        origin="synthetic",
+        given=draft.label,
+        parents=draft.parents,
+        draft_status=draft.status,
+        plan=draft.plan,
+        reason=draft.reason,
+        scores=draft.scores,
+    )
+
+
+def _named(labels: Sequence[str], probs: Sequence[float]) -> dict[str, float]:
+    return {label: round(float(p), DIGITS) for label, p in zip(labels, probs, strict=False)}
