@@ -177,11 +177,12 @@ def _children(drafts: Sequence[Draft]) -> dict[str, list[str]]:
 
 
 def _served(story: Story) -> dict[str, Served]:
-    if story.recipe.task == "multi_label":
+    tables = [story.run.path(*parts) for parts in (("calibrate", "scored.jsonl"), ("evaluate", "judged.jsonl"))]
+    # A run that was stopped before its bundle was judged has receipts all the same.
+    if story.recipe.task == "multi_label" or not all(path.is_file() for path in tables):
         return {}
     threshold = read_bundle(story.run.path("bundle")).threshold.value
-    scored = read_rows(story.run.path("calibrate", "scored.jsonl"), Scored)
-    judged = read_rows(story.run.path("evaluate", "judged.jsonl"), Judged)
+    scored, judged = read_rows(tables[0], Scored), read_rows(tables[1], Judged)
     return {row.id: _answer(row.probs, row.label, None, story.labels, threshold) for row in scored} | {
         row.id: _answer(row.probs, row.gold, row.decoder, story.labels, threshold) for row in judged
     }

@@ -9,13 +9,20 @@ import numpy as np
 import pytest
 
 from hybrid.__main__ import main
+from hybrid.artifacts import fetch
+from hybrid.config import LLMConfig
+from hybrid.errors import ArtifactError
 from hybrid.intervals import Estimate
-from hybrid.llm import Reply
+from hybrid.llm import Reply, open_llm
+from hybrid.opening import Asked, recipe_story
 from hybrid.pilot.choose import choose
+from hybrid.pilot.compare import pilot_rows
 from hybrid.pilot.measure import Measured, Trial
-from hybrid.pilot.ways import Answers, Way, ways_of, what_it_says
+from hybrid.pilot.ways import Answers, Way, ask_ways, ways_of, what_it_says
 from hybrid.pilot.worth import AtHand, Point, adds_information_p, worth_in_rows
-from hybrid.types import Vote
+from hybrid.policy import PolicyReceipt
+from hybrid.table import write_json
+from hybrid.types import Example, Vote
 from tests.conftest import write_project
 from tests.corpus import LABELS, WORDS
 from tests.messages_server import MessagesServer, answer
@@ -183,6 +190,65 @@ def test_the_command_compares_the_ways_prices_them_and_asks_nothing_twice(
     said = capsys.readouterr().out
     assert "choice: judge: chain of thought\n" in said
     assert '--set verify.answer="reasoned" --set verify.votes=1' in said
+
+
+@pytest.mark.slow
+def test_a_run_that_follows_finds_the_pilots_answers(project: Path) -> None:
+    with MessagesServer(judge) as server:
+        assert pilot(project, server.url, "--rows", "40", "--votes", "1") == 0
+        asked = len(server.bodies)
+        settings = (f"teacher.base_url={server.url}", "teacher.model=judge", "data.trusted=90")
+        for answer_as in ("reasoned", "direct"):
+            words = (*settings, f"verify.answer={answer_as}")
+            with recipe_story(Asked(recipe=str(project), runs=project / "runs", settings=words)) as story:
+                rows = pilot_rows(story, story.trusted(), 40)
+                votes = story.ask_teacher(rows).votes
+            assert [vote.status for vote in votes] == ["ok"] * 40
+            assert all(bool(vote.rationale) == (answer_as == "reasoned") for vote in votes)
+        assert len(server.bodies) == asked == 80
+
+
+@pytest.mark.slow
+def test_rows_that_taught_the_policy_do_not_judge_the_teacher(project: Path) -> None:
+    asked = Asked(recipe=str(project), runs=project / "runs", settings=("data.trusted=90",))
+    with recipe_story(asked) as story:
+        taught = tuple(row.id for row in story.trusted()[:30])
+        receipt = PolicyReceipt(
+            file="policy.md",
+            policy="",
+            prompt="",
+            model="m",
+            source="trusted",
+            rows=taught,
+            input_tokens=0,
+            output_tokens=0,
+            cost_usd=None,
+            seconds=0.0,
+        )
+        write_json(project / "runs/dishes/policy.json", receipt)
+        rows = pilot_rows(story, story.trusted(), 200)
+    assert len(rows) == 60
+    assert not {row.id for row in rows} & set(taught)
+
+
+@pytest.mark.slow
+def test_a_small_model_in_the_process_answers_both_ways() -> None:
+    pytest.importorskip("xllamacpp")
+    config = LLMConfig(model="local", max_tokens=60, workers=2)
+    try:
+        gguf = fetch("smollm2-135m-instruct")
+    except ArtifactError as error:
+        pytest.skip(str(error))
+    local = open_llm(config, folder=gguf, store=None, gguf=lambda: gguf, role="teacher")
+    assert local is not None
+    rows = [Example(id="1", text="The soup was superb.", label="good"), Example(id="2", text="Stale pie.", label="bad")]
+    found = ask_ways(
+        rows, LABELS, ways_of("local", 1), teacher=local, llm=config, policy="", on_done=lambda done, total: None
+    )
+    direct, reasoned = (what_it_says(answers) for answers in found)
+    assert all(label in LABELS for label in (*direct.labels, *reasoned.labels))
+    spent = [sum(reply.output_tokens for of_row in answers.replies for reply in of_row) for answers in found]
+    assert spent[0] < spent[1]
 
 
 @pytest.mark.slow
