@@ -124,7 +124,7 @@ def _review_read(options: argparse.Namespace) -> None:
 
 def _why(options: argparse.Namespace) -> None:
     from hybrid.opening import run_story
-    from hybrid.receipts import read_receipts, receipt_of
+    from hybrid.receipts.gather import read_receipts, receipt_of
     from hybrid.report.receipt import says_receipt
     from hybrid.table import write_rows
 

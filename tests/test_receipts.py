@@ -18,7 +18,8 @@ from hybrid.llm.messages import Messages
 from hybrid.llm.prices import Price
 from hybrid.opening import run_story, shared_folder
 from hybrid.prompts import text_hash
-from hybrid.receipts import Receipt, read_receipts
+from hybrid.receipts.gather import read_receipts
+from hybrid.receipts.rows import Receipt
 from hybrid.report.data_card import render_data_card
 from hybrid.report.tally import Tally, tally
 from hybrid.stages.verify import verify
@@ -48,7 +49,7 @@ def ask(run: Path, n_rows: int, *acts: Act) -> list[Example]:
         found = verify(rows, LABELS, VerifyConfig(), teacher=teacher, llm=config, policy="Judge the dish.")
         teacher.close()
     write_rows(run / "verify/votes.jsonl", found.votes)
-    write_json(run / "verify/report.json", found.report | {"policy": text_hash("Judge the dish."), "recorded": False})
+    write_json(run / "verify/report.json", found.report | {"policy": text_hash("Judge the dish.")})
     return rows
 
 

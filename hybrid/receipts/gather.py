@@ -1,104 +1,23 @@
-"""Receipts: for each row, everything that made its label, gathered from the tables of a finished run."""
+"""Gather the receipts of a run from its tables and its trace store."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from hybrid.errors import DataError
 from hybrid.llm.answer import read_vote
 from hybrid.llm.answers_at_hand import Kept, answers_about
+from hybrid.llm.recorded import Recorded
 from hybrid.prompts import text_hash
+from hybrid.receipts.rows import Receipt, Served, VoteReceipt
 from hybrid.runtime.bundle import read_bundle
 from hybrid.story import Story
 from hybrid.table import read_rows
-from hybrid.types import (
-    Action,
-    Decision,
-    Draft,
-    DraftStatus,
-    Example,
-    Judged,
-    Part,
-    Row,
-    Scored,
-    Trusted,
-    Vote,
-    VoteStatus,
-)
+from hybrid.types import Decision, Draft, Example, Judged, Row, Scored, Trusted, Vote
 
 DIGITS = 6
-
-
-class VoteReceipt(Row, frozen=True, kw_only=True):
-    """One vote, and what the trace store says of it; a recorded answer cost nothing and has no entry there."""
-
-    teacher: str
-    sample: int
-    status: VoteStatus
-    label: str | None
-    confidence: float | None
-    rationale: str
-    reason: str
-    recorded: bool
-    key: str = ""
-    """The SHA-256 of the whole request, under which the store has the answer."""
-    prompt: str = ""
-    """12 hex digits of the SHA-256 of the request's system half: instructions, labels, policy."""
-    model: str = ""
-    """The model that answered, in the provider's words."""
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cost_usd: float | None = None
-    seconds: float | None = None
-
-
-class Served(Row, frozen=True, kw_only=True):
-    """What the bundle says of a calibration or test row."""
-
-    label: str
-    confidence: float
-    probs: dict[str, float]
-    escalate: bool
-    right: bool
-    """Whether it is the label that judges."""
-    decoder: str | None = None
-
-
-class Receipt(Row, frozen=True, kw_only=True):
-    """A row's whole story. What a row does not have is empty or None: only training rows have votes and decisions."""
-
-    id: str
-    text: str
-    part: Part
-    origin: str
-    """given, or synthetic for a draft."""
-    given: str
-    """The label it came with; of a calibration or test row the one that judges."""
-    annotations: dict[str, str] = {}
-    trusted: Trusted | None = None
-    policy: str = ""
-    """The hash of the labelling policy that the teacher had."""
-    votes: list[VoteReceipt] = []
-    classifier: dict[str, float] = {}
-    """The cross-fitted classifier's probabilities."""
-    probs: dict[str, float] = {}
-    """What everything says together."""
-    action: Action | None = None
-    label: str | None = None
-    """The decided label."""
-    weight: float | None = None
-    """The weight in training."""
-    reason: str = ""
-    scores: dict[str, float] = {}
-    changed_by: list[str] = []
-    """Who spoke for the decided label where it is not the given one."""
-    served: Served | None = None
-    drafts: list[str] = []
-    """Drafts that were written with this row as an example."""
-    parents: tuple[str, ...] = ()
-    draft_status: DraftStatus | None = None
-    plan: str = ""
 
 
 class _Tables(Row, frozen=True, kw_only=True):
@@ -107,7 +26,6 @@ class _Tables(Row, frozen=True, kw_only=True):
     labels: tuple[str, ...]
     policy: str
     method: str
-    recorded: bool
     votes: dict[str, list[Vote]]
     kept: dict[str, list[Kept]]
     decisions: dict[str, Decision]
@@ -143,22 +61,27 @@ def receipt_of(receipts: Sequence[Receipt], row_id: str, run: Path) -> Receipt:
 def _tables(story: Story, rows: Sequence[Example], drafts: Sequence[Draft]) -> _Tables:
     run, train = story.run, [row for row in rows if row.part == "train"]
     verified, votes = run.report("verify"), read_rows(run.path("verify", "votes.jsonl"), Vote)
-    recorded = bool(verified.get("recorded"))
+    policy = story.policy(story.recipe.teacher).strip()
+    live = any(vote.teacher != Recorded.name for vote in votes)
     probs_file = run.path("clean", "classifier.npy")
     classifier = np.load(probs_file) if probs_file.is_file() else np.zeros((0, 0))
     return _Tables(
         labels=story.labels,
         policy=verified.get("policy", ""),
         method=run.report("clean")["method"],
-        recorded=recorded,
         votes=_by_row(votes),
-        kept={} if recorded or not votes else answers_about({row.text for row in train}, story.traces),
+        kept=_preferring(policy, answers_about({row.text for row in train}, story.traces)) if live else {},
         decisions={decision.id: decision for decision in story.decisions()},
         classifier={row.id: tuple(probs) for row, probs in zip(train, classifier.tolist(), strict=False)},
         trusted={row.id: row for row in story.trusted()},
         served=_served(story),
         children=_children(drafts),
     )
+
+
+def _preferring(policy: str, kept: Mapping[str, list[Kept]]) -> dict[str, list[Kept]]:
+    """Return the stored answers with those under the policy first, where two read alike."""
+    return {text: sorted(about, key=lambda one: policy not in one.request.system) for text, about in kept.items()}
 
 
 def _by_row(votes: Sequence[Vote]) -> dict[str, list[Vote]]:
@@ -214,10 +137,8 @@ def _of_row(row: Example, tables: _Tables) -> Receipt:
     )
     if decision is None:
         return receipt
-    return Receipt(
-        **{
-            name: getattr(receipt, name) for name in ("id", "text", "part", "origin", "given", "annotations", "parents")
-        },
+    return msgspec.structs.replace(
+        receipt,
         trusted=tables.trusted.get(row.id),
         policy=tables.policy if votes else "",
         votes=[_of_vote(vote, tables.kept.get(row.text, []), tables) for vote in votes],
@@ -241,7 +162,7 @@ def _of_vote(vote: Vote, kept: Sequence[Kept], tables: _Tables) -> VoteReceipt:
     # The store may hold answers to an earlier prompt or another policy: the one that reads as this vote is meant.
     found = next((one for one in kept if _is_answer(one, vote, tables.labels)), None)
     if found is None:
-        return VoteReceipt(recorded=tables.recorded, **receipt)
+        return VoteReceipt(recorded=vote.teacher == Recorded.name, **receipt)
     return VoteReceipt(
         **receipt,
         recorded=False,
