@@ -2,11 +2,14 @@
 
 import json
 import re
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
+from rich.console import Console
 
 from hybrid.__main__ import main
 from hybrid.artifacts import fetch
@@ -16,11 +19,13 @@ from hybrid.intervals import Estimate
 from hybrid.llm import Reply, open_llm
 from hybrid.opening import Asked, recipe_story
 from hybrid.pilot.choose import choose
-from hybrid.pilot.compare import pilot_rows
+from hybrid.pilot.compare import Piloted, pilot_rows
 from hybrid.pilot.measure import Measured, Trial
+from hybrid.pilot.says import say_pilot
 from hybrid.pilot.ways import Answers, Way, ask_ways, ways_of, what_it_says
 from hybrid.pilot.worth import AtHand, Point, adds_information_p, worth_in_rows
 from hybrid.policy import PolicyReceipt
+from hybrid.progress import Screen
 from hybrid.table import write_json
 from hybrid.types import Example, Vote
 from tests.conftest import write_project
@@ -241,7 +246,7 @@ def test_a_small_model_in_the_process_answers_both_ways() -> None:
         pytest.skip(str(error))
     local = open_llm(config, folder=gguf, store=None, gguf=lambda: gguf, role="teacher")
     assert local is not None
-    rows = [Example(id="1", text="The soup was superb.", label="good"), Example(id="2", text="Stale pie.", label="bad")]
+    rows = [Example(id="1", text="The soup was superb.", label="good")]
     found = ask_ways(
         rows, LABELS, ways_of("local", 1), teacher=local, llm=config, policy="", on_done=lambda done, total: None
     )
@@ -281,3 +286,31 @@ def test_models_are_compared_in_one_table(project: Path, capsys: pytest.CaptureF
         ("other", True),
     ]
     assert "unknown" in capsys.readouterr().out
+
+
+def test_on_a_terminal_the_table_is_drawn_and_elsewhere_it_is_plain_columns() -> None:
+    measured = [trial(first(90)).measured, trial(first(60), answer="direct", cost=None).measured]
+    piloted = Piloted(
+        recipe="dishes",
+        rows=100,
+        trusted={"audit": 100},
+        train_rows=1000,
+        policy="",
+        prompts={},
+        given=SURE,
+        tfidf=SURE,
+        tfidf_rows=800,
+        curve=[Point(rows=100, accuracy=0.5)],
+        ways=measured,
+        choice=choose([trial(first(90))]),
+        not_asked=[],
+    )
+    assert msgspec.json.decode(msgspec.json.encode(piloted), type=Piloted) == piloted
+    said = {}
+    for terminal in (True, False):
+        console = Console(file=StringIO(), force_terminal=terminal, width=180, highlight=False, soft_wrap=True)
+        say_pilot(piloted, Screen(console))
+        said[terminal] = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "┃" in said[True]
+    assert "┃" not in said[False]
+    assert all("choice: m: chain of thought" in text and "unknown" in text for text in said.values())
