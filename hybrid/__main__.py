@@ -1,4 +1,4 @@
-"""`python -m hybrid`: ask a bundle, or read what it is.
+"""`python -m hybrid`: ask a bundle, read what it is, and look at the teacher's work.
 
 argparse and not typer, because a service installs the runtime alone.
 """
@@ -12,6 +12,7 @@ from typing import get_args
 import msgspec
 
 import hybrid
+from hybrid.commands import add_commands
 from hybrid.errors import ConfigError, DataError, HybridError
 from hybrid.runtime.bundle import MODEL, read_bundle
 from hybrid.runtime.reading import Reading
@@ -53,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     bundle.add_argument("target", type=Path, help="the new folder of the bundle")
     bundle.add_argument("--precision", choices=get_args(Precision), default="fp32")
     bundle.set_defaults(act=_bundle)
+    add_commands(commands)
     return parser
 
 

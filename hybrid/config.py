@@ -85,6 +85,8 @@ class VerifyConfig(Section, frozen=True, kw_only=True):
 
     votes: Count = 1
     """Votes a row; odd."""
+    answer: Literal["reasoned", "direct"] = "reasoned"
+    """Whether the teacher reasons before it says a label; `hybrid pilot` measures which pays."""
 
 
 class CleanConfig(Section, frozen=True, kw_only=True):

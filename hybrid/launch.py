@@ -39,13 +39,13 @@ def launch(recipe: Recipe, recipe_dir: Path, options: Options) -> Path:
     """
     screen = Screen()
     folder = options.runs / recipe.name / (options.name or recipe.profile or "default")
-    with _alone_in(folder):
+    with alone_in(folder):
         first = _run_seed(recipe, recipe_dir, folder, options, screen)
         figures = [first]
         for step in range(1, options.seeds):
             seeded = msgspec.structs.replace(recipe, seed=recipe.seed + step)
             figures.append(_run_seed(seeded, recipe_dir, folder / f"seed-{seeded.seed}", options, screen))
-        write_outcome(Story(recipe, recipe_dir, Run(folder, screen), _traces(options, recipe)), figures)
+        write_outcome(Story(recipe, recipe_dir, Run(folder, screen), traces_of(recipe, options.runs)), figures)
     for line in closing_lines(folder):
         screen.say(line)
     return folder
@@ -55,20 +55,20 @@ def _run_seed(recipe: Recipe, recipe_dir: Path, folder: Path, options: Options, 
     """Run every stage for one seed; return the figures that the summary averages over seeds."""
     named = f", profile {recipe.profile}" if recipe.profile else ""
     screen.say(f"{recipe.name}{named}, seed {recipe.seed}: {folder}")
-    story = Story(recipe, recipe_dir, Run(folder, screen), _traces(options, recipe))
+    story = Story(recipe, recipe_dir, Run(folder, screen), traces_of(recipe, options.runs))
     note_recipe(story.run, recipe, recipe_dir)
     run_stages(story)
     variants = ablate(story) if options.ablate else [served_variant(story)]
     return SeedFigures.read(story, variants)
 
 
-def _traces(options: Options, recipe: Recipe) -> Path:
+def traces_of(recipe: Recipe, runs: Path) -> Path:
     """Return the trace store: one a recipe, so that no run asks again what another has asked."""
-    return options.runs / recipe.name / "traces.sqlite"
+    return runs / recipe.name / "traces.sqlite"
 
 
 @contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path) -> Iterator[None]:
     """Hold the run folder, so that two processes never write the same tables.
 
     Raises:

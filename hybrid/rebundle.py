@@ -43,7 +43,7 @@ def rebundle(run: Path, target: Path, precision: Precision) -> None:
         StorageError: `target` exists.
         ExportError: the precision fails a gate.
     """
-    noted = _noted(run)
+    noted = read_noted(run)
     if target.exists():
         raise StorageError(f"{target}: is there already; name a folder that is not")
     recipe = msgspec.structs.replace(
@@ -60,7 +60,12 @@ def rebundle(run: Path, target: Path, precision: Precision) -> None:
         shutil.copytree(beside.path("bundle"), target)
 
 
-def _noted(run: Path) -> Noted:
+def read_noted(run: Path) -> Noted:
+    """Return what a run was started with.
+
+    Raises:
+        DataError: `run` is no run of a recipe, or one of its stages up to the export is not finished.
+    """
     try:
         noted = msgspec.json.decode((run / RECIPE).read_bytes(), type=Noted)
     except (OSError, msgspec.DecodeError) as error:

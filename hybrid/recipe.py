@@ -56,7 +56,7 @@ def run(
     from hybrid.launch import Options
     from hybrid.recipe_files import find_recipe
 
-    overrides = _overrides(setting or [])
+    overrides = parse_settings(setting or [])
     for section, model in (("teacher", teacher), ("decoder", decoder)):
         if model:
             overrides.setdefault(section, {})["model"] = model
@@ -130,7 +130,7 @@ def _launch(recipe: "Recipe", recipe_dir: Path, options: "Options") -> None:
         raise typer.Exit(130) from None
 
 
-def _overrides(settings: Sequence[str]) -> dict[str, Any]:
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     """Return `train.epochs=6` as `{"train": {"epochs": 6}}`; a value that is not TOML is a string."""
     import tomllib
 

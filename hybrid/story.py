@@ -34,6 +34,11 @@ class Story:
         self._llms: dict[str, LLM | None] = {}
 
     @property
+    def traces(self) -> Path:
+        """The trace store; what lies beside it serves all runs of the recipe."""
+        return self._traces
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """The labels in the order of the logits."""
         return tuple(self.run.report("split")["labels"])

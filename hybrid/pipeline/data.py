@@ -6,7 +6,7 @@ Heavy libraries are imported where a stage works, so that a run with nothing to 
 import numpy as np
 
 from hybrid.artifacts import fetch
-from hybrid.prompts import prompt_text
+from hybrid.prompts import prompt_text, text_hash
 from hybrid.recorded_drafts import read_drafts
 from hybrid.run import Report, settings_of
 from hybrid.story import Story
@@ -56,16 +56,17 @@ def split(story: Story) -> None:
 def verify(story: Story) -> None:
     """train rows -> votes"""
     recipe, run = story.recipe, story.run
+    prompt = prompt_text("verify" if recipe.verify.answer == "reasoned" else "direct")
 
     def work(_: str) -> Report:
         asked = story.ask_teacher(story.rows("train"))
         write_rows(run.path("verify", "votes.jsonl"), asked.votes)
-        return asked.report
+        return asked.report | {"prompt": text_hash(prompt), "policy": text_hash(story.policy(recipe.teacher))}
 
     run.stage(
         "verify",
-        version=1,
-        settings=settings_of(recipe.verify, recipe.teacher, prompt_text("verify")),
+        version=2,
+        settings=settings_of(recipe.verify, recipe.teacher, prompt),
         inputs=[run.path("split", "rows.jsonl"), *story.llm_files(recipe.teacher)],
         outputs=["verify/votes.jsonl"],
         work=work,
@@ -88,8 +89,9 @@ def clean(story: Story) -> None:
         else:
             found = clean(rows, votes, story.labels, recipe.clean, embed=story.embed, seed=recipe.seed, trusted=trusted)
         write_rows(run.path("clean", "decisions.jsonl"), found.decisions)
-        with (run.path("clean") / "embeddings.npy").open("wb") as file:
-            np.save(file, found.embeddings)
+        for name, array in (("embeddings", found.embeddings), ("classifier", found.classifier.astype(np.float32))):
+            with (run.path("clean") / f"{name}.npy").open("wb") as file:
+                np.save(file, array)
         return found.report
 
     run.stage(
@@ -99,7 +101,7 @@ def clean(story: Story) -> None:
             recipe.clean, recipe.data.trusted, recipe.encoder, recipe.task, recipe.seed, story.encoder_hash()
         ),
         inputs=[run.path("split", "rows.jsonl"), run.path("verify", "votes.jsonl"), *story.trusted_files()],
-        outputs=["clean/decisions.jsonl", "clean/trusted.jsonl", "clean/embeddings.npy"],
+        outputs=["clean/decisions.jsonl", "clean/trusted.jsonl", "clean/embeddings.npy", "clean/classifier.npy"],
         work=work,
         says=lambda r: (
             f"{r['method']}: "

@@ -1,4 +1,4 @@
-"""What a run came to: `summary.json`, `report.html` and the bundle's model card."""
+"""What a run came to: `summary.json`, `report.html` and the bundle's model card and data card."""
 
 from collections.abc import Sequence
 from hashlib import sha256
@@ -12,10 +12,11 @@ from hybrid.table import sha256_of, sha256_of_file, write_bytes, write_json
 
 PAGE = "report.html"
 CARD = "README.md"
+DATA_CARD = "data-card.md"
 
 
 def write_outcome(story: Story, figures: Sequence[SeedFigures]) -> None:
-    """Write the summary, and page and model card unless they were made from the very same run.
+    """Write the summary, and page and cards unless they were made from the very same run.
 
     Raises:
         DataError: a stage's report cannot be read.
@@ -29,10 +30,17 @@ def write_outcome(story: Story, figures: Sequence[SeedFigures]) -> None:
         from hybrid.report.page import render_page
 
         write_bytes(run.path(PAGE), render_page(story, summary, made_from=made_from).encode())
-    if not _is_made_from(run.path("bundle", CARD), made_from):
+    if not all(_is_made_from(run.path("bundle", card), made_from) for card in (CARD, DATA_CARD)):
+        from hybrid.receipts.gather import read_receipts
         from hybrid.report.card import render_card
+        from hybrid.report.data_card import render_data_card
+        from hybrid.report.tally import tally
 
-        write_bytes(run.path("bundle", CARD), render_card(story, summary, made_from=made_from).encode())
+        counts = tally(read_receipts(story))
+        write_bytes(run.path("bundle", CARD), render_card(story, counts, summary, made_from=made_from).encode())
+        write_bytes(
+            run.path("bundle", DATA_CARD), render_data_card(story, counts, summary, made_from=made_from).encode()
+        )
 
 
 def fingerprint(run: Run, summary: Report) -> str:

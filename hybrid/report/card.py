@@ -1,16 +1,18 @@
 """The bundle's model card: what the model is, what it was trained on, how far to trust it."""
 
 from hybrid.report.steps import decoder_name, variant_name
+from hybrid.report.tally import Tally
 from hybrid.report.templates import template
 from hybrid.run import Report
 from hybrid.story import Story
 
 
-def render_card(story: Story, summary: Report, *, made_from: str) -> str:
-    """Return the card in Markdown, every figure from the summary. `made_from` ends it, in a comment."""
+def render_card(story: Story, counts: Tally, summary: Report, *, made_from: str) -> str:
+    """Return the card in Markdown, every figure from receipts and summary. `made_from` ends it, in a comment."""
     evaluated = story.run.report("evaluate")
     return template("card.md").render(
         made_from=made_from,
+        counts=counts,
         summary=summary,
         recipe=story.recipe,
         labels=story.labels,

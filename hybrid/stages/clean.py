@@ -34,6 +34,8 @@ class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
 
     decisions: list[Decision]
     embeddings: np.ndarray
+    classifier: np.ndarray
+    """The cross-fitted classifier's probabilities [n, k]; [n, 0] where none was trained."""
     report: dict[str, object]
 
 
@@ -89,7 +91,7 @@ def clean(
     if trusted:
         known_by["sources"] = source_report(sources, known.rows, known.gold, labels)
     report = _report(decisions, suspects, opinion, labels) | learned | known_by
-    return Cleaned(decisions=decisions, embeddings=embeddings, report=report)
+    return Cleaned(decisions=decisions, embeddings=embeddings, classifier=probs, report=report)
 
 
 def keep_as_given(rows: Sequence[Example], labels: Sequence[str]) -> Cleaned:
@@ -115,7 +117,10 @@ def keep_as_given(rows: Sequence[Example], labels: Sequence[str]) -> Cleaned:
     counts = dict(zip(labels, given.sum(axis=0).tolist(), strict=True))
     report = _report(decisions, np.zeros(len(rows), dtype=bool), opinion, labels)
     return Cleaned(
-        decisions=decisions, embeddings=nothing, report=report | {"classes_before": counts, "classes_after": counts}
+        decisions=decisions,
+        embeddings=nothing,
+        classifier=nothing,
+        report=report | {"classes_before": counts, "classes_after": counts},
     )
 
 

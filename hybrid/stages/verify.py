@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import msgspec
 
@@ -43,7 +44,7 @@ def verify(
         if row.part != "train":
             raise DataError(f"verify: row {row.id} is a {row.part} row; want training rows alone: no other is cleaned")
     asked = [(row, sample) for row in rows for sample in range(config.votes)]
-    requests = [label_request("verify", row.text, labels, llm, policy=policy, sample=n) for row, n in asked]
+    requests = [label_request(prompt_of(config), row.text, labels, llm, policy=policy, sample=n) for row, n in asked]
     replies = ask_all(requests, teacher, llm.workers, on_done)
     votes = [
         read_vote(row.id, reply, labels, teacher=teacher.name, sample=sample)
@@ -51,6 +52,11 @@ def verify(
     ]
     _check(rows, votes, config.votes, teacher.name)
     return Verified(votes=votes, report=_report(rows, votes, labels, teacher.name))
+
+
+def prompt_of(config: VerifyConfig) -> Literal["verify", "direct"]:
+    """Return the name of the prompt that the teacher is asked with."""
+    return "verify" if config.answer == "reasoned" else "direct"
 
 
 def _check(rows: Sequence[Example], votes: Sequence[Vote], n_votes: int, teacher: str) -> None:

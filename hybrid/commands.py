@@ -1,0 +1,140 @@
+"""The commands that look at the teacher's work: policy, pilot, review, why. Each is imported when it is used."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hybrid.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from hybrid.opening import Asked
+
+Act = Callable[[argparse.Namespace], None]
+
+
+def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the commands to those of `hybrid`."""
+    policy = commands.add_parser("policy", help="let the teacher write the labelling policy")
+    _add_recipe(policy)
+    policy.add_argument("--rows", type=int, default=40, help="rows that the teacher is shown (%(default)s)")
+    policy.add_argument("--force", action="store_true", help="write over a policy that is there")
+    policy.set_defaults(act=_wants_train(_policy))
+
+    pilot = commands.add_parser("pilot", help="which way of asking the teacher is worth its price, on trusted rows")
+    _add_recipe(pilot)
+    pilot.add_argument("--rows", type=int, default=200, help="trusted rows to compare on, at most (%(default)s)")
+    pilot.add_argument("--models", default="", help="models to compare, with commas, instead of the teacher alone")
+    pilot.add_argument("--votes", type=int, default=3, help="answers a row where several vote; odd (%(default)s)")
+    pilot.set_defaults(act=_wants_train(_pilot))
+
+    review = commands.add_parser("review", help="rows worth another human look: export them, read the answers back")
+    steps = review.add_subparsers(required=True, metavar="STEP")
+    export = steps.add_parser("export", help="write the rows where a look is worth most")
+    _add_run(export)
+    export.add_argument("file", type=Path, help="the file to write")
+    export.add_argument("--to", choices=("label-studio", "argilla", "csv"), default="csv")
+    export.add_argument("--rows", type=int, default=100, help="rows to write (%(default)s)")
+    export.set_defaults(act=_wants_train(_review_export))
+    read = steps.add_parser("read", help="read answers back as trusted rows")
+    _add_run(read)
+    read.add_argument("file", type=Path, help="what Label Studio or Argilla exported, or the csv with labels filled in")
+    read.set_defaults(act=_wants_train(_review_read))
+
+    why = commands.add_parser("why", help="a row's whole story: votes, prices, decision, weight")
+    _add_run(why)
+    why.add_argument("row_id", nargs="?", default="", help="the id of a row, or of a draft")
+    why.add_argument("--all", type=Path, metavar="FILE", help="write the story of every row to a JSONL file")
+    why.set_defaults(act=_wants_train(_why))
+
+
+def _add_recipe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", help="a shipped recipe's name, a folder, or the path of a recipe.toml")
+    parser.add_argument("--profile", default="", help="a profile of the recipe")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="the folder of the runs (%(default)s)")
+    parser.add_argument("--name", default="", help="the name of the run's folder, as for hybrid.recipe")
+    parser.add_argument("--teacher", default="", help="local, a .gguf file, or claude-...; instead of the recipe's")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting; may repeat")
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, help="the folder of a run, such as runs/sentiment/embedded")
+
+
+def _wants_train(act: Act) -> Act:
+    def guarded(options: argparse.Namespace) -> None:
+        try:
+            act(options)
+        except ImportError as error:
+            raise ConfigError(f"{error.name} is not installed; this command wants hybrid-cascade[train]") from error
+
+    return guarded
+
+
+def _asked(options: argparse.Namespace) -> "Asked":
+    from hybrid.opening import Asked
+
+    return Asked(
+        recipe=options.recipe,
+        profile=options.profile,
+        runs=options.runs,
+        name=options.name,
+        teacher=options.teacher,
+        settings=tuple(options.set),
+    )
+
+
+def _policy(options: argparse.Namespace) -> None:
+    from hybrid.opening import recipe_story
+    from hybrid.policy import says_policy, write_policy
+
+    with recipe_story(_asked(options)) as story:
+        receipt = write_policy(story, n_rows=options.rows, force=options.force)
+        for line in says_policy(receipt, story):
+            story.run.screen.say(line)
+
+
+def _pilot(options: argparse.Namespace) -> None:
+    from hybrid.opening import recipe_story
+    from hybrid.pilot.compare import pilot
+    from hybrid.pilot.says import say_pilot
+
+    models = tuple(name.strip() for name in options.models.split(",") if name.strip())
+    with recipe_story(_asked(options)) as story:
+        say_pilot(pilot(story, n_rows=options.rows, models=models, votes=options.votes), story.run.screen)
+
+
+def _review_export(options: argparse.Namespace) -> None:
+    from hybrid.opening import run_story
+    from hybrid.review.export import export
+
+    story = run_story(options.run)
+    for line in export(story, options.file, to=options.to, n_rows=options.rows):
+        story.run.screen.say(line)
+
+
+def _review_read(options: argparse.Namespace) -> None:
+    from hybrid.opening import run_story
+    from hybrid.review.read import read
+
+    story = run_story(options.run)
+    for line in read(story, options.file):
+        story.run.screen.say(line)
+
+
+def _why(options: argparse.Namespace) -> None:
+    from hybrid.opening import run_story
+    from hybrid.receipts.gather import read_receipts, receipt_of
+    from hybrid.report.receipt import says_receipt
+    from hybrid.table import write_rows
+
+    if bool(options.row_id) == bool(options.all):
+        raise DataError("why: want either the id of a row or --all FILE, one of the two")
+    story = run_story(options.run)
+    receipts = read_receipts(story)
+    if options.all:
+        write_rows(options.all, receipts)
+        story.run.screen.say(f"{len(receipts)} receipts written to {options.all}")
+        return
+    for line in says_receipt(receipt_of(receipts, options.row_id, options.run)):
+        story.run.screen.say(line)

@@ -1,0 +1,68 @@
+"""Open a recipe or a finished run for the commands that look at the teacher's work."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from hybrid.config import read_recipe
+from hybrid.errors import ConfigError
+from hybrid.launch import alone_in, traces_of
+from hybrid.pipeline.data import split
+from hybrid.progress import Screen
+from hybrid.rebundle import read_noted
+from hybrid.recipe import parse_settings
+from hybrid.recipe_files import find_recipe
+from hybrid.run import Run
+from hybrid.story import Story
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line says about the recipe; the same words name the same run as `hybrid.recipe` does."""
+
+    recipe: str
+    profile: str = ""
+    runs: Path = Path("runs")
+    name: str = ""
+    teacher: str = ""
+    settings: tuple[str, ...] = ()
+
+
+@contextmanager
+def recipe_story(asked: Asked) -> Iterator[Story]:
+    """Yield the story of a recipe, its rows dealt; nobody else works in its run folder meanwhile.
+
+    The rows are dealt in the folder that the recipe's run has or will have, so both see the same training rows.
+
+    Raises:
+        HybridError: what reading the recipe or dealing its rows raises.
+    """
+    settings = parse_settings(asked.settings)
+    if asked.teacher:
+        settings.setdefault("teacher", {})["model"] = asked.teacher
+    path = find_recipe(asked.recipe)
+    recipe = read_recipe(path, profile=asked.profile, overrides=settings)
+    if recipe.task == "multi_label":
+        raise ConfigError(f"{path}: task = 'multi_label': a teacher works with one label a text only, so there is none")
+    folder = asked.runs / recipe.name / (asked.name or recipe.profile or "default")
+    with alone_in(folder):
+        story = Story(recipe, path.parent, Run(folder, Screen()), traces_of(recipe, asked.runs))
+        split(story)
+        yield story
+
+
+def run_story(run: Path) -> Story:
+    """Return the story of a finished run, as it was started.
+
+    Raises:
+        DataError: `run` is no finished run.
+    """
+    noted = read_noted(run)
+    return Story(noted.recipe, Path(noted.folder), Run(run, Screen()), shared_folder(run) / "traces.sqlite")
+
+
+def shared_folder(run: Path) -> Path:
+    """Return the folder that all runs of a recipe share; the runs of further seeds lie one level deeper."""
+    run = run.resolve()
+    return run.parents[1] if run.name.startswith("seed-") and (run.parent / "recipe.json").is_file() else run.parent

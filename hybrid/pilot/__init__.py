@@ -1,0 +1,1 @@
+"""The pilot: which way of asking is worth its price, measured on trusted rows before the spend."""

@@ -1,0 +1,130 @@
+"""`hybrid policy`: the teacher writes the labelling policy, once, from a few rows; a person edits it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from hybrid.errors import ConfigError, StorageError
+from hybrid.llm import LLM
+from hybrid.llm.policy import Shown, policy_request, policy_text, read_policy
+from hybrid.prompts import prompt_text, text_hash
+from hybrid.story import Story
+from hybrid.table import write_bytes, write_json
+from hybrid.types import Example, Row, Trusted
+
+RECEIPT = "policy.json"
+"""Beside the trace store: the policy serves all runs of a recipe."""
+FILE = "policy.md"
+"""Where a recipe that names no policy gets one."""
+TRUSTED_SHARE = 1 / 3
+"""The most of the trusted rows that a policy is written from: a row that taught the teacher cannot judge it."""
+
+
+class PolicyReceipt(Row, frozen=True, kw_only=True):
+    """What a policy was written from, and what it cost."""
+
+    file: str
+    policy: str
+    """12 hex digits of its SHA-256 as it was written; an edited policy has another."""
+    prompt: str
+    model: str
+    source: Literal["trusted", "given"]
+    rows: tuple[str, ...]
+    """The ids of the rows that the teacher was shown."""
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float | None
+    """None where the price is not known."""
+    seconds: float
+
+
+def write_policy(story: Story, *, n_rows: int, force: bool) -> PolicyReceipt:
+    """Write the policy beside the recipe and its receipt beside the runs; return the receipt.
+
+    Raises:
+        ConfigError: the recipe has no teacher that can write.
+        StorageError: the policy is there already and `force` is not set.
+        LLMError: the teacher gave none.
+    """
+    target = story.recipe_dir / (story.recipe.teacher.policy or FILE)
+    if target.exists() and not force:
+        raise StorageError(
+            f"{target}: is there already, and somebody may have edited it; use it, or write it anew with --force"
+        )
+    teacher = live_teacher(story)
+    trusted = story.trusted()
+    shown = shown_rows(story.rows("train"), trusted, n_rows, seed=story.recipe.seed)
+    source: Literal["trusted", "given"] = "trusted" if trusted else "given"
+    reply = teacher.ask(policy_request(shown, story.labels, story.recipe.teacher, source=source))
+    text = policy_text(read_policy(reply, story.labels))
+    receipt = PolicyReceipt(
+        file=str(target),
+        policy=text_hash(text),
+        prompt=text_hash(prompt_text("policy")),
+        model=reply.model,
+        source=source,
+        rows=tuple(example.row.id for example in shown),
+        input_tokens=reply.input_tokens,
+        output_tokens=reply.output_tokens,
+        cost_usd=reply.cost_usd,
+        seconds=round(reply.seconds, 2),
+    )
+    write_json(story.traces.parent / RECEIPT, receipt)
+    write_bytes(target, text.encode())
+    return receipt
+
+
+def live_teacher(story: Story) -> LLM:
+    """Return the recipe's teacher.
+
+    Raises:
+        ConfigError: it has none, or one whose answers were recorded.
+    """
+    model = story.recipe.teacher.model
+    teacher = None if model == "recorded" else story.llm("teacher")
+    if teacher is None:
+        raise ConfigError(
+            f"teacher.model = {model!r}: nobody there who can write a policy; name a live one with --teacher, such as "
+            "claude-opus-5-5 or local, or write the file by hand"
+        )
+    return teacher
+
+
+def shown_rows(rows: Sequence[Example], trusted: Sequence[Trusted], n_rows: int, *, seed: int) -> list[Shown]:
+    """Return at most `n_rows` training rows, label by label in turn: trusted ones where there are any, else given.
+
+    Of trusted rows at most a third is taken, and one a label where there are so many.
+    """
+    labels = {row.id: row.label for row in trusted} or {row.id: row.label for row in rows}
+    candidates = [Shown(row=row, label=labels[row.id]) for row in rows if row.id in labels]
+    order = np.random.default_rng(seed).permutation(len(candidates))
+    by_label: dict[str, list[Shown]] = {}
+    for i in order:
+        by_label.setdefault(candidates[i].label, []).append(candidates[i])
+    most = max(len(by_label), int(len(trusted) * TRUSTED_SHARE)) if trusted else len(rows)
+    turns = max(len(found) for found in by_label.values())
+    in_turn = [found[turn] for turn in range(turns) for _, found in sorted(by_label.items()) if turn < len(found)]
+    return in_turn[: min(max(n_rows, len(by_label)), most)]
+
+
+def read_receipt(story: Story) -> PolicyReceipt | None:
+    """Return what the recipe's policy was written from; None where a person wrote it."""
+    path: Path = story.traces.parent / RECEIPT
+    return msgspec.json.decode(path.read_bytes(), type=PolicyReceipt) if path.is_file() else None
+
+
+def says_policy(receipt: PolicyReceipt, story: Story) -> list[str]:
+    """Return what the command prints: where it is, what it came from, what is to be done."""
+    cost = "price unknown" if receipt.cost_usd is None else f"${receipt.cost_usd:.4f}"
+    lines = [
+        f"policy {receipt.policy} written to {receipt.file}",
+        f"  by {receipt.model} from {len(receipt.rows)} {receipt.source} rows; {receipt.input_tokens} tokens in, "
+        f"{receipt.output_tokens} out, {cost}, {receipt.seconds:.1f} s",
+        "  read it and edit it: it goes into every prompt, and its hash into every receipt",
+    ]
+    if not story.recipe.teacher.policy:
+        lines.append(f'  the recipe names no policy yet; add this under [teacher]: policy = "{FILE}"')
+    return lines

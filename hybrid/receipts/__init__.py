@@ -1,0 +1,1 @@
+"""Receipts: for each row, everything that made its label."""

@@ -1,0 +1,214 @@
+"""Gather the receipts of a run from its tables and its trace store."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from hybrid.errors import DataError
+from hybrid.llm.answer import read_vote
+from hybrid.llm.answers_at_hand import Kept, answers_about
+from hybrid.llm.recorded import Recorded
+from hybrid.prompts import text_hash
+from hybrid.receipts.rows import Receipt, Served, VoteReceipt
+from hybrid.runtime.bundle import read_bundle
+from hybrid.story import Story
+from hybrid.table import read_rows
+from hybrid.types import Decision, Draft, Example, Judged, Row, Scored, Trusted, Vote
+
+DIGITS = 6
+
+
+class _Tables(Row, frozen=True, kw_only=True):
+    """What receipts are gathered from, by row."""
+
+    labels: tuple[str, ...]
+    policy: str
+    method: str
+    votes: dict[str, list[Vote]]
+    kept: dict[str, list[Kept]]
+    decisions: dict[str, Decision]
+    classifier: dict[str, tuple[float, ...]]
+    trusted: dict[str, Trusted]
+    served: dict[str, Served]
+    children: dict[str, list[str]]
+
+
+def read_receipts(story: Story) -> list[Receipt]:
+    """Return the receipt of every row, in the order of the rows, and then of every draft.
+
+    Raises:
+        DataError: a table of the run cannot be read.
+    """
+    rows, drafts = story.rows(), story.drafts()
+    tables = _tables(story, rows, drafts)
+    return [_of_row(row, tables) for row in rows] + [_of_draft(draft) for draft in drafts]
+
+
+def receipt_of(receipts: Sequence[Receipt], row_id: str, run: Path) -> Receipt:
+    """Return one receipt.
+
+    Raises:
+        DataError: there is no such row.
+    """
+    for receipt in receipts:
+        if receipt.id == row_id:
+            return receipt
+    raise DataError(f"{run}: no row {row_id!r}; want an id of split/rows.jsonl, such as {receipts[0].id!r}")
+
+
+def _tables(story: Story, rows: Sequence[Example], drafts: Sequence[Draft]) -> _Tables:
+    run, train = story.run, [row for row in rows if row.part == "train"]
+    verified, votes = run.report("verify"), read_rows(run.path("verify", "votes.jsonl"), Vote)
+    policy = story.policy(story.recipe.teacher).strip()
+    live = any(vote.teacher != Recorded.name for vote in votes)
+    probs_file = run.path("clean", "classifier.npy")
+    classifier = np.load(probs_file) if probs_file.is_file() else np.zeros((0, 0))
+    return _Tables(
+        labels=story.labels,
+        policy=verified.get("policy", ""),
+        method=run.report("clean")["method"],
+        votes=_by_row(votes),
+        kept=_preferring(policy, answers_about({row.text for row in train}, story.traces)) if live else {},
+        decisions={decision.id: decision for decision in story.decisions()},
+        classifier={row.id: tuple(probs) for row, probs in zip(train, classifier.tolist(), strict=False)},
+        trusted={row.id: row for row in story.trusted()},
+        served=_served(story),
+        children=_children(drafts),
+    )
+
+
+def _preferring(policy: str, kept: Mapping[str, list[Kept]]) -> dict[str, list[Kept]]:
+    """Return the stored answers with those under the policy first, where two read alike."""
+    return {text: sorted(about, key=lambda one: policy not in one.request.system) for text, about in kept.items()}
+
+
+def _by_row(votes: Sequence[Vote]) -> dict[str, list[Vote]]:
+    found: dict[str, list[Vote]] = {}
+    for vote in votes:
+        found.setdefault(vote.id, []).append(vote)
+    return found
+
+
+def _children(drafts: Sequence[Draft]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for draft in drafts:
+        for parent in draft.parents:
+            found.setdefault(parent, []).append(draft.id)
+    return found
+
+
+def _served(story: Story) -> dict[str, Served]:
+    tables = [story.run.path(*parts) for parts in (("calibrate", "scored.jsonl"), ("evaluate", "judged.jsonl"))]
+    # A run that was stopped before its bundle was judged has receipts all the same.
+    if story.recipe.task == "multi_label" or not all(path.is_file() for path in tables):
+        return {}
+    threshold = read_bundle(story.run.path("bundle")).threshold.value
+    scored, judged = read_rows(tables[0], Scored), read_rows(tables[1], Judged)
+    return {row.id: _answer(row.probs, row.label, None, story.labels, threshold) for row in scored} | {
+        row.id: _answer(row.probs, row.gold, row.decoder, story.labels, threshold) for row in judged
+    }
+
+
+def _answer(probs: Sequence[float], gold: str, decoder: str | None, labels: Sequence[str], threshold: float) -> Served:
+    best = int(np.argmax(probs))
+    return Served(
+        label=labels[best],
+        confidence=round(probs[best], DIGITS),
+        probs=_named(labels, probs),
+        escalate=probs[best] < threshold,
+        right=labels[best] == gold,
+        decoder=decoder,
+    )
+
+
+def _of_row(row: Example, tables: _Tables) -> Receipt:
+    decision, votes = tables.decisions.get(row.id), tables.votes.get(row.id, [])
+    receipt = Receipt(
+        id=row.id,
+        text=row.text,
+        part=row.part,
+        origin=row.origin,
+        given=row.label,
+        annotations=row.annotations,
+        served=tables.served.get(row.id),
+        parents=row.parents,
+    )
+    if decision is None:
+        return receipt
+    return msgspec.structs.replace(
+        receipt,
+        trusted=tables.trusted.get(row.id),
+        policy=tables.policy if votes else "",
+        votes=[_of_vote(vote, tables.kept.get(row.text, []), tables) for vote in votes],
+        classifier=_named(tables.labels, tables.classifier.get(row.id, ())),
+        probs=_named(tables.labels, decision.probs),
+        action=decision.action,
+        label=decision.label,
+        weight=decision.weight,
+        reason=decision.reason,
+        scores=decision.scores,
+        changed_by=_changed_by(row, decision, votes, tables),
+        drafts=tables.children.get(row.id, []),
+    )
+
+
+def _of_vote(vote: Vote, kept: Sequence[Kept], tables: _Tables) -> VoteReceipt:
+    receipt = {
+        name: getattr(vote, name)
+        for name in ("teacher", "sample", "status", "label", "confidence", "rationale", "reason")
+    }
+    # The store may hold answers to an earlier prompt or another policy: the one that reads as this vote is meant.
+    found = next((one for one in kept if _is_answer(one, vote, tables.labels)), None)
+    if found is None:
+        return VoteReceipt(recorded=vote.teacher == Recorded.name, **receipt)
+    return VoteReceipt(
+        **receipt,
+        recorded=False,
+        key=found.key,
+        prompt=text_hash(found.request.system),
+        model=found.reply.model,
+        input_tokens=found.reply.input_tokens,
+        output_tokens=found.reply.output_tokens,
+        cost_usd=found.reply.cost_usd,
+        seconds=round(found.reply.seconds, 2),
+    )
+
+
+def _is_answer(kept: Kept, vote: Vote, labels: Sequence[str]) -> bool:
+    asked_alike = (kept.model, kept.request.sample) == (vote.teacher, vote.sample)
+    return asked_alike and read_vote(vote.id, kept.reply, labels, teacher=vote.teacher, sample=vote.sample) == vote
+
+
+def _changed_by(row: Example, decision: Decision, votes: Sequence[Vote], tables: _Tables) -> list[str]:
+    """Return who spoke for a label that is not the given one, the method that weighed them first."""
+    if decision.label == decision.given:
+        return []
+    trusted = tables.trusted.get(row.id)
+    if trusted is not None and trusted.label == decision.label:
+        return [f"trusted ({trusted.source})"]
+    probs = tables.classifier.get(row.id, ())
+    best = [tables.labels[int(np.argmax(probs))]] if probs else []
+    spoke = [name for name, label in row.annotations.items() if label == decision.label]
+    spoke += [f"{vote.teacher}#{vote.sample}" for vote in votes if vote.label == decision.label]
+    return [tables.method, *spoke, *(["classifier"] if decision.label in best else [])]
+
+
+def _of_draft(draft: Draft) -> Receipt:
+    return Receipt(
+        id=draft.id,
+        text=draft.text,
+        part="train",
+        origin="synthetic",
+        given=draft.label,
+        parents=draft.parents,
+        draft_status=draft.status,
+        plan=draft.plan,
+        reason=draft.reason,
+        scores=draft.scores,
+    )
+
+
+def _named(labels: Sequence[str], probs: Sequence[float]) -> dict[str, float]:
+    return {label: round(float(p), DIGITS) for label, p in zip(labels, probs, strict=False)}

@@ -1,0 +1,106 @@
+"""What `hybrid why` prints of one row."""
+
+import textwrap
+from collections.abc import Mapping
+
+from hybrid.receipts.rows import Receipt, VoteReceipt
+from hybrid.report.templates import dollars
+
+WIDTH = 100
+SHORT = 12
+"""Hex digits of a key that are printed; the JSONL has them all."""
+
+
+def says_receipt(receipt: Receipt) -> list[str]:
+    """Return a row's story as lines: what came, what was said of it, what was decided, what follows."""
+    about = f"{receipt.id}: {'draft' if receipt.origin == 'synthetic' else f'{receipt.part} row'}"
+    return [
+        about,
+        *_indented(receipt.text),
+        "",
+        *_came(receipt),
+        *_said(receipt),
+        *_decided(receipt),
+        *_follows(receipt),
+    ]
+
+
+def _came(receipt: Receipt) -> list[str]:
+    if receipt.draft_status is not None:
+        refused = f" ({receipt.reason})" if receipt.reason else ""
+        return [
+            _line("label", receipt.given),
+            _line("plan", receipt.plan or "none was recorded"),
+            _line("written from", ", ".join(receipt.parents) or "nothing that was recorded"),
+            _line("draft", f"{receipt.draft_status}{refused}"),
+        ]
+    lines = [_line("given label" if receipt.part == "train" else "label it judges by", receipt.given)]
+    lines += [_line(f"annotator {name}", label) for name, label in receipt.annotations.items()]
+    if receipt.trusted is not None:
+        lines.append(_line("trusted", f"{receipt.trusted.label}, by {receipt.trusted.source}"))
+    return lines
+
+
+def _said(receipt: Receipt) -> list[str]:
+    lines = [line for vote in receipt.votes for line in _vote(vote, receipt.policy)]
+    if receipt.classifier:
+        lines.append(_line("classifier", _probs(receipt.classifier)))
+    return lines
+
+
+def _vote(vote: VoteReceipt, policy: str) -> list[str]:
+    sure = f", confidence {vote.confidence:.2f}" if vote.confidence is not None else ""
+    answer = f"{vote.label}{sure}" if vote.status == "ok" else f"{vote.status}: {vote.reason}"
+    under = f"policy {policy}" if policy else "no policy"
+    lines = [_line(f"{vote.teacher}#{vote.sample}", answer)]
+    lines += _indented(vote.rationale, "      ") if vote.rationale else []
+    if vote.recorded:
+        return [*lines, f"      recorded, no call was made; {under}"]
+    if not vote.key:
+        return [*lines, f"      not in the trace store; {under}"]
+    return [
+        *lines,
+        f"      {vote.model}: {vote.input_tokens} tokens in, {vote.output_tokens} out, {dollars(vote.cost_usd)}, "
+        f"{vote.seconds:.1f} s; prompt {vote.prompt}, {under}, key {vote.key[:SHORT]}",
+    ]
+
+
+def _decided(receipt: Receipt) -> list[str]:
+    if receipt.action is None:
+        return []
+    changed = f", by {', '.join(receipt.changed_by)}" if receipt.changed_by else ""
+    return [
+        _line("together", _probs(receipt.probs)) if receipt.probs else _line("together", "nothing was weighed"),
+        _line("decision", f"{receipt.action}: {receipt.given} -> {receipt.label}{changed}"),
+        *_indented(receipt.reason, "      "),
+        _line("training weight", f"{receipt.weight:g}"),
+    ]
+
+
+def _follows(receipt: Receipt) -> list[str]:
+    lines = [_line("drafts from it", ", ".join(receipt.drafts))] if receipt.drafts else []
+    served = receipt.served
+    if served is None:
+        return lines
+    right = "right" if served.right else "wrong"
+    lines.append(_line("the bundle", f"{served.label} ({right}), {_probs(served.probs)}"))
+    lines.append(_line("escalates", "yes" if served.escalate else "no"))
+    return [*lines, _line("the decoder", served.decoder)] if served.decoder else lines
+
+
+def _line(name: str, value: str) -> str:
+    return f"  {name:<18} {value}"
+
+
+def _probs(probs: Mapping[str, float]) -> str:
+    """Return the likeliest labels first; five of many."""
+    ranked = sorted(probs.items(), key=lambda item: -item[1])[:5]
+    return ", ".join(f"{label} {p:.2f}" for label, p in ranked) + (", ..." if len(probs) > len(ranked) else "")
+
+
+def _indented(text: str, indent: str = "  ") -> list[str]:
+    return [
+        line
+        for part in text.splitlines()
+        for line in textwrap.wrap(part, WIDTH, initial_indent=indent, subsequent_indent=indent)
+    ]

@@ -1,0 +1,96 @@
+"""What the receipts of a run add up to: the figures of the data card."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from statistics import median
+
+from hybrid.receipts.rows import Receipt, VoteReceipt
+from hybrid.types import Row
+
+
+class Teacher(Row, frozen=True, kw_only=True):
+    """One source of votes, all its samples together."""
+
+    name: str
+    recorded: bool
+    votes: dict[str, int]
+    """By status."""
+    priced: int
+    """Votes whose price is known: in the trace store, or recorded."""
+    cost_usd: float
+    """Of the priced ones, when they were asked for."""
+    tokens: int
+    prompts: list[str]
+    """The hashes of the prompts, policy included; empty for recorded answers."""
+
+
+class Tally(Row, frozen=True, kw_only=True):
+    """Counts over receipts; each adds up to the rows that it is about."""
+
+    parts: dict[str, int]
+    given: dict[str, int]
+    """Training rows by given label."""
+    decided: dict[str, int]
+    """Training rows by decided label, dropped ones left out."""
+    actions: dict[str, int]
+    changes: dict[str, int]
+    """Changed labels as `from -> to`, most frequent first."""
+    changed_by: dict[str, int]
+    """Changed labels by who spoke for them; several may for one."""
+    changed: int
+    weight: float
+    """The sum of the weights of the training rows."""
+    trusted: dict[str, int]
+    annotators: dict[str, int]
+    teachers: list[Teacher]
+    policies: list[str]
+    drafts: dict[str, int]
+    characters: tuple[int, float, int]
+    """The shortest, median and longest training text."""
+
+
+def tally(receipts: Sequence[Receipt]) -> Tally:
+    """Return what the receipts add up to."""
+    rows = [receipt for receipt in receipts if receipt.draft_status is None]
+    train = [receipt for receipt in rows if receipt.part == "train"]
+    changed = [receipt for receipt in train if receipt.label not in (None, receipt.given)]
+    lengths = [len(receipt.text) for receipt in train]
+    return Tally(
+        parts=dict(Counter(receipt.part for receipt in rows)),
+        given=dict(Counter(receipt.given for receipt in train)),
+        decided=dict(Counter(str(receipt.label) for receipt in train if receipt.weight)),
+        actions=dict(Counter(str(receipt.action) for receipt in train)),
+        changes=_most_common(f"{receipt.given} -> {receipt.label}" for receipt in changed),
+        changed_by=_most_common(name for receipt in changed for name in receipt.changed_by),
+        changed=len(changed),
+        weight=sum(receipt.weight or 0.0 for receipt in train),
+        trusted=dict(Counter(receipt.trusted.source for receipt in train if receipt.trusted)),
+        annotators=dict(Counter(name for receipt in train for name in receipt.annotations)),
+        teachers=_teachers([vote for receipt in train for vote in receipt.votes]),
+        policies=sorted({receipt.policy for receipt in train if receipt.policy}),
+        drafts=dict(Counter(str(receipt.draft_status) for receipt in receipts if receipt.draft_status)),
+        characters=(min(lengths, default=0), median(lengths or [0]), max(lengths, default=0)),
+    )
+
+
+def _teachers(votes: Sequence[VoteReceipt]) -> list[Teacher]:
+    by_name: dict[str, list[VoteReceipt]] = {}
+    for vote in votes:
+        by_name.setdefault(vote.teacher, []).append(vote)
+    return [_teacher(name, of_it) for name, of_it in sorted(by_name.items())]
+
+
+def _teacher(name: str, votes: Sequence[VoteReceipt]) -> Teacher:
+    return Teacher(
+        name=name,
+        recorded=all(vote.recorded for vote in votes),
+        votes=dict(Counter(vote.status for vote in votes)),
+        priced=sum(vote.recorded or vote.cost_usd is not None for vote in votes),
+        cost_usd=sum(vote.cost_usd or 0.0 for vote in votes),
+        tokens=sum((vote.input_tokens or 0) + (vote.output_tokens or 0) for vote in votes),
+        prompts=sorted({vote.prompt for vote in votes if vote.prompt}),
+    )
+
+
+def _most_common(names: Iterable[str]) -> dict[str, int]:
+    return dict(Counter(names).most_common())

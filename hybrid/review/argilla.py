@@ -1,0 +1,74 @@
+"""Argilla: records out for `dataset.records.from_json`, what `dataset.records.to_json` wrote back in (argilla 2)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from hybrid.errors import DataError
+from hybrid.review.answers import Answer, Read
+from hybrid.review.queue import Look
+from hybrid.table import write_json
+
+QUESTION = "label"
+NO_ANSWER = ("draft", "discarded")
+
+
+class _Response(msgspec.Struct, frozen=True):
+    value: str | None = None
+    user_id: str = ""
+    status: str = "submitted"
+    """Left out by `to_json`; a table of the hub has it."""
+
+
+class _Record(msgspec.Struct, frozen=True):
+    id: str
+    responses: dict[str, list[_Response]] = {}
+
+
+def write_records(looks: Sequence[Look], labels: Sequence[str], path: Path) -> list[str]:
+    """Write the records; return what to do with them."""
+    write_json(path, [_record(look) for look in looks])
+    return [
+        "  import argilla as rg",
+        '  settings = rg.Settings(fields=[rg.TextField("text"), rg.TextField("reason", required=False)],',
+        f'      questions=[rg.LabelQuestion("{QUESTION}", labels={list(labels)!r})],',
+        '      metadata=[rg.TermsMetadataProperty("given"), rg.FloatMetadataProperty("gain")])',
+        f'  rg.Dataset("review", settings=settings).create().records.from_json("{path}")',
+        "  label, write dataset.records.to_json(FILE), and read it back with: review read",
+    ]
+
+
+def read_records(records: Sequence[object], path: Path) -> Read:
+    """Return the answers in records; drafts and discarded responses are none.
+
+    Raises:
+        DataError: an entry is not a record.
+    """
+    answers, unanswered = [], 0
+    for number, raw in enumerate(records, start=1):
+        try:
+            record = msgspec.convert(raw, _Record)
+        except msgspec.ValidationError as error:
+            raise DataError(f"{path}: record {number}: {error}; want what dataset.records.to_json writes") from error
+        said = [
+            Answer(id=record.id, label=response.value, who=response.user_id)
+            for response in record.responses.get(QUESTION, [])
+            if response.value is not None and response.status not in NO_ANSWER
+        ]
+        answers += said
+        unanswered += not said
+    return Read(answers=answers, unanswered=unanswered)
+
+
+def _record(look: Look) -> dict[str, Any]:
+    suggestion = {"value": look.label, "score": look.belief, "agent": "decided"}
+    return {
+        "id": look.id,
+        "fields": {"text": look.text, "reason": look.reason or "no teacher voted"},
+        "metadata": {"given": look.given, "gain": look.gain},
+        "suggestions": {QUESTION: suggestion},
+        "responses": {},
+        "vectors": {},
+    }

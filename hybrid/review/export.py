@@ -1,0 +1,68 @@
+"""`hybrid review export`: the most worthwhile looks, as a file that an annotation tool reads."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from hybrid.errors import ConfigError
+from hybrid.review.argilla import write_records
+from hybrid.review.gain import with_what_votes_state
+from hybrid.review.label_studio import write_tasks
+from hybrid.review.queue import Look, review_queue
+from hybrid.review.sheet import write_sheet
+from hybrid.story import Story
+from hybrid.table import read_rows
+from hybrid.types import Decision, Vote
+
+WRITERS = {"label-studio": write_tasks, "argilla": write_records, "csv": write_sheet}
+WEIGHED_NOTHING = ("as given", "prune")
+"""Methods of cleaning whose probabilities are the given labels alone."""
+
+
+def export(story: Story, path: Path, *, to: Literal["label-studio", "argilla", "csv"], n_rows: int) -> list[str]:
+    """Write the first `n_rows` of the queue; return what the command prints.
+
+    Raises:
+        ConfigError: the rows have several labels each.
+    """
+    looks = queue_of(story)[:n_rows]
+    steps = WRITERS[to](looks, story.labels, path)
+    expected = sum(1 - look.belief for look in looks)
+    decided = ", ".join(f"{n} {label}" for label, n in Counter(look.label for look in looks).most_common())
+    return [
+        f"{len(looks)} rows written to {path}: decided as {decided}",
+        f"  about {expected:.0f} of their labels are expected to be wrong",
+        *steps,
+    ]
+
+
+def queue_of(story: Story) -> list[Look]:
+    """Return the whole queue of a finished run; rows that are trusted already are not in it."""
+    if story.recipe.task == "multi_label":
+        raise ConfigError(
+            f"{story.run.folder}: rows of several labels are kept as given, so there is nothing to review"
+        )
+    decisions, votes = story.decisions(), read_rows(story.run.path("verify", "votes.jsonl"), Vote)
+    return review_queue(
+        story.rows("train"),
+        decisions,
+        votes,
+        np.load(story.run.path("clean", "embeddings.npy")),
+        _belief(story, decisions, votes),
+        story.labels,
+        known={row.id for row in story.trusted()},
+    )
+
+
+def _belief(story: Story, decisions: Sequence[Decision], votes: Sequence[Vote]) -> np.ndarray:
+    """Return what is believed of each row, probabilities [n, k], as `hybrid.review.gain` says."""
+    probs = np.array([decision.probs for decision in decisions], dtype=float)
+    method = story.run.report("clean")["method"]
+    if method == "repair":
+        return probs
+    if method in WEIGHED_NOTHING:
+        probs = (probs + np.load(story.run.path("clean", "classifier.npy"))) / 2
+    return with_what_votes_state(probs, [decision.id for decision in decisions], votes, story.labels)

@@ -1,0 +1,120 @@
+"""Label Studio: tasks with predictions out, its JSON export back in (labelstud.io/guide/task_format)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import quoteattr
+
+import msgspec
+
+from hybrid.errors import DataError
+from hybrid.review.answers import Answer, Read
+from hybrid.review.queue import Look
+from hybrid.table import write_bytes, write_json
+
+QUESTION = "label"
+ROW = "row_id"
+
+
+class _Value(msgspec.Struct, frozen=True):
+    choices: list[str] = []
+
+
+class _Result(msgspec.Struct, frozen=True):
+    from_name: str = ""
+    value: _Value = _Value()
+
+
+class _Annotation(msgspec.Struct, frozen=True):
+    result: list[_Result] = []
+    was_cancelled: bool = False
+    completed_by: object = ""
+    updated_at: str = ""
+    created_at: str = ""
+
+
+class _Task(msgspec.Struct, frozen=True):
+    data: dict[str, Any]
+    annotations: list[_Annotation] = []
+
+
+def write_tasks(looks: Sequence[Look], labels: Sequence[str], path: Path) -> list[str]:
+    """Write the tasks, and beside them the labelling interface that they want; return what to do with both."""
+    write_json(path, [_task(look) for look in looks])
+    interface = path.with_suffix(".xml")
+    write_bytes(interface, _interface(labels).encode())
+    return [
+        f"  make a Label Studio project with the labelling interface in {interface}, import {path} there,",
+        "  label, export as JSON, and read it back with: review read",
+    ]
+
+
+def read_tasks(tasks: Sequence[object], path: Path) -> Read:
+    """Return the answers in a JSON export; skipped and empty annotations are none.
+
+    Raises:
+        DataError: a task has no row id, or an annotation chose several labels.
+    """
+    answers, unanswered = [], 0
+    for number, raw in enumerate(tasks, start=1):
+        task = _decoded(raw, path, number)
+        found = [answer for annotation in task.annotations for answer in _answers(task, annotation, path, number)]
+        answers += found
+        unanswered += not found
+    return Read(answers=answers, unanswered=unanswered)
+
+
+def _task(look: Look) -> dict[str, Any]:
+    predictions = [_prediction("decided", look.label, look.belief)]
+    if look.teacher_label:
+        predictions.append(_prediction(look.teacher, look.teacher_label, look.teacher_confidence))
+    data = {
+        ROW: look.id,
+        "text": look.text,
+        "given": look.given,
+        "decided": look.label,
+        "teacher": look.teacher_label,
+        "reason": look.reason,
+        "gain": look.gain,
+    }
+    return {"data": data, "predictions": predictions}
+
+
+def _prediction(version: str, label: str, score: float | None) -> dict[str, Any]:
+    result = {"from_name": QUESTION, "to_name": "text", "type": "choices", "value": {"choices": [label]}}
+    return {"model_version": version, "result": [result]} | ({} if score is None else {"score": score})
+
+
+def _interface(labels: Sequence[str]) -> str:
+    choices = "\n".join(f"    <Choice value={quoteattr(label)}/>" for label in labels)
+    return f"""<View>
+  <Text name="text" value="$text"/>
+  <Choices name="{QUESTION}" toName="text" choice="single-radio" required="true">
+{choices}
+  </Choices>
+  <Header value="What the teacher said" size="5"/>
+  <Text name="reason" value="$reason"/>
+</View>
+"""
+
+
+def _decoded(raw: object, path: Path, number: int) -> _Task:
+    try:
+        task = msgspec.convert(raw, _Task)
+    except msgspec.ValidationError as error:
+        raise DataError(f"{path}: task {number}: {error}; want Label Studio's JSON export") from error
+    if not isinstance(task.data.get(ROW), str):
+        raise DataError(f"{path}: task {number}: no {ROW} in its data; want tasks that review export wrote")
+    return task
+
+
+def _answers(task: _Task, annotation: _Annotation, path: Path, number: int) -> list[Answer]:
+    chosen = [label for result in annotation.result if result.from_name == QUESTION for label in result.value.choices]
+    if annotation.was_cancelled or not chosen:
+        return []
+    if len(chosen) > 1:
+        raise DataError(f"{path}: task {number}: {len(chosen)} labels in one annotation; want one: correct it there")
+    by = annotation.completed_by
+    who = by.get("email") or by.get("id") if isinstance(by, dict) else by
+    when = annotation.updated_at or annotation.created_at
+    return [Answer(id=task.data[ROW], label=chosen[0], who=str(who), when=when)]

@@ -1,0 +1,270 @@
+"""The review queue: looks in the order of what they are worth, out to three tools and back as trusted rows."""
+
+import csv
+import json
+import shutil
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hybrid.__main__ import main
+from hybrid.errors import DataError
+from hybrid.review.answers import Answer, settle
+from hybrid.review.argilla import read_records, write_records
+from hybrid.review.gain import expected_gains, with_what_votes_state
+from hybrid.review.label_studio import read_tasks, write_tasks
+from hybrid.review.queue import Look, review_queue
+from hybrid.review.read import read_answers
+from hybrid.review.sheet import read_sheet, write_sheet
+from hybrid.types import Decision, Example, Vote
+
+LABELS = ("bad", "good")
+LOOKS = [
+    Look(
+        id="a/1",
+        text='She said: "fine, I guess"\nand left <b>',
+        given="good",
+        label="bad",
+        belief=0.6,
+        gain=0.5,
+        teacher="judge#0",
+        teacher_label="bad",
+        teacher_confidence=0.7,
+        reason="A shrug.",
+    ),
+    Look(id="a/2", text="=1+1 ünïcode", given="good", label="good", belief=0.9, gain=0.1),
+]
+
+
+def decision(row_id: str, label: str, *probs: float, given: str = "good") -> Decision:
+    return Decision(id=row_id, action="keep", given=given, label=label, weight=1.0, probs=probs, reason="r")
+
+
+def vote(row_id: str, label: str | None, confidence: float | None) -> Vote:
+    return Vote(id=row_id, status="ok" if label else "failed", label=label, confidence=confidence, teacher="t")
+
+
+def one_hot(n: int) -> np.ndarray:
+    return np.eye(n, dtype=np.float32)
+
+
+def test_what_a_vote_states_of_itself_is_half_of_the_belief_where_it_states_anything() -> None:
+    probs = np.array([[0.2, 0.8], [0.2, 0.8]])
+    votes = [vote("1", "bad", 0.9), vote("1", "bad", 0.7), vote("2", "bad", None), vote("2", None, None)]
+    found = with_what_votes_state(probs, ["1", "2"], votes, LABELS)
+    assert found == pytest.approx(np.array([[0.5, 0.5], [0.2, 0.8]]))
+
+
+def test_the_gain_without_company_is_the_probability_of_an_error_weighed_by_the_class() -> None:
+    belief = np.array([[0.4, 0.6], [0.1, 0.9], [0.2, 0.8], [0.7, 0.3]])
+    found = expected_gains(belief, np.array([1, 1, 1, 0]), np.zeros(4, dtype=bool), one_hot(4))
+    assert found.company == 0
+    assert found.wrong == pytest.approx([0.4, 0.1, 0.2, 0.3])
+    assert found.gain == pytest.approx([0.4 * 4 / 6, 0.1 * 4 / 6, 0.2 * 4 / 6, 0.3 * 4 / 2])
+
+
+def test_errors_that_keep_company_make_a_look_among_them_worth_more_than_one_alone() -> None:
+    rng = np.random.default_rng(0)
+    # Two clusters; in the first everything is disputed, in the second nothing but one lonely row.
+    centres = np.repeat(np.eye(2), 30, axis=0)
+    embeddings = centres + rng.normal(0, 0.01, (60, 2))
+    disagree = np.arange(60) < 30
+    disagree[59] = True
+    belief = np.where(disagree[:, None], [[0.4, 0.6]], [[0.05, 0.95]])
+    found = expected_gains(belief, np.ones(60, dtype=int), disagree, embeddings)
+    assert found.company > 0.5
+    assert found.wrong[0] == found.wrong[59]
+    assert found.gain[:30].min() > 1.5 * found.gain[59]
+
+
+def test_the_queue_leaves_out_what_is_trusted_and_shows_the_teachers_reason() -> None:
+    rows = [Example(id=str(i), text=f"t{i}", label="good") for i in range(4)]
+    decisions = [decision(row.id, "good", p, 1 - p) for row, p in zip(rows, (0.1, 0.45, 0.3, 0.2), strict=True)]
+    said = vote("1", "bad", 0.6)
+    belief = np.array([decision.probs for decision in decisions])
+    looks = review_queue(rows, decisions, [said], one_hot(4), belief, LABELS, known={"2"})
+    assert [look.id for look in looks] == ["1", "3", "0"]
+    assert (looks[0].teacher, looks[0].teacher_label, looks[1].teacher) == ("t#0", "bad", "")
+
+
+def test_of_one_persons_answers_the_last_counts_and_people_who_differ_are_a_conflict() -> None:
+    settled = settle(
+        [
+            Answer(id="1", label="good", who="ann", when="2026-02"),
+            Answer(id="1", label="bad", who="ann", when="2026-01"),
+            Answer(id="2", label="bad", who="ann"),
+            Answer(id="2", label="good", who="bob"),
+            Answer(id="3", label="bad", who="ann"),
+            Answer(id="3", label="bad", who="bob"),
+        ]
+    )
+    assert settled.labels == {"1": "good", "3": "bad"}
+    assert settled.conflicts == {"2": ("bad", "good")}
+
+
+def exported(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def annotated(label: str | None, who: object = 1, when: str = "2026-01-01", *, cancelled: bool = False) -> Any:
+    choice = {"from_name": "label", "to_name": "text", "type": "choices", "value": {"choices": [label]}}
+    return {
+        "id": 7,
+        "result": [choice] if label else [],
+        "was_cancelled": cancelled,
+        "completed_by": who,
+        "updated_at": when,
+    }
+
+
+def test_label_studio_gets_tasks_with_predictions_and_an_interface_that_fits_them(tmp_path: Path) -> None:
+    labels = ("bad", 'so "so" & <so>')
+    write_tasks(LOOKS, labels, tmp_path / "tasks.json")
+    first, second = exported(tmp_path / "tasks.json")
+    assert first["data"]["text"] == LOOKS[0].text
+    assert first["data"]["reason"] == "A shrug."
+    assert [(p["model_version"], p["score"]) for p in first["predictions"]] == [("decided", 0.6), ("judge#0", 0.7)]
+    assert [len(task["predictions"]) for task in (first, second)] == [2, 1]
+    view = ElementTree.fromstring((tmp_path / "tasks.xml").read_text())
+    assert [choice.get("value") for choice in view.iter("Choice")] == list(labels)
+    named = {tag.get("name") for tag in view.iter() if tag.get("name")}
+    result = first["predictions"][0]["result"][0]
+    assert {result["from_name"], result["to_name"]} <= named
+    shown = {(tag.get("value") or "").removeprefix("$") for tag in view.iter("Text")}
+    assert shown <= set(first["data"])
+
+
+def test_label_studios_export_is_read_back(tmp_path: Path) -> None:
+    write_tasks(LOOKS, LABELS, tmp_path / "tasks.json")
+    tasks = exported(tmp_path / "tasks.json")
+    tasks[0] |= {
+        "id": 1,
+        "annotations": [annotated("good", {"id": 3, "email": "a@b"}), annotated("bad", cancelled=True)],
+    }
+    tasks[1] |= {"id": 2, "annotations": [annotated(None)]}
+    found = read_tasks(tasks, tmp_path)
+    assert found.answers == [Answer(id="a/1", label="good", who="a@b", when="2026-01-01")]
+    assert found.unanswered == 1
+
+
+def test_argilla_records_come_back_as_answers(tmp_path: Path) -> None:
+    write_records(LOOKS, LABELS, tmp_path / "records.json")
+    records = exported(tmp_path / "records.json")
+    assert set(records[0]) == {"id", "fields", "metadata", "suggestions", "responses", "vectors"}
+    assert records[0]["suggestions"]["label"] == {"value": "bad", "score": 0.6, "agent": "decided"}
+    records[0]["responses"] = {"label": [{"value": "good", "user_id": "u1"}]}
+    records[1]["responses"] = {"label": [{"value": "good", "user_id": "u1", "status": "draft"}]}
+    found = read_records(records, tmp_path)
+    assert found.answers == [Answer(id="a/1", label="good", who="u1")]
+    assert found.unanswered == 1
+
+
+def test_a_sheet_keeps_texts_of_several_lines_and_comes_back_filled_in(tmp_path: Path) -> None:
+    write_sheet(LOOKS, LABELS, tmp_path / "looks.csv")
+    with (tmp_path / "looks.csv").open(encoding="utf-8-sig", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["text"] for line in lines] == [look.text for look in LOOKS]
+    assert read_sheet(tmp_path / "looks.csv").unanswered == 2
+    filled = (tmp_path / "looks.csv").read_text(encoding="utf-8-sig").rstrip("\r\n") + "good\r\n"
+    (tmp_path / "looks.csv").write_text(filled, encoding="utf-8")
+    found = read_sheet(tmp_path / "looks.csv")
+    assert [(answer.id, answer.label) for answer in found.answers] == [("a/2", "good")]
+
+
+def test_a_file_of_another_form_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "min.json"
+    path.write_text('[{"text": "t", "label": "good", "annotator": 1}]')
+    with pytest.raises(DataError, match="not JSON-MIN"):
+        read_answers(path)
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run with its project around it."""
+    return Path(shutil.copytree(finished.parents[2], tmp_path / "project")) / "runs/dishes/default"
+
+
+def answers_of(run: Path, path: Path, tool: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """Export eight rows for a tool, answer them as gold says, and return their ids."""
+    assert main(["review", "export", str(run), str(path), "--to", tool, "--rows", "8"]) == 0
+    assert "8 rows written" in capsys.readouterr().out
+    gold = {row["id"]: row["label"] for row in map(json.loads, (run / "split/gold.jsonl").open())}
+    if tool == "csv":
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            lines = list(csv.DictReader(file))
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, list(lines[0]))
+            writer.writeheader()
+            writer.writerows(line | {"label": gold[line["id"]]} for line in lines)
+        return [line["id"] for line in lines]
+    entries = exported(path)
+    for entry in entries:
+        if tool == "label-studio":
+            entry["annotations"] = [annotated(gold[entry["data"]["row_id"]])]
+        else:
+            entry["responses"] = {"label": [{"value": gold[entry["id"]], "user_id": "u"}]}
+    path.write_text(json.dumps(entries))
+    return [entry["data"]["row_id"] if tool == "label-studio" else entry["id"] for entry in entries]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tool", ["csv", "label-studio", "argilla"])
+def test_answers_become_trusted_rows_and_leave_the_queue(
+    tool: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / ("looks.csv" if tool == "csv" else "looks.json")
+    first = answers_of(run, path, tool, capsys)
+    assert main(["review", "read", str(run), str(path)]) == 0
+    said = capsys.readouterr().out
+    assert "8 rows answered, 0 not yet" in said
+    assert "8 trusted rows in" in said
+    trusted = [json.loads(line) for line in (run.parent / "trusted.jsonl").open()]
+    gold = {row["id"]: row["label"] for row in map(json.loads, (run / "split/gold.jsonl").open())}
+    assert trusted == [{"id": row_id, "label": gold[row_id], "source": "review"} for row_id in first]
+    second = answers_of(run, tmp_path / f"more-{path.name}", tool, capsys)
+    assert not set(first) & set(second)
+
+
+@pytest.mark.slow
+def test_a_second_answer_replaces_the_first_and_a_conflict_is_not_taken(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = [json.loads(line)["id"] for line in (run / "clean/decisions.jsonl").open()][:2]
+    path = tmp_path / "answers.csv"
+    path.write_text(f"id,label\n{ids[0]},bad\n")
+    assert main(["review", "read", str(run), str(path)]) == 0
+    path.write_text(f"id,label\n{ids[0]},good\n{ids[1]},bad\n{ids[1]},plain\n")
+    assert main(["review", "read", str(run), str(path)]) == 0
+    said = capsys.readouterr().out
+    assert f"{ids[0]}: bad is now good" in said
+    assert f"{ids[1]}: bad or plain" in said
+    trusted = [json.loads(line) for line in (run.parent / "trusted.jsonl").open()]
+    assert trusted == [{"id": ids[0], "label": "good", "source": "review"}]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("line", "said"), [("nobody,bad", "no training row"), ("{id},odd", "'odd' is not one of")])
+def test_answers_that_cannot_be_right_change_nothing(
+    line: str, said: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = [json.loads(found)["id"] for found in (run / "clean/decisions.jsonl").open()][:2]
+    path = tmp_path / "answers.csv"
+    path.write_text(f"id,label\n{ids[1]},good\n{line.format(id=ids[0])}\n")
+    assert main(["review", "read", str(run), str(path)]) == 2
+    assert said in capsys.readouterr().err
+    assert not (run.parent / "trusted.jsonl").exists()
+
+
+@pytest.mark.slow
+def test_no_row_that_judges_and_no_gold_is_in_the_queue(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "all.json"
+    assert main(["review", "export", str(run), str(path), "--to", "label-studio", "--rows", "1000"]) == 0
+    train = {row["id"] for row in map(json.loads, (run / "split/rows.jsonl").open()) if row["part"] == "train"}
+    tasks = exported(path)
+    assert {task["data"]["row_id"] for task in tasks} == train
+    assert not any("gold" in task["data"] for task in tasks)
