@@ -16,6 +16,8 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
 Whole = Annotated[int, Meta(ge=0)]
+Thinking = Annotated[int, Meta(ge=1024)] | Literal["low", "medium", "high", "xhigh", "max"]
+LEAST_TOKENS_TO_THINK = 1024
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -70,10 +72,20 @@ class LLMConfig(Section, frozen=True, kw_only=True):
     """The labelling policy, a text file beside the recipe."""
     max_tokens: Count = 400
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    thinking: Thinking | None = None
+    """Claude alone. A number: tokens to think in, on top of `max_tokens` (models up to 4.5). A word: how hard a newer
+    model thinks (its effort); those tokens count within `max_tokens`."""
     workers: Count = 8
+    """Calls under way at most; fewer while the server is overloaded."""
     timeout_s: Positive = 60.0
+    batch: bool = False
+    """Whether questions may wait for the Message Batches API: half the price, within 24 hours."""
+    cache: bool | None = None
+    """Whether the prompt's fixed part is marked for the provider's cache; unset: for Claude's own API alone."""
     prices: str = ""
     """USD per million tokens by model, a TOML file beside the recipe; over the packaged prices."""
+    budget_usd: Positive | None = None
+    """The most that this section's calls may cost, over all runs that share the recipe's trace store."""
 
 
 class VerifyConfig(Section, frozen=True, kw_only=True):
@@ -330,8 +342,22 @@ def _check(recipe: Recipe, path: Path) -> None:
     for section, llm in (("teacher", recipe.teacher), ("decoder", recipe.decoder)):
         if llm.model == "recorded" and not llm.traces:
             raise ConfigError(f"{path}: {section}.model = 'recorded' wants {section}.traces, a JSONL file of answers")
+        _check_thinking(llm, f"{path}: {section}")
     if recipe.task == "multi_label":
         _check_multi_label(recipe, path)
+
+
+def _check_thinking(llm: LLMConfig, where: str) -> None:
+    """Raise `ConfigError` where a model is to think in a way that its API refuses."""
+    if llm.thinking is not None and llm.temperature is not None:
+        raise ConfigError(
+            f"{where}.temperature with {where.rpartition(' ')[2]}.thinking: a model that thinks takes none"
+        )
+    if isinstance(llm.thinking, str) and llm.max_tokens < LEAST_TOKENS_TO_THINK:
+        raise ConfigError(
+            f"{where}.max_tokens = {llm.max_tokens} with thinking = {llm.thinking!r}: thinking counts within it; "
+            f"want {LEAST_TOKENS_TO_THINK} or more"
+        )
 
 
 def _check_multi_label(recipe: Recipe, path: Path) -> None:

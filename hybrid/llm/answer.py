@@ -57,6 +57,7 @@ def label_request(
         schema=label_schema(labels),
         max_tokens=config.max_tokens,
         temperature=config.temperature,
+        thinking=config.thinking,
         sample=sample,
         text=text,
     )

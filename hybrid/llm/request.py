@@ -4,6 +4,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from hybrid.config import Thinking
 from hybrid.table import sha256_of
 
 ReplyStatus = Literal["ok", "refused", "cut_off", "failed"]
@@ -23,6 +24,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """The number of the answer, where the same question is asked several times."""
     text: str = ""
     """The row's text alone; empty where the request is not about a row."""
+    thinking: Thinking | None = None
+    """Tokens to think in, on top of `max_tokens`, or how hard; None: as the model does by itself."""
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,8 +36,14 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     """Why the status is not ok."""
     model: str
+    thinking: str = ""
+    """What the model thought before it answered, where it shows that."""
     input_tokens: int = 0
+    """Tokens of the prompt that no cache had a part in."""
     output_tokens: int = 0
+    """Tokens written, thinking included."""
+    cache_write_tokens: int = 0
+    cache_read_tokens: int = 0
     cost_usd: float | None = None
     """None where the price is not known; 0 for a failed reply, since errors are not billed."""
     seconds: float = 0.0
@@ -57,4 +66,8 @@ class LLM(Protocol):
 
 def key(name: str, request: Request) -> str:
     """Return the SHA-256 of the model's name and the whole request."""
-    return sha256_of({"model": name, "request": request})
+    asked = msgspec.structs.asdict(request)
+    # Left out where it is not set: answers that were stored before there was thinking are found again.
+    if request.thinking is None:
+        del asked["thinking"]
+    return sha256_of({"model": name, "request": asked})
