@@ -78,7 +78,8 @@ def terms_of(config: LLMConfig, *, folder: Path, role: str) -> Terms:
 def _open_server(config: LLMConfig, terms: Terms, file: TraceFile | None) -> LLM:
     from hybrid.llm.messages import Messages
 
-    held = file or (TraceFile(None) if config.budget_usd is not None else None)
+    # A budget without a store holds for this process.
+    held = TraceFile(None) if file is None and config.budget_usd is not None else file
     ledger = Ledger(held, terms) if held else None
     model = Messages(
         config.model,
@@ -87,9 +88,14 @@ def _open_server(config: LLMConfig, terms: Terms, file: TraceFile | None) -> LLM
         workers=config.workers,
         books=ledger or NoBooks(terms),
     )
-    if file is None:
+    if file is None or ledger is None:
         return model
-    return Stored(model, file)
+    stored = Stored(model, file)
+    if not config.batch:
+        return stored
+    from hybrid.llm.batches import Batched
+
+    return Batched(stored, model, ledger)
 
 
 def _gguf_file(path: Path) -> Path:

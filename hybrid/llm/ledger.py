@@ -187,11 +187,13 @@ class Ledger:
     def _insert(self, db: sqlite3.Connection, request: Request, worst: int | None, batch: int | None = None) -> int:
         terms = self.terms
         digest = key(terms.model, request)
-        values = (digest, terms.role, terms.model, batch, time.time(), prompt_bytes(request), worst)
+        # A batch may come back to another process, which has to know what was asked.
+        asked = msgspec.json.encode(request).decode() if batch is not None else None
+        values = (digest, terms.role, terms.model, batch, time.time(), prompt_bytes(request), worst, asked)
         self._add(db, worst or 0)
         call = db.execute(
-            "INSERT INTO calls (key, role, model, batch, sent_at, bytes, state, worst_nano) "
-            "VALUES (?, ?, ?, ?, ?, ?, 'sent', ?)",
+            "INSERT INTO calls (key, role, model, batch, sent_at, bytes, state, worst_nano, request) "
+            "VALUES (?, ?, ?, ?, ?, ?, 'sent', ?, ?)",
             values,
         ).lastrowid
         assert call is not None

@@ -46,6 +46,7 @@ class Messages:
         self._limiter = Limiter(workers)
         self._speaks = False
         self.sdk = _sdk()
+        self.broken = _broken()
         self.client = self.sdk.Anthropic(
             api_key=_key_for(model, base_url), base_url=base_url or None, timeout=timeout_s, max_retries=0
         )
@@ -57,8 +58,8 @@ class Messages:
             LLMError: the server refuses every request of this kind (no such model, a wrong key).
             BudgetError: the call could cross the budget.
         """
-        if self.terms.budget_usd is not None and self.terms.worst_nano(request) is None:
-            return self.failed("not sent: no price is known for a prompt that may be so long; shorten the text")
+        if unpriced := self.unpriced(request):
+            return unpriced
         started = time.monotonic()
         for number in range(1, self.retry.tries + 1):
             came = self._try(request)
@@ -69,6 +70,12 @@ class Messages:
                 return self._give_up(came, number, time.monotonic() - started)
             time.sleep(wait_s)
         raise AssertionError("at least one try")
+
+    def unpriced(self, request: Request) -> Reply | None:
+        """Return the reply to a request whose worst case no price covers, where there is a budget to hold."""
+        if self.terms.budget_usd is None or self.terms.worst_nano(request) is not None:
+            return None
+        return self.failed("not sent: no price is known for a prompt that may be so long; shorten the text")
 
     def params(self, request: Request) -> dict[str, Any]:
         """Return the body of a request as the protocol has it."""
@@ -90,8 +97,8 @@ class Messages:
         return LLMError(f"{trouble.reason}; correct {what}, then run again")
 
     def trouble(self, error: Exception) -> Trouble:
-        """Return what an error of the SDK means."""
-        if isinstance(error, self.sdk.APIError):
+        """Return what an error of the SDK, or of the connection under it, means."""
+        if isinstance(error, (self.sdk.APIError, self.broken)):
             return trouble_of(error, self.where)
         return self._foreign(f"an answer that is not JSON ({error})")
 
@@ -144,6 +151,13 @@ def _sdk() -> Any:
             "run: pip install 'hybrid-cascade[llm]'"
         ) from error
     return anthropic
+
+
+def _broken() -> type[Exception]:
+    """Return what the SDK's transport raises, unwrapped, where a stream of results breaks off."""
+    import httpx2
+
+    return httpx2.TransportError
 
 
 def _key_for(model: str, base_url: str) -> str:

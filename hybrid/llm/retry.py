@@ -33,6 +33,8 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True):
     """Why a call brought no answer."""
 
     reason: str
+    status: int = 0
+    """Of HTTP; 0 where there was no answer, or one of another protocol."""
     can_pass: bool = False
     """Whether another try may bring one."""
     fatal: bool = False
@@ -59,6 +61,7 @@ def trouble_of(error: Exception, where: str) -> Trouble:
     can_pass = status in _CAN_PASS or status >= 500
     return Trouble(
         reason=f"{where}: status {status}: {_said(error)}",
+        status=status,
         can_pass=can_pass,
         fatal=not can_pass and status != 413,
         overloaded=status in _TOO_MANY,

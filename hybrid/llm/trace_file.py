@@ -16,7 +16,7 @@ _SCHEMA = (
     # Money is kept in whole billionths of a dollar, so that sums are exact.
     """CREATE TABLE IF NOT EXISTS calls (
         id INTEGER PRIMARY KEY, key TEXT NOT NULL, role TEXT NOT NULL, model TEXT NOT NULL, batch INTEGER,
-        sent_at REAL NOT NULL, bytes INTEGER NOT NULL, state TEXT NOT NULL, status TEXT NOT NULL DEFAULT '',
+        sent_at REAL NOT NULL, bytes INTEGER NOT NULL, state TEXT NOT NULL, status TEXT NOT NULL DEFAULT '', request TEXT,
         worst_nano INTEGER, cost_nano INTEGER,
         input_tokens INTEGER NOT NULL DEFAULT 0, output_tokens INTEGER NOT NULL DEFAULT 0,
         cache_write_tokens INTEGER NOT NULL DEFAULT 0, cache_read_tokens INTEGER NOT NULL DEFAULT 0
