@@ -15,6 +15,7 @@ import hybrid
 from hybrid.errors import ConfigError, DataError, HybridError
 from hybrid.runtime.bundle import MODEL, read_bundle
 from hybrid.runtime.reading import Reading
+from hybrid.trace_commands import add_traces
 from hybrid.types import Precision
 
 TEXTS_A_CALL = 256
@@ -53,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     bundle.add_argument("target", type=Path, help="the new folder of the bundle")
     bundle.add_argument("--precision", choices=get_args(Precision), default="fp32")
     bundle.set_defaults(act=_bundle)
+    add_traces(commands)
     return parser
 
 

@@ -93,6 +93,9 @@ class VerifyConfig(Section, frozen=True, kw_only=True):
 
     votes: Count = 1
     """Votes a row; odd."""
+    imports: tuple[str, ...] = ()
+    """Files beside the recipe with columns id, label and, where known, rationale, confidence and source: votes of
+    annotators or of another system, beside the teacher's."""
 
 
 class CleanConfig(Section, frozen=True, kw_only=True):
@@ -368,6 +371,7 @@ def _check_multi_label(recipe: Recipe, path: Path) -> None:
         "synthesize.use": recipe.synthesize.use,
         "synthesize.drafts": bool(recipe.synthesize.drafts),
         "data.annotators": bool(recipe.data.annotators),
+        "verify.imports": bool(recipe.verify.imports),
     }
     for key, is_asked in asked.items():
         if is_asked:

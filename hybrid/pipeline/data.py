@@ -6,6 +6,7 @@ Heavy libraries are imported where a stage works, so that a run with nothing to 
 import numpy as np
 
 from hybrid.artifacts import fetch
+from hybrid.imported_votes import read_votes, tally
 from hybrid.prompts import prompt_text
 from hybrid.recorded_drafts import read_drafts
 from hybrid.run import Report, settings_of
@@ -59,17 +60,25 @@ def verify(story: Story) -> None:
 
     def work(_: str) -> Report:
         asked = story.ask_teacher(story.rows("train"))
-        write_rows(run.path("verify", "votes.jsonl"), asked.votes)
-        return asked.report
+        imported = read_votes(recipe.verify.imports, story.recipe_dir, story.rows(), story.labels)
+        write_rows(run.path("verify", "votes.jsonl"), [*asked.votes, *imported])
+        return asked.report | {"imported": tally(imported)}
 
     run.stage(
         "verify",
-        version=1,
+        version=2,
         settings=settings_of(recipe.verify, recipe.teacher, prompt_text("verify")),
-        inputs=[run.path("split", "rows.jsonl"), *story.llm_files(recipe.teacher)],
+        inputs=[
+            run.path("split", "rows.jsonl"),
+            *story.llm_files(recipe.teacher),
+            *(path for name in recipe.verify.imports for path in story.files(name)),
+        ],
         outputs=["verify/votes.jsonl"],
         work=work,
-        says=lambda r: f"{r['ok']} votes of {r['asked']} asked" if r["asked"] else "no teacher: labels as given",
+        says=lambda r: (
+            (f"{r['ok']} votes of {r['asked']} asked" if r["asked"] else "no teacher: labels as given")
+            + "".join(f"; {n} imported from {source}" for source, n in r["imported"].items())
+        ),
     )
 
 
