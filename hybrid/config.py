@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from hybrid.errors import ConfigError
 from hybrid.types import LABEL_SEPARATOR, Precision, Task
@@ -72,7 +72,7 @@ class LLMConfig(Section, frozen=True, kw_only=True):
     """The labelling policy, a text file beside the recipe."""
     max_tokens: Count = 400
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
-    thinking: Thinking | None = None
+    thinking: Thinking | UnsetType = UNSET
     """Claude alone. A number: tokens to think in, on top of `max_tokens` (models up to 4.5). A word: how hard a newer
     model thinks (its effort); those tokens count within `max_tokens`."""
     workers: Count = 8
@@ -352,9 +352,9 @@ def _check(recipe: Recipe, path: Path) -> None:
 
 def _check_thinking(llm: LLMConfig, where: str) -> None:
     """Raise `ConfigError` where a model is to think in a way that its API refuses."""
-    if llm.thinking is not None and llm.temperature is not None:
+    if llm.thinking is not UNSET and llm.temperature is not None:
         raise ConfigError(
-            f"{where}.temperature with {where.rpartition(' ')[2]}.thinking: a model that thinks takes none"
+            f"{where}.temperature with thinking: a model that thinks takes none; leave one of the two out"
         )
     if isinstance(llm.thinking, str) and llm.max_tokens < LEAST_TOKENS_TO_THINK:
         raise ConfigError(

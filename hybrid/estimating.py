@@ -84,11 +84,10 @@ def plans(desk: Desk, votes: Sequence[Request], suspects: set[str], prices: Mapp
     if not terms.batch and terms.price and terms.price.batch is not None:
         batched = msgspec.structs.replace(desk, terms=msgspec.structs.replace(terms, batch=True))
         found.append(("in batches, within 24 hours", "--set teacher.batch=true", batched.forecast("", votes)))
-    cheaper = _cheaper(terms, prices)
-    if cheaper:
-        other = msgspec.structs.replace(terms, model=cheaper, price=prices[cheaper])
-        smaller = msgspec.structs.replace(desk, terms=other, habits=habits_of(desk.file, cheaper))
-        found.append((f"{cheaper} in place of {terms.model}", f"--teacher {cheaper}", smaller.forecast("", votes)))
+    for name in _cheaper(terms, prices):
+        other = msgspec.structs.replace(terms, model=name, price=prices[name])
+        smaller = msgspec.structs.replace(desk, terms=other, habits=habits_of(desk.file, name))
+        found.append((f"{name} in place of {terms.model}", f"--teacher {name}", smaller.forecast("", votes)))
     doubtful = [request for request in votes if request.text in suspects]
     if 0 < len(doubtful) < len(votes):
         setting = f"--set verify.max_calls={len(doubtful)}"
@@ -150,13 +149,14 @@ def _drafts(story: Story, desk: Desk, config: LLMConfig, votes: Sequence[Request
     return [desk.forecast("drafts", teacher.requests), relabel]
 
 
-def _cheaper(terms: Terms, prices: Mapping[str, Price]) -> str:
-    """Return the dearest model whose every price is at most half; empty where there is none."""
+def _cheaper(terms: Terms, prices: Mapping[str, Price]) -> list[str]:
+    """Return the dearest model that costs at most half, and the cheapest."""
     if terms.price is None:
-        return ""
+        return []
     own = terms.price
     found = [name for name, p in prices.items() if p.input <= own.input / 2 and p.output <= own.output / 2]
-    return max(found, key=lambda name: (prices[name].input, name), default="")
+    by_price = sorted(found, key=lambda name: (prices[name].input, name))
+    return list(dict.fromkeys([*by_price[-1:], *by_price[:1]]))
 
 
 def _affordable(desk: Desk, votes: Sequence[Request]) -> int:
@@ -183,7 +183,7 @@ def _against_budget(desk: Desk, whole: Forecast, votes: Sequence[Request], rows:
     found = plans(desk, votes, suspects_of(rows), packaged_prices())
     return [
         f"{said}; the estimate {sure}, and the run would stop there with every answer kept. Verifying for less:",
-        *(f"    {_usd(plan.cost_usd):>17}  {plan.what:<44} {plan.setting}" for plan in found),
+        *(f"    {_usd(plan.cost_usd):>17}  {plan.what:<50} {plan.setting}" for plan in found),
     ]
 
 

@@ -16,8 +16,8 @@ ENOUGH = 30
 RECENT = 2000
 BYTES_A_TOKEN = (2.0, 5.0)
 """Without earlier calls: from dense scripts to plain English."""
-LEAST_ANSWER = 40
-"""Tokens of the shortest answer that has a reason in it."""
+LEAST_ANSWER = 12
+"""Tokens of the shortest JSON object that holds a label."""
 
 
 class Range(NamedTuple):
@@ -96,7 +96,7 @@ def forecast(
     """
     share = 1.0 if fewest is None or not requests else fewest / len(requests)
     n_bytes = sum(prompt_bytes(request) for request in requests)
-    fixed = sum(len(request.system.encode("utf-8", "surrogatepass")) for request in requests)
+    fixed = n_bytes - sum(len(request.user.encode("utf-8", "surrogatepass")) for request in requests)
     known = habits.output_tokens
     written = Range(
         sum(known.low if known else min(LEAST_ANSWER, most_output_tokens(r)) for r in requests) * share,

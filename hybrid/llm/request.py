@@ -3,6 +3,7 @@
 from typing import Literal, Protocol
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from hybrid.config import Thinking
 from hybrid.table import sha256_of
@@ -24,8 +25,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """The number of the answer, where the same question is asked several times."""
     text: str = ""
     """The row's text alone; empty where the request is not about a row."""
-    thinking: Thinking | None = None
-    """Tokens to think in, on top of `max_tokens`, or how hard; None: as the model does by itself."""
+    thinking: Thinking | UnsetType = UNSET
+    """Tokens to think in, on top of `max_tokens`, or how hard; unset: as the model does by itself. Left out of the key
+    where it is unset, so that answers stored before there was thinking are found again."""
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,8 +68,4 @@ class LLM(Protocol):
 
 def key(name: str, request: Request) -> str:
     """Return the SHA-256 of the model's name and the whole request."""
-    asked = msgspec.structs.asdict(request)
-    # Left out where it is not set: answers that were stored before there was thinking are found again.
-    if request.thinking is None:
-        del asked["thinking"]
-    return sha256_of({"model": name, "request": asked})
+    return sha256_of({"model": name, "request": request})

@@ -26,7 +26,7 @@ def to_params(request: Request, model: str, *, cache: bool) -> dict[str, Any]:
     # Newer models leave their thoughts out unless they are asked for a summary.
     if isinstance(request.thinking, int):
         params["thinking"] = {"type": "enabled", "budget_tokens": request.thinking}
-    elif request.thinking is not None:
+    elif isinstance(request.thinking, str):
         params["thinking"] = {"type": "adaptive", "display": "summarized"}
         output["effort"] = request.thinking
     if request.temperature is not None:
