@@ -5,8 +5,7 @@ from pathlib import Path
 
 from hybrid.llm.budget import Spent, Terms
 from hybrid.llm.ledger import Ledger
-from hybrid.llm.trace_export import export_traces, import_traces
-from hybrid.llm.trace_file import TraceFile
+from hybrid.llm.trace_export import export_traces, import_traces, open_existing
 
 
 def add_traces(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -38,9 +37,9 @@ def _import(options: argparse.Namespace) -> None:
 
 
 def _cost(options: argparse.Namespace) -> None:
-    file = TraceFile(options.store)
-    for role, model in file.read("SELECT DISTINCT role, '' FROM calls ORDER BY role"):
-        print(cost_line(role, Ledger(file, Terms(role=role, model=model)).spent()))
+    file = open_existing(options.store)
+    for (role,) in file.read("SELECT DISTINCT role FROM calls ORDER BY role"):
+        print(cost_line(role, Ledger(file, Terms(role=role, model="")).spent()))
 
 
 def cost_line(role: str, spent: Spent) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hybrid.config import LLMConfig
-from hybrid.errors import BudgetError
+from hybrid.errors import BudgetError, StorageError
 from hybrid.llm import Request, ask_all, key
 from hybrid.llm.answer import label_request, read_vote
 from hybrid.llm.budget import Spent, Terms
@@ -147,6 +147,16 @@ def test_a_budget_without_faults_is_used_to_within_one_call_at_its_worst(tmp_pat
         assert 1.0 - worst_usd < server.usd <= 1.0
         assert teacher.ledger.spent().unsettled == 0
         check_books(server, teacher.ledger.spent())
+
+
+def test_a_full_disk_stops_everybody_who_waits_for_the_budget(tmp_path: Path) -> None:
+    with BillingServer() as server:
+        teacher = Teacher(server, tmp_path / "store", 0.9)
+        teacher.ask(questions(1))
+        pages = teacher.llm.file.read("PRAGMA page_count")[0][0]
+        teacher.llm.file.read(f"PRAGMA max_page_count={pages}")
+        with pytest.raises(StorageError, match="full"):
+            teacher.ask(questions(60))
 
 
 SCHEDULE = (

@@ -10,9 +10,14 @@ import pytest
 import hybrid.__main__ as command
 from hybrid.errors import DataError
 from hybrid.imported_votes import read_votes, tally
-from hybrid.llm import Request, Stored, key
+from hybrid.llm import Request, Stored, ask_all, key
+from hybrid.llm.ledger import Ledger
+from hybrid.llm.messages import Messages
 from hybrid.llm.trace_export import export_traces, import_traces
+from hybrid.llm.trace_file import TraceFile
 from hybrid.types import Example
+from tests.billing_server import BillingServer
+from tests.test_faults import questions, terms
 from tests.test_store import Priced, question
 
 
@@ -79,7 +84,23 @@ def test_the_commands_export_import_and_count(tmp_path: Path, capsys: pytest.Cap
     said = capsys.readouterr().out
     assert "3 answers written" in said
     assert "3 new answers" in said
-    assert command.main(["traces", "export", str(tmp_path / "nowhere"), file]) == 2
+    for words in (["export", str(tmp_path / "nowhere"), file], ["cost", str(tmp_path / "nowhere")]):
+        assert command.main(["traces", *words]) == 2
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_the_cost_of_a_store_is_what_the_provider_billed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = tmp_path / "store.sqlite"
+    with BillingServer() as server:
+        books = Ledger(TraceFile(store), terms())
+        ask_all(questions(4), Messages("m", base_url=server.url, books=books), 2)
+    assert command.main(["traces", "cost", str(store)]) == 0
+    billed = server.billed
+    assert capsys.readouterr().out == (
+        f"teacher: 4 calls, {billed['input_tokens']} tokens in "
+        f"(cache: {billed['cache_creation_input_tokens']} written, {billed['cache_read_input_tokens']} read), "
+        f"{billed['output_tokens']} out, {server.usd:.4f} USD\n"
+    )
 
 
 @pytest.mark.slow

@@ -2,7 +2,8 @@
 
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from threading import Condition
 from typing import Protocol
 
@@ -108,9 +109,8 @@ class Ledger:
 
     def settle(self, call: int, request: Request, reply: Reply) -> None:
         """Note what a call cost and keep its answer if it is ok, both or neither."""
-        with self.file.transaction() as db:
+        with self._landing() as db:
             self.settle_in(db, call, request, reply)
-        self._landed()
 
     def settle_in(self, db: sqlite3.Connection, call: int, request: Request, reply: Reply) -> None:
         """Do what `settle` does, within a transaction."""
@@ -133,9 +133,8 @@ class Ledger:
 
     def free(self, call: int) -> None:
         """Give back what a call had reserved: it was not billed."""
-        with self.file.transaction() as db:
+        with self._landing() as db:
             self.free_in(db, call)
-        self._landed()
 
     def free_in(self, db: sqlite3.Connection, call: int) -> None:
         """Do what `free` does, within a transaction."""
@@ -143,9 +142,8 @@ class Ledger:
 
     def lose(self, call: int) -> None:
         """Leave a call at its worst: whether it was billed is not known."""
-        with self.file.transaction() as db:
+        with self._landing() as db:
             db.execute("UPDATE calls SET state = 'lost' WHERE id = ? AND state = 'sent'", (call,))
-        self._landed()
 
     def spent(self) -> Spent:
         """Return what this role's calls came to so far, those of other processes included."""
@@ -214,7 +212,13 @@ class Ledger:
             (self.terms.role, nano),
         )
 
-    def _landed(self) -> None:
-        with self._settled:
-            self._in_flight -= 1
-            self._settled.notify_all()
+    @contextmanager
+    def _landing(self) -> Iterator[sqlite3.Connection]:
+        """Hold the file while a call in flight is ended; who waits for it hears of it, even if the disk is full."""
+        try:
+            with self.file.transaction() as db:
+                yield db
+        finally:
+            with self._settled:
+                self._in_flight -= 1
+                self._settled.notify_all()

@@ -28,15 +28,24 @@ def export_traces(store: Path, target: Path) -> int:
     Raises:
         DataError: there is no such store.
     """
-    if not store.is_file():
-        raise DataError(f"{store}: no such trace store; want the traces.sqlite beside the runs of a recipe")
-    rows = TraceFile(store).read("SELECT key, model, request, reply FROM answers ORDER BY key")
+    rows = open_existing(store).read("SELECT key, model, request, reply FROM answers ORDER BY key")
     encode = msgspec.json.Encoder().encode
     with whole_file(target) as file:
         for digest, model, request, reply in rows:
             raw = {"key": digest, "model": model, "request": msgspec.Raw(request), "reply": msgspec.Raw(reply)}
             file.write(encode(raw) + b"\n")
     return len(rows)
+
+
+def open_existing(store: Path) -> TraceFile:
+    """Return a trace store that is there.
+
+    Raises:
+        DataError: it is not.
+    """
+    if not store.is_file():
+        raise DataError(f"{store}: no such trace store; want the traces.sqlite beside the runs of a recipe")
+    return TraceFile(store)
 
 
 def import_traces(store: Path, source: Path) -> int:
