@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from hybrid.errors import ConfigError
 from hybrid.types import LABEL_SEPARATOR, Precision, Task
@@ -16,6 +16,8 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
 Whole = Annotated[int, Meta(ge=0)]
+Thinking = Annotated[int, Meta(ge=1024)] | Literal["low", "medium", "high", "xhigh", "max"]
+LEAST_TOKENS_TO_THINK = 1024
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -74,10 +76,20 @@ class LLMConfig(Section, frozen=True, kw_only=True):
     """The labelling policy, a text file beside the recipe."""
     max_tokens: Count = 400
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    thinking: Thinking | UnsetType = UNSET
+    """Claude alone. A number: tokens to think in, on top of `max_tokens` (models up to 4.5). A word: how hard a newer
+    model thinks (its effort); those tokens count within `max_tokens`."""
     workers: Count = 8
+    """Calls under way at most; fewer while the server is overloaded."""
     timeout_s: Positive = 60.0
+    batch: bool = False
+    """Whether questions may wait for the Message Batches API: half the price, within 24 hours."""
+    cache: bool | None = None
+    """Whether the prompt's fixed part is marked for the provider's cache; unset: for Claude's own API alone."""
     prices: str = ""
     """USD per million tokens by model, a TOML file beside the recipe; over the packaged prices."""
+    budget_usd: Positive | None = None
+    """The most that this section's calls may cost, over all runs that share the recipe's trace store."""
 
 
 class VerifyConfig(Section, frozen=True, kw_only=True):
@@ -87,6 +99,9 @@ class VerifyConfig(Section, frozen=True, kw_only=True):
     """Votes a row; odd."""
     answer: Literal["reasoned", "direct"] = "reasoned"
     """Whether the teacher reasons before it says a label; `hybrid pilot` measures which pays."""
+    imports: tuple[str, ...] = ()
+    """Files beside the recipe with columns id, label and, where known, rationale, confidence and source: votes of
+    annotators or of another system, beside the teacher's."""
 
 
 class CleanConfig(Section, frozen=True, kw_only=True):
@@ -338,8 +353,22 @@ def _check(recipe: Recipe, path: Path) -> None:
     for section, llm in (("teacher", recipe.teacher), ("decoder", recipe.decoder)):
         if llm.model == "recorded" and not llm.traces:
             raise ConfigError(f"{path}: {section}.model = 'recorded' wants {section}.traces, a JSONL file of answers")
+        _check_thinking(llm, f"{path}: {section}")
     if recipe.task == "multi_label":
         _check_multi_label(recipe, path)
+
+
+def _check_thinking(llm: LLMConfig, where: str) -> None:
+    """Raise `ConfigError` where a model is to think in a way that its API refuses."""
+    if llm.thinking is not UNSET and llm.temperature is not None:
+        raise ConfigError(
+            f"{where}.temperature with thinking: a model that thinks takes none; leave one of the two out"
+        )
+    if isinstance(llm.thinking, str) and llm.max_tokens < LEAST_TOKENS_TO_THINK:
+        raise ConfigError(
+            f"{where}.max_tokens = {llm.max_tokens} with thinking = {llm.thinking!r}: thinking counts within it; "
+            f"want {LEAST_TOKENS_TO_THINK} or more"
+        )
 
 
 def _check_multi_label(recipe: Recipe, path: Path) -> None:
@@ -352,6 +381,7 @@ def _check_multi_label(recipe: Recipe, path: Path) -> None:
         "data.annotators": bool(recipe.data.annotators),
         "data.trusted": bool(recipe.data.trusted),
         "data.audit": bool(recipe.data.audit),
+        "verify.imports": bool(recipe.verify.imports),
     }
     for key, is_asked in asked.items():
         if is_asked:

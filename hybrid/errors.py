@@ -21,6 +21,10 @@ class LLMError(HybridError):
     """A language model cannot be used at all (no key, no model file, no package)."""
 
 
+class BudgetError(HybridError):
+    """The next call to a language model could cost more than is left of its budget."""
+
+
 class ExportError(HybridError):
     """The exported graph does not compute what the checkpoint computes."""
 

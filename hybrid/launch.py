@@ -11,6 +11,7 @@ from hybrid.ablation import ablate, served_variant
 from hybrid.config import Recipe
 from hybrid.errors import StorageError
 from hybrid.pipeline import run_stages
+from hybrid.pipeline.data import split
 from hybrid.progress import Screen
 from hybrid.rebundle import note_recipe
 from hybrid.report import write_outcome
@@ -49,6 +50,24 @@ def launch(recipe: Recipe, recipe_dir: Path, options: Options) -> Path:
     for line in closing_lines(folder):
         screen.say(line)
     return folder
+
+
+def forecast(recipe: Recipe, recipe_dir: Path, options: Options) -> None:
+    """Print what a run would ask of its language models and what that costs; split the rows and send nothing.
+
+    Raises:
+        HybridError: anything that the user can mend.
+    """
+    from hybrid.estimating import estimate
+
+    screen = Screen()
+    folder = options.runs / recipe.name / (options.name or recipe.profile or "default")
+    with _alone_in(folder):
+        traces = _traces(options, recipe)
+        story = Story(recipe, recipe_dir, Run(folder, screen), traces)
+        split(story)
+        for line in estimate(story, traces):
+            screen.say(line)
 
 
 def _run_seed(recipe: Recipe, recipe_dir: Path, folder: Path, options: Options, screen: Screen) -> SeedFigures:

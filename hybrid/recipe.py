@@ -50,6 +50,9 @@ def run(
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="One setting, as train.epochs=6; may repeat.")
     ] = None,
+    estimate: Annotated[
+        bool, typer.Option(help="Say what the language models would be asked and what it costs; spend nothing.")
+    ] = False,
 ) -> None:
     """Run a recipe from data to bundle. What is finished and unchanged is skipped."""
     from hybrid.config import read_recipe
@@ -67,7 +70,13 @@ def run(
         overrides["seed"] = seed
     path = find_recipe(recipe)
     found = read_recipe(path, profile=profile, overrides=overrides)
-    _launch(found, path.parent, Options(runs=runs, name=name, seeds=seeds, ablate=ablate))
+    options = Options(runs=runs, name=name, seeds=seeds, ablate=ablate)
+    if estimate:
+        from hybrid.launch import forecast
+
+        forecast(found, path.parent, options)
+        return
+    _launch(found, path.parent, options)
 
 
 @app.command()

@@ -135,6 +135,10 @@ class Story:
             )
         return self._llms[role]
 
+    def use_llm(self, role: Literal["teacher", "decoder"], llm: LLM) -> None:
+        """Ask `llm` in a role in place of the model that the recipe names."""
+        self._llms[role] = llm
+
     def check_llms(self) -> None:
         """Open both language models, so that a missing key stops the run before it starts.
 

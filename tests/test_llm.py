@@ -16,7 +16,7 @@ from hybrid.llm import LLM, Reply, Request, ask_all, key, open_llm
 from hybrid.llm.answer import label_request, label_schema, read_vote
 from hybrid.llm.drafts import draft_request, read_draft
 from hybrid.llm.messages import Messages, Retry
-from hybrid.llm.prices import cost_usd, packaged_prices, read_prices
+from hybrid.llm.prices import cost_usd, packaged_prices, price_of, read_prices
 from hybrid.llm.recorded import Recorded
 from hybrid.types import Example
 from tests.messages_server import Act, MessagesServer, answer, label, raw, reset, status
@@ -149,13 +149,16 @@ def test_claude_is_asked_with_the_key_and_priced(monkeypatch: pytest.MonkeyPatch
 
 def test_a_price_is_known_or_absent_and_never_that_of_a_neighbour(tmp_path: Path) -> None:
     prices = packaged_prices()
-    assert cost_usd(prices, "claude-opus-4-5-20251101", 10**6, 0) == pytest.approx(prices["claude-opus-4-5"].input)
-    assert cost_usd(prices, "claude-opus-4-5-turbo", 10, 10) is None
-    assert cost_usd(prices, "llama-3", 10, 10) is None
-    assert cost_usd(prices, "claude-haiku-5-5", 100_001, 1) is None
+    million, hundred = (Reply(status="ok", model="m", input_tokens=n) for n in (10**6, 100_001))
+    snapshot = price_of(prices, "claude-opus-4-5-20251101")
+    assert cost_usd(snapshot, million) == pytest.approx(prices["claude-opus-4-5"].input)
+    assert price_of(prices, "claude-opus-4-5-turbo") is None
+    assert price_of(prices, "llama-3") is None
+    assert cost_usd(None, hundred) is None
+    assert cost_usd(price_of(prices, "claude-haiku-5-5"), hundred) is None
     own = tmp_path / "prices.toml"
     own.write_text('[models]\n"llama-3" = { input = 1.0, output = 2.0 }\n')
-    assert cost_usd(read_prices(own), "llama-3", 10**6, 10**6) == pytest.approx(3.0)
+    assert cost_usd(price_of(read_prices(own), "llama-3"), million) == pytest.approx(1.0)
     own.write_text('[models]\n"llama-3" = { input = "free" }\n')
     with pytest.raises(ConfigError, match=r"prices\.toml"):
         read_prices(own)
@@ -219,6 +222,7 @@ def test_the_key_covers_every_part_of_the_request_and_the_model() -> None:
             "temperature": 0.0,
             "sample": 1,
             "text": "t",
+            "thinking": "high",
         }.items()
     ]
     assert len(changed) == len(msgspec.structs.fields(Request))

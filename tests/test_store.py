@@ -121,8 +121,8 @@ def test_a_full_disk_stops_the_run_and_keeps_what_was_stored(tmp_path: Path) -> 
     path = tmp_path / "store.sqlite"
     llm = Stored(Priced(), path)
     llm.ask(question("1"))
-    pages = llm._db.execute("PRAGMA page_count").fetchone()[0]
-    llm._db.execute(f"PRAGMA max_page_count={pages}")
+    pages = llm.file.read("PRAGMA page_count")[0][0]
+    llm.file.read(f"PRAGMA max_page_count={pages}")
     with pytest.raises(StorageError, match="full"):
         ask_all([question("1" + "0" * n) for n in range(1, 60)], llm, 2)
     llm.close()

@@ -5,11 +5,15 @@ from pathlib import Path
 
 from hybrid.config import LLMConfig
 from hybrid.errors import ConfigError
+from hybrid.llm.budget import Terms
+from hybrid.llm.ledger import Ledger, NoBooks
 from hybrid.llm.pool import ask_all
+from hybrid.llm.prices import packaged_prices, price_of, read_prices
 from hybrid.llm.request import LLM, Reply, Request, key
 from hybrid.llm.store import Stored, Usage, usage_of
+from hybrid.llm.trace_file import TraceFile
 
-__all__ = ["LLM", "Reply", "Request", "Stored", "Usage", "ask_all", "key", "open_llm", "usage_of"]
+__all__ = ["LLM", "Reply", "Request", "Stored", "Usage", "ask_all", "key", "open_llm", "terms_of", "usage_of"]
 
 
 def open_llm(config: LLMConfig, *, folder: Path, store: Path | None, gguf: Callable[[], Path], role: str) -> LLM | None:
@@ -29,28 +33,69 @@ def open_llm(config: LLMConfig, *, folder: Path, store: Path | None, gguf: Calla
         from hybrid.llm.recorded import Recorded
 
         return Recorded(folder / config.traces)
-    live = _open_live(config, folder, gguf, role)
-    return live if store is None else Stored(live, store)
-
-
-def _open_live(config: LLMConfig, folder: Path, gguf: Callable[[], Path], role: str) -> LLM:
+    file = TraceFile(store) if store else None
     if config.model == "local" or (config.model.endswith(".gguf") and not config.base_url):
+        if config.batch:
+            raise ConfigError(f"{role}.batch = true with {config.model!r}: a local model has no batches; leave it out")
         from hybrid.llm.embedded import Embedded
 
         path = _gguf_file(gguf()) if config.model == "local" else folder / Path(config.model).expanduser()
-        return Embedded(path, workers=config.workers)
+        local = Embedded(path, workers=config.workers)
+        return Stored(local, file) if file else local
     if config.base_url or config.model.startswith("claude"):
-        from hybrid.llm.messages import Messages
-        from hybrid.llm.prices import packaged_prices, read_prices
-
-        # What another server charges for a model of the same name is not ours to know.
-        prices = {} if config.base_url else packaged_prices()
-        own = read_prices(folder / config.prices) if config.prices else {}
-        return Messages(config.model, base_url=config.base_url, timeout_s=config.timeout_s, prices=prices | own)
+        return _open_server(config, terms_of(config, folder=folder, role=role), file)
     raise ConfigError(
         f"{role}.model = {config.model!r}: unknown; want 'none', 'recorded', 'local', the path of a .gguf file, "
         "a name that begins with 'claude', or any name together with base_url"
     )
+
+
+def terms_of(config: LLMConfig, *, folder: Path, role: str) -> Terms:
+    """Return on what terms a section of a recipe calls its model; prices in a file count from `folder`.
+
+    Raises:
+        ConfigError: there is a budget and a price is not known.
+    """
+    # What another server charges for a model of the same name is not ours to know.
+    prices = {} if config.base_url else packaged_prices()
+    own = read_prices(folder / config.prices) if config.prices else {}
+    terms = Terms(
+        role=role,
+        model=config.model,
+        price=price_of(prices | own, config.model),
+        cache=not config.base_url if config.cache is None else config.cache,
+        batch=config.batch,
+        budget_usd=config.budget_usd,
+    )
+    if terms.unpriced():
+        raise ConfigError(
+            f"{role}.budget_usd = {config.budget_usd:g}: {terms.unpriced()} ({config.model}) is not known, so the budget "
+            f"could not be held; give it in a file that {role}.prices names, or leave the budget out"
+        )
+    return terms
+
+
+def _open_server(config: LLMConfig, terms: Terms, file: TraceFile | None) -> LLM:
+    from hybrid.llm.messages import Messages
+
+    # A budget without a store holds for this process.
+    held = TraceFile(None) if file is None and config.budget_usd is not None else file
+    ledger = Ledger(held, terms) if held else None
+    model = Messages(
+        config.model,
+        base_url=config.base_url,
+        timeout_s=config.timeout_s,
+        workers=config.workers,
+        books=ledger or NoBooks(terms),
+    )
+    if file is None or ledger is None:
+        return model
+    stored = Stored(model, file)
+    if not config.batch:
+        return stored
+    from hybrid.llm.batches import Batched
+
+    return Batched(stored, model, ledger)
 
 
 def _gguf_file(path: Path) -> Path:

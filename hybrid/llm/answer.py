@@ -54,6 +54,7 @@ def label_request(
         schema=label_schema(labels, reasoned=prompt != "direct"),
         max_tokens=config.max_tokens,
         temperature=config.temperature,
+        thinking=config.thinking,
         sample=sample,
         text=text,
     )

@@ -51,6 +51,7 @@ def draft_request(
         schema=object_schema({"plan": {"type": "string"}, "text": {"type": "string"}}),
         max_tokens=config.max_tokens,
         temperature=config.temperature,
+        thinking=config.thinking,
         sample=sample,
     )
 

@@ -1,29 +1,19 @@
 """Claude, and every server that speaks the Messages protocol, through the `anthropic` SDK."""
 
 import os
-import random
 import time
-from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import msgspec
 
 from hybrid.errors import LLMError
-from hybrid.llm.prices import Price, cost_usd
+from hybrid.llm.budget import Terms
+from hybrid.llm.ledger import Books, NoBooks
+from hybrid.llm.limiter import Limiter
+from hybrid.llm.prices import cost_usd
 from hybrid.llm.request import Reply, Request
-
-_CAN_PASS = {408, 409, 429}
-
-
-class Retry(msgspec.Struct, frozen=True, kw_only=True):
-    """How often and how long a request that can still pass is tried again."""
-
-    tries: int = 4
-    first_wait_s: float = 1.0
-    """Doubled with each try; up to half of it is added at random."""
-    longest_wait_s: float = 60.0
-    """A server that asks for a longer wait than this is not waited for."""
+from hybrid.llm.retry import Retry, Trouble, trouble_of
+from hybrid.llm.wire import is_message, read_message, to_params
 
 
 class Messages:
@@ -39,20 +29,25 @@ class Messages:
         *,
         base_url: str = "",
         timeout_s: float = 60.0,
-        prices: Mapping[str, Price] | None = None,
+        workers: int = 8,
         retry: Retry = Retry(),  # noqa: B008 a frozen struct
+        books: Books | None = None,
     ) -> None:
-        """Open a client; nothing is sent yet.
+        """Open a client; nothing is sent yet. At most `workers` calls are under way at once.
 
         Raises:
             LLMError: the package or the key is missing.
         """
         self.name = model
-        self._where = base_url or "the Claude API"
-        self._prices = prices or {}
-        self._retry = retry
-        self._sdk = _sdk()
-        self._client = self._sdk.Anthropic(
+        self.where = base_url or "the Claude API"
+        self.retry = retry
+        self._books = books or NoBooks(Terms(model=model))
+        self.terms = self._books.terms
+        self._limiter = Limiter(workers)
+        self._speaks = False
+        self.sdk = _sdk()
+        self.broken = _broken()
+        self.client = self.sdk.Anthropic(
             api_key=_key_for(model, base_url), base_url=base_url or None, timeout=timeout_s, max_retries=0
         )
 
@@ -61,81 +56,90 @@ class Messages:
 
         Raises:
             LLMError: the server refuses every request of this kind (no such model, a wrong key).
+            BudgetError: the call could cross the budget.
         """
+        if unpriced := self.unpriced(request):
+            return unpriced
         started = time.monotonic()
-        for number in range(1, self._retry.tries + 1):
-            try:
-                message = self._send(request)
-            except self._sdk.APIError as error:
-                reason, wait_s = self._judge(error, number)
-                if wait_s is None or wait_s > self._retry.longest_wait_s or number == self._retry.tries:
-                    return self._failed(f"{reason} (try {number})", started)
-                time.sleep(wait_s)
-            else:
-                return self._read(message, started)
+        for number in range(1, self.retry.tries + 1):
+            came = self._try(request)
+            if isinstance(came, Reply):
+                return msgspec.structs.replace(came, seconds=time.monotonic() - started)
+            wait_s = self.retry.wait_s(number, came.asked_s)
+            if not came.can_pass or wait_s > self.retry.longest_wait_s or number == self.retry.tries:
+                return self._give_up(came, number, time.monotonic() - started)
+            time.sleep(wait_s)
         raise AssertionError("at least one try")
 
-    def _send(self, request: Request) -> Any:
+    def unpriced(self, request: Request) -> Reply | None:
+        """Return the reply to a request whose worst case no price covers, where there is a budget to hold."""
+        if self.terms.budget_usd is None or self.terms.worst_nano(request) is not None:
+            return None
+        return self.failed("not sent: no price is known for a prompt that may be so long; shorten the text")
+
+    def params(self, request: Request) -> dict[str, Any]:
+        """Return the body of a request as the protocol has it."""
+        return to_params(request, self.name, cache=self.terms.cache)
+
+    def read(self, message: Any, *, batch: bool = False) -> Reply:
+        """Return the reply that a message is, with its cost."""
+        reply = read_message(message, self.name)
+        cost = cost_usd(self.terms.price, reply, batch=batch) if message.usage else None
+        return msgspec.structs.replace(reply, cost_usd=cost)
+
+    def failed(self, reason: str, seconds: float = 0.0) -> Reply:
+        """Return the reply that stands for an answer that never came."""
+        return Reply(status="failed", reason=reason, model=self.name, cost_usd=0.0, seconds=seconds)
+
+    def fatal(self, trouble: Trouble) -> LLMError:
+        """Return the error that stops a run whose every request would end so."""
+        what = "base_url" if trouble.foreign else f"the model ({self.name!r}), the key or the base_url"
+        return LLMError(f"{trouble.reason}; correct {what}, then run again")
+
+    def trouble(self, error: Exception) -> Trouble:
+        """Return what an error of the SDK, or of the connection under it, means."""
+        if isinstance(error, (self.sdk.APIError, self.broken)):
+            return trouble_of(error, self.where)
+        return self._foreign(f"an answer that is not JSON ({error})")
+
+    def _give_up(self, trouble: Trouble, number: int, seconds: float) -> Reply:
+        if trouble.fatal or (trouble.foreign and not self._speaks):
+            raise self.fatal(trouble)
+        return self.failed(f"{trouble.reason} (try {number})", seconds)
+
+    def _try(self, request: Request) -> Reply | Trouble:
+        """Send a request once; every way that it can end is in the books."""
+        with self._limiter.slot() as sent_at:
+            call = self._books.reserve(request)
+            try:
+                came = self._send(request)
+            except BaseException:
+                self._books.lose(call)
+                raise
+            if isinstance(came, Reply):
+                self._speaks = True
+                self._books.settle(call, request, came)
+                self._limiter.served()
+                return came
+            (self._books.lose if came.billed else self._books.free)(call)
+            if came.overloaded:
+                pause_s = came.asked_s if came.asked_s <= self.retry.longest_wait_s else 0.0
+                self._limiter.overloaded(sent_at, pause_s)
+            return came
+
+    def _send(self, request: Request) -> Reply | Trouble:
+        params = self.params(request)
         # The SDK has no parameter for the temperature, and the newest models refuse it.
-        extra = {} if request.temperature is None else {"temperature": request.temperature}
+        extra = {"temperature": params.pop("temperature")} if "temperature" in params else {}
         try:
-            return self._client.messages.create(
-                model=self.name,
-                max_tokens=request.max_tokens,
-                system=request.system,
-                messages=[{"role": "user", "content": request.user}],
-                output_config={"format": {"type": "json_schema", "schema": request.schema}},
-                extra_body=extra,
-            )
-        except ValueError as error:
-            raise LLMError(self._stranger(f"an answer that is not JSON ({error})")) from error
+            message = self.client.messages.create(**params, extra_body=extra)
+        except (self.sdk.APIError, ValueError) as error:
+            return self.trouble(error)
+        return self.read(message) if is_message(message) else self._foreign(f"{str(message)[:80]!r}")
 
-    def _judge(self, error: Exception, number: int) -> tuple[str, float | None]:
-        """Return what happened and how many seconds to wait before another try; None: do not try."""
-        status: int | None = getattr(error, "status_code", None)
-        if status is None and not isinstance(error, self._sdk.APIConnectionError):
-            raise LLMError(self._stranger(str(error))) from error
-        if status is None:
-            return f"{self._where}: {_cause(error)}", self._backoff(number)
-        reason = f"{self._where}: status {status}: {_said(error)}"
-        if status in _CAN_PASS or status >= 500:
-            asked_s = _retry_after_s(error.response.headers)  # type: ignore[attr-defined]
-            return reason, max(self._backoff(number), asked_s)
-        if status == 413:
-            return reason, None
-        raise LLMError(f"{reason}; correct the model ({self.name!r}), the key or the base_url, then run again")
-
-    def _backoff(self, number: int) -> float:
-        wait_s: float = self._retry.first_wait_s * 2 ** (number - 1)
-        return min(wait_s * (1 + random.random() / 2), self._retry.longest_wait_s)
-
-    def _read(self, message: Any, started: float) -> Reply:
-        if not isinstance(message, self._sdk.types.Message) or not isinstance(message.content, list):
-            raise LLMError(self._stranger(f"{str(message)[:80]!r}"))
-        text = "".join(block.text for block in message.content if block.type == "text")
-        used = message.usage
-        tokens_in, tokens_out = (used.input_tokens or 0, used.output_tokens or 0) if used else (0, 0)
-        reply = Reply(
-            status="ok",
-            text=text,
-            model=message.model or self.name,
-            input_tokens=tokens_in,
-            output_tokens=tokens_out,
-            cost_usd=cost_usd(self._prices, self.name, tokens_in, tokens_out) if used else None,
-            seconds=time.monotonic() - started,
-        )
-        if message.stop_reason == "refusal":
-            return msgspec.structs.replace(reply, status="refused", reason="the model refused to answer")
-        if message.stop_reason in ("max_tokens", "model_context_window_exceeded"):
-            reason = f"cut off after {tokens_out} tokens ({message.stop_reason}); raise max_tokens"
-            return msgspec.structs.replace(reply, status="cut_off", reason=reason)
-        return reply if text else msgspec.structs.replace(reply, status="failed", reason="an empty answer")
-
-    def _failed(self, reason: str, started: float) -> Reply:
-        return Reply(status="failed", reason=reason, model=self.name, cost_usd=0.0, seconds=time.monotonic() - started)
-
-    def _stranger(self, came: str) -> str:
-        return f"{self._where}: {came} came, want an answer of the Messages protocol; correct base_url"
+    def _foreign(self, came: str) -> Trouble:
+        reason = f"{self.where}: {came} came, want an answer of the Messages protocol"
+        return Trouble(reason=reason, can_pass=True, billed=True, foreign=True)
 
 
 def _sdk() -> Any:
@@ -149,6 +153,13 @@ def _sdk() -> Any:
     return anthropic
 
 
+def _broken() -> type[Exception]:
+    """Return what the SDK's transport raises, unwrapped, where a stream of results breaks off."""
+    import httpx2
+
+    return httpx2.TransportError
+
+
 def _key_for(model: str, base_url: str) -> str:
     if base_url:
         return os.environ.get("HYBRID_LLM_API_KEY", "none")
@@ -159,27 +170,3 @@ def _key_for(model: str, base_url: str) -> str:
             "set it, or choose the model 'recorded' or 'local', or a server with base_url"
         )
     return found
-
-
-def _retry_after_s(headers: Mapping[str, str]) -> float:
-    """Return the seconds that a Retry-After header asks for (RFC 9110, 10.2.3): a number or a date; 0 without one."""
-    value = headers.get("retry-after", "").strip()
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return 0.0
-
-
-def _cause(error: Exception) -> str:
-    return f"{error} ({error.__cause__})" if error.__cause__ and str(error.__cause__) else str(error)
-
-
-def _said(error: Exception) -> str:
-    body = getattr(error, "body", None)
-    detail = body.get("error") if isinstance(body, dict) else None
-    said = detail.get("message") if isinstance(detail, dict) else None
-    return str(said or error)[:200]

@@ -5,6 +5,7 @@ import tomllib
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -18,8 +19,33 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     input: float
     output: float
+    cache_write: float | None = None
+    """For tokens written to the prompt cache (five minutes); None: not known."""
+    cache_read: float | None = None
+    batch: float | None = None
+    """What a call in a batch costs, as a share of the same call on its own; None: not known."""
     up_to: int | None = None
-    """The longest prompt, in tokens, that the price holds for; None: any."""
+    """The longest prompt, in tokens, cached ones included, that the price holds for; None: any."""
+
+
+class Tokens(Protocol):
+    """What a provider counts of one call; a `Reply` has it."""
+
+    @property
+    def input_tokens(self) -> int:
+        """Tokens read anew."""
+
+    @property
+    def output_tokens(self) -> int:
+        """Tokens written, thinking included."""
+
+    @property
+    def cache_write_tokens(self) -> int:
+        """Tokens read anew and kept in the prompt cache."""
+
+    @property
+    def cache_read_tokens(self) -> int:
+        """Tokens taken from the prompt cache."""
 
 
 class _PriceList(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,9 +74,24 @@ def read_prices(path: Path) -> dict[str, Price]:
         ) from error
 
 
-def cost_usd(prices: Mapping[str, Price], model: str, input_tokens: int, output_tokens: int) -> float | None:
-    """Return what the tokens cost, or None where the model's price is not known."""
-    price = prices.get(model) or prices.get(_SNAPSHOT.sub("", model))
-    if price is None or (price.up_to is not None and input_tokens > price.up_to):
+def price_of(prices: Mapping[str, Price], model: str) -> Price | None:
+    """Return a model's price, by its name or that of which it is a dated snapshot; None where it is not known."""
+    return prices.get(model) or prices.get(_SNAPSHOT.sub("", model))
+
+
+def cost_usd(price: Price | None, tokens: Tokens, *, batch: bool = False) -> float | None:
+    """Return what a call cost, or None where a price that it needs is not known."""
+    prompt = tokens.input_tokens + tokens.cache_write_tokens + tokens.cache_read_tokens
+    if price is None or (price.up_to is not None and prompt > price.up_to):
         return None
-    return (input_tokens * price.input + output_tokens * price.output) / 1e6
+    cost = tokens.input_tokens * price.input + tokens.output_tokens * price.output
+    for count, per_million in (
+        (tokens.cache_write_tokens, price.cache_write),
+        (tokens.cache_read_tokens, price.cache_read),
+    ):
+        if count and per_million is None:
+            return None
+        cost += count * (per_million or 0.0)
+    if not batch:
+        return cost / 1e6
+    return None if price.batch is None else cost * price.batch / 1e6

@@ -3,7 +3,9 @@
 from typing import Literal, Protocol
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
+from hybrid.config import Thinking
 from hybrid.table import sha256_of
 
 ReplyStatus = Literal["ok", "refused", "cut_off", "failed"]
@@ -23,6 +25,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """The number of the answer, where the same question is asked several times."""
     text: str = ""
     """The row's text alone; empty where the request is not about a row."""
+    thinking: Thinking | UnsetType = UNSET
+    """Tokens to think in, on top of `max_tokens`, or how hard; unset: as the model does by itself. Left out of the key
+    where it is unset, so that answers stored before there was thinking are found again."""
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,8 +38,14 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     """Why the status is not ok."""
     model: str
+    thinking: str = ""
+    """What the model thought before it answered, where it shows that."""
     input_tokens: int = 0
+    """Tokens of the prompt that no cache had a part in."""
     output_tokens: int = 0
+    """Tokens written, thinking included."""
+    cache_write_tokens: int = 0
+    cache_read_tokens: int = 0
     cost_usd: float | None = None
     """None where the price is not known; 0 for a failed reply, since errors are not billed."""
     seconds: float = 0.0

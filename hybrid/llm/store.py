@@ -1,19 +1,15 @@
 """The trace store: every answer that was paid for, on disk, keyed by the whole request."""
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
-from hybrid.errors import StorageError
 from hybrid.llm.request import LLM, Reply, Request, key
+from hybrid.llm.trace_file import TraceFile
 
-_SCHEMA = """CREATE TABLE IF NOT EXISTS answers (
-    key TEXT PRIMARY KEY, model TEXT NOT NULL, request TEXT NOT NULL, reply TEXT NOT NULL
-) WITHOUT ROWID"""
 _STRIPES = 1024
 
 
@@ -26,6 +22,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """Requests that the store answered."""
     input_tokens: int = 0
     output_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_read_tokens: int = 0
     cost_usd: float | None = 0.0
     """What the calls cost; None where the price of any is not known."""
     answers_cost_usd: float | None = 0.0
@@ -40,22 +38,17 @@ class Stored:
     the same request ask once.
     """
 
-    def __init__(self, llm: LLM, path: Path) -> None:
+    def __init__(self, llm: LLM, file: TraceFile | Path) -> None:
         """Open the store, creating it where there is none.
 
         Raises:
             StorageError: the file cannot be opened or is not a store.
         """
         self._llm = llm
-        self._path = path
+        self.file = TraceFile(file) if isinstance(file, Path) else file
         self._lock = Lock()
         self._asking = [Lock() for _ in range(_STRIPES)]
         self._usage = Usage()
-        with self._storage():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute(_SCHEMA)
 
     @property
     def name(self) -> str:
@@ -66,15 +59,21 @@ class Stored:
         """Return the stored answer, or the model's, stored if it is ok."""
         digest = key(self.name, request)
         with self._asking[int(digest[:8], 16) % _STRIPES]:
-            found = self._read(digest)
+            found = self.find(digest)
             if found is not None:
-                self._count(found, hit=True)
+                self.count(found, hit=True)
                 return found
             reply = self._llm.ask(request)
-            self._count(reply, hit=False)
+            self.count(reply, hit=False)
             if reply.status == "ok":
-                self._write(digest, request, reply)
+                with self.file.transaction() as db:
+                    keep(db, digest, self.name, request, reply)
             return reply
+
+    def find(self, digest: str) -> Reply | None:
+        """Return the answer stored under a request's key; None where there is none."""
+        rows = self.file.read("SELECT reply FROM answers WHERE key = ?", (digest,))
+        return msgspec.json.decode(rows[0][0], type=Reply) if rows else None
 
     def usage(self) -> Usage:
         """Return what was asked through this instance."""
@@ -83,20 +82,10 @@ class Stored:
 
     def close(self) -> None:
         """Close the file; the store cannot be asked after it."""
-        with self._lock:
-            self._db.close()
+        self.file.close()
 
-    def _read(self, digest: str) -> Reply | None:
-        with self._lock, self._storage():
-            row = self._db.execute("SELECT reply FROM answers WHERE key = ?", (digest,)).fetchone()
-        return msgspec.json.decode(row[0], type=Reply) if row else None
-
-    def _write(self, digest: str, request: Request, reply: Reply) -> None:
-        asked, said = (msgspec.json.encode(value).decode() for value in (request, reply))
-        with self._lock, self._storage():
-            self._db.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?)", (digest, self.name, asked, said))
-
-    def _count(self, reply: Reply, *, hit: bool) -> None:
+    def count(self, reply: Reply, *, hit: bool) -> None:
+        """Add a reply to what was asked, as answered by the store or by the model."""
         with self._lock:
             was = self._usage
             self._usage = Usage(
@@ -104,24 +93,30 @@ class Stored:
                 hits=was.hits + hit,
                 input_tokens=was.input_tokens + (0 if hit else reply.input_tokens),
                 output_tokens=was.output_tokens + (0 if hit else reply.output_tokens),
+                cache_write_tokens=was.cache_write_tokens + (0 if hit else reply.cache_write_tokens),
+                cache_read_tokens=was.cache_read_tokens + (0 if hit else reply.cache_read_tokens),
                 cost_usd=was.cost_usd if hit else _sum(was.cost_usd, reply.cost_usd),
                 answers_cost_usd=_sum(was.answers_cost_usd, reply.cost_usd),
             )
 
-    @contextmanager
-    def _storage(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OSError) as error:
-            raise StorageError(
-                f"{self._path}: the trace store cannot be used ({error}); free some space, or move the file away "
-                "if it is damaged, then run again: stored answers are kept"
-            ) from error
+
+@runtime_checkable
+class Counted(Protocol):
+    """A language model that keeps books."""
+
+    def usage(self) -> Usage:
+        """Return what was asked through this instance."""
+
+
+def keep(db: sqlite3.Connection, digest: str, model: str, request: Request, reply: Reply) -> None:
+    """Write an ok answer under its key, within a transaction; the first one stays."""
+    asked, said = (msgspec.json.encode(value).decode() for value in (request, reply))
+    db.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?)", (digest, model, asked, said))
 
 
 def usage_of(llm: LLM | None) -> Usage | None:
     """Return what was asked through a store; None for a model that has none (absent, recorded, or not wrapped)."""
-    return llm.usage() if isinstance(llm, Stored) else None
+    return llm.usage() if isinstance(llm, Counted) else None
 
 
 def _sum(left: float | None, right: float | None) -> float | None:

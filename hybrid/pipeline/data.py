@@ -6,6 +6,7 @@ Heavy libraries are imported where a stage works, so that a run with nothing to 
 import numpy as np
 
 from hybrid.artifacts import fetch
+from hybrid.imported_votes import read_votes, tally
 from hybrid.prompts import prompt_text, text_hash
 from hybrid.recorded_drafts import read_drafts
 from hybrid.run import Report, settings_of
@@ -60,17 +61,26 @@ def verify(story: Story) -> None:
 
     def work(_: str) -> Report:
         asked = story.ask_teacher(story.rows("train"))
-        write_rows(run.path("verify", "votes.jsonl"), asked.votes)
-        return asked.report | {"prompt": text_hash(prompt), "policy": text_hash(story.policy(recipe.teacher))}
+        imported = read_votes(recipe.verify.imports, story.recipe_dir, story.rows(), story.labels)
+        write_rows(run.path("verify", "votes.jsonl"), [*asked.votes, *imported])
+        hashes = {"prompt": text_hash(prompt), "policy": text_hash(story.policy(recipe.teacher))}
+        return asked.report | hashes | {"imported": tally(imported)}
 
     run.stage(
         "verify",
         version=2,
         settings=settings_of(recipe.verify, recipe.teacher, prompt),
-        inputs=[run.path("split", "rows.jsonl"), *story.llm_files(recipe.teacher)],
+        inputs=[
+            run.path("split", "rows.jsonl"),
+            *story.llm_files(recipe.teacher),
+            *(path for name in recipe.verify.imports for path in story.files(name)),
+        ],
         outputs=["verify/votes.jsonl"],
         work=work,
-        says=lambda r: f"{r['ok']} votes of {r['asked']} asked" if r["asked"] else "no teacher: labels as given",
+        says=lambda r: (
+            (f"{r['ok']} votes of {r['asked']} asked" if r["asked"] else "no teacher: labels as given")
+            + "".join(f"; {n} imported from {source}" for source, n in r["imported"].items())
+        ),
     )
 
 

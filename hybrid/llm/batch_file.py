@@ -1,0 +1,98 @@
+"""The batches of a trace file: what was handed over, under which id, and what is still out."""
+
+import fcntl
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import msgspec
+
+from hybrid.llm.batch_api import Result
+from hybrid.llm.ledger import Ledger
+from hybrid.llm.request import Request
+from hybrid.llm.trace_file import TraceFile
+
+
+class OpenBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch whose results are not in yet."""
+
+    number: int
+    """Its number in the trace file."""
+    batch_id: str | None
+    """The provider's id; None where the process ended, or lost the connection, before it heard one."""
+    created_at: float
+    calls: dict[str, int]
+    """The open calls by key of their request."""
+
+
+@contextmanager
+def alone(file: TraceFile) -> Iterator[None]:
+    """Hand over batches from one process at a time, so that no other takes an unfinished one for a crashed one."""
+    if file.path is None:
+        yield
+        return
+    with file.path.with_name(file.path.name + ".batches.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def open_batches(ledger: Ledger) -> list[OpenBatch]:
+    """Return the role's batches that are still out, oldest first, those of other processes included."""
+    terms = ledger.terms
+    rows = ledger.file.read(
+        "SELECT b.id, b.batch_id, b.created_at, c.key, c.id FROM batches b LEFT JOIN calls c "
+        "ON c.batch = b.id AND c.state = 'sent' WHERE b.role = ? AND b.model = ? AND b.state != 'ended' ORDER BY b.id",
+        (terms.role, terms.model),
+    )
+    found: dict[int, OpenBatch] = {}
+    for number, batch_id, created_at, digest, call in rows:
+        batch = found.setdefault(number, OpenBatch(number=number, batch_id=batch_id, created_at=created_at, calls={}))
+        if call is not None:
+            batch.calls[digest] = call
+    return list(found.values())
+
+
+def known_ids(file: TraceFile) -> set[str]:
+    """Return the provider's ids of all batches that the file knows."""
+    return {batch_id for (batch_id,) in file.read("SELECT batch_id FROM batches WHERE batch_id IS NOT NULL")}
+
+
+def note_id(file: TraceFile, number: int, batch_id: str) -> None:
+    """Note the id under which the provider has a batch."""
+    with file.transaction() as db:
+        db.execute("UPDATE batches SET batch_id = ?, state = 'submitted' WHERE id = ?", (batch_id, number))
+
+
+def drop(ledger: Ledger, batch: OpenBatch) -> None:
+    """Give back what a batch had reserved: the provider never got it."""
+    with ledger.file.transaction() as db:
+        for call in batch.calls.values():
+            ledger.free_in(db, call)
+        _end(db, batch)
+
+
+def settle(ledger: Ledger, batch: OpenBatch, results: Sequence[Result]) -> None:
+    """Note how requests of a batch ended, and keep the answers that are ok, all or nothing."""
+    with ledger.file.transaction() as db:
+        for result in results:
+            call = batch.calls.get(result.key)
+            row = db.execute("SELECT request FROM calls WHERE id = ? AND state = 'sent'", (call,)).fetchone()
+            if call is None or row is None:
+                continue
+            if result.reply is None:
+                ledger.free_in(db, call)
+            else:
+                ledger.settle_in(db, call, msgspec.json.decode(row[0], type=Request), result.reply)
+
+
+def close(ledger: Ledger, batch: OpenBatch) -> None:
+    """End a batch. A call that it had no result for stays at its worst."""
+    with ledger.file.transaction() as db:
+        db.execute("UPDATE calls SET state = 'lost' WHERE batch = ? AND state = 'sent'", (batch.number,))
+        _end(db, batch)
+
+
+def _end(db: sqlite3.Connection, batch: OpenBatch) -> None:
+    db.execute("UPDATE batches SET state = 'ended' WHERE id = ?", (batch.number,))
+    # The requests were kept to name the answers after a crash.
+    db.execute("UPDATE calls SET request = NULL WHERE batch = ?", (batch.number,))

@@ -1,0 +1,143 @@
+"""What questions would cost before one of them is sent: a range, from a model's own earlier calls where it has any."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from hybrid.llm.budget import Terms
+from hybrid.llm.prices import Price
+from hybrid.llm.request import Reply, Request, key
+from hybrid.llm.trace_file import TraceFile
+from hybrid.llm.wire import most_output_tokens, prompt_bytes
+
+ENOUGH = 30
+"""Earlier calls from which a range is taken."""
+RECENT = 2000
+BYTES_A_TOKEN = (2.0, 5.0)
+"""Without earlier calls: from dense scripts to plain English."""
+LEAST_ANSWER = 12
+"""Tokens of the shortest JSON object that holds a label."""
+
+
+class Range(NamedTuple):
+    """Lowest and highest."""
+
+    low: float
+    high: float
+
+
+class Forecast(msgspec.Struct, frozen=True, kw_only=True):
+    """Calls, tokens and cost of one step."""
+
+    step: str
+    calls: Range
+    input_tokens: Range
+    output_tokens: Range
+    cost_usd: Range | None
+    """None where the price is not known."""
+
+
+class Habits(msgspec.Struct, frozen=True, kw_only=True):
+    """How a model counts tokens and how long it answers."""
+
+    tokens_a_byte: Range
+    output_tokens: Range | None = None
+    """Tokens an answer; None where not known."""
+    calls: int = 0
+    """Earlier calls that this was taken from; 0 where it is assumed."""
+
+
+class Rehearsal:
+    """Stands in for a model and answers nothing, so that what would be asked can be counted."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.requests: list[Request] = []
+
+    def ask(self, request: Request) -> Reply:
+        """Keep the request; return a refusal, from which nobody learns anything."""
+        self.requests.append(request)
+        return Reply(status="refused", reason="nothing is sent", model=self.name, cost_usd=0.0)
+
+
+def habits_of(file: TraceFile | None, model: str) -> Habits:
+    """Return how a model did in its recent calls, from the 10th to the 90th percentile; else what is assumed."""
+    rows = file.read(
+        "SELECT bytes, input_tokens + cache_write_tokens + cache_read_tokens, output_tokens FROM calls "
+        "WHERE model = ? AND state = 'billed' AND bytes > 0 ORDER BY id DESC LIMIT ?",
+        (model, RECENT),
+    ) if file else []  # fmt: skip
+    if len(rows) < ENOUGH:
+        return Habits(tokens_a_byte=Range(1 / BYTES_A_TOKEN[1], 1 / BYTES_A_TOKEN[0]))
+    return Habits(
+        tokens_a_byte=_middle([tokens / n_bytes for n_bytes, tokens, _ in rows]),
+        output_tokens=_middle([float(written) for _, _, written in rows]),
+        calls=len(rows),
+    )
+
+
+def open_requests(requests: Sequence[Request], model: str, file: TraceFile | None) -> list[Request]:
+    """Return the requests that the store has no answer to, each once."""
+    unique = {key(model, request): request for request in requests}
+    if file is None:
+        return list(unique.values())
+    known = {digest for (digest,) in file.read("SELECT key FROM answers WHERE model = ?", (model,))}
+    return [request for digest, request in unique.items() if digest not in known]
+
+
+def forecast(
+    step: str, requests: Sequence[Request], terms: Terms, habits: Habits, *, fewest: int | None = None
+) -> Forecast:
+    """Return what asking `requests` would come to; at least `fewest` of them, or all.
+
+    The low end takes the fixed part of a prompt from the provider's cache where it may be there; the
+    high end reads all of it anew.
+    """
+    share = 1.0 if fewest is None or not requests else fewest / len(requests)
+    n_bytes = sum(prompt_bytes(request) for request in requests)
+    fixed = n_bytes - sum(len(request.user.encode("utf-8", "surrogatepass")) for request in requests)
+    known = habits.output_tokens
+    written = Range(
+        sum(known.low if known else min(LEAST_ANSWER, most_output_tokens(r)) for r in requests) * share,
+        sum(min(known.high, most_output_tokens(r)) if known else most_output_tokens(r) for r in requests),
+    )
+    read = Range(n_bytes * habits.tokens_a_byte.low * share, n_bytes * habits.tokens_a_byte.high)
+    return Forecast(
+        step=step,
+        calls=Range(len(requests) * share, len(requests)),
+        input_tokens=read,
+        output_tokens=written,
+        cost_usd=_cost(terms, terms.price, read, written, fixed / n_bytes if n_bytes else 0.0),
+    )
+
+
+def total(step: str, parts: Sequence[Forecast]) -> Forecast:
+    """Return the sum of forecasts."""
+    costs = [part.cost_usd for part in parts]
+    return Forecast(
+        step=step,
+        calls=_sum([part.calls for part in parts]),
+        input_tokens=_sum([part.input_tokens for part in parts]),
+        output_tokens=_sum([part.output_tokens for part in parts]),
+        cost_usd=None if None in costs else _sum([cost for cost in costs if cost]),
+    )
+
+
+def _cost(terms: Terms, price: Price | None, read: Range, written: Range, fixed: float) -> Range | None:
+    if price is None or (terms.batch and price.batch is None):
+        return None
+    discount = (price.batch or 0.0) if terms.batch else 1.0
+    cached = price.cache_read if terms.cache and price.cache_read is not None else price.input
+    low = read.low * (fixed * min(cached, price.input) + (1 - fixed) * price.input) + written.low * price.output
+    high = read.high * price.input + written.high * price.output
+    return Range(low * discount / 1e6, high * discount / 1e6)
+
+
+def _middle(values: list[float]) -> Range:
+    ordered = sorted(values)
+    return Range(ordered[len(ordered) // 10], ordered[-1 - len(ordered) // 10])
+
+
+def _sum(ranges: Sequence[Range]) -> Range:
+    return Range(sum(one.low for one in ranges), sum(one.high for one in ranges))

@@ -1,0 +1,65 @@
+"""How many calls may be under way at once: the provider says when it is too many."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Condition
+
+
+class Limiter:
+    """Slots that halve when the server is overloaded and grow back by one a round trip.
+
+    Additive increase, multiplicative decrease (Chiu and Jain 1989), from `most` slots down to one.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._slots = float(most)
+        self._in_flight = 0
+        self._cut_at = -float("inf")
+        self._resume_at = -float("inf")
+        self._changed = Condition()
+
+    @property
+    def slots(self) -> int:
+        """How many calls may be under way now."""
+        return int(self._slots)
+
+    @contextmanager
+    def slot(self) -> Iterator[float]:
+        """Hold one slot until the block ends; yield the moment it was got, in seconds."""
+        with self._changed:
+            while (wait_s := self._wait_s()) is None or wait_s > 0:
+                self._changed.wait(wait_s)
+            self._in_flight += 1
+        try:
+            yield time.monotonic()
+        finally:
+            with self._changed:
+                self._in_flight -= 1
+                self._changed.notify_all()
+
+    def served(self) -> None:
+        """Hear that a call went well."""
+        with self._changed:
+            self._slots = min(self._most, self._slots + 1 / self._slots)
+            self._changed.notify_all()
+
+    def overloaded(self, sent_at: float, pause_s: float = 0.0) -> None:
+        """Hear that the server had too much to do when the call of `sent_at` came; send nothing for `pause_s`.
+
+        Calls that left before the last cut say nothing new: the slots halve once a round trip.
+        """
+        now = time.monotonic()
+        with self._changed:
+            self._resume_at = max(self._resume_at, now + pause_s)
+            if sent_at > self._cut_at:
+                self._slots = max(1.0, self._slots / 2)
+                self._cut_at = now
+
+    def _wait_s(self) -> float | None:
+        """Return how long to wait before looking again: 0 for a free slot, None until something changes."""
+        pause_s = self._resume_at - time.monotonic()
+        if pause_s > 0:
+            return pause_s
+        return 0.0 if self._in_flight < self.slots else None

@@ -1,0 +1,81 @@
+"""Answers of a trace store to JSONL and back, each under the key of its whole request."""
+
+import sqlite3
+from pathlib import Path
+
+import msgspec
+
+from hybrid.errors import DataError
+from hybrid.llm.request import Reply, Request, key
+from hybrid.llm.store import keep
+from hybrid.llm.trace_file import TraceFile
+from hybrid.table import read_rows, whole_file
+
+
+class StoredAnswer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One line: a question, whom it was put to, and the answer."""
+
+    key: str
+    """`hybrid.llm.request.key` of model and request."""
+    model: str
+    request: Request
+    reply: Reply
+
+
+def export_traces(store: Path, target: Path) -> int:
+    """Write all answers of a store, in the order of their keys; return how many.
+
+    Raises:
+        DataError: there is no such store.
+    """
+    rows = open_existing(store).read("SELECT key, model, request, reply FROM answers ORDER BY key")
+    encode = msgspec.json.Encoder().encode
+    with whole_file(target) as file:
+        for digest, model, request, reply in rows:
+            raw = {"key": digest, "model": model, "request": msgspec.Raw(request), "reply": msgspec.Raw(reply)}
+            file.write(encode(raw) + b"\n")
+    return len(rows)
+
+
+def open_existing(store: Path) -> TraceFile:
+    """Return a trace store that is there.
+
+    Raises:
+        DataError: it is not.
+    """
+    if not store.is_file():
+        raise DataError(f"{store}: no such trace store; want the traces.sqlite beside the runs of a recipe")
+    return TraceFile(store)
+
+
+def import_traces(store: Path, source: Path) -> int:
+    """Add the answers of a JSONL file to a store, all or none; return how many it lacked.
+
+    Raises:
+        DataError: a line is no answer, or its key is not that of its request.
+    """
+    if not source.is_file():
+        raise DataError(f"{source}: no such file; want the JSONL that `hybrid traces export` writes")
+    answers = read_rows(source, StoredAnswer)
+    for number, answer in enumerate(answers, start=1):
+        if answer.key != key(answer.model, answer.request):
+            raise DataError(
+                f"{source}:{number}: the key is not that of its model and request; want lines as they were exported: "
+                "remove or mend it"
+            )
+        if answer.reply.status != "ok":
+            raise DataError(f"{source}:{number}: the reply is {answer.reply.status!r}; want answers alone: remove it")
+    file = TraceFile(store)
+    before = _count(file)
+    with file.transaction() as db:
+        _keep_all(db, answers)
+    return _count(file) - before
+
+
+def _keep_all(db: sqlite3.Connection, answers: list[StoredAnswer]) -> None:
+    for answer in answers:
+        keep(db, answer.key, answer.model, answer.request, answer.reply)
+
+
+def _count(file: TraceFile) -> int:
+    return int(file.read("SELECT count(*) FROM answers")[0][0])

@@ -1,0 +1,87 @@
+"""One SQLite file a project: the answers, every call that was sent for them, and the batches."""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+from hybrid.errors import StorageError
+
+_SCHEMA = (
+    """CREATE TABLE IF NOT EXISTS answers (
+        key TEXT PRIMARY KEY, model TEXT NOT NULL, request TEXT NOT NULL, reply TEXT NOT NULL
+    ) WITHOUT ROWID""",
+    # Money is kept in whole billionths of a dollar, so that sums are exact.
+    """CREATE TABLE IF NOT EXISTS calls (
+        id INTEGER PRIMARY KEY, key TEXT NOT NULL, role TEXT NOT NULL, model TEXT NOT NULL, batch INTEGER,
+        sent_at REAL NOT NULL, bytes INTEGER NOT NULL, state TEXT NOT NULL, status TEXT NOT NULL DEFAULT '', request TEXT,
+        worst_nano INTEGER, cost_nano INTEGER,
+        input_tokens INTEGER NOT NULL DEFAULT 0, output_tokens INTEGER NOT NULL DEFAULT 0,
+        cache_write_tokens INTEGER NOT NULL DEFAULT 0, cache_read_tokens INTEGER NOT NULL DEFAULT 0
+    )""",
+    "CREATE INDEX IF NOT EXISTS calls_of_batch ON calls (batch) WHERE batch IS NOT NULL",
+    "CREATE TABLE IF NOT EXISTS spent (role TEXT PRIMARY KEY, nano INTEGER NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE IF NOT EXISTS batches (
+        id INTEGER PRIMARY KEY, role TEXT NOT NULL, model TEXT NOT NULL, created_at REAL NOT NULL,
+        batch_id TEXT UNIQUE, state TEXT NOT NULL
+    )""",
+)
+Values = Sequence[Any]
+
+
+class TraceFile:
+    """The file, open. Safe across threads and processes."""
+
+    def __init__(self, path: Path | None) -> None:
+        """Open the file, creating it where there is none; None: in memory, for this process alone.
+
+        Raises:
+            StorageError: the file cannot be opened or is not a trace store.
+        """
+        self.path = path
+        self._lock = RLock()
+        with self._storage():
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path or ":memory:", timeout=60, isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            # A killed process loses nothing that was committed; only a power cut may lose the last moments.
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            for statement in _SCHEMA:
+                self._db.execute(statement)
+
+    def read(self, statement: str, values: Values = ()) -> list[tuple[Any, ...]]:
+        """Return the rows of a query."""
+        with self._lock, self._storage():
+            return self._db.execute(statement, values).fetchall()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Hold the file alone, in this process and all others, until the block ends; an error undoes it."""
+        with self._lock, self._storage():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+            except BaseException:
+                # A full disk has ended the transaction by itself.
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def close(self) -> None:
+        """Close the file; nothing can be asked of it after."""
+        with self._lock:
+            self._db.close()
+
+    @contextmanager
+    def _storage(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise StorageError(
+                f"{self.path}: the trace store cannot be used ({error}); free some space, or move the file away "
+                "if it is damaged, then run again: stored answers are kept"
+            ) from error
