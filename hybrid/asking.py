@@ -10,7 +10,7 @@ from hybrid.llm import LLM, ask_all, usage_of
 from hybrid.llm.drafts import draft_request, read_draft
 from hybrid.run import Report
 from hybrid.runtime.decoder import Decoder
-from hybrid.stages.verify import verify
+from hybrid.spending import Teacher, spend
 from hybrid.types import Draft, Example, Vote
 
 EXAMPLES = 4
@@ -30,19 +30,19 @@ def ask_teacher(
     labels: Sequence[str],
     config: VerifyConfig,
     *,
-    teacher: LLM | None,
-    llm: LLMConfig,
-    policy: str,
+    teacher: Teacher | None,
+    second: Teacher | None,
+    beliefs: Callable[[], np.ndarray],
     on_done: OnDone,
 ) -> Asked:
-    """Return the teacher's blind votes on training rows; none where the recipe has no teacher."""
+    """Return the teachers' blind votes on training rows; none where the recipe has no teacher."""
     if teacher is None:
-        return Asked(votes=[], report={"asked": 0, "ok": 0} | books(None, llm))
-    total = len(rows) * config.votes
-    found = verify(
-        rows, labels, config, teacher=teacher, llm=llm, policy=policy, on_done=lambda done: on_done(done, total)
-    )
-    return Asked(votes=found.votes, report=found.report | books(teacher, llm, found.votes))
+        return Asked(votes=[], report={"asked": 0, "ok": 0} | books(None, LLMConfig()))
+    found = spend(rows, labels, config, teacher=teacher, second=second, beliefs=beliefs, on_done=on_done)
+    report = found.report | books(teacher.llm, teacher.config, found.votes)
+    if second is not None:
+        report["second"] = books(second.llm, second.config, found.votes)
+    return Asked(votes=found.votes, report=report)
 
 
 def ask_decoder(

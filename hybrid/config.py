@@ -81,6 +81,14 @@ class VerifyConfig(Section, frozen=True, kw_only=True):
 
     votes: Count = 1
     """Votes a row; odd."""
+    answer: Literal["reasoned", "direct"] = "reasoned"
+    """Whether the teacher reasons before it says a label; `hybrid pilot` measures which pays."""
+    max_calls: Whole = 0
+    """Calls that the first votes may take, spent first where classifier and given label differ; 0: every row is asked."""
+    more_calls: Whole = 0
+    """Calls after them, spent where teacher, given label and classifier differ most; never where all agree."""
+    more: Literal["votes", "reasoned", "second"] = "votes"
+    """What those ask for: two more votes a row, the reasoning that a direct answer lacks, or the vote of [second]."""
 
 
 class CleanConfig(Section, frozen=True, kw_only=True):
@@ -229,6 +237,8 @@ class Recipe(Section, frozen=True, kw_only=True):
     split: SplitConfig = SplitConfig()
     encoder: EncoderConfig = EncoderConfig()
     teacher: LLMConfig = LLMConfig()
+    second: LLMConfig = LLMConfig()
+    """The teacher that verify.more = "second" asks."""
     verify: VerifyConfig = VerifyConfig()
     clean: CleanConfig = CleanConfig()
     synthesize: SynthesizeConfig = SynthesizeConfig()
@@ -309,8 +319,7 @@ def _known_keys(keys: list[str]) -> list[str]:
 
 def _check(recipe: Recipe, path: Path) -> None:
     """Raise `ConfigError` where values that are each well-formed do not go together."""
-    if recipe.verify.votes % 2 == 0:
-        raise ConfigError(f"{path}: verify.votes = {recipe.verify.votes}: want an odd number, 1 or more")
+    _check_verify(recipe, path)
     if len(set(recipe.labels)) != len(recipe.labels):
         raise ConfigError(f"{path}: labels = {list(recipe.labels)}: a label stands there twice; want each once")
     if recipe.encoder.windows != "none" and 2 * recipe.encoder.overlap > recipe.encoder.max_length:
@@ -327,11 +336,31 @@ def _check(recipe: Recipe, path: Path) -> None:
         raise ConfigError(f"{path}: labels = {list(recipe.labels)}: one class only; want two labels or more")
     if bool(recipe.data.prepare) == bool(recipe.data.train):
         raise ConfigError(f"{path}: [data] wants either 'train' (a file) or 'prepare' (a Python file), one of the two")
-    for section, llm in (("teacher", recipe.teacher), ("decoder", recipe.decoder)):
+    for section, llm in (("teacher", recipe.teacher), ("second", recipe.second), ("decoder", recipe.decoder)):
         if llm.model == "recorded" and not llm.traces:
             raise ConfigError(f"{path}: {section}.model = 'recorded' wants {section}.traces, a JSONL file of answers")
     if recipe.task == "multi_label":
         _check_multi_label(recipe, path)
+
+
+def _check_verify(recipe: Recipe, path: Path) -> None:
+    """Raise `ConfigError` where votes cannot make a majority, or further calls have nobody or nothing to ask."""
+    if recipe.verify.votes % 2 == 0:
+        raise ConfigError(f"{path}: verify.votes = {recipe.verify.votes}: want an odd number, 1 or more")
+    if 0 < recipe.verify.max_calls < recipe.verify.votes:
+        raise ConfigError(
+            f"{path}: verify.max_calls = {recipe.verify.max_calls}: not enough for the {recipe.verify.votes} votes of one "
+            "row; want more calls, or 0 for no limit"
+        )
+    if not recipe.verify.more_calls:
+        return
+    if recipe.verify.more == "second" and recipe.second.model == "none":
+        raise ConfigError(f"{path}: verify.more = 'second' wants a section [second] with the model of a second teacher")
+    if recipe.verify.more == "reasoned" and recipe.verify.answer == "reasoned":
+        raise ConfigError(
+            f"{path}: verify.more = 'reasoned' with verify.answer = 'reasoned': the first answer has its reasoning; "
+            "want verify.answer = 'direct', or verify.more = 'votes' or 'second'"
+        )
 
 
 def _check_multi_label(recipe: Recipe, path: Path) -> None:

@@ -20,18 +20,15 @@ class _Answer(msgspec.Struct, frozen=True):
 _decode = msgspec.json.Decoder(_Answer).decode
 
 
-def label_schema(labels: Sequence[str]) -> dict[str, object]:
-    """Return the JSON schema of an answer: rationale, then label, then confidence.
+def label_schema(labels: Sequence[str], *, reasoned: bool = True) -> dict[str, object]:
+    """Return the JSON schema of an answer: rationale (where it is reasoned), then label, then confidence.
 
     The order matters, since a model writes the fields in it and is to reason before it decides.
     The range of the confidence is left out: structured output of Claude knows no minimum or maximum.
     """
+    rationale: dict[str, object] = {"rationale": {"type": "string"}} if reasoned else {}
     return object_schema(
-        {
-            "rationale": {"type": "string"},
-            "label": {"type": "string", "enum": list(labels)},
-            "confidence": {"type": "number"},
-        }
+        rationale | {"label": {"type": "string", "enum": list(labels)}, "confidence": {"type": "number"}}
     )
 
 
@@ -41,7 +38,7 @@ def object_schema(properties: dict[str, object]) -> dict[str, object]:
 
 
 def label_request(
-    prompt: Literal["verify", "decide"],
+    prompt: Literal["verify", "direct", "decide"],
     text: str,
     labels: Sequence[str],
     config: LLMConfig,
@@ -49,12 +46,12 @@ def label_request(
     policy: str = "",
     sample: int = 0,
 ) -> Request:
-    """Return the question which of `labels` the text has, reasoning first."""
+    """Return the question which of `labels` the text has, reasoning first but for the prompt `direct`."""
     written = render(prompt, labels=label_list(labels), policy=policy_section(policy), text=fence(text))
     return Request(
         system=written.system,
         user=written.user,
-        schema=label_schema(labels),
+        schema=label_schema(labels, reasoned=prompt != "direct"),
         max_tokens=config.max_tokens,
         temperature=config.temperature,
         sample=sample,

@@ -6,7 +6,7 @@ Heavy libraries are imported where a stage works, so that a run with nothing to 
 import numpy as np
 
 from hybrid.artifacts import fetch
-from hybrid.prompts import prompt_text
+from hybrid.prompts import prompt_text, text_hash
 from hybrid.recorded_drafts import read_drafts
 from hybrid.run import Report, settings_of
 from hybrid.story import Story
@@ -56,21 +56,30 @@ def split(story: Story) -> None:
 def verify(story: Story) -> None:
     """train rows -> votes"""
     recipe, run = story.recipe, story.run
+    prompt = prompt_text("verify" if recipe.verify.answer == "reasoned" else "direct")
 
     def work(_: str) -> Report:
         asked = story.ask_teacher(story.rows("train"))
         write_rows(run.path("verify", "votes.jsonl"), asked.votes)
-        return asked.report
+        return asked.report | {"prompt": text_hash(prompt), "policy": text_hash(story.policy(recipe.teacher))}
 
     run.stage(
         "verify",
-        version=1,
-        settings=settings_of(recipe.verify, recipe.teacher, prompt_text("verify")),
-        inputs=[run.path("split", "rows.jsonl"), *story.llm_files(recipe.teacher)],
+        version=2,
+        settings=settings_of(recipe.verify, recipe.teacher, prompt, _order_settings(story)),
+        inputs=[run.path("split", "rows.jsonl"), *story.llm_files(recipe.teacher), *story.llm_files(recipe.second)],
         outputs=["verify/votes.jsonl"],
         work=work,
         says=lambda r: f"{r['ok']} votes of {r['asked']} asked" if r["asked"] else "no teacher: labels as given",
     )
+
+
+def _order_settings(story: Story) -> object:
+    """Return what the order of the teacher's calls depends on; None where every row is asked the same."""
+    recipe = story.recipe
+    if not (recipe.verify.max_calls or recipe.verify.more_calls):
+        return None
+    return [recipe.second, recipe.encoder, story.encoder_hash(), recipe.clean.folds, recipe.seed]
 
 
 def clean(story: Story) -> None:

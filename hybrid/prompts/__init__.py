@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-Name = Literal["verify", "decide", "synthesize"]
+Name = Literal["verify", "direct", "decide", "synthesize", "policy"]
 
 
 class Prompt(msgspec.Struct, frozen=True):
@@ -50,6 +50,11 @@ def label_list(labels: Sequence[str]) -> str:
 def policy_section(policy: str) -> str:
     """Return the labelling policy as a section of a prompt; empty where there is none."""
     return f"The labelling policy:\n\n{policy.strip()}\n" if policy.strip() else ""
+
+
+def text_hash(text: str) -> str:
+    """Return 12 hex digits of the SHA-256 of a policy or a prompt, the name of its version; empty for no text."""
+    return hashlib.sha256(text.strip().encode("utf-8", "surrogatepass")).hexdigest()[:12] if text.strip() else ""
 
 
 def _digest(text: str) -> str:
