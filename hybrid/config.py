@@ -61,7 +61,8 @@ class LLMConfig(Section, frozen=True, kw_only=True):
     """A language model: the teacher's or the decoder's."""
 
     model: str = "none"
-    """`recorded`, `local` (the packaged SmolLM2), a .gguf path, `claude-...`, any name with `base_url`, or `none`."""
+    """`recorded`, `local` (the packaged SmolLM2), a .gguf path, `hf:owner/repo/file.gguf`, `claude-...`, any name with
+    `base_url`, or `none`."""
     traces: str = ""
     """The recorded answers, a JSONL file beside the recipe; for `recorded`."""
     base_url: str = ""
@@ -84,7 +85,7 @@ class VerifyConfig(Section, frozen=True, kw_only=True):
     answer: Literal["reasoned", "direct"] = "reasoned"
     """Whether the teacher reasons before it says a label; `hybrid pilot` measures which pays."""
     max_calls: Whole = 0
-    """Calls that the first votes may take, spent first where classifier and given label differ; 0: every row is asked."""
+    """Calls that the first votes may take, first where classifier and given label differ; 0: every row is asked."""
     more_calls: Whole = 0
     """Calls after them, spent where teacher, given label and classifier differ most; never where all agree."""
     more: Literal["votes", "reasoned", "second"] = "votes"
@@ -106,8 +107,9 @@ class CleanConfig(Section, frozen=True, kw_only=True):
 class SynthesizeConfig(Section, frozen=True, kw_only=True):
     """Drafts of rare classes."""
 
-    use: bool = False
-    """Whether accepted drafts train the encoder that ships; `--ablate` measures it either way."""
+    use: bool | Literal["auto"] = "auto"
+    """Whether accepted drafts train the encoder that ships; auto: where the gate lets the batch pass. `--ablate`
+    measures them either way."""
     drafts: str = ""
     """Recorded drafts, a JSONL file beside the recipe; without it a live teacher writes them."""
     per_class: Whole = 50
@@ -116,8 +118,14 @@ class SynthesizeConfig(Section, frozen=True, kw_only=True):
     """A class is a minority where it has less than this share of an even part of the rows."""
     near_duplicate: Share = 0.7
     """Jaccard similarity from which a draft is a near-copy of a row or of another draft."""
+    near_meaning: Share = 0.9
+    """Cosine of frozen embeddings from which a draft says what a calibration or test row says."""
     classifier_floor: Share = 0.5
     """Lowest classifier probability of the draft's label where no teacher vote agrees with it."""
+    classifier_veto: Share = 0.95
+    """Classifier probability of another label from which a draft is refused, whatever the teacher votes."""
+    temperatures: tuple[Annotated[float, Meta(ge=0, le=2)], ...] = ()
+    """Taken in turn by the drafts of a class; empty: the teacher's own (Claude's newest models take no other)."""
 
 
 class EncoderConfig(Section, frozen=True, kw_only=True):
@@ -368,7 +376,7 @@ def _check_multi_label(recipe: Recipe, path: Path) -> None:
     asked = {
         "teacher.model": recipe.teacher.model != "none",
         "decoder.model": recipe.decoder.model != "none",
-        "synthesize.use": recipe.synthesize.use,
+        "synthesize.use": recipe.synthesize.use is True,
         "synthesize.drafts": bool(recipe.synthesize.drafts),
         "data.annotators": bool(recipe.data.annotators),
     }

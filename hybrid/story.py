@@ -9,8 +9,9 @@ import msgspec
 import numpy as np
 
 from hybrid.artifacts import fetch, model_folder
-from hybrid.asking import Asked, ask_decoder, ask_teacher, write_drafts
+from hybrid.asking import Asked, ask_decoder, ask_teacher
 from hybrid.config import LLMConfig, Recipe, TrainConfig
+from hybrid.drafting import write_drafts
 from hybrid.errors import ConfigError
 from hybrid.llm import LLM, open_llm
 from hybrid.run import Report, Run
@@ -55,6 +56,11 @@ class Story:
     def drafts(self) -> list[Draft]:
         """Return the checked drafts."""
         return read_rows(self.run.path("synthesize", "drafts.jsonl"), Draft)
+
+    def uses_drafts(self) -> bool:
+        """Return whether accepted drafts train what ships; with "auto" there are none where the batch did not pass."""
+        use = self.recipe.synthesize.use
+        return use is True or (use == "auto" and any(draft.status == "accepted" for draft in self.drafts()))
 
     def gate_rows(self) -> list[Example]:
         """Return the rows on which a faster graph must decide as well: calibration rows, then training rows as decided."""
@@ -203,8 +209,7 @@ class Story:
         """Return what a live teacher writes for the minority classes; nothing without one."""
         from hybrid.stages.synthesize import minority_classes
 
-        config = self.recipe.teacher
-        teacher = None if config.model == "recorded" else self.llm("teacher")
+        teacher = None if self.recipe.teacher.model == "recorded" else self.teacher("teacher")
         if teacher is None or not self.recipe.synthesize.per_class:
             return []
         decided = {decision.id: decision.label for decision in decisions if decision.weight > 0}
@@ -212,10 +217,8 @@ class Story:
             [msgspec.structs.replace(row, label=decided[row.id]) for row in rows if row.id in decided],
             minority_classes(decisions, self.labels, self.recipe.synthesize),
             self.labels,
-            self.recipe.synthesize.per_class,
+            self.recipe.synthesize,
             teacher=teacher,
-            llm=config,
-            policy=self.policy(config),
             seed=self.recipe.seed,
             on_done=self.run.screen.advance,
         )

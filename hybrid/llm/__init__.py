@@ -36,8 +36,9 @@ def open_llm(config: LLMConfig, *, folder: Path, store: Path | None, gguf: Calla
 def _open_live(config: LLMConfig, folder: Path, gguf: Callable[[], Path], role: str) -> LLM:
     if config.model == "local" or (config.model.endswith(".gguf") and not config.base_url):
         from hybrid.llm.embedded import Embedded
+        from hybrid.llm.gguf_file import find_gguf
 
-        path = _gguf_file(gguf()) if config.model == "local" else folder / Path(config.model).expanduser()
+        path = find_gguf(config.model, folder=folder, packaged=gguf, role=role)
         return Embedded(path, workers=config.workers)
     if config.base_url or config.model.startswith("claude"):
         from hybrid.llm.messages import Messages
@@ -49,10 +50,5 @@ def _open_live(config: LLMConfig, folder: Path, gguf: Callable[[], Path], role: 
         return Messages(config.model, base_url=config.base_url, timeout_s=config.timeout_s, prices=prices | own)
     raise ConfigError(
         f"{role}.model = {config.model!r}: unknown; want 'none', 'recorded', 'local', the path of a .gguf file, "
-        "a name that begins with 'claude', or any name together with base_url"
+        "hf:owner/repo/file.gguf, a name that begins with 'claude', or any name together with base_url"
     )
-
-
-def _gguf_file(path: Path) -> Path:
-    found = sorted(path.glob("**/*.gguf")) if path.is_dir() else []
-    return found[0] if found else path

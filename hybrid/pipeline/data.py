@@ -6,6 +6,8 @@ Heavy libraries are imported where a stage works, so that a run with nothing to 
 import numpy as np
 
 from hybrid.artifacts import fetch
+from hybrid.drafting import cost_between
+from hybrid.llm import usage_of
 from hybrid.prompts import prompt_text, text_hash
 from hybrid.recorded_drafts import read_drafts
 from hybrid.run import Report, settings_of
@@ -122,6 +124,7 @@ def synthesize(story: Story) -> None:
             write_rows(run.path("synthesize", "drafts.jsonl"), [])
             return nothing_written(story.labels) | {"recorded": False}
         rows, decisions = story.rows(), story.decisions()
+        before = usage_of(story.llm("teacher"))
         drafts = read_drafts(recorded[0]) if recorded else story.write_drafts(rows, decisions)
         found = synthesize(
             drafts,
@@ -132,20 +135,26 @@ def synthesize(story: Story) -> None:
             recipe.synthesize,
             embed=story.embed,
             relabel=story.relabel,
+            balanced=recipe.train.class_weights == "balanced",
+            seed=recipe.seed,
         )
         write_rows(run.path("synthesize", "drafts.jsonl"), found.drafts)
-        return found.report | {"recorded": bool(recorded)}
+        cost = cost_between(before, usage_of(story.llm("teacher")))
+        return found.report | {"recorded": bool(recorded)} | ({"llm": cost} if cost["calls"] or cost["hits"] else {})
 
     run.stage(
         "synthesize",
-        version=1,
+        version=2,
         settings=settings_of(
             recipe.synthesize,
             recipe.teacher,
             recipe.encoder,
             recipe.task,
+            recipe.train.class_weights,
+            recipe.seed,
             prompt_text("synthesize"),
-            prompt_text("verify"),
+            prompt_text("attributes"),
+            prompt_text("verify" if recipe.verify.answer == "reasoned" else "direct"),
         ),
         inputs=[
             run.path("split", "rows.jsonl"),
@@ -155,8 +164,11 @@ def synthesize(story: Story) -> None:
         ],
         outputs=["synthesize/drafts.jsonl"],
         work=work,
-        says=lambda r: (
-            f"{sum(r['accepted'].values())} of {r['drafts']} drafts accepted"
-            + ("" if recipe.synthesize.use else "; not used for training")
-        ),
+        says=_says_synthesize,
     )
+
+
+def _says_synthesize(report: Report) -> str:
+    accepted = f"{sum(report['accepted'].values())} of {report['drafts']} drafts accepted"
+    judged = report.get("gate")
+    return accepted if judged is None or judged["passed"] else f"{accepted}; the gate: {judged['reason']}"
