@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from hybrid.diversity import diversity
-from hybrid.draft_gate import Batch, Gate, gate
+from hybrid.draft_gate import Batch, Gate, _reason, gate
 
 LABELS = ("common", "rare")
 
@@ -43,10 +43,9 @@ def test_drafts_that_are_like_the_common_class_are_refused_and_the_reason_has_fi
     assert found.drafts == 300
 
 
-def test_a_rise_that_chance_explains_is_refused() -> None:
-    found = judge(only_rare(blobs(1, 1, 1)))
-    assert not found.passed
-    assert "not clearly a rise" in found.reason
+def test_no_rise_is_no_clear_rise() -> None:
+    assert "not clearly a rise" in _reason([0.7, 0.7], gain=0.0, lower=-0.01)
+    assert _reason([0.7, 0.7], gain=0.02, lower=0.01) == ""
 
 
 def test_the_same_seed_judges_the_same() -> None:

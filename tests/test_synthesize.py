@@ -36,7 +36,7 @@ def check(*drafts: Draft, votes: tuple[Vote, ...] = (), use: bool | Literal["aut
 
 
 def run(*drafts: Draft, votes: tuple[Vote, ...] = (), use: bool | Literal["auto"] = True) -> Synthesized:
-    config = SynthesizeConfig(use=use, classifier_veto=0.75)
+    config = SynthesizeConfig(use=use)
     found = synthesize(drafts, ROWS, DECISIONS, EMBEDDINGS, LABELS, config, embed=embed, relabel=lambda _: votes)
     assert found.report["drafts"] == len(drafts)
     return found
