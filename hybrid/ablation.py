@@ -15,7 +15,7 @@ from hybrid.runtime.bundle import MODEL
 from hybrid.set_metrics import macro_f1_of_sets, subset_accuracy
 from hybrid.story import Story, remove_workdirs
 from hybrid.table import read_rows, write_rows
-from hybrid.types import Example, Precision, Row, Rung, Task
+from hybrid.types import Draft, Example, Precision, Row, Rung, Task
 
 if TYPE_CHECKING:
     from hybrid.training_rows import TrainingRow
@@ -34,7 +34,7 @@ class Predicted(Row, frozen=True, kw_only=True):
 
 def served_variant(story: Story) -> str:
     """Return the variant that the run itself trains and ships."""
-    if story.recipe.synthesize.use:
+    if story.uses_drafts():
         return "cleaned_synthetic" if story.recipe.train.labels == "cleaned" else "given_synthetic"
     return story.recipe.train.labels
 
@@ -43,7 +43,7 @@ def ablate(story: Story) -> list[str]:
     """Train and judge every variant that the run does not ship; return the variants there are figures for."""
     known = {gold.id for gold in story.gold()}
     has_gold = all(row.id in known for row in story.rows("train"))
-    has_drafts = any(draft.status == "accepted" for draft in story.drafts())
+    has_drafts = any(draft.status == "accepted" for draft in _drafts(story))
     # Several labels a row are kept as given: cleaned ones are the same.
     one_label = story.recipe.task == "single_label"
     possible = {"given": one_label, "cleaned": one_label, "cleaned_synthetic": has_drafts, "gold": has_gold}
@@ -149,8 +149,18 @@ def _rows(story: Story, variant: str) -> "list[TrainingRow]":
     if variant == "gold":
         gold = {row.id: row.label for row in story.gold()}
         rows = [_relabelled(row, gold[row.id]) for row in rows]
-    drafts = story.drafts() if variant == "cleaned_synthetic" else []
+    drafts = _drafts(story) if variant == "cleaned_synthetic" else []
     return training_rows(rows, story.decisions(), drafts, story.labels, config, task=story.recipe.task)
+
+
+def _drafts(story: Story) -> list[Draft]:
+    """Return the drafts, with those accepted that only the gate kept out: what it kept out is what is measured."""
+    from hybrid.draft_gate import REFUSED
+
+    return [
+        msgspec.structs.replace(draft, status="accepted") if draft.reason.startswith(REFUSED) else draft
+        for draft in story.drafts()
+    ]
 
 
 def _relabelled(row: Example, label: str) -> Example:

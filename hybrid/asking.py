@@ -6,15 +6,12 @@ import msgspec
 import numpy as np
 
 from hybrid.config import LLMConfig, VerifyConfig
-from hybrid.llm import LLM, ask_all, usage_of
-from hybrid.llm.drafts import draft_request, read_draft
+from hybrid.llm import LLM, usage_of
 from hybrid.run import Report
 from hybrid.runtime.decoder import Decoder
-from hybrid.stages.verify import verify
-from hybrid.types import Draft, Example, Vote
+from hybrid.spending import Teacher, spend
+from hybrid.types import Example, Vote
 
-EXAMPLES = 4
-"""Real texts of the class that a draft's prompt shows."""
 OnDone = Callable[[int, int], None]
 
 
@@ -30,19 +27,19 @@ def ask_teacher(
     labels: Sequence[str],
     config: VerifyConfig,
     *,
-    teacher: LLM | None,
-    llm: LLMConfig,
-    policy: str,
+    teacher: Teacher | None,
+    second: Teacher | None,
+    beliefs: Callable[[], np.ndarray],
     on_done: OnDone,
 ) -> Asked:
-    """Return the teacher's blind votes on training rows; none where the recipe has no teacher."""
+    """Return the teachers' blind votes on training rows; none where the recipe has no teacher."""
     if teacher is None:
-        return Asked(votes=[], report={"asked": 0, "ok": 0} | books(None, llm))
-    total = len(rows) * config.votes
-    found = verify(
-        rows, labels, config, teacher=teacher, llm=llm, policy=policy, on_done=lambda done: on_done(done, total)
-    )
-    return Asked(votes=found.votes, report=found.report | books(teacher, llm, found.votes))
+        return Asked(votes=[], report={"asked": 0, "ok": 0} | books(None, LLMConfig()))
+    found = spend(rows, labels, config, teacher=teacher, second=second, beliefs=beliefs, on_done=on_done)
+    report = found.report | books(teacher.llm, teacher.config, found.votes)
+    if second is not None:
+        report["second"] = books(second.llm, second.config, found.votes)
+    return Asked(votes=found.votes, report=report)
 
 
 def ask_decoder(
@@ -62,39 +59,6 @@ def ask_decoder(
     )
     votes = [msgspec.structs.replace(vote, id=row.id) for vote, row in zip(found, rows, strict=True)]
     return Asked(votes=votes, report={"asked": len(rows)} | books(decoder, llm, votes))
-
-
-def write_drafts(
-    rows: Sequence[Example],
-    classes: Sequence[str],
-    labels: Sequence[str],
-    per_class: int,
-    *,
-    teacher: LLM,
-    llm: LLMConfig,
-    policy: str,
-    seed: int,
-    on_done: OnDone,
-) -> list[Draft]:
-    """Return `per_class` drafts of each class, each from a few training rows that carry it.
-
-    `rows` are training rows with their decided labels. A draft that could not be read is refused.
-    """
-    rng = np.random.default_rng(seed)
-    asked = []
-    for label in classes:
-        real = [row for row in rows if row.label == label]
-        for number in range(per_class):
-            picked = rng.choice(len(real), size=min(EXAMPLES, len(real)), replace=False)
-            asked.append((f"draft/{label}/{number}", label, [real[i] for i in picked], number))
-    requests = [
-        draft_request(label, labels, parents, llm, policy=policy, sample=number) for _, label, parents, number in asked
-    ]
-    replies = ask_all(requests, teacher, llm.workers, lambda done: on_done(done, len(requests)))
-    return [
-        read_draft(draft_id, label, parents, reply)
-        for (draft_id, label, parents, _), reply in zip(asked, replies, strict=True)
-    ]
 
 
 def books(model: LLM | None, config: LLMConfig, votes: Sequence[Vote] = ()) -> Report:

@@ -67,7 +67,8 @@ class LLMConfig(Section, frozen=True, kw_only=True):
     """A language model: the teacher's or the decoder's."""
 
     model: str = "none"
-    """`recorded`, `local` (the packaged SmolLM2), a .gguf path, `claude-...`, any name with `base_url`, or `none`."""
+    """`recorded`, `local` (the packaged SmolLM2), a .gguf path, `hf:owner/repo/file.gguf`, `claude-...`, any name with
+    `base_url`, or `none`."""
     traces: str = ""
     """The recorded answers, a JSONL file beside the recipe; for `recorded`."""
     base_url: str = ""
@@ -102,6 +103,12 @@ class VerifyConfig(Section, frozen=True, kw_only=True):
     imports: tuple[str, ...] = ()
     """Files beside the recipe with columns id, label and, where known, rationale, confidence and source: votes of
     annotators or of another system, beside the teacher's."""
+    max_calls: Whole = 0
+    """Calls that the first votes may take, first where classifier and given label differ; 0: every row is asked."""
+    more_calls: Whole = 0
+    """Calls after them, spent where teacher, given label and classifier differ most; never where all agree."""
+    more: Literal["votes", "reasoned", "second"] = "votes"
+    """What those ask for: two more votes a row, the reasoning that a direct answer lacks, or the vote of [second]."""
 
 
 class CleanConfig(Section, frozen=True, kw_only=True):
@@ -121,8 +128,9 @@ class CleanConfig(Section, frozen=True, kw_only=True):
 class SynthesizeConfig(Section, frozen=True, kw_only=True):
     """Drafts of rare classes."""
 
-    use: bool = False
-    """Whether accepted drafts train the encoder that ships; `--ablate` measures it either way."""
+    use: bool | Literal["auto"] = "auto"
+    """Whether accepted drafts train the encoder that ships; auto: where the gate lets the batch pass. `--ablate`
+    measures them either way."""
     drafts: str = ""
     """Recorded drafts, a JSONL file beside the recipe; without it a live teacher writes them."""
     per_class: Whole = 50
@@ -131,8 +139,14 @@ class SynthesizeConfig(Section, frozen=True, kw_only=True):
     """A class is a minority where it has less than this share of an even part of the rows."""
     near_duplicate: Share = 0.7
     """Jaccard similarity from which a draft is a near-copy of a row or of another draft."""
+    near_meaning: Share = 0.9
+    """Cosine of frozen embeddings from which a draft says what a calibration or test row says."""
     classifier_floor: Share = 0.5
     """Lowest classifier probability of the draft's label where no teacher vote agrees with it."""
+    classifier_veto: Share = 0.95
+    """Classifier probability of another label from which a draft is refused, whatever the teacher votes."""
+    temperatures: tuple[Annotated[float, Meta(ge=0, le=2)], ...] = ()
+    """Taken in turn by the drafts of a class; empty: the teacher's own (Claude's newest models take no other)."""
 
 
 class EncoderConfig(Section, frozen=True, kw_only=True):
@@ -252,6 +266,8 @@ class Recipe(Section, frozen=True, kw_only=True):
     split: SplitConfig = SplitConfig()
     encoder: EncoderConfig = EncoderConfig()
     teacher: LLMConfig = LLMConfig()
+    second: LLMConfig = LLMConfig()
+    """The teacher that verify.more = "second" asks."""
     verify: VerifyConfig = VerifyConfig()
     clean: CleanConfig = CleanConfig()
     synthesize: SynthesizeConfig = SynthesizeConfig()
@@ -332,8 +348,7 @@ def _known_keys(keys: list[str]) -> list[str]:
 
 def _check(recipe: Recipe, path: Path) -> None:
     """Raise `ConfigError` where values that are each well-formed do not go together."""
-    if recipe.verify.votes % 2 == 0:
-        raise ConfigError(f"{path}: verify.votes = {recipe.verify.votes}: want an odd number, 1 or more")
+    _check_verify(recipe, path)
     if len(set(recipe.labels)) != len(recipe.labels):
         raise ConfigError(f"{path}: labels = {list(recipe.labels)}: a label stands there twice; want each once")
     if recipe.encoder.windows != "none" and 2 * recipe.encoder.overlap > recipe.encoder.max_length:
@@ -350,7 +365,7 @@ def _check(recipe: Recipe, path: Path) -> None:
         raise ConfigError(f"{path}: labels = {list(recipe.labels)}: one class only; want two labels or more")
     if bool(recipe.data.prepare) == bool(recipe.data.train):
         raise ConfigError(f"{path}: [data] wants either 'train' (a file) or 'prepare' (a Python file), one of the two")
-    for section, llm in (("teacher", recipe.teacher), ("decoder", recipe.decoder)):
+    for section, llm in (("teacher", recipe.teacher), ("second", recipe.second), ("decoder", recipe.decoder)):
         if llm.model == "recorded" and not llm.traces:
             raise ConfigError(f"{path}: {section}.model = 'recorded' wants {section}.traces, a JSONL file of answers")
         _check_thinking(llm, f"{path}: {section}")
@@ -371,12 +386,32 @@ def _check_thinking(llm: LLMConfig, where: str) -> None:
         )
 
 
+def _check_verify(recipe: Recipe, path: Path) -> None:
+    """Raise `ConfigError` where votes cannot make a majority, or further calls have nobody or nothing to ask."""
+    if recipe.verify.votes % 2 == 0:
+        raise ConfigError(f"{path}: verify.votes = {recipe.verify.votes}: want an odd number, 1 or more")
+    if 0 < recipe.verify.max_calls < recipe.verify.votes:
+        raise ConfigError(
+            f"{path}: verify.max_calls = {recipe.verify.max_calls}: not enough for the {recipe.verify.votes} votes of one "
+            "row; want more calls, or 0 for no limit"
+        )
+    if not recipe.verify.more_calls:
+        return
+    if recipe.verify.more == "second" and recipe.second.model == "none":
+        raise ConfigError(f"{path}: verify.more = 'second' wants a section [second] with the model of a second teacher")
+    if recipe.verify.more == "reasoned" and recipe.verify.answer == "reasoned":
+        raise ConfigError(
+            f"{path}: verify.more = 'reasoned' with verify.answer = 'reasoned': the first answer has its reasoning; "
+            "want verify.answer = 'direct', or verify.more = 'votes' or 'second'"
+        )
+
+
 def _check_multi_label(recipe: Recipe, path: Path) -> None:
     """Raise `ConfigError` where the recipe asks for what several labels a text do not have yet."""
     asked = {
         "teacher.model": recipe.teacher.model != "none",
         "decoder.model": recipe.decoder.model != "none",
-        "synthesize.use": recipe.synthesize.use,
+        "synthesize.use": recipe.synthesize.use is True,
         "synthesize.drafts": bool(recipe.synthesize.drafts),
         "data.annotators": bool(recipe.data.annotators),
         "data.trusted": bool(recipe.data.trusted),

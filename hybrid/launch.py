@@ -62,8 +62,8 @@ def forecast(recipe: Recipe, recipe_dir: Path, options: Options) -> None:
 
     screen = Screen()
     folder = options.runs / recipe.name / (options.name or recipe.profile or "default")
-    with _alone_in(folder):
-        traces = _traces(options, recipe)
+    with alone_in(folder):
+        traces = traces_of(recipe, options.runs)
         story = Story(recipe, recipe_dir, Run(folder, screen), traces)
         split(story)
         for line in estimate(story, traces):

@@ -9,12 +9,15 @@ import msgspec
 import numpy as np
 
 from hybrid.artifacts import fetch, model_folder
-from hybrid.asking import Asked, ask_decoder, ask_teacher, write_drafts
+from hybrid.asking import Asked, ask_decoder, ask_teacher
 from hybrid.config import LLMConfig, Recipe, TrainConfig
+from hybrid.drafting import write_drafts
 from hybrid.errors import ConfigError
 from hybrid.llm import LLM, open_llm
 from hybrid.run import Report, Run
 from hybrid.runtime.reading import Reading
+from hybrid.spending import Teacher
+from hybrid.stages.verify import ask_votes, prompt_of
 from hybrid.table import read_rows, sha256_of, sha256_of_file, write_rows
 from hybrid.trusted import REVIEWED, trusted_rows
 from hybrid.types import Decision, Draft, Example, Gold, Part, Trusted, Vote
@@ -85,6 +88,11 @@ class Story:
         """Return the checked drafts."""
         return read_rows(self.run.path("synthesize", "drafts.jsonl"), Draft)
 
+    def uses_drafts(self) -> bool:
+        """Return whether accepted drafts train what ships; with "auto" there are none where the batch did not pass."""
+        use = self.recipe.synthesize.use
+        return use is True or (use == "auto" and any(draft.status == "accepted" for draft in self.drafts()))
+
     def gate_rows(self) -> list[Example]:
         """Return the rows on which a faster graph must decide as well: calibration rows, then training rows as decided."""
         decided = {decision.id: decision.label for decision in self.decisions()}
@@ -123,11 +131,11 @@ class Story:
         length = self.recipe.encoder.max_length
         return embed(self.encoder_folder(), texts, max_length=length, on_done=self.run.screen.advance)
 
-    def llm(self, role: Literal["teacher", "decoder"]) -> LLM | None:
+    def llm(self, role: Literal["teacher", "second", "decoder"]) -> LLM | None:
         """Return the language model of a role, opened once, its answers kept in the trace store."""
         if role not in self._llms:
             self._llms[role] = open_llm(
-                self.recipe.teacher if role == "teacher" else self.recipe.decoder,
+                getattr(self.recipe, role),
                 folder=self.recipe_dir,
                 store=self._traces,
                 gguf=lambda: fetch("smollm2-135m-instruct", on_start=self.run.screen.say),
@@ -140,12 +148,13 @@ class Story:
         self._llms[role] = llm
 
     def check_llms(self) -> None:
-        """Open both language models, so that a missing key stops the run before it starts.
+        """Open the language models, so that a missing key stops the run before it starts.
 
         Raises:
             ConfigError, LLMError: one of them cannot be used.
         """
         self.llm("teacher")
+        self.llm("second")
         self.llm("decoder")
 
     def fit(self, stage: str, key: str, train: TrainConfig, rows: "Sequence[TrainingRow]") -> tuple[Report, Path]:
@@ -177,17 +186,31 @@ class Story:
         return "".join(path.read_text(encoding="utf-8") for path in self.policy_files(config))
 
     def ask_teacher(self, rows: Sequence[Example]) -> Asked:
-        """Return the teacher's blind votes on rows, with the books."""
-        config = self.recipe.teacher
+        """Return the teachers' blind votes on training rows, with the books."""
         return ask_teacher(
             rows,
             self.labels,
             self.recipe.verify,
-            teacher=self.llm("teacher"),
-            llm=config,
-            policy=self.policy(config),
+            teacher=self.teacher("teacher"),
+            second=self.teacher("second") if self.recipe.verify.more == "second" else None,
+            beliefs=lambda: self.beliefs(rows),
             on_done=self.run.screen.advance,
         )
+
+    def teacher(self, role: Literal["teacher", "second"]) -> Teacher | None:
+        """Return a teacher with its settings and policy; None where the recipe has none."""
+        config = self.recipe.teacher if role == "teacher" else self.recipe.second
+        llm = self.llm(role)
+        return Teacher(llm=llm, config=config, policy=self.policy(config)) if llm is not None else None
+
+    def beliefs(self, rows: Sequence[Example]) -> np.ndarray:
+        """Return class probabilities [n, k] of rows, cross-fitted on frozen embeddings with the given labels."""
+        from hybrid.consensus import cross_fitted
+
+        given = np.array([self.labels.index(row.label) for row in rows])
+        embeddings = self.embed([row.text for row in rows])
+        folds = self.recipe.clean.folds
+        return cross_fitted(embeddings, given, len(self.labels), folds=folds, seed=self.recipe.seed)
 
     def ask_decoder(self, rows: Sequence[Example]) -> Asked:
         """Return the decoder's votes on rows, with the books."""
@@ -206,14 +229,22 @@ class Story:
         if self.recipe.teacher.model in ("none", "recorded"):
             return []
         written = [Example(id=d.id, text=d.text, label=d.label, origin="synthetic", parents=d.parents) for d in drafts]
-        return self.ask_teacher(written).votes
+        teacher = self.teacher("teacher")
+        assert teacher is not None
+        return ask_votes(
+            [(row, 0) for row in written],
+            self.labels,
+            prompt_of(self.recipe.verify),
+            teacher=teacher.llm,
+            llm=teacher.config,
+            policy=teacher.policy,
+        )
 
     def write_drafts(self, rows: Sequence[Example], decisions: Sequence[Decision]) -> list[Draft]:
         """Return what a live teacher writes for the minority classes; nothing without one."""
         from hybrid.stages.synthesize import minority_classes
 
-        config = self.recipe.teacher
-        teacher = None if config.model == "recorded" else self.llm("teacher")
+        teacher = None if self.recipe.teacher.model == "recorded" else self.teacher("teacher")
         if teacher is None or not self.recipe.synthesize.per_class:
             return []
         decided = {decision.id: decision.label for decision in decisions if decision.weight > 0}
@@ -221,10 +252,8 @@ class Story:
             [msgspec.structs.replace(row, label=decided[row.id]) for row in rows if row.id in decided],
             minority_classes(decisions, self.labels, self.recipe.synthesize),
             self.labels,
-            self.recipe.synthesize.per_class,
+            self.recipe.synthesize,
             teacher=teacher,
-            llm=config,
-            policy=self.policy(config),
             seed=self.recipe.seed,
             on_done=self.run.screen.advance,
         )

@@ -80,3 +80,26 @@ def test_only_free_strings_are_bounded() -> None:
     assert "maxLength" not in limited["properties"]["label"]
     assert "maxLength" not in label_schema(LABELS)["properties"]["rationale"]  # type: ignore[index]
     assert list(limited["properties"]) == ["rationale", "label", "confidence"]
+
+
+@pytest.mark.slow
+def test_labels_of_any_spelling_come_back_whole(model: LLM) -> None:
+    labels = ('say "no"', "back\\slash", "Grüße, ß", "two\nlines")
+    reply = model.ask(label_request("decide", "Grüße aus Köln", labels, CONFIG))
+    assert read_vote("1", reply, labels, teacher=model.name).status == "ok", reply.text
+    assert "\n" not in reply.text
+
+
+@pytest.mark.slow
+def test_a_second_row_reads_only_itself_anew(model: LLM) -> None:
+    assert isinstance(model, Stored)
+    server = model._llm._server  # type: ignore[attr-defined]
+    requests = [label_request("decide", f"It was row {n}.", LABELS, CONFIG) for n in range(2)]
+    asked = [
+        {"messages": [{"role": "system", "content": one.system}, {"role": "user", "content": one.user}]}
+        for one in requests
+    ]
+    timings = [
+        server.handle_chat_completions(one | {"max_tokens": 1, "cache_prompt": True})["timings"] for one in asked
+    ]
+    assert timings[1]["cache_n"] > 2 * timings[1]["prompt_n"]

@@ -1,9 +1,11 @@
 """synthesize: a draft has to be of a rare class, new, of known parents, and agreed."""
 
+from typing import Literal
+
 import numpy as np
 
 from hybrid.config import SynthesizeConfig
-from hybrid.stages.synthesize import minority_classes, synthesize
+from hybrid.stages.synthesize import Synthesized, minority_classes, synthesize
 from hybrid.types import Decision, Draft, Example, Vote
 
 LABELS = ("a", "b")
@@ -20,20 +22,24 @@ DECISIONS = [
     for row in ROWS
     if row.part == "train"
 ]
-EMBEDDINGS = np.array([[1.0, 0.0]] * 9 + [[0.0, 1.0]])
+EMBEDDINGS = np.array([[1.0, 0.0, 0.0]] * 9 + [[0.0, 1.0, 0.0]])
 NEW = "an old walrus waits beside the frozen pier"
 
 
 def embed(texts: list[str]) -> np.ndarray:
-    return np.array([[0.0, 1.0] if "walrus" in text or "zebra" in text else [1.0, 0.0] for text in texts])
+    places = {"walrus": 1, "zebra": 1, "violet": 2, "purple": 2}
+    return np.array([np.eye(3)[next((place for word, place in places.items() if word in text), 0)] for text in texts])
 
 
-def check(*drafts: Draft, votes: tuple[Vote, ...] = ()) -> list[Draft]:
-    found = synthesize(
-        drafts, ROWS, DECISIONS, EMBEDDINGS, LABELS, SynthesizeConfig(), embed=embed, relabel=lambda _: votes
-    )
+def check(*drafts: Draft, votes: tuple[Vote, ...] = (), use: bool | Literal["auto"] = True) -> list[Draft]:
+    return run(*drafts, votes=votes, use=use).drafts
+
+
+def run(*drafts: Draft, votes: tuple[Vote, ...] = (), use: bool | Literal["auto"] = True) -> Synthesized:
+    config = SynthesizeConfig(use=use)
+    found = synthesize(drafts, ROWS, DECISIONS, EMBEDDINGS, LABELS, config, embed=embed, relabel=lambda _: votes)
     assert found.report["drafts"] == len(drafts)
-    return found.drafts
+    return found
 
 
 def draft(text: str, label: str = "b", draft_id: str = "d0", parents: tuple[str, ...] = ()) -> Draft:
@@ -75,3 +81,45 @@ def test_a_label_that_neither_teacher_nor_classifier_agrees_with_is_refused() ->
 def test_the_teachers_blind_vote_can_agree_where_the_classifier_does_not() -> None:
     vote = Vote(id="d0", status="ok", label="b", teacher="t")
     assert check(draft("fruit salad with mint and honey"), votes=(vote,))[0].status == "accepted"
+
+
+def test_a_draft_that_means_what_a_calibration_row_means_is_refused_though_its_words_differ() -> None:
+    found = check(draft("purple parasols below shivering suns"))[0]
+    assert found.reason == "means what calibration row c0 means (cosine 1.00)"
+
+
+def test_a_classifier_that_is_certain_of_another_label_overrules_the_vote() -> None:
+    vote = Vote(id="d0", status="ok", label="b", teacher="t")
+    config = SynthesizeConfig(use=True, classifier_veto=0.5)
+    found = synthesize(
+        [draft("fruit salad with mint and honey")],
+        ROWS,
+        DECISIONS,
+        EMBEDDINGS,
+        LABELS,
+        config,
+        embed=embed,
+        relabel=lambda _: [vote],
+    )
+    assert found.drafts[0].reason.startswith("the classifier is certain of another label: a 0.")
+    assert found.report["refused"] == {"another label for certain": 1}
+
+
+def test_a_batch_that_does_not_pass_is_refused_whole_where_the_gate_decides() -> None:
+    found = run(draft(NEW, parents=("t9",)), use="auto")
+    assert found.report["gate"]["passed"] is False  # type: ignore[index]
+    assert found.drafts[0].status == "refused"
+    assert found.drafts[0].reason.startswith("the batch is refused: ")
+    assert found.report["refused"] == {"the batch did not pass the gate": 1}
+
+
+def test_the_gate_reports_and_decides_nothing_where_the_recipe_has_decided() -> None:
+    found = run(draft(NEW, parents=("t9",)), use=True)
+    assert found.report["gate"]["passed"] is False  # type: ignore[index]
+    assert found.drafts[0].status == "accepted"
+
+
+def test_diversity_is_reported_beside_real_texts_of_the_class() -> None:
+    found = run(draft(NEW), draft("the walrus sleeps", draft_id="d1"), use="auto").report["diversity"]
+    assert found["b"]["drafts"]["texts"] == 2  # type: ignore[index]
+    assert found["b"]["real"]["texts"] == 1  # type: ignore[index]

@@ -38,15 +38,16 @@ def open_llm(config: LLMConfig, *, folder: Path, store: Path | None, gguf: Calla
         if config.batch:
             raise ConfigError(f"{role}.batch = true with {config.model!r}: a local model has no batches; leave it out")
         from hybrid.llm.embedded import Embedded
+        from hybrid.llm.gguf_file import find_gguf
 
-        path = _gguf_file(gguf()) if config.model == "local" else folder / Path(config.model).expanduser()
+        path = find_gguf(config.model, folder=folder, packaged=gguf, role=role)
         local = Embedded(path, workers=config.workers)
         return Stored(local, file) if file else local
     if config.base_url or config.model.startswith("claude"):
         return _open_server(config, terms_of(config, folder=folder, role=role), file)
     raise ConfigError(
         f"{role}.model = {config.model!r}: unknown; want 'none', 'recorded', 'local', the path of a .gguf file, "
-        "a name that begins with 'claude', or any name together with base_url"
+        "hf:owner/repo/file.gguf, a name that begins with 'claude', or any name together with base_url"
     )
 
 
@@ -96,8 +97,3 @@ def _open_server(config: LLMConfig, terms: Terms, file: TraceFile | None) -> LLM
     from hybrid.llm.batches import Batched
 
     return Batched(stored, model, ledger)
-
-
-def _gguf_file(path: Path) -> Path:
-    found = sorted(path.glob("**/*.gguf")) if path.is_dir() else []
-    return found[0] if found else path

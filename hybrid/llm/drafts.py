@@ -1,6 +1,6 @@
-"""Ask for one new text of a class and read it."""
+"""Ask in what texts may differ, ask for one new text of a class, and read both."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -11,13 +11,69 @@ from hybrid.llm.request import Reply, Request
 from hybrid.prompts import fence, label_list, policy_section, render
 from hybrid.types import Draft, Example
 
+ATTRIBUTE_TOKENS = 1000
+"""What a list of attributes may take."""
+
 
 class _Answer(msgspec.Struct, frozen=True):
     plan: str
     text: str
 
 
+class Attribute(msgspec.Struct, frozen=True):
+    """Something in which texts of one label differ."""
+
+    name: str
+    values: tuple[str, ...]
+
+
+class _Attributes(msgspec.Struct, frozen=True):
+    attributes: tuple[Attribute, ...]
+
+
+GENERIC = (
+    Attribute("length", ("a few words", "one short sentence", "one long sentence", "two or three sentences")),
+    Attribute("register", ("casual, with the spelling of a quick message", "plain", "formal", "playful")),
+    Attribute("form", ("a statement", "a question", "a reply to somebody", "a report of what happened", "a request")),
+    Attribute("cue", ("an explicit word", "only what is described", "contrast with another label", "a side remark")),
+    Attribute("distance", ("a clear case of its label", "close to the border to another label")),
+)
+"""Attributes of any kind of text, for a teacher that named none."""
 _decode = msgspec.json.Decoder(_Answer).decode
+_decode_attributes = msgspec.json.Decoder(_Attributes).decode
+
+
+def attributes_request(
+    labels: Sequence[str], examples: Sequence[Example], config: LLMConfig, *, policy: str = ""
+) -> Request:
+    """Return the request for the attributes in which texts of this data set vary.
+
+    Raises:
+        DataError: an example is not a training row.
+    """
+    written = render("attributes", labels=label_list(labels), policy=policy_section(policy), examples=_fenced(examples))
+    one = object_schema({"name": {"type": "string"}, "values": {"type": "array", "items": {"type": "string"}}})
+    return Request(
+        system=written.system,
+        user=written.user,
+        schema=object_schema({"attributes": {"type": "array", "items": one}}),
+        max_tokens=max(config.max_tokens, ATTRIBUTE_TOKENS),
+        temperature=config.temperature,
+    )
+
+
+def read_attributes(reply: Reply) -> tuple[Attribute, ...]:
+    """Return the attributes of a reply that have two values or more; the generic ones where it has none."""
+    if reply.status != "ok":
+        return GENERIC
+    try:
+        found = _decode_attributes(reply.text).attributes
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        return GENERIC
+    cleaned = [
+        Attribute(one.name.strip(), tuple(dict.fromkeys(v.strip() for v in one.values if v.strip()))) for one in found
+    ]
+    return tuple(one for one in cleaned if one.name and len(one.values) > 1) or GENERIC
 
 
 def draft_request(
@@ -27,22 +83,22 @@ def draft_request(
     config: LLMConfig,
     *,
     policy: str = "",
+    attributes: Mapping[str, str] | None = None,
+    temperature: float | None = None,
     sample: int = 0,
 ) -> Request:
-    """Return the request for one new text of `label`, written from a plan.
+    """Return the request for one new text of `label`, written from a plan that keeps to `attributes`.
 
     Raises:
         DataError: an example is not a training row: no other row may inspire what trains.
     """
-    for row in examples:
-        if row.part != "train":
-            raise DataError(f"synthesize: row {row.id} is a {row.part} row; want training rows alone as examples")
     written = render(
         "synthesize",
         label=label,
         labels=label_list(labels),
         policy=policy_section(policy),
-        examples="\n\n".join(fence(row.text) for row in examples),
+        examples=_fenced(examples),
+        attributes="\n".join(f"- {name}: {value}" for name, value in (attributes or {}).items()) or "- as you see fit",
         number=str(sample + 1),
     )
     return Request(
@@ -50,10 +106,17 @@ def draft_request(
         user=written.user,
         schema=object_schema({"plan": {"type": "string"}, "text": {"type": "string"}}),
         max_tokens=config.max_tokens,
-        temperature=config.temperature,
+        temperature=config.temperature if temperature is None else temperature,
         thinking=config.thinking,
         sample=sample,
     )
+
+
+def _fenced(examples: Sequence[Example]) -> str:
+    for row in examples:
+        if row.part != "train":
+            raise DataError(f"synthesize: row {row.id} is a {row.part} row; want training rows alone as examples")
+    return "\n\n".join(fence(row.text) for row in examples)
 
 
 def read_draft(draft_id: str, label: str, parents: Sequence[Example], reply: Reply) -> Draft:

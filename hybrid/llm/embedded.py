@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from hybrid.errors import LLMError
+from hybrid.llm.gbnf import grammar, longest_text
 from hybrid.llm.request import Reply, Request
 
 _SLOTS = 4
 _CONTEXT_TOKENS = 4096
-_JSON_TOKENS = 40
-"""Tokens set aside for what is not free text: braces, keys, label and confidence."""
 
 
 class Embedded:
     """A GGUF model that answers in the process, several requests at a time.
 
     Without a temperature sample 0 is greedy and later samples are drawn at 0.8; the sample's number
-    is the seed. Its HTTP routes, which llama.cpp opens on the loopback, are shut by a random key.
+    is the seed. Each slot keeps the prompt's fixed part, so that only the row is read anew. The HTTP routes
+    that llama.cpp opens on the loopback are shut by a random key.
     """
 
     def __init__(self, path: Path, *, workers: int = _SLOTS) -> None:
@@ -47,10 +47,8 @@ class Embedded:
                 "max_tokens": request.max_tokens,
                 "temperature": greedy if request.temperature is None else request.temperature,
                 "seed": request.sample,
-                "response_format": {
-                    "type": "json_schema",
-                    "json_schema": {"name": "answer", "schema": bounded(request.schema, request.max_tokens)},
-                },
+                "cache_prompt": True,
+                **_held_to(request),
             }
         )
         return self._read(answer, time.monotonic() - started)
@@ -73,32 +71,30 @@ class Embedded:
         )
 
 
-def bounded(schema: dict[str, Any], max_tokens: int) -> dict[str, Any]:
-    """Return the schema with a longest length on each free string, so that a small model ends in time.
+def _held_to(request: Request) -> dict[str, Any]:
+    """Return what holds the answer to the schema: a grammar without white space where there is one for it."""
+    written = grammar(request.schema, request.max_tokens)
+    if written is not None:
+        return {"grammar": written}
+    schema = bounded(request.schema, request.max_tokens)
+    return {"response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}}
 
-    Two characters a token are counted, which most scripts reach.
-    """
+
+def bounded(schema: dict[str, Any], max_tokens: int) -> dict[str, Any]:
+    """Return the schema with a longest length on each free string, so that a small model ends in time."""
     fields = schema["properties"]
     free = [name for name, field in fields.items() if field.get("type") == "string" and "enum" not in field]
-    longest = max(40, min(400, 2 * (max_tokens - _JSON_TOKENS) // max(1, len(free))))
+    longest = longest_text(schema, max_tokens)
     return schema | {"properties": fields | {name: fields[name] | {"maxLength": longest} for name in free}}
 
 
 def _serve(path: Path, *, slots: int) -> Any:
-    try:
-        import xllamacpp
-    except ImportError as error:
-        raise LLMError(
-            "the package 'xllamacpp' is missing, and a local model is run by it; "
-            "run: pip install 'hybrid-cascade[local]'"
-        ) from error
+    xllamacpp = _xllamacpp()
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
     params.n_parallel = slots
     params.n_ctx = slots * _CONTEXT_TOKENS
-    # llama.cpp's threads wait for each other at every layer: with one on a core that something else
-    # uses, an answer takes thirty times as long. One core is left to the rest.
-    threads = max(1, len(os.sched_getaffinity(0)) - 1) if hasattr(os, "sched_getaffinity") else 1
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     params.verbosity = -1
     params.ui = False
@@ -112,6 +108,27 @@ def _serve(path: Path, *, slots: int) -> Any:
             f"{path}: llama.cpp cannot load it ({error}); want a model in GGUF that fits in memory: "
             "fetch it again or choose another"
         ) from error
+
+
+def _xllamacpp() -> Any:
+    """Return the package, loaded so that its idle threads sleep.
+
+    llama.cpp's threads wait for each other at every layer. OpenMP lets them spin while they wait, and with one on a
+    core that something else uses an answer then takes thirty times as long. It reads the policy once, as it is loaded.
+    """
+    policy = os.environ.get("OMP_WAIT_POLICY")
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    try:
+        import xllamacpp
+    except ImportError as error:
+        raise LLMError(
+            "the package 'xllamacpp' is missing, and a local model is run by it; "
+            "run: pip install 'hybrid-cascade[local]'"
+        ) from error
+    finally:
+        if policy is None:
+            del os.environ["OMP_WAIT_POLICY"]
+    return xllamacpp
 
 
 def _fingerprint(path: Path) -> str:

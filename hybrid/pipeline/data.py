@@ -6,7 +6,9 @@ Heavy libraries are imported where a stage works, so that a run with nothing to 
 import numpy as np
 
 from hybrid.artifacts import fetch
+from hybrid.drafting import cost_between
 from hybrid.imported_votes import read_votes, tally
+from hybrid.llm import usage_of
 from hybrid.prompts import prompt_text, text_hash
 from hybrid.recorded_drafts import read_drafts
 from hybrid.run import Report, settings_of
@@ -69,10 +71,11 @@ def verify(story: Story) -> None:
     run.stage(
         "verify",
         version=2,
-        settings=settings_of(recipe.verify, recipe.teacher, prompt),
+        settings=settings_of(recipe.verify, recipe.teacher, prompt, _order_settings(story)),
         inputs=[
             run.path("split", "rows.jsonl"),
             *story.llm_files(recipe.teacher),
+            *story.llm_files(recipe.second),
             *(path for name in recipe.verify.imports for path in story.files(name)),
         ],
         outputs=["verify/votes.jsonl"],
@@ -82,6 +85,14 @@ def verify(story: Story) -> None:
             + "".join(f"; {n} imported from {source}" for source, n in r["imported"].items())
         ),
     )
+
+
+def _order_settings(story: Story) -> object:
+    """Return what the order of the teacher's calls depends on; None where every row is asked the same."""
+    recipe = story.recipe
+    if not (recipe.verify.max_calls or recipe.verify.more_calls):
+        return None
+    return [recipe.second, recipe.encoder, story.encoder_hash(), recipe.clean.folds, recipe.seed]
 
 
 def clean(story: Story) -> None:
@@ -133,6 +144,7 @@ def synthesize(story: Story) -> None:
             write_rows(run.path("synthesize", "drafts.jsonl"), [])
             return nothing_written(story.labels) | {"recorded": False}
         rows, decisions = story.rows(), story.decisions()
+        before = usage_of(story.llm("teacher"))
         drafts = read_drafts(recorded[0]) if recorded else story.write_drafts(rows, decisions)
         found = synthesize(
             drafts,
@@ -143,20 +155,26 @@ def synthesize(story: Story) -> None:
             recipe.synthesize,
             embed=story.embed,
             relabel=story.relabel,
+            balanced=recipe.train.class_weights == "balanced",
+            seed=recipe.seed,
         )
         write_rows(run.path("synthesize", "drafts.jsonl"), found.drafts)
-        return found.report | {"recorded": bool(recorded)}
+        cost = cost_between(before, usage_of(story.llm("teacher")))
+        return found.report | {"recorded": bool(recorded)} | ({"llm": cost} if cost["calls"] or cost["hits"] else {})
 
     run.stage(
         "synthesize",
-        version=1,
+        version=2,
         settings=settings_of(
             recipe.synthesize,
             recipe.teacher,
             recipe.encoder,
             recipe.task,
+            recipe.train.class_weights,
+            recipe.seed,
             prompt_text("synthesize"),
-            prompt_text("verify"),
+            prompt_text("attributes"),
+            prompt_text("verify" if recipe.verify.answer == "reasoned" else "direct"),
         ),
         inputs=[
             run.path("split", "rows.jsonl"),
@@ -166,8 +184,11 @@ def synthesize(story: Story) -> None:
         ],
         outputs=["synthesize/drafts.jsonl"],
         work=work,
-        says=lambda r: (
-            f"{sum(r['accepted'].values())} of {r['drafts']} drafts accepted"
-            + ("" if recipe.synthesize.use else "; not used for training")
-        ),
+        says=_says_synthesize,
     )
+
+
+def _says_synthesize(report: Report) -> str:
+    accepted = f"{sum(report['accepted'].values())} of {report['drafts']} drafts accepted"
+    judged = report.get("gate")
+    return accepted if judged is None or judged["passed"] else f"{accepted}; the gate: {judged['reason']}"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def train(story: Story) -> None:
     """cleaned + drafts -> checkpoint"""
     recipe, run = story.recipe, story.run
-    drafts = recipe.synthesize.use
+    drafts = story.uses_drafts()
 
     def work(key: str) -> Report:
         from hybrid.training_rows import training_rows

@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-Name = Literal["verify", "direct", "decide", "synthesize", "policy"]
+Name = Literal["verify", "direct", "decide", "synthesize", "attributes", "policy"]
 
 
 class Prompt(msgspec.Struct, frozen=True):

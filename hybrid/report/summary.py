@@ -71,7 +71,8 @@ class SeedFigures(msgspec.Struct, frozen=True, kw_only=True):
             judged = run.report(f"ablate/{variant}")
             test[variant] = {name: judged[name] for name in ("accuracy", "macro_f1")}
         test |= {f"tfidf_{name}": scores for name, scores in evaluated["tfidf"].items()}
-        books = [run.report("verify"), evaluated["decoder"], run.report("synthesize").get("llm", {})]
+        verified = run.report("verify")
+        books = [verified, verified.get("second", {}), evaluated["decoder"], run.report("synthesize").get("llm", {})]
         return cls(
             seed=story.recipe.seed,
             labels=evaluated["labels"],

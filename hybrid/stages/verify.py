@@ -13,6 +13,8 @@ from hybrid.llm.pool import ask_all
 from hybrid.llm.request import LLM
 from hybrid.types import Example, Vote
 
+AskPrompt = Literal["verify", "direct"]
+
 
 class Verified(msgspec.Struct, frozen=True, kw_only=True):
     """The votes, in row order, a row's samples side by side, and the counts."""
@@ -37,40 +39,55 @@ def verify(
     the row's text goes into a request: not its label, its annotations or its id.
 
     Raises:
-        DataError: a row is not a training row, or the counts do not add up.
+        DataError: a row is not a training row.
         LLMError: the teacher cannot be used, or failed on every given row.
     """
-    for row in rows:
+    asked = [(row, sample) for row in rows for sample in range(config.votes)]
+    votes = ask_votes(asked, labels, prompt_of(config), teacher=teacher, llm=llm, policy=policy, on_done=on_done)
+    return Verified(votes=votes, report=report_votes(rows, votes, labels, teacher.name))
+
+
+def ask_votes(
+    asked: Sequence[tuple[Example, int]],
+    labels: Sequence[str],
+    prompt: AskPrompt,
+    *,
+    teacher: LLM,
+    llm: LLMConfig,
+    policy: str = "",
+    on_done: Callable[[int], None] | None = None,
+) -> list[Vote]:
+    """Return one blind vote for each pair of a row and the number of the sample.
+
+    Raises: as `verify`.
+    """
+    for row, _ in asked:
         if row.part != "train":
             raise DataError(f"verify: row {row.id} is a {row.part} row; want training rows alone: no other is cleaned")
-    asked = [(row, sample) for row in rows for sample in range(config.votes)]
-    requests = [label_request(prompt_of(config), row.text, labels, llm, policy=policy, sample=n) for row, n in asked]
+    requests = [label_request(prompt, row.text, labels, llm, policy=policy, sample=n) for row, n in asked]
     replies = ask_all(requests, teacher, llm.workers, on_done)
     votes = [
         read_vote(row.id, reply, labels, teacher=teacher.name, sample=sample)
         for (row, sample), reply in zip(asked, replies, strict=True)
     ]
-    _check(rows, votes, config.votes, teacher.name)
-    return Verified(votes=votes, report=_report(rows, votes, labels, teacher.name))
+    # Synthetic rows may all be unknown to a recorded teacher; the given rows may not.
+    if any(row.origin == "given" for row, _ in asked) and all(vote.status == "failed" for vote in votes):
+        raise LLMError(
+            f"verify: all {len(votes)} requests to {teacher.name} failed, the first with: {votes[0].reason}; "
+            "correct the model's section of the recipe, then run again"
+        )
+    return votes
 
 
-def prompt_of(config: VerifyConfig) -> Literal["verify", "direct"]:
+def prompt_of(config: VerifyConfig) -> AskPrompt:
     """Return the name of the prompt that the teacher is asked with."""
     return "verify" if config.answer == "reasoned" else "direct"
 
 
-def _check(rows: Sequence[Example], votes: Sequence[Vote], n_votes: int, teacher: str) -> None:
-    if len(votes) != len(rows) * n_votes:
-        raise DataError(f"verify: {len(votes)} votes came for {len(rows)} rows; want {n_votes} a row: report this bug")
-    # Synthetic rows may all be unknown to a recorded teacher; the given rows may not.
-    if any(row.origin == "given" for row in rows) and all(vote.status == "failed" for vote in votes):
-        raise LLMError(
-            f"verify: all {len(votes)} requests to {teacher} failed, the first with: {votes[0].reason}; "
-            "correct the [teacher] section of the recipe, then run again"
-        )
-
-
-def _report(rows: Sequence[Example], votes: Sequence[Vote], labels: Sequence[str], teacher: str) -> dict[str, object]:
+def report_votes(
+    rows: Sequence[Example], votes: Sequence[Vote], labels: Sequence[str], teacher: str
+) -> dict[str, object]:
+    """Return the counts of the votes on rows: statuses, labels, and how often they differ from the given label."""
     given = {row.id: row.label for row in rows}
     status = Counter(vote.status for vote in votes)
     ok = [vote for vote in votes if vote.status == "ok"]

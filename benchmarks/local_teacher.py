@@ -1,0 +1,136 @@
+"""The packaged SmolLM2 as teacher of the sentiment recipe: how fast, how valid, and what cleaning makes of its votes.
+
+`python benchmarks/local_teacher.py [ROWS]`, 500 training rows unless told otherwise. It asks anew, from no store. A
+model of 135 million parameters knows little of sentiment: what is measured is that it answers in time, within the
+schema, and that its votes do no harm.
+"""
+
+import os
+import resource
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+from bars import bar, finish
+
+from hybrid.artifacts import fetch, model_folder
+from hybrid.config import CleanConfig, LLMConfig, VerifyConfig, read_recipe
+from hybrid.encoders.embed import embed
+from hybrid.llm import Reply, Request, open_llm
+from hybrid.recipe_files import find_recipe
+from hybrid.sources import load_data
+from hybrid.stages.clean import clean
+from hybrid.stages.split import split
+from hybrid.stages.verify import verify
+from hybrid.types import Example
+
+ROWS = 500
+MINUTES = 6
+# Short reasons: a small model fills what it is given room for, and decides no better for it.
+TEACHER = LLMConfig(model="local", max_tokens=60, workers=4)
+
+
+class Watched:
+    """A model, and the replies it gave."""
+
+    def __init__(self, llm) -> None:
+        self.name = llm.name
+        self.replies: list[Reply] = []
+        self._llm = llm
+
+    def ask(self, request: Request) -> Reply:
+        reply = self._llm.ask(request)
+        self.replies.append(reply)
+        return reply
+
+
+def main() -> None:
+    n_rows = int(sys.argv[1]) if len(sys.argv) > 1 else ROWS
+    path = find_recipe("sentiment")
+    recipe = read_recipe(path)
+    data = load_data(recipe.data, folder=path.parent, seed=recipe.seed, fetch=fetch, task=recipe.task)
+    dealt = split(data.rows, recipe.labels, recipe.split, seed=recipe.seed, task=recipe.task)
+    rows = [row for row in dealt.rows if row.part == "train"][:n_rows]
+    gold = {one.id: one.label for one in dealt.gold}
+    llm = open_llm(TEACHER, folder=path.parent, store=None, gguf=lambda: fetch("smollm2-135m-instruct"), role="teacher")
+    assert llm is not None
+    teacher = Watched(llm)
+    started, cpu = time.monotonic(), cpu_seconds()
+    found = verify(rows, recipe.labels, VerifyConfig(), teacher=teacher, llm=TEACHER, on_done=say)
+    wall_s, cpu_s = time.monotonic() - started, cpu_seconds() - cpu
+    cores = len(os.sched_getaffinity(0))
+    tokens = [
+        sum(getattr(reply, name) for reply in teacher.replies) / len(rows) for name in ("input_tokens", "output_tokens")
+    ]
+    print(f"{len(rows)} rows, {llm.name}: prompt {tokens[0]:.0f} tokens, answer {tokens[1]:.0f}")
+    print(
+        f"wall {wall_s:.0f} s, CPU {cpu_s:.0f} s ({cpu_s / len(rows):.2f} a row): "
+        f"{cpu_s / wall_s / cores:.0%} of {cores} cores"
+    )
+    print(f"votes: {dict(Counter(vote.label or vote.status for vote in found.votes))}")
+    right = np.mean([vote.label == gold[vote.id] for vote in found.votes])
+    given, cleaned = wrong_labels(rows, found.votes, gold)
+    print(f"teacher right {right:.3f}; wrong labels as given {given:.4f}, cleaned with its votes {cleaned:.4f}")
+    valid = np.mean([is_valid(reply, recipe.labels) for reply in teacher.replies])
+    bar(
+        "local_teacher_minutes_500_rows",
+        round(wall_s / 60 * ROWS / len(rows), 2),
+        f"<= {MINUTES}",
+        wall_s / 60 * ROWS / len(rows) <= MINUTES,
+    )
+    bar("local_teacher_valid_answers", valid, "== 1.0", valid == 1.0)
+    bar("local_teacher_harm", round(cleaned - given, 4), "<= 0.003", cleaned - given <= 0.003)
+    finish()
+
+
+def wrong_labels(rows: Sequence[Example], votes, gold) -> tuple[float, float]:
+    """Return the share of wrong labels as given, and as cleaned with the votes."""
+    recipe = read_recipe(find_recipe("sentiment"))
+    folder = model_folder(recipe.encoder.model)
+    cleaned = clean(
+        rows,
+        votes,
+        recipe.labels,
+        CleanConfig(),
+        embed=lambda texts: embed(folder, texts, max_length=recipe.encoder.max_length),
+        seed=recipe.seed,
+    )
+    decided = {decision.id: decision.label for decision in cleaned.decisions}
+    before = np.mean([row.label != gold[row.id] for row in rows])
+    return float(before), float(np.mean([decided[row.id] != gold[row.id] for row in rows]))
+
+
+def is_valid(reply: Reply, labels: Sequence[str]) -> bool:
+    """Return whether an answer is the object that the schema asks for, and nothing else."""
+    if reply.status != "ok":
+        return False
+    try:
+        said = msgspec.json.decode(reply.text)
+    except msgspec.DecodeError:
+        return False
+    wanted = {"rationale": str, "label": str, "confidence": (int, float)}
+    return (
+        isinstance(said, dict)
+        and list(said) == list(wanted)
+        and all(isinstance(said[name], kind) for name, kind in wanted.items())
+        and said["label"] in labels
+    )
+
+
+def cpu_seconds() -> float:
+    """Return the processor time of this process so far, all threads together."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def say(done: int) -> None:
+    """Print how far it is."""
+    if done % 50 == 0:
+        print(f"  {done} answers", flush=True)
+
+
+if __name__ == "__main__":
+    main()

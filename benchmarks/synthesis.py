@@ -1,0 +1,220 @@
+"""What the recorded drafts of the sentiment recipe are worth to the rare class, over five seeds.
+
+`python benchmarks/synthesis.py [FINE_TUNED_SEEDS]`. Every seed draws split and raters anew, cleans with the recorded
+teacher, checks the drafts and lets the gate judge them. Test rows then score two students, each trained without and
+with the drafts that passed their own checks: logistic regression on frozen embeddings, and, for as many seeds as asked
+for (1 unless told otherwise), the fine-tuned encoder. Test rows choose nothing.
+"""
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+from bars import bar, finish
+
+from hybrid.artifacts import fetch, model_folder
+from hybrid.config import Recipe, read_recipe
+from hybrid.draft_gate import Batch, fitted
+from hybrid.encoders.checkpoint import load_classifier, load_tokenizer
+from hybrid.encoders.embed import embed
+from hybrid.llm.recorded import Recorded
+from hybrid.metrics import accuracy, macro_f1
+from hybrid.recipe_files import find_recipe
+from hybrid.recorded_drafts import read_drafts
+from hybrid.runtime.reading import Reading
+from hybrid.sources import load_data
+from hybrid.stages.clean import clean
+from hybrid.stages.split import split
+from hybrid.stages.synthesize import Synthesized, synthesize
+from hybrid.stages.train import train
+from hybrid.stages.verify import verify
+from hybrid.training_rows import training_rows
+from hybrid.types import Decision, Example
+
+SEEDS = range(5)
+RARE = "neutral"
+PATH = find_recipe("sentiment")
+
+
+class Cleaned(msgspec.Struct, frozen=True):
+    """One seed before any student: rows, their decisions, and the drafts as checked."""
+
+    seed: int
+    rows: list[Example]
+    decisions: list[Decision]
+    found: Synthesized
+
+
+class Score(msgspec.Struct, frozen=True):
+    """One student on the test rows."""
+
+    recall: float
+    accuracy: float
+    macro_f1: float
+
+
+def main() -> None:
+    n_fine = int(sys.argv[1]) if len(sys.argv) > 1 else 1
+    recipe = read_recipe(PATH, overrides={"synthesize": {"use": True}})
+    remember = Memory(recipe)
+    runs = [prepare(recipe, seed, remember) for seed in SEEDS]
+    passed = [run.found.report["gate"]["passed"] for run in runs]
+    frozen = [frozen_scores(recipe, run, remember) for run in runs]
+    table("logistic regression on frozen embeddings", runs, frozen)
+    judge("frozen", passed, frozen)
+    fine = [fine_tuned_scores(recipe, run) for run in runs[:n_fine]]
+    if fine:
+        table("fine-tuned encoder", runs, fine)
+        judge("fine_tuned", passed[:n_fine], fine)
+    finish()
+
+
+class Memory:
+    """Frozen embeddings of the recipe's encoder; a text is read once."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._folder = model_folder(recipe.encoder.model)
+        self._length = recipe.encoder.max_length
+        self._known: dict[str, np.ndarray] = {}
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        new = list(dict.fromkeys(text for text in texts if text not in self._known))
+        if new:
+            self._known |= dict(zip(new, embed(self._folder, new, max_length=self._length), strict=True))
+        return np.array([self._known[text] for text in texts])
+
+
+def prepare(recipe: Recipe, seed: int, remember: Memory) -> Cleaned:
+    """Return a seed's rows, cleaned, and the recorded drafts, checked and judged by the gate."""
+    data = load_data(recipe.data, folder=PATH.parent, seed=seed, fetch=fetch, task=recipe.task)
+    dealt = split(data.rows, recipe.labels, recipe.split, seed=seed, task=recipe.task)
+    rows = [row for row in dealt.rows if row.part == "train"]
+    teacher = Recorded(PATH.parent / recipe.teacher.traces)
+    votes = verify(rows, recipe.labels, recipe.verify, teacher=teacher, llm=recipe.teacher).votes
+    cleaned = clean(rows, votes, recipe.labels, recipe.clean, embed=remember, seed=seed)
+    found = synthesize(
+        read_drafts(PATH.parent / recipe.synthesize.drafts),
+        dealt.rows,
+        cleaned.decisions,
+        cleaned.embeddings,
+        recipe.labels,
+        recipe.synthesize,
+        embed=remember,
+        relabel=lambda _: [],
+        balanced=recipe.train.class_weights == "balanced",
+        seed=seed,
+    )
+    gate = found.report["gate"]
+    print(
+        f"seed {seed}: {gate['drafts']} drafts, refused {found.report['refused']}\n"
+        f"  gate: macro-F1 {gate['macro_f1'][0]:.4f} -> {gate['macro_f1'][1]:.4f}, recall on minority rows "
+        f"{gate['recall_gain']:+.4f} (at least {gate['recall_gain_lower']:+.4f}): {gate['reason'] or 'passed'}\n"
+        f"  diversity: {found.report['diversity']}",
+        flush=True,
+    )
+    return Cleaned(seed, dealt.rows, cleaned.decisions, found)
+
+
+def frozen_scores(recipe: Recipe, run: Cleaned, remember: Memory) -> tuple[Score, Score]:
+    """Return what logistic regression scores without and with the drafts."""
+    test = [row for row in run.rows if row.part == "test"]
+    scores = []
+    for drafts in ([], run.found.drafts):
+        rows = training_rows(of_part(run.rows, "train"), run.decisions, drafts, recipe.labels, recipe.train)
+        batch = Batch(
+            vectors=remember([row.text for row in rows]),
+            targets=np.array([row.label for row in rows]),
+            weights=np.array([row.weight for row in rows]),
+        )
+        said = fitted(batch, balanced=recipe.train.class_weights == "balanced").predict(
+            remember([r.text for r in test])
+        )
+        scores.append(score(recipe, test, said))
+    return scores[0], scores[1]
+
+
+def fine_tuned_scores(recipe: Recipe, run: Cleaned) -> tuple[Score, Score]:
+    """Return what the recipe's encoder scores, trained as the recipe trains it, without and with the drafts."""
+    test = of_part(run.rows, "test")
+    scores = []
+    for drafts in ([], run.found.drafts):
+        rows = training_rows(of_part(run.rows, "train"), run.decisions, drafts, recipe.labels, recipe.train)
+        with tempfile.TemporaryDirectory() as scratch:
+            trained = train(
+                rows,
+                recipe.labels,
+                recipe.train,
+                encoder=model_folder(recipe.encoder.model),
+                reading=Reading(max_length=recipe.encoder.max_length),
+                workdir=Path(scratch),
+                seed=run.seed,
+            )
+            said = predict(trained.checkpoint, [row.text for row in test], recipe)
+        scores.append(score(recipe, test, said))
+    return scores[0], scores[1]
+
+
+def predict(checkpoint: Path, texts: Sequence[str], recipe: Recipe) -> np.ndarray:
+    """Return class indices [n] of a checkpoint."""
+    tokenizer, model = load_tokenizer(checkpoint), load_classifier(checkpoint, recipe.labels).eval()
+    said = []
+    with torch.inference_mode():
+        for start in range(0, len(texts), 64):
+            inputs = tokenizer(
+                list(texts[start : start + 64]),
+                padding=True,
+                truncation=True,
+                max_length=recipe.encoder.max_length,
+                return_tensors="pt",
+            )
+            said.append(model(**inputs).logits.argmax(dim=1).numpy())
+    return np.concatenate(said)
+
+
+def score(recipe: Recipe, test: Sequence[Example], said: np.ndarray) -> Score:
+    """Return the scores of class indices [n] against gold."""
+    gold = np.array([recipe.labels.index(row.label) for row in test])
+    rare = gold == recipe.labels.index(RARE)
+    return Score(
+        float((said[rare] == gold[rare]).mean()), accuracy(gold, said), macro_f1(gold, said, len(recipe.labels))
+    )
+
+
+def of_part(rows: Sequence[Example], part: str) -> list[Example]:
+    """Return the rows of one part."""
+    return [row for row in rows if row.part == part]
+
+
+def table(name: str, runs: Sequence[Cleaned], scores: Sequence[tuple[Score, Score]]) -> None:
+    """Print each seed without and with the drafts, and the means."""
+    print(f"\n{name}, test, without -> with drafts ({RARE} recall, accuracy, macro-F1)")
+    for run, (without, drafts) in zip(runs, scores, strict=False):
+        print(f"  seed {run.seed}: " + ", ".join(f"{a:.4f} -> {b:.4f}" for a, b in pairs(without, drafts)))
+    gains = np.array([[b - a for a, b in pairs(*both)] for both in scores])
+    print("  mean gain: " + ", ".join(f"{mean:+.4f}" for mean in gains.mean(axis=0)))
+    if len(gains) > 1:
+        print("  standard deviation over seeds: " + ", ".join(f"{one:.4f}" for one in gains.std(axis=0, ddof=1)))
+
+
+def pairs(without: Score, drafts: Score) -> list[tuple[float, float]]:
+    """Return the two sides of each figure."""
+    return list(zip(msgspec.structs.astuple(without), msgspec.structs.astuple(drafts), strict=True))
+
+
+def judge(name: str, passed: Sequence[bool], scores: Sequence[tuple[Score, Score]]) -> None:
+    """Print the bar: four points of recall where the gate let the drafts in, or a gate that kept them out."""
+    gains = [drafts.recall - without.recall for ok, (without, drafts) in zip(passed, scores, strict=True) if ok]
+    if not gains:
+        bar(f"synthesis_{name}", f"refused in all {len(passed)} seeds", "refused, or recall +0.04", True)
+        return
+    gain = float(np.mean(gains))
+    said = f"{RARE} recall {gain:+.4f}, mean of {len(gains)} of {len(passed)} seeds that the gate let pass"
+    bar(f"synthesis_{name}", said, "refused, or recall +0.04", gain >= 0.04)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""Where a teacher's calls go: first votes where they are affordable, then more of them where the sources differ."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import msgspec
+import numpy as np
+
+from hybrid.ask_order import belief_of, conflict_order, doubt_order, votes_of_rows
+from hybrid.config import LLMConfig, VerifyConfig
+from hybrid.llm import LLM
+from hybrid.run import Report
+from hybrid.stages.verify import AskPrompt, ask_votes, prompt_of, report_votes
+from hybrid.types import Example, Vote
+
+FURTHER_VOTES = 2
+"""More votes that one row gets: with a first one they make a majority."""
+OnDone = Callable[[int, int], None]
+
+
+class Teacher(msgspec.Struct, frozen=True, kw_only=True):
+    """A language model that labels, its section of the recipe, and the text of its labelling policy."""
+
+    llm: LLM
+    config: LLMConfig
+    policy: str = ""
+
+
+class Spent(msgspec.Struct, frozen=True, kw_only=True):
+    """The votes, in row order, the first ones before the further ones, and the counts of each step."""
+
+    votes: list[Vote]
+    report: Report
+
+
+def orders_rows(config: VerifyConfig) -> bool:
+    """Return whether a classifier is needed to say which rows are asked about."""
+    return bool(config.max_calls or config.more_calls)
+
+
+def spend(
+    rows: Sequence[Example],
+    labels: Sequence[str],
+    config: VerifyConfig,
+    *,
+    teacher: Teacher,
+    second: Teacher | None,
+    beliefs: Callable[[], np.ndarray],
+    on_done: OnDone,
+) -> Spent:
+    """Return the votes that the recipe's calls buy, asked where they are worth most.
+
+    `beliefs` returns class probabilities [n, k] of the rows from a classifier that never saw the row's own label;
+    it is called only where an order is needed.
+
+    Raises: as `hybrid.stages.verify.verify`.
+    """
+    given = np.array([labels.index(row.label) for row in rows])
+    probs = beliefs() if orders_rows(config) else np.zeros((len(rows), len(labels)))
+    first = _first_votes(rows, labels, config, teacher, doubt_order(given, probs), on_done)
+    steps = [_step("first votes", first, [], labels)]
+    further: list[Vote] = []
+    if config.more_calls:
+        order = conflict_order(given, probs, votes_of_rows([row.id for row in rows], first), labels)
+        further = _further_votes([rows[i] for i in order], labels, config, teacher, second, on_done)
+        step = _step(config.more, further, first, labels)
+        steps.append(step | {"conflicting": len(order), "reason": _why_none(config, teacher) if not further else ""})
+    votes = [vote for both in _by_row(rows, first, further) for vote in both]
+    report = report_votes(rows, votes, labels, teacher.llm.name)
+    return Spent(
+        votes=votes, report=report | {"not_asked": len(rows) - len({vote.id for vote in votes}), "steps": steps}
+    )
+
+
+def _first_votes(
+    rows: Sequence[Example],
+    labels: Sequence[str],
+    config: VerifyConfig,
+    teacher: Teacher,
+    order: np.ndarray,
+    on_done: OnDone,
+) -> list[Vote]:
+    """Return the first votes on every row, or on the most doubtful ones that `max_calls` is enough for."""
+    affordable = config.max_calls // config.votes if config.max_calls else len(rows)
+    chosen = sorted(int(i) for i in order[:affordable])
+    asked = [(rows[i], sample) for i in chosen for sample in range(config.votes)]
+    return _ask(asked, labels, prompt_of(config), teacher, on_done)
+
+
+def _further_votes(
+    rows: Sequence[Example],
+    labels: Sequence[str],
+    config: VerifyConfig,
+    teacher: Teacher,
+    second: Teacher | None,
+    on_done: OnDone,
+) -> list[Vote]:
+    """Return the votes that `more_calls` buys on conflicting rows; a recorded teacher has no more to give."""
+    if config.more == "second":
+        assert second is not None
+        return _ask([(row, 0) for row in rows[: config.more_calls]], labels, "verify", second, on_done)
+    if teacher.config.model == "recorded":
+        return []
+    if config.more == "votes":
+        samples = range(config.votes, config.votes + FURTHER_VOTES)
+        asked = [(row, sample) for row in rows for sample in samples]
+        return _ask(asked[: config.more_calls], labels, prompt_of(config), teacher, on_done)
+    votes = _ask([(row, 0) for row in rows[: config.more_calls]], labels, "verify", teacher, on_done)
+    # Reasoned answers are right more or less often than direct ones: a source of their own.
+    return [msgspec.structs.replace(vote, teacher=f"{vote.teacher}, reasoned") for vote in votes]
+
+
+def _ask(
+    asked: Sequence[tuple[Example, int]], labels: Sequence[str], prompt: AskPrompt, teacher: Teacher, on_done: OnDone
+) -> list[Vote]:
+    return ask_votes(
+        asked,
+        labels,
+        prompt,
+        teacher=teacher.llm,
+        llm=teacher.config,
+        policy=teacher.policy,
+        on_done=lambda done: on_done(done, len(asked)),
+    )
+
+
+def _step(name: str, votes: Sequence[Vote], before: Sequence[Vote], labels: Sequence[str]) -> Report:
+    """Return what a step asked, and on how many rows the teachers' common label is another with it."""
+    ids = sorted({vote.id for vote in votes})
+    old, new = votes_of_rows(ids, before), votes_of_rows(ids, [*before, *votes])
+    changes = Counter(_change(was, now, labels) for was, now in zip(old, new, strict=True))
+    return {
+        "step": name,
+        "rows": len(ids),
+        "calls": len(votes),
+        "ok": sum(vote.status == "ok" for vote in votes),
+        **({"changed": changes["changed"], "confirmed": changes["confirmed"]} if before else {}),
+    }
+
+
+def _change(before: Sequence[Vote], after: Sequence[Vote], labels: Sequence[str]) -> str:
+    was, now = (belief_of(votes, labels) for votes in (before, after))
+    if not was.any() or not now.any():
+        return "unheard" if not now.any() else "changed"
+    return "confirmed" if was.argmax() == now.argmax() else "changed"
+
+
+def _why_none(config: VerifyConfig, teacher: Teacher) -> str:
+    recorded = config.more != "second" and teacher.config.model == "recorded"
+    return "the recorded teacher has one answer a row" if recorded else "no row is left on which the sources differ"
+
+
+def _by_row(rows: Sequence[Example], first: Sequence[Vote], further: Sequence[Vote]) -> list[list[Vote]]:
+    return votes_of_rows([row.id for row in rows], [*first, *further])
