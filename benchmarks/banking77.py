@@ -21,7 +21,7 @@ from hybrid.artifacts import model_folder
 from hybrid.baseline import tfidf_predictions
 from hybrid.config import CleanConfig, TrainConfig
 from hybrid.encoders.embed import embed
-from hybrid.soft_regression import fit_softmax, softmax_log_probs
+from hybrid.labels.soft_regression import fit_softmax, softmax_log_probs
 from hybrid.stages.clean import Cleaned, clean
 from hybrid.training_rows import training_rows
 from hybrid.trusted import draw_trusted

@@ -16,11 +16,12 @@ from bars import bar, finish
 from scipy.stats import t as student
 from sklearn.metrics import average_precision_score
 
-from hybrid.config import CleanConfig, Recipe, read_recipe
+from hybrid.config import CleanConfig, Recipe
 from hybrid.metrics import accuracy, macro_f1
 from hybrid.pipeline import data
 from hybrid.progress import Screen
 from hybrid.recipe_files import find_recipe
+from hybrid.recipe_reading import read_recipe
 from hybrid.run import Report, Run, settings_of
 from hybrid.stages.clean import Cleaned, clean
 from hybrid.story import Story

@@ -17,10 +17,11 @@ import numpy as np
 from bars import bar, finish
 
 from hybrid.artifacts import fetch, model_folder
-from hybrid.config import CleanConfig, LLMConfig, VerifyConfig, read_recipe
+from hybrid.config import CleanConfig, LLMConfig, VerifyConfig
 from hybrid.encoders.embed import embed
 from hybrid.llm import Reply, Request, open_llm
 from hybrid.recipe_files import find_recipe
+from hybrid.recipe_reading import read_recipe
 from hybrid.sources import load_data
 from hybrid.stages.clean import clean
 from hybrid.stages.split import split

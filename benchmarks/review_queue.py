@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from bars import bar, finish
 
-from hybrid.config import read_recipe
 from hybrid.pipeline.data import clean, split, verify
 from hybrid.progress import Screen
 from hybrid.recipe_files import find_recipe
+from hybrid.recipe_reading import read_recipe
 from hybrid.review.export import queue_of
 from hybrid.run import Run
 from hybrid.story import Story

@@ -17,14 +17,15 @@ import torch
 from bars import bar, finish
 
 from hybrid.artifacts import fetch, model_folder
-from hybrid.config import Recipe, read_recipe
-from hybrid.draft_gate import Batch, fitted
+from hybrid.config import Recipe
+from hybrid.drafts.gate import Batch, fitted
+from hybrid.drafts.recorded import read_drafts
 from hybrid.encoders.checkpoint import load_classifier, load_tokenizer
 from hybrid.encoders.embed import embed
 from hybrid.llm.recorded import Recorded
 from hybrid.metrics import accuracy, macro_f1
 from hybrid.recipe_files import find_recipe
-from hybrid.recorded_drafts import read_drafts
+from hybrid.recipe_reading import read_recipe
 from hybrid.runtime.reading import Reading
 from hybrid.sources import load_data
 from hybrid.stages.clean import clean

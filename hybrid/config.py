@@ -1,16 +1,11 @@
 """The recipe: a typed struct per stage, read from TOML. An unknown key is an error."""
 
-import difflib
-import tomllib
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from hybrid.errors import ConfigError
-from hybrid.types import LABEL_SEPARATOR, Precision, Task
+from hybrid.types import Precision, Task
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[float, Meta(gt=0)]
@@ -128,9 +123,9 @@ class CleanConfig(Section, frozen=True, kw_only=True):
 class SynthesizeConfig(Section, frozen=True, kw_only=True):
     """Drafts of rare classes."""
 
-    use: bool | Literal["auto"] = "auto"
-    """Whether accepted drafts train the encoder that ships; auto: where the gate lets the batch pass. `--ablate`
-    measures them either way."""
+    use: bool | Literal["auto"] = False
+    """Whether accepted drafts train the encoder that ships; auto: where the gate lets the batch pass. The gate looks
+    at frozen embeddings, and an encoder that is fine-tuned may gain less. `--ablate` measures them either way."""
     drafts: str = ""
     """Recorded drafts, a JSONL file beside the recipe; without it a live teacher writes them."""
     per_class: Whole = 50
@@ -277,156 +272,3 @@ class Recipe(Section, frozen=True, kw_only=True):
     calibrate: CalibrateConfig = CalibrateConfig()
     decoder: LLMConfig = LLMConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
-
-
-def read_recipe(path: Path, *, profile: str = "", overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """Return the recipe at `path` with one of its profiles and then `overrides` merged in.
-
-    Raises:
-        ConfigError: the file is not TOML, a key is unknown, a value is out of range, or the
-            profile does not exist.
-    """
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: cannot be read ({error.strerror}); name a recipe or a recipe.toml that exists"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 at byte {error.start}; save the recipe as UTF-8") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not TOML: {error}; mend that line") from error
-    merged = _merge(_with_profile(raw, profile, path), overrides or {})
-    try:
-        recipe = msgspec.convert(merged, Recipe)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{path}: {_explain(str(error), merged)}") from error
-    _check(recipe, path)
-    return recipe
-
-
-def _with_profile(raw: dict[str, Any], wanted: str, path: Path) -> dict[str, Any]:
-    profiles = raw.pop("profiles", {})
-    name = wanted or raw.get("profile", "")
-    if name and name not in profiles:
-        known = ", ".join(profiles) or "none"
-        raise ConfigError(f"{path}: profile {name!r} is not in the recipe (it has: {known}); choose one of those")
-    return _merge(raw, profiles[name]) | {"profile": name} if name else raw
-
-
-def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(under)
-    for key, value in over.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _merge(merged[key], value) if both else value
-    return merged
-
-
-def _explain(message: str, raw: Mapping[str, Any]) -> str:
-    """Turn `... - at `$.verify`` into a dotted key with the value that came."""
-    said, _, where = message.partition(" - at `$")
-    keys = [key for key in where.rstrip("`").replace("[...]", "").split(".") if key]
-    if "unknown field" in said:
-        unknown = said.split("`")[1]
-        known = _known_keys(keys)
-        near = difflib.get_close_matches(unknown, known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        return f"{'.'.join([*keys, unknown])}: unknown key; {hint}known here: {', '.join(known)}"
-    value: Any = raw
-    for key in keys:
-        value = value.get(key) if isinstance(value, Mapping) else value
-    came = f" = {value!r}" if keys and not isinstance(value, Mapping) else ""
-    return f"{'.'.join(keys) or 'recipe'}{came}: {said[:1].lower()}{said[1:]}; correct it in the recipe"
-
-
-def _known_keys(keys: list[str]) -> list[str]:
-    struct: Any = Recipe
-    for key in keys:
-        struct = struct.__annotations__[key]
-    return [field.name for field in msgspec.structs.fields(struct)]
-
-
-def _check(recipe: Recipe, path: Path) -> None:
-    """Raise `ConfigError` where values that are each well-formed do not go together."""
-    _check_verify(recipe, path)
-    if len(set(recipe.labels)) != len(recipe.labels):
-        raise ConfigError(f"{path}: labels = {list(recipe.labels)}: a label stands there twice; want each once")
-    if recipe.encoder.windows != "none" and 2 * recipe.encoder.overlap > recipe.encoder.max_length:
-        raise ConfigError(
-            f"{path}: encoder.overlap = {recipe.encoder.overlap}: want at most half of encoder.max_length "
-            f"({recipe.encoder.max_length}); lower it"
-        )
-    if recipe.encoder.windows != "none" and recipe.encoder.truncate != "right":
-        raise ConfigError(
-            f"{path}: encoder.truncate = {recipe.encoder.truncate!r} with encoder.windows: windows cut nothing; "
-            "leave one of the two out"
-        )
-    if len(recipe.labels) == 1:
-        raise ConfigError(f"{path}: labels = {list(recipe.labels)}: one class only; want two labels or more")
-    if bool(recipe.data.prepare) == bool(recipe.data.train):
-        raise ConfigError(f"{path}: [data] wants either 'train' (a file) or 'prepare' (a Python file), one of the two")
-    for section, llm in (("teacher", recipe.teacher), ("second", recipe.second), ("decoder", recipe.decoder)):
-        if llm.model == "recorded" and not llm.traces:
-            raise ConfigError(f"{path}: {section}.model = 'recorded' wants {section}.traces, a JSONL file of answers")
-        _check_thinking(llm, f"{path}: {section}")
-    if recipe.task == "multi_label":
-        _check_multi_label(recipe, path)
-
-
-def _check_thinking(llm: LLMConfig, where: str) -> None:
-    """Raise `ConfigError` where a model is to think in a way that its API refuses."""
-    if llm.thinking is not UNSET and llm.temperature is not None:
-        raise ConfigError(
-            f"{where}.temperature with thinking: a model that thinks takes none; leave one of the two out"
-        )
-    if isinstance(llm.thinking, str) and llm.max_tokens < LEAST_TOKENS_TO_THINK:
-        raise ConfigError(
-            f"{where}.max_tokens = {llm.max_tokens} with thinking = {llm.thinking!r}: thinking counts within it; "
-            f"want {LEAST_TOKENS_TO_THINK} or more"
-        )
-
-
-def _check_verify(recipe: Recipe, path: Path) -> None:
-    """Raise `ConfigError` where votes cannot make a majority, or further calls have nobody or nothing to ask."""
-    if recipe.verify.votes % 2 == 0:
-        raise ConfigError(f"{path}: verify.votes = {recipe.verify.votes}: want an odd number, 1 or more")
-    if 0 < recipe.verify.max_calls < recipe.verify.votes:
-        raise ConfigError(
-            f"{path}: verify.max_calls = {recipe.verify.max_calls}: not enough for the {recipe.verify.votes} votes of one "
-            "row; want more calls, or 0 for no limit"
-        )
-    if not recipe.verify.more_calls:
-        return
-    if recipe.verify.more == "second" and recipe.second.model == "none":
-        raise ConfigError(f"{path}: verify.more = 'second' wants a section [second] with the model of a second teacher")
-    if recipe.verify.more == "reasoned" and recipe.verify.answer == "reasoned":
-        raise ConfigError(
-            f"{path}: verify.more = 'reasoned' with verify.answer = 'reasoned': the first answer has its reasoning; "
-            "want verify.answer = 'direct', or verify.more = 'votes' or 'second'"
-        )
-
-
-def _check_multi_label(recipe: Recipe, path: Path) -> None:
-    """Raise `ConfigError` where the recipe asks for what several labels a text do not have yet."""
-    asked = {
-        "teacher.model": recipe.teacher.model != "none",
-        "decoder.model": recipe.decoder.model != "none",
-        "synthesize.use": recipe.synthesize.use is True,
-        "synthesize.drafts": bool(recipe.synthesize.drafts),
-        "data.annotators": bool(recipe.data.annotators),
-        "data.trusted": bool(recipe.data.trusted),
-        "data.audit": bool(recipe.data.audit),
-        "verify.imports": bool(recipe.verify.imports),
-    }
-    for key, is_asked in asked.items():
-        if is_asked:
-            raise ConfigError(
-                f"{path}: {key} is set with task = 'multi_label': a teacher, a decoder, drafts, annotators and trusted "
-                "rows work with one label a text only; leave it out"
-            )
-    for label in recipe.labels:
-        if LABEL_SEPARATOR in label or recipe.data.separator in label or label != label.strip() or not label:
-            raise ConfigError(
-                f"{path}: labels: {label!r} with task = 'multi_label': want a name without {LABEL_SEPARATOR!r}, without "
-                f"data.separator ({recipe.data.separator!r}) and without outer white space; rename it"
-            )

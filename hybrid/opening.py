@@ -6,7 +6,6 @@ from pathlib import Path
 
 import msgspec
 
-from hybrid.config import read_recipe
 from hybrid.errors import ConfigError
 from hybrid.launch import alone_in, traces_of
 from hybrid.pipeline.data import split
@@ -14,6 +13,7 @@ from hybrid.progress import Screen
 from hybrid.rebundle import read_noted
 from hybrid.recipe import parse_settings
 from hybrid.recipe_files import find_recipe
+from hybrid.recipe_reading import read_recipe
 from hybrid.run import Run
 from hybrid.story import Story
 

@@ -55,9 +55,9 @@ def run(
     ] = False,
 ) -> None:
     """Run a recipe from data to bundle. What is finished and unchanged is skipped."""
-    from hybrid.config import read_recipe
     from hybrid.launch import Options
     from hybrid.recipe_files import find_recipe
+    from hybrid.recipe_reading import read_recipe
 
     overrides = parse_settings(setting or [])
     for section, model in (("teacher", teacher), ("decoder", decoder)):
@@ -97,8 +97,8 @@ def new(
     write_only: Annotated[bool, typer.Option(help="Write the recipe and stop.")] = False,
 ) -> None:
     """Write a commented recipe for your own data, then run it."""
-    from hybrid.config import read_recipe
     from hybrid.launch import Options
+    from hybrid.recipe_reading import read_recipe
     from hybrid.scaffold import new_recipe
 
     path = new_recipe(

@@ -9,14 +9,14 @@ import msgspec
 import numpy as np
 
 from hybrid.artifacts import fetch, model_folder
-from hybrid.asking import Asked, ask_decoder, ask_teacher
+from hybrid.asking.roles import Asked, ask_decoder, ask_teacher
+from hybrid.asking.spending import Teacher
 from hybrid.config import LLMConfig, Recipe, TrainConfig
-from hybrid.drafting import write_drafts
+from hybrid.drafts.writing import write_drafts
 from hybrid.errors import ConfigError
 from hybrid.llm import LLM, open_llm
 from hybrid.run import Report, Run
 from hybrid.runtime.reading import Reading
-from hybrid.spending import Teacher
 from hybrid.stages.verify import ask_votes, prompt_of
 from hybrid.table import read_rows, sha256_of, sha256_of_file, write_rows
 from hybrid.trusted import REVIEWED, trusted_rows
@@ -205,7 +205,7 @@ class Story:
 
     def beliefs(self, rows: Sequence[Example]) -> np.ndarray:
         """Return class probabilities [n, k] of rows, cross-fitted on frozen embeddings with the given labels."""
-        from hybrid.consensus import cross_fitted
+        from hybrid.labels.consensus import cross_fitted
 
         given = np.array([self.labels.index(row.label) for row in rows])
         embeddings = self.embed([row.text for row in rows])

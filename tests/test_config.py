@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from hybrid.config import read_recipe
 from hybrid.errors import ConfigError
+from hybrid.recipe_reading import read_recipe
 
 GOOD = 'name = "x"\nlabels = ["a", "b"]\n[data]\ntrain = "x.csv"\n'
 

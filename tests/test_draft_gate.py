@@ -4,8 +4,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from hybrid.diversity import diversity
-from hybrid.draft_gate import Batch, Gate, _reason, gate
+from hybrid.drafts.diversity import diversity
+from hybrid.drafts.gate import Batch, Gate, _reason, gate
 
 LABELS = ("common", "rare")
 

@@ -5,13 +5,13 @@ import json
 import msgspec
 import pytest
 
+from hybrid.asking.spending import Teacher
 from hybrid.config import LLMConfig, SynthesizeConfig
-from hybrid.drafting import cost_between, write_drafts
+from hybrid.drafts.writing import cost_between, write_drafts
 from hybrid.errors import DataError
 from hybrid.llm import Reply, Usage
 from hybrid.llm.drafts import GENERIC, Attribute, attributes_request, read_attributes
 from hybrid.llm.messages import Messages
-from hybrid.spending import Teacher
 from hybrid.types import Draft, Example
 from tests.messages_server import MessagesServer, answer
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from hybrid.estimating import Desk, plans, suspects_of
+from hybrid.asking.estimate import Desk, plans, suspects_of
 from hybrid.llm import Request, Stored, ask_all
 from hybrid.llm.budget import Spent
 from hybrid.llm.forecast import Habits, Rehearsal, forecast, habits_of, open_requests
@@ -126,3 +126,22 @@ def test_the_command_says_what_a_run_costs_and_sends_nothing(
     assert "teacher.budget_usd = 1: 0.0000 USD are spent or held" in said
     assert "--set verify.votes=1" in said
     assert not (tmp_path / "runs" / "dishes" / "traces.sqlite").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("more", "step"), [("votes", "again"), ("second", "second")])
+def test_calls_after_the_first_votes_count_as_possible(
+    more: str, step: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with BillingServer() as server:
+        model = MODEL.format(url=server.url)
+        extra = f'[teacher]\n{model}[second]\n{model}[verify]\nmore_calls = 40\nmore = "{more}"\n'
+        recipe = write_project(tmp_path / "dishes", tmp_path, extra=extra)
+        (tmp_path / "dishes" / "prices.toml").write_text(PRICES_TOML)
+        assert main([str(recipe), "--estimate", "--runs", str(tmp_path / "runs")]) == 0
+        assert server.bodies == []
+    counts = {
+        line.split()[0]: line.split()[1] for line in capsys.readouterr().out.splitlines() if len(line.split()) > 3
+    }
+    assert counts["verify"] == "240"
+    assert counts[step] == "0-40"

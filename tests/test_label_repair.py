@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from hybrid.conditional_logit import fit_weights, log_probs_of
 from hybrid.config import CleanConfig
 from hybrid.errors import ConfigError
-from hybrid.label_choice import Ballot, choose
-from hybrid.soft_regression import fit_softmax, out_of_fold, softmax_log_probs
+from hybrid.labels.choice import Ballot, choose
+from hybrid.labels.conditional_logit import fit_weights, log_probs_of
+from hybrid.labels.soft_regression import fit_softmax, out_of_fold, softmax_log_probs
 from hybrid.stages.clean import Cleaned, clean
 from hybrid.trusted import draw_trusted
 from hybrid.types import Decision, Example, Gold, Trusted, Vote

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hybrid.config import DataConfig, SplitConfig, TrainConfig, read_recipe
+from hybrid.config import DataConfig, SplitConfig, TrainConfig
 from hybrid.errors import ConfigError, DataError
 from hybrid.label_sets import join_labels, label_matrix, rarest_labels, split_labels
+from hybrid.recipe_reading import read_recipe
 from hybrid.sources import Dataset, SourceRow, check_labels, labels_of, load_data
 from hybrid.stages.clean import keep_as_given
 from hybrid.stages.split import split

@@ -14,8 +14,8 @@ import msgspec
 import pytest
 
 from hybrid.ablation import served_variant
-from hybrid.config import read_recipe
 from hybrid.progress import Screen
+from hybrid.recipe_reading import read_recipe
 from hybrid.report import write_outcome
 from hybrid.report.summary import SeedFigures
 from hybrid.run import Run

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from hybrid.config import Recipe, read_recipe
+from hybrid.config import Recipe
 from hybrid.errors import ConfigError, DataError
 from hybrid.recipe_files import find_recipe
+from hybrid.recipe_reading import read_recipe
 from hybrid.scaffold import new_recipe
 from hybrid.sources import load_data
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from hybrid.artifacts import fetch
-from hybrid.config import Recipe, read_recipe
+from hybrid.config import Recipe
 from hybrid.recipe_files import find_recipe
+from hybrid.recipe_reading import read_recipe
 from hybrid.sources import Dataset, check_labels, load_data
 
 FOLDER = Path(__file__).parents[1] / "recipes" / "sentiment"

@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hybrid.ask_order import belief_of, conflict_order, doubt_order, votes_of_rows
-from hybrid.config import LLMConfig, VerifyConfig, read_recipe
+from hybrid.asking.order import belief_of, conflict_order, doubt_order, votes_of_rows
+from hybrid.asking.spending import Spent, Teacher, spend
+from hybrid.config import LLMConfig, VerifyConfig
 from hybrid.errors import ConfigError, LLMError
 from hybrid.llm.messages import Messages
 from hybrid.llm.recorded import Recorded, Trace, text_digest
-from hybrid.spending import Spent, Teacher, spend
+from hybrid.recipe_reading import read_recipe
 from hybrid.table import write_rows
 from hybrid.types import Example, Vote
 from tests.messages_server import Act, MessagesServer, label

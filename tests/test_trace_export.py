@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import hybrid.__main__ as command
+from hybrid.asking.imported import read_votes, tally
 from hybrid.errors import DataError
-from hybrid.imported_votes import read_votes, tally
 from hybrid.llm import Request, Stored, ask_all, key
 from hybrid.llm.ledger import Ledger
 from hybrid.llm.messages import Messages

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from hybrid.config import read_recipe
 from hybrid.errors import ConfigError, DataError
+from hybrid.recipe_reading import read_recipe
 from hybrid.trusted import draw_trusted, read_trusted, trusted_rows
 from hybrid.types import Example, Gold
 from tests.corpus import LABELS, noisy, texts_and_gold

@@ -5,9 +5,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from hybrid.config import read_recipe
 from hybrid.pipeline import data
 from hybrid.progress import Screen
+from hybrid.recipe_reading import read_recipe
 from hybrid.run import Run
 from hybrid.story import Story
 from hybrid.table import read_rows

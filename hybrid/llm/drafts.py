@@ -59,6 +59,7 @@ def attributes_request(
         schema=object_schema({"attributes": {"type": "array", "items": one}}),
         max_tokens=max(config.max_tokens, ATTRIBUTE_TOKENS),
         temperature=config.temperature,
+        thinking=config.thinking,
     )
 
 

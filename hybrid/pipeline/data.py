@@ -6,11 +6,11 @@ Heavy libraries are imported where a stage works, so that a run with nothing to 
 import numpy as np
 
 from hybrid.artifacts import fetch
-from hybrid.drafting import cost_between
-from hybrid.imported_votes import read_votes, tally
+from hybrid.asking.imported import read_votes, tally
+from hybrid.drafts.recorded import read_drafts
+from hybrid.drafts.writing import cost_between
 from hybrid.llm import usage_of
 from hybrid.prompts import prompt_text, text_hash
-from hybrid.recorded_drafts import read_drafts
 from hybrid.run import Report, settings_of
 from hybrid.story import Story
 from hybrid.table import read_rows, write_rows

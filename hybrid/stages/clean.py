@@ -9,15 +9,15 @@ from cleanlab.filter import find_label_issues
 from cleanlab.rank import get_label_quality_scores
 
 from hybrid.config import CleanConfig
-from hybrid.consensus import consensus, cross_fitted
 from hybrid.errors import ConfigError
-from hybrid.label_choice import Ballot, choose
-from hybrid.label_decisions import decisions_of
-from hybrid.label_opinion import METHODS, Method, Opinion, as_given, prune
-from hybrid.label_repair import Repaired, repair
 from hybrid.label_sets import label_matrix
-from hybrid.label_sources import LabelSource, label_sources
-from hybrid.source_report import source_report
+from hybrid.labels.choice import Ballot, choose
+from hybrid.labels.consensus import consensus, cross_fitted
+from hybrid.labels.decisions import decisions_of
+from hybrid.labels.opinion import METHODS, Method, Opinion, as_given, prune
+from hybrid.labels.repair import Repaired, repair
+from hybrid.labels.source_report import source_report
+from hybrid.labels.sources import LabelSource, label_sources
 from hybrid.types import Decision, Example, Trusted, Vote
 
 Embed = Callable[[Sequence[str]], np.ndarray]
@@ -28,8 +28,8 @@ class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
 
     The report's keys: `method`, `rows`, `suspects`, `actions`, `changes`, `source_weights`, `classes_before`,
     `classes_after`, `trusted` (rows by source), and, empty without trusted rows, `methods` (what each was worth on
-    them: `hybrid.label_choice`), `repair` (its model and losses) and `sources` (how each is wrong:
-    `hybrid.source_report`).
+    them: `hybrid.labels.choice`), `repair` (its model and losses) and `sources` (how each is wrong:
+    `hybrid.labels.source_report`).
     """
 
     decisions: list[Decision]

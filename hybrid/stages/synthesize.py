@@ -7,8 +7,8 @@ import msgspec
 import numpy as np
 
 from hybrid.config import SynthesizeConfig
-from hybrid.diversity import diversity
-from hybrid.draft_gate import REFUSED, Batch, fitted, gate
+from hybrid.drafts.diversity import diversity
+from hybrid.drafts.gate import REFUSED, Batch, fitted, gate
 from hybrid.duplicates import NearIndex
 from hybrid.types import Decision, Draft, Example, Vote
 
@@ -56,7 +56,7 @@ def synthesize(
     of a real row or of an earlier draft, it says what a calibration or test row says, a classifier fitted
     on the cleaned rows is certain of another label, or neither the teacher's blind vote nor that
     classifier agrees with its label. `relabel` returns blind votes on drafts; it may return none. Where
-    `config.use` is "auto", a batch that does not pass the gate (`hybrid.draft_gate`) is refused whole.
+    `config.use` is "auto", a batch that does not pass the gate (`hybrid.drafts.gate`) is refused whole.
     `balanced` says whether training weighs the classes evenly.
     """
     minority = minority_classes(decisions, labels, config)

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from hybrid.config import LLMConfig
 from hybrid.llm import Request, terms_of
+from hybrid.llm.answer import label_request
 from hybrid.llm.budget import Spent, Terms
 from hybrid.llm.forecast import Forecast, Habits, Range, Rehearsal, forecast, habits_of, open_requests, total
 from hybrid.llm.ledger import Ledger
@@ -16,6 +18,7 @@ from hybrid.story import Story
 from hybrid.types import Decision, Example
 
 FREE = ("none", "recorded", "local")
+Role = Literal["teacher", "second", "decoder"]
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,17 +48,21 @@ def estimate(story: Story, traces: Path) -> list[str]:
     """Return the lines of an estimate for a story whose rows are split."""
     file = TraceFile(traces) if traces.is_file() else None
     lines = [f"  {'step':<10} {'calls':>15} {'tokens in':>19} {'tokens out':>19} {'USD':>17}"]
-    for role, config in (("teacher", story.recipe.teacher), ("decoder", story.recipe.decoder)):
+    for role, config in _paid_roles(story):
         if config.model in FREE or (config.model.endswith(".gguf") and not config.base_url):
             lines.append(f"  {role} = {config.model}: nothing to pay")
             continue
         desk = open_desk(config, story.recipe_dir, role, file)
-        if role == "decoder":
-            asked = desk.forecast("decoder", _rehearse_decoder(story, config), fewest=0)
-            lines += [_line(asked), *_basis(desk)]
+        if role != "teacher":
+            rehearse = _rehearse_decoder if role == "decoder" else _rehearse_second
+            lines += [_line(desk.forecast(role, rehearse(story, config), fewest=0)), *_basis(desk)]
             continue
         votes = _rehearse_teacher(story, config, story.rows("train"))
-        parts = [desk.forecast("verify", votes), *_drafts(story, desk, config, votes)]
+        parts = [
+            desk.forecast("verify", votes),
+            *_votes_again(story, desk, votes),
+            *_drafts(story, desk, config, votes),
+        ]
         whole = total(role, parts)
         lines += [_line(part) for part in [*parts, whole]] + _basis(desk)
         lines += _against_budget(desk, whole, votes, story.rows("train"))
@@ -116,10 +123,38 @@ def suspects_of(rows: Sequence[Example], *, seed: int = 0) -> set[str]:
     return {text for text, label, found in zip(texts, labels, said, strict=True) if label != found}
 
 
+def _paid_roles(story: Story) -> list[tuple[Role, LLMConfig]]:
+    """Return the sections of the recipe whose models a run would ask."""
+    recipe = story.recipe
+    second: list[tuple[Role, LLMConfig]] = [("second", recipe.second)]
+    asked = bool(recipe.verify.more_calls) and recipe.verify.more == "second"
+    return [("teacher", recipe.teacher), *(second if asked else []), ("decoder", recipe.decoder)]
+
+
+def _votes_again(story: Story, desk: Desk, votes: Sequence[Request]) -> list[Forecast]:
+    """Return what further votes of the same teacher would take: how many rows conflict is not known."""
+    verify = story.recipe.verify
+    if not verify.more_calls or verify.more == "second":
+        return []
+    # A further vote's prompt looks like the first one's; another sample is another question.
+    again = [msgspec.structs.replace(one, sample=one.sample + verify.votes) for one in votes[: verify.more_calls]]
+    return [desk.forecast("again", again, fewest=0)]
+
+
+def _rehearse_second(story: Story, config: LLMConfig) -> list[Request]:
+    """Return the questions to a second teacher, as many as it may be asked."""
+    verify, rows = story.recipe.verify, story.rows("train")
+    policy = story.policy(config)
+    return [label_request("verify", row.text, story.labels, config, policy=policy) for row in rows[: verify.more_calls]]
+
+
 def _rehearse_teacher(story: Story, config: LLMConfig, rows: Sequence[Example]) -> list[Request]:
+    """Return the first questions to the teacher: what is asked again depends on the answers."""
+    verify = msgspec.structs.replace(story.recipe.verify, more_calls=0)
+    once = Story(msgspec.structs.replace(story.recipe, verify=verify), story.recipe_dir, story.run, story.traces)
     teacher = Rehearsal(config.model)
-    story.use_llm("teacher", teacher)
-    story.ask_teacher(rows)
+    once.use_llm("teacher", teacher)
+    once.ask_teacher(rows)
     return teacher.requests
 
 

@@ -8,8 +8,8 @@ from cleanlab.multiannotator import get_label_quality_multiannotator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-from hybrid.label_opinion import Opinion
-from hybrid.label_sources import SILENT, LabelSource
+from hybrid.labels.opinion import Opinion
+from hybrid.labels.sources import SILENT, LabelSource
 
 
 def consensus(

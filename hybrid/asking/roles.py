@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 import msgspec
 import numpy as np
 
+from hybrid.asking.spending import Teacher, spend
 from hybrid.config import LLMConfig, VerifyConfig
 from hybrid.llm import LLM, usage_of
 from hybrid.run import Report
 from hybrid.runtime.decoder import Decoder
-from hybrid.spending import Teacher, spend
 from hybrid.types import Example, Vote
 
 OnDone = Callable[[int, int], None]

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from hybrid.label_sources import LabelSource
-from hybrid.soft_regression import fit_softmax, out_of_fold, softmax_log_probs
+from hybrid.labels.soft_regression import fit_softmax, out_of_fold, softmax_log_probs
+from hybrid.labels.sources import LabelSource
 
 FEW_ROWS_PENALTY = 0.1
 MANY_ROWS_PENALTY = 1.0

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from hybrid.label_opinion import Method
+from hybrid.labels.opinion import Method
 
 DIGITS = 4
 

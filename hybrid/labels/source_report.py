@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hybrid.label_sources import LabelSource
+from hybrid.labels.sources import LabelSource
 
 MOST_PAIRS = 20
 FEWEST = 2

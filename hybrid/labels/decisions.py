@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from hybrid.config import CleanConfig
-from hybrid.label_opinion import Opinion
-from hybrid.label_sources import LabelSource
+from hybrid.labels.opinion import Opinion
+from hybrid.labels.sources import LabelSource
 from hybrid.types import Action, Decision, Example, Trusted
 
 DIGITS = 6

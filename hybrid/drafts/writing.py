@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 import msgspec
 import numpy as np
 
+from hybrid.asking.spending import Teacher
 from hybrid.config import SynthesizeConfig
 from hybrid.llm import Usage, ask_all
 from hybrid.llm.drafts import Attribute, attributes_request, draft_request, read_attributes, read_draft
 from hybrid.run import Report
-from hybrid.spending import Teacher
 from hybrid.types import Draft, Example
 
 EXAMPLES = 4

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 import numpy as np
 
-from hybrid.ask_order import belief_of, conflict_order, doubt_order, votes_of_rows
+from hybrid.asking.order import belief_of, conflict_order, doubt_order, votes_of_rows
 from hybrid.config import LLMConfig, VerifyConfig
 from hybrid.llm import LLM
 from hybrid.run import Report

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from hybrid.conditional_logit import fit_weights, log_probs_of
-from hybrid.label_choice import simplest_within_error
-from hybrid.label_evidence import Evidence, TextViews, evidence, text_views
-from hybrid.label_opinion import Opinion
-from hybrid.label_sources import LabelSource
+from hybrid.labels.choice import simplest_within_error
+from hybrid.labels.conditional_logit import fit_weights, log_probs_of
+from hybrid.labels.evidence import Evidence, TextViews, evidence, text_views
+from hybrid.labels.opinion import Opinion
+from hybrid.labels.sources import LabelSource
 
 PLAIN = ("_says", "_sure", "_text")
 """The evidence of the plain model; the full one has all, what the trusted rows themselves teach included."""
