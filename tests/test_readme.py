@@ -37,13 +37,16 @@ def test_every_code_block_runs_in_an_empty_directory(tmp_path: Path) -> None:
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
         said.append(done.stdout)
-    assert len(said) == 3
-    recipe, embed, escalate = said
+    assert len(said) == 4
+    recipe, _, embed, escalate = said
     assert '"label":"good"' in recipe
     assert re.fullmatch(r"(\w+ [\d.]+ (True|False)\n){2}", embed)
     assert escalate.strip() in ("encoder", "decoder")
     summary = json.loads((tmp_path / "runs/reviews/default/summary.json").read_text())
     assert summary["labels"]["wrong_given"] is None
+    with (tmp_path / "looks.csv").open(newline="", encoding="utf-8") as file:
+        assert len(list(csv.DictReader(file))) == 20
+    assert len((tmp_path / "receipts.jsonl").read_text(encoding="utf-8").splitlines()) == 300
 
 
 def test_the_make_targets_of_the_readme_exist() -> None:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hybrid.errors import ConfigError, LLMError
-from hybrid.llm.gguf_weights import with_fast_weights
 
 
 def find_gguf(model: str, *, folder: Path, packaged: Callable[[], Path], role: str) -> Path:
@@ -27,6 +26,8 @@ def fast_copy(path: Path) -> Path:
 
     The file itself where it needs no copy, or where there is no room for one.
     """
+    from hybrid.llm.gguf_weights import with_fast_weights
+
     copy = path.parent.with_name(f"{path.parent.name}-q8_0") / f"{path.stem}.Q8_0.gguf"
     if copy.is_file():
         return copy
