@@ -9,11 +9,14 @@ import msgspec
 import pytest
 
 from hybrid.__main__ import main
+from hybrid.asking.spending import reasoned
 from hybrid.config import LLMConfig, VerifyConfig
 from hybrid.errors import StorageError
 from hybrid.llm import Stored, key
 from hybrid.llm.answer import label_request
 from hybrid.llm.answers_at_hand import answers_about
+from hybrid.llm.budget import Terms
+from hybrid.llm.ledger import NoBooks
 from hybrid.llm.messages import Messages
 from hybrid.llm.prices import Price
 from hybrid.opening import run_story, shared_folder
@@ -24,7 +27,7 @@ from hybrid.report.data_card import render_data_card
 from hybrid.report.tally import Tally, tally
 from hybrid.stages.verify import verify
 from hybrid.table import read_rows, write_json, write_rows
-from hybrid.types import Decision, Draft, Example
+from hybrid.types import Decision, Draft, Example, Vote
 from tests.messages_server import Act, MessagesServer, answer, label, status
 
 LABELS = ("bad", "good", "plain")
@@ -44,7 +47,8 @@ def ask(run: Path, n_rows: int, *acts: Act) -> list[Example]:
     """Have a live teacher vote on the first rows of a finished run, as its verify stage would; return them."""
     rows, config = train_rows(run)[:n_rows], LLMConfig(model="judge", workers=1)
     with MessagesServer(*acts) as server:
-        judge = Messages("judge", base_url=server.url, prices={"judge": Price(input=1.0, output=5.0)})
+        books = NoBooks(Terms(model="judge", price=Price(input=1.0, output=5.0)))
+        judge = Messages("judge", base_url=server.url, books=books)
         teacher = Stored(judge, run.parent / "traces.sqlite")
         found = verify(rows, LABELS, VerifyConfig(), teacher=teacher, llm=config, policy="Judge the dish.")
         teacher.close()
@@ -89,6 +93,15 @@ def test_a_vote_that_failed_has_no_price_and_says_why(run: Path) -> None:
     (vote,) = receipts(run)[row.id].votes
     assert (vote.status, vote.label, vote.key, vote.cost_usd) == ("failed", None, "", None)
     assert "too long" in vote.reason
+
+
+def test_a_vote_that_was_asked_for_again_with_reasoning_has_its_price_too(run: Path) -> None:
+    row, *_ = ask(run, 1, label("good", 0.8))
+    votes = read_rows(run / "verify/votes.jsonl", Vote)
+    write_rows(run / "verify/votes.jsonl", [reasoned(votes[0]), *votes[1:]])
+    (vote,) = receipts(run)[row.id].votes
+    assert vote.teacher == "judge, reasoned"
+    assert vote.cost_usd == pytest.approx((100 * 1 + 20 * 5) / 1e6)
 
 
 def test_an_answer_under_an_earlier_policy_is_not_taken_for_the_vote(run: Path) -> None:

@@ -13,6 +13,7 @@ from hybrid.run import Report
 from hybrid.stages.verify import AskPrompt, ask_votes, prompt_of, report_votes
 from hybrid.types import Example, Vote
 
+REASONED = ", reasoned"
 FURTHER_VOTES = 2
 """More votes that one row gets: with a first one they make a majority."""
 OnDone = Callable[[int, int], None]
@@ -106,8 +107,17 @@ def _further_votes(
         asked = [(row, sample) for row in rows for sample in samples]
         return _ask(asked[: config.more_calls], labels, prompt_of(config), teacher, on_done)
     votes = _ask([(row, 0) for row in rows[: config.more_calls]], labels, "verify", teacher, on_done)
-    # Reasoned answers are right more or less often than direct ones: a source of their own.
-    return [msgspec.structs.replace(vote, teacher=f"{vote.teacher}, reasoned") for vote in votes]
+    return [reasoned(vote) for vote in votes]
+
+
+def reasoned(vote: Vote) -> Vote:
+    """Return a vote as that of another source: reasoned answers are right more or less often than direct ones."""
+    return msgspec.structs.replace(vote, teacher=vote.teacher + REASONED)
+
+
+def model_of(vote: Vote) -> str:
+    """Return the name that the model of a vote is asked by."""
+    return vote.teacher.removesuffix(REASONED)
 
 
 def _ask(

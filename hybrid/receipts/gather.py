@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from hybrid.asking.spending import model_of
 from hybrid.errors import DataError
 from hybrid.llm.answer import read_vote
 from hybrid.llm.answers_at_hand import Kept, answers_about
@@ -177,7 +178,7 @@ def _of_vote(vote: Vote, kept: Sequence[Kept], tables: _Tables) -> VoteReceipt:
 
 
 def _is_answer(kept: Kept, vote: Vote, labels: Sequence[str]) -> bool:
-    asked_alike = (kept.model, kept.request.sample) == (vote.teacher, vote.sample)
+    asked_alike = (kept.model, kept.request.sample) == (model_of(vote), vote.sample)
     return asked_alike and read_vote(vote.id, kept.reply, labels, teacher=vote.teacher, sample=vote.sample) == vote
 
 
