@@ -109,6 +109,14 @@ def test_a_rehearsal_answers_nothing() -> None:
     assert Habits(tokens_a_byte=habits_of(None, "m").tokens_a_byte).calls == 0
 
 
+def estimate(server: BillingServer, folder: Path, extra: str) -> None:
+    """Ask by the command what a small project with these sections costs; nothing may be sent."""
+    recipe = write_project(folder / "dishes", folder, extra=extra)
+    (folder / "dishes" / "prices.toml").write_text(PRICES_TOML)
+    assert main([str(recipe), "--estimate", "--runs", str(folder / "runs")]) == 0
+    assert server.bodies == []
+
+
 @pytest.mark.slow
 def test_the_command_says_what_a_run_costs_and_sends_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -116,10 +124,7 @@ def test_the_command_says_what_a_run_costs_and_sends_nothing(
     with BillingServer() as server:
         model = MODEL.format(url=server.url)
         extra = f"[teacher]\n{model}budget_usd = 1.0\n[verify]\nvotes = 3\n[decoder]\n{model}"
-        recipe = write_project(tmp_path / "dishes", tmp_path, extra=extra)
-        (tmp_path / "dishes" / "prices.toml").write_text(PRICES_TOML)
-        assert main([str(recipe), "--estimate", "--runs", str(tmp_path / "runs")]) == 0
-        assert server.bodies == []
+        estimate(server, tmp_path, extra)
     said = capsys.readouterr().out
     assert "verify                 720" in said
     assert "decoder               0-90" in said
@@ -136,10 +141,7 @@ def test_calls_after_the_first_votes_count_as_possible(
     with BillingServer() as server:
         model = MODEL.format(url=server.url)
         extra = f'[teacher]\n{model}[second]\n{model}[verify]\nmore_calls = 40\nmore = "{more}"\n'
-        recipe = write_project(tmp_path / "dishes", tmp_path, extra=extra)
-        (tmp_path / "dishes" / "prices.toml").write_text(PRICES_TOML)
-        assert main([str(recipe), "--estimate", "--runs", str(tmp_path / "runs")]) == 0
-        assert server.bodies == []
+        estimate(server, tmp_path, extra)
     counts = {
         line.split()[0]: line.split()[1] for line in capsys.readouterr().out.splitlines() if len(line.split()) > 3
     }

@@ -87,9 +87,8 @@ class Encoder:
         windows = [ids for one in encoded for ids in one.windows]
         parts: list[np.ndarray] = []
         order: list[int] = []
-        for rows in _batches(
-            [len(ids) for ids in windows], max(TOKENS_A_BATCH, TOKENS_A_THREAD * self._session.threads)
-        ):
+        most = max(TOKENS_A_BATCH, TOKENS_A_THREAD * self._session.threads)
+        for rows in _batches([len(ids) for ids in windows], most):
             parts.append(self._session.run(self._feed([windows[i] for i in rows])))
             order += rows
             if on_done:
