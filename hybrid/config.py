@@ -171,7 +171,7 @@ class TrainConfig(Section, frozen=True, kw_only=True):
     weight_decay: Annotated[float, Meta(ge=0)] = 0.01
     validation: Annotated[float, Meta(gt=0, lt=0.5)] = 0.1
     """The share of train on which the epoch is chosen; at most 250 rows."""
-    patience: Count = 2
+    patience: Count = 4
     """Epochs clearly worse than the best on validation, after which training stops."""
     loss: Literal["cross_entropy", "focal"] = "cross_entropy"
     focal_gamma: Annotated[float, Meta(ge=0)] = 2.0
