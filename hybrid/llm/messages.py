@@ -55,7 +55,8 @@ class Messages:
         """Return one answer, tried again only where that can help.
 
         Raises:
-            LLMError: the server refuses every request of this kind (no such model, a wrong key).
+            LLMError: the server refuses every request of this kind (no such model, a wrong key), or cannot be
+                reached and never answered before.
             BudgetError: the call could cross the budget.
         """
         if unpriced := self.unpriced(request):
@@ -105,6 +106,9 @@ class Messages:
     def _give_up(self, trouble: Trouble, number: int, seconds: float) -> Reply:
         if trouble.fatal or (trouble.foreign and not self._speaks):
             raise self.fatal(trouble)
+        if trouble.unreached and not self._speaks:
+            # It was never there: the other rows need not find that out one by one.
+            raise LLMError(f"{trouble.reason} (try {number}); start the server or correct base_url, then run again")
         return self.failed(f"{trouble.reason} (try {number})", seconds)
 
     def _try(self, request: Request) -> Reply | Trouble:

@@ -47,6 +47,11 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True):
     asked_s: float = 0.0
     """How long the server asks to be left alone."""
 
+    @property
+    def unreached(self) -> bool:
+        """Whether no connection came about."""
+        return not self.status and not self.billed
+
 
 def trouble_of(error: Exception, where: str) -> Trouble:
     """Return what an error of the SDK, or of the connection under it, means.
