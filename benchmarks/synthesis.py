@@ -113,7 +113,7 @@ def prepare(recipe: Recipe, seed: int, remember: Memory) -> Cleaned:
     print(
         f"seed {seed}: {gate['drafts']} drafts, refused {found.report['refused']}\n"
         f"  gate: macro-F1 {gate['macro_f1'][0]:.4f} -> {gate['macro_f1'][1]:.4f}, recall on minority rows "
-        f"{gate['recall_gain']:+.4f} (at least {gate['recall_gain_lower']:+.4f}): {gate['reason'] or 'passed'}\n"
+        f"{gate['recall_gain']:+.4f} (p = {gate['recall_gain_p']:.3f}): {gate['reason'] or 'passed'}\n"
         f"  diversity: {found.report['diversity']}",
         flush=True,
     )

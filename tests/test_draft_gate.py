@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from hybrid.drafts.diversity import diversity
-from hybrid.drafts.gate import Batch, Gate, _reason, gate
+from hybrid.drafts.gate import Batch, Gate, _reason, _sign_test, gate
 
 LABELS = ("common", "rare")
 
@@ -32,7 +32,7 @@ def test_drafts_that_are_like_the_rare_class_pass() -> None:
     assert found.passed, found.reason
     assert found.recall["rare"][1] > found.recall["rare"][0]
     assert found.macro_f1[1] >= found.macro_f1[0]
-    assert found.recall_gain_lower > 0
+    assert found.recall_gain_p <= 0.05
 
 
 def test_drafts_that_are_like_the_common_class_are_refused_and_the_reason_has_figures() -> None:
@@ -44,8 +44,14 @@ def test_drafts_that_are_like_the_common_class_are_refused_and_the_reason_has_fi
 
 
 def test_no_rise_is_no_clear_rise() -> None:
-    assert "not clearly a rise" in _reason([0.7, 0.7], gain=0.0, lower=-0.01)
-    assert _reason([0.7, 0.7], gain=0.02, lower=0.01) == ""
+    assert "not clearly a rise" in _reason([0.7, 0.7], gain=0.0, p=1.0)
+    assert _reason([0.7, 0.7], gain=0.02, p=0.01) == ""
+
+
+def test_three_rows_found_and_none_lost_may_be_luck_and_five_are_not() -> None:
+    assert _sign_test(3, 0) == pytest.approx(1 / 8)
+    assert _sign_test(5, 0) == pytest.approx(1 / 32)
+    assert _sign_test(0, 0) == 1
 
 
 def test_the_same_seed_judges_the_same() -> None:

@@ -164,7 +164,7 @@ def synthesize(story: Story) -> None:
 
     run.stage(
         "synthesize",
-        version=2,
+        version=3,
         settings=settings_of(
             recipe.synthesize,
             recipe.teacher,
