@@ -243,3 +243,21 @@ def test_a_bundle_has_a_data_card_beside_its_model_card(finished: Path) -> None:
     assert "No teacher voted." in card
     assert "No training label is trusted" in card
     assert "\n\n\n" not in card.replace("\n\n\n|", "\n\n|")
+
+
+def test_tokens_of_the_cache_are_in_the_receipt(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def cached(handler: Any, body: dict[str, Any]) -> None:
+        usage = {
+            "input_tokens": 7,
+            "output_tokens": 20,
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": 93,
+        }
+        said = {"type": "text", "text": json.dumps({"rationale": "So.", "label": "good", "confidence": 0.8})}
+        message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": [said]}
+        handler.send(200, json.dumps(message | {"stop_reason": "end_turn", "stop_sequence": None, "usage": usage}))
+
+    row = ask(run, 1, cached)[0]
+    decide(run, label="plain", action="keep", weight=1.0, reason="because")
+    assert main(["why", str(run), row.id]) == 0
+    assert "7 tokens in, 93 read from the cache, 20 out" in capsys.readouterr().out

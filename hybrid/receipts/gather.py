@@ -172,6 +172,8 @@ def _of_vote(vote: Vote, kept: Sequence[Kept], tables: _Tables) -> VoteReceipt:
         model=found.reply.model,
         input_tokens=found.reply.input_tokens,
         output_tokens=found.reply.output_tokens,
+        cache_write_tokens=found.reply.cache_write_tokens,
+        cache_read_tokens=found.reply.cache_read_tokens,
         cost_usd=found.reply.cost_usd,
         seconds=round(found.reply.seconds, 2),
     )

@@ -22,6 +22,8 @@ class VoteReceipt(Row, frozen=True, kw_only=True):
     """The model that answered, in the provider's words."""
     input_tokens: int | None = None
     output_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    cache_read_tokens: int | None = None
     cost_usd: float | None = None
     seconds: float | None = None
 

@@ -60,9 +60,15 @@ def _vote(vote: VoteReceipt, policy: str) -> list[str]:
         return [*lines, f"      not in the trace store; {under}"]
     return [
         *lines,
-        f"      {vote.model}: {vote.input_tokens} tokens in, {vote.output_tokens} out, {dollars(vote.cost_usd)}, "
+        f"      {vote.model}: {vote.input_tokens} tokens in{_cached(vote)}, {vote.output_tokens} out, "
+        f"{dollars(vote.cost_usd)}, "
         f"{vote.seconds:.1f} s; prompt {vote.prompt}, {under}, key {vote.key[:SHORT]}",
     ]
+
+
+def _cached(vote: VoteReceipt) -> str:
+    counts = {"written to the cache": vote.cache_write_tokens, "read from the cache": vote.cache_read_tokens}
+    return "".join(f", {count} {what}" for what, count in counts.items() if count)
 
 
 def _decided(receipt: Receipt) -> list[str]:
