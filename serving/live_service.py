@@ -127,15 +127,23 @@ class LiveService:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def classify(
-        self, texts: Sequence[str], *, options: Options, deadline: Deadline, route: str
+        self,
+        texts: Sequence[str],
+        *,
+        options: Options,
+        deadline: Deadline,
+        route: str,
+        timings: Timings | None = None,
     ) -> list[Answer | ItemError]:
         """Return an answer a text, in their order; an `ItemError` where the engine fails on that text alone.
+
+        `timings`, where it is given, has the seconds of each stage added.
 
         Raises:
             ServingError: the request gets no answer.
         """
         began = time.perf_counter()
-        timings = Timings()
+        timings = timings or Timings()
         try:
             with self._accept():
                 answers = await self._answers(texts, options, deadline, timings)
