@@ -28,6 +28,7 @@ class Metrics:
         ProcessCollector(registry=own)
         own.register(ChildrenCollector())
         self._requests = Counter("hybrid_requests", "Requests by route and status.", ["route", "status"], registry=own)
+        self._replies = Counter("hybrid_http_replies", "Every reply, whatever the route.", ["status"], registry=own)
         self._refusals = Counter("hybrid_refusals", "Requests without an answer by reason.", ["kind"], registry=own)
         self._seconds = Histogram(
             "hybrid_request_seconds", "From request to reply.", ["route"], buckets=SECONDS, registry=own
@@ -93,6 +94,10 @@ class Metrics:
         """Count a request that got no answer."""
         self._requests.labels(self._known("route", route), str(status)).inc()
         self._refusals.labels(kind).inc()
+
+    def replied(self, status: int) -> None:
+        """Count a reply, those to requests that never reached the service included."""
+        self._replies.labels(str(status)).inc()
 
     def batch_ran(self, n_texts: int, tokens: int, padded_tokens: int, seconds: float) -> None:
         """Count a call of the engine."""

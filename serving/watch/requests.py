@@ -2,6 +2,7 @@
 
 import re
 import uuid
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from serving.watch.tracing import Tracing
 
 HEADER = "x-request-id"
-SOUND = re.compile(r"[A-Za-z0-9._:@=+/-]{1,128}")
+SOUND = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 class Current(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,9 +38,12 @@ def current() -> Current | None:
 class RequestContext:
     """Gives every request an id, the caller's where it sent a sound one, and says it in the reply."""
 
-    def __init__(self, app: ASGIApp, tracing: "Tracing | None" = None) -> None:
-        """Wrap an application; `tracing` where requests are traced."""
+    def __init__(
+        self, app: ASGIApp, replied: Callable[[int], None] = lambda _: None, tracing: "Tracing | None" = None
+    ) -> None:
+        """Wrap an application; `replied` hears the status of every reply, `tracing` is for requests that are traced."""
         self._app = app
+        self._replied = replied
         self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,21 +54,28 @@ class RequestContext:
         headers = Headers(scope=scope)
         request_id = request_id_of(headers)
         span = self._tracing.begin(scope["method"], scope["path"], headers, request_id) if self._tracing else None
+        # What is inside takes the same id.
+        named = scope | {"headers": [*(h for h in scope["headers"] if h[0] != HEADER.encode()), _header(request_id)]}
         token = _current.set(Current(request_id=request_id, span=span))
 
         async def send_named(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message)[HEADER] = request_id
+                self._replied(message["status"])
                 if span:
                     span.set_attribute("http.response.status_code", message["status"])
             await send(message)
 
         try:
-            await self._app(scope, receive, send_named)
+            await self._app(named, receive, send_named)
         finally:
             if span:
                 span.end()
             _current.reset(token)
+
+
+def _header(request_id: str) -> tuple[bytes, bytes]:
+    return HEADER.encode(), request_id.encode()
 
 
 def request_id_of(headers: Headers) -> str:

@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from hybrid.runtime.bundle import Bundle
+from hybrid.runtime.reference import Reference
 from serving.answers import Answer, Timings
 from serving.errors import ServingError
 from serving.settings import Settings
@@ -18,7 +20,7 @@ from serving.watch.drift import BLOCK, Drift, DriftWatch
 from serving.watch.live import LiveNumbers, Numbers
 from serving.watch.logs import event
 from serving.watch.metrics import Metrics
-from serving.watch.requests import current
+from serving.watch.requests import RequestContext, current
 
 if TYPE_CHECKING:
     from serving.watch.tracing import Tracing
@@ -46,6 +48,15 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     drift: DriftState
 
 
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """What the page shows of the bundle beside its manifest."""
+
+    bundle: str
+    reference: Reference | None
+    decoder: str | None
+    """The model that is asked about what escalates; None: there is none."""
+
+
 class Watch:
     """Hears what the service does; implements `serving.observer.Observer`."""
 
@@ -56,7 +67,9 @@ class Watch:
         self.drift: DriftWatch | None = None
         self.tracing = _tracing(settings.otlp)
         self._log_texts = settings.log_texts
+        self._decoder = None if settings.decoder.llm.model == "none" else settings.decoder.llm.model
         self._bundle_id = ""
+        self._reference: Reference | None = None
         self._engine = "starting"
         self._breaker = "closed"
         self._alarms: frozenset[str] = frozenset()
@@ -65,6 +78,7 @@ class Watch:
         """Hold what comes from now on against this bundle; called before its first answer."""
         self._bundle_id = bundle_id
         self._alarms = frozenset()
+        self._reference = bundle.reference
         self.drift = DriftWatch(bundle, bundle.reference) if bundle.reference else None
         self.metrics.bundle_is(bundle, bundle_id)
 
@@ -154,16 +168,22 @@ class Watch:
         )
 
     def routes(self) -> list[Route]:
-        """Return /metrics for Prometheus and /v1/watch for the page."""
+        """Return /metrics for Prometheus, and /v1/watch and /v1/watch/reference for the page."""
 
         async def metrics(_: Request) -> Response:
             return Response(self.metrics.render(), media_type="text/plain; version=0.0.4")
 
         async def state(_: Request) -> Response:
-            content = msgspec.json.encode(self.state())
-            return Response(content, media_type="application/json", headers={"cache-control": "no-store"})
+            return _json(self.state())
 
-        return [Route("/metrics", metrics), Route("/v1/watch", state)]
+        async def reference(_: Request) -> Response:
+            return _json(Known(bundle=self._bundle_id, reference=self._reference, decoder=self._decoder))
+
+        return [Route("/metrics", metrics), Route("/v1/watch", state), Route("/v1/watch/reference", reference)]
+
+    def middleware(self) -> Middleware:
+        """Return what has to be around the application, outside of everything else."""
+        return Middleware(RequestContext, replied=self.metrics.replied, tracing=self.tracing)
 
     def close(self) -> None:
         """Send the traces that are not sent yet."""
@@ -185,6 +205,10 @@ class Watch:
         for quantity in self._alarms - alarms:
             event(logging.INFO, "drift ended", quantity=quantity)
         self._alarms = alarms
+
+
+def _json(content: msgspec.Struct) -> Response:
+    return Response(msgspec.json.encode(content), media_type="application/json", headers={"cache-control": "no-store"})
 
 
 def _tracing(otlp: str) -> "Tracing | None":
