@@ -41,8 +41,11 @@ class LiveService:
         observer: Observer,
         escalates: Escalates | None = None,
         on_bundle: OnBundle | None = None,
+        on_stop: Callable[[], None] | None = None,
     ) -> None:
         """Read the bundle of a folder; `on_bundle` is told of it now and of each that takes its place.
+
+        `on_stop` is called when all has ended.
 
         Raises:
             BundleError: it is no sound bundle.
@@ -51,6 +54,7 @@ class LiveService:
         self._observer = observer
         self._escalates = escalates
         self._on_bundle = on_bundle
+        self._on_stop = on_stop
         self._pool = open_pool()
         self._held = Held(settings.limits)
         self._loaded = load(folder)
@@ -125,6 +129,8 @@ class LiveService:
         if self._escalates:
             await self._escalates.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._on_stop:
+            self._on_stop()
 
     async def classify(
         self,
@@ -151,7 +157,7 @@ class LiveService:
             self._observer.refused(route, error, time.perf_counter() - began)
             raise
         given = [answer for answer in answers if isinstance(answer, Answer)]
-        self._observer.answered(route, given, timings, time.perf_counter() - began)
+        self._observer.answered(route, given, timings, time.perf_counter() - began, texts)
         return answers
 
     async def decide(self, text: str, labels: tuple[str, ...], instructions: str, deadline: Deadline) -> Answer:
