@@ -119,7 +119,8 @@ class _Signals:
         self._start(self._drain)
 
     async def _drain(self) -> None:
-        await self._service.drain()
+        if not await self._service.drain():
+            await self._service.stop()  # who still waits is told so, while there is a connection to say it on
         self._server.should_exit = True
 
     async def _reload(self) -> None:
