@@ -48,6 +48,7 @@ def _serve(folder: Path, settings: Settings) -> None:
     try:
         from serving.assembly import build
         from serving.process import run
+        from serving.watch.logs import JsonLogs
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"{error.name} is not installed; serving needs: pip install 'hybrid-cascade[serve]'"
@@ -59,7 +60,11 @@ def _serve(folder: Path, settings: Settings) -> None:
         print(f"{_says(bundle)}, bundle {bundle_id}, {folder}")
         print(f"ready in {time.perf_counter() - began:.1f} s at {url}", flush=True)
 
-    run(service, app, settings, say=say)
+    logs = JsonLogs()
+    try:
+        run(service, app, settings, say=say)
+    finally:
+        logs.close()
 
 
 def _says(bundle: Bundle) -> str:

@@ -4,9 +4,11 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 
+from serving import page
+from serving.app import build_app
 from serving.live_service import LiveService
-from serving.quiet import Quiet
 from serving.settings import Settings
+from serving.watch import Watch
 
 
 def build(bundle_dir: Path, settings: Settings) -> tuple[LiveService, Starlette]:
@@ -14,7 +16,10 @@ def build(bundle_dir: Path, settings: Settings) -> tuple[LiveService, Starlette]
 
     Raises:
         BundleError: the folder is no sound bundle.
-        ConfigError: the decoder or the review store cannot be opened.
+        ConfigError: the decoder or the review store cannot be opened, or the API keys are impossible.
     """
-    service = LiveService(bundle_dir, settings, Quiet())
-    return service, Starlette()
+    watch = Watch(settings)
+    service = LiveService(bundle_dir, settings, watch, on_bundle=watch.set_bundle, on_stop=watch.close)
+    app = build_app(service, settings, [*watch.routes(), *page.routes()])
+    app.user_middleware.insert(0, watch.middleware())  # outside of everything: it names the request for all others
+    return service, app
