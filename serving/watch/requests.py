@@ -55,7 +55,7 @@ class RequestContext:
         request_id = request_id_of(headers)
         span = self._tracing.begin(scope["method"], scope["path"], headers, request_id) if self._tracing else None
         # What is inside takes the same id.
-        named = scope | {"headers": [*(h for h in scope["headers"] if h[0] != HEADER.encode()), _header(request_id)]}
+        named = {**scope, "headers": [*(h for h in scope["headers"] if h[0] != HEADER.encode()), _header(request_id)]}
         token = _current.set(Current(request_id=request_id, span=span))
 
         async def send_named(message: Message) -> None:
