@@ -137,13 +137,13 @@ class LiveService:
     ) -> list[Answer | ItemError]:
         """Return an answer a text, in their order; an `ItemError` where the engine fails on that text alone.
 
-        `timings`, where it is given, has the seconds of each stage added.
+        `timings`, where it is given, has the seconds of each stage filled in.
 
         Raises:
             ServingError: the request gets no answer.
         """
         began = time.perf_counter()
-        timings = timings or Timings()
+        timings = Timings() if timings is None else timings
         try:
             with self._accept():
                 answers = await self._answers(texts, options, deadline, timings)
@@ -228,7 +228,7 @@ class LiveService:
             return answers
         began = time.perf_counter()
         answers = await escalated(self._escalates, generation.bundle, texts, answers, options, deadline)
-        timings.escalation_s = time.perf_counter() - began
+        timings.escalation_s += time.perf_counter() - began
         return answers
 
     @contextmanager
