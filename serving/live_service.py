@@ -151,7 +151,7 @@ class LiveService:
             self._observer.refused(route, error, time.perf_counter() - began)
             raise
         given = [answer for answer in answers if isinstance(answer, Answer)]
-        self._observer.answered(route, given, timings, time.perf_counter() - began)
+        self._observer.answered(route, given, timings, time.perf_counter() - began, texts)
         return answers
 
     async def decide(self, text: str, labels: tuple[str, ...], instructions: str, deadline: Deadline) -> Answer:

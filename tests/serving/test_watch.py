@@ -208,7 +208,8 @@ def test_a_log_line_is_json_with_the_request_id_and_without_text(watch: Watch, l
         watch.refused("/v1/classify", EngineDownError(f"the engine died of {SECRET}"), 0.01)
         return PlainTextResponse("ok")
 
-    app = Starlette(routes=[Route("/", classify)], middleware=[watch.middleware()])
+    app = Starlette(routes=[Route("/", classify)])
+    watch.attach(app)
     reply = TestClient(app).get("/", headers={"x-request-id": "abc-123"})
     found = lines()
     assert reply.headers["x-request-id"] == "abc-123"
@@ -272,7 +273,8 @@ def test_an_id_that_a_log_cannot_hold_is_replaced(watch: Watch, sent: str) -> No
         seen.extend([here.request_id, request.headers["x-request-id"]])
         return PlainTextResponse("ok")
 
-    app = Starlette(routes=[Route("/", look)], middleware=[watch.middleware()])
+    app = Starlette(routes=[Route("/", look)])
+    watch.attach(app)
     reply = TestClient(app).get("/", headers={"x-request-id": sent.encode()})
     assert seen == [reply.headers["x-request-id"]] * 2
     assert len(seen[0]) == 32
@@ -280,7 +282,9 @@ def test_an_id_that_a_log_cannot_hold_is_replaced(watch: Watch, sent: str) -> No
 
 
 def test_every_reply_is_counted_even_one_that_no_route_gave(watch: Watch) -> None:
-    client = TestClient(Starlette(routes=watch.routes(), middleware=[watch.middleware()]))
+    app = Starlette(routes=watch.routes())
+    watch.attach(app)
+    client = TestClient(app)
     assert client.get("/nowhere").status_code == 404
     assert client.get("/v1/watch").json()["bundle"] == BUNDLE_ID
     assert client.get("/v1/watch/reference").json()["reference"]["n_rows"] == 600
