@@ -21,5 +21,5 @@ def build(bundle_dir: Path, settings: Settings) -> tuple[LiveService, Starlette]
     watch = Watch(settings)
     service = LiveService(bundle_dir, settings, watch, on_bundle=watch.set_bundle, on_stop=watch.close)
     app = build_app(service, settings, [*watch.routes(), *page.routes()])
-    app.user_middleware.insert(0, watch.middleware())  # outside of everything: it names the request for all others
+    watch.attach(app)
     return service, app
