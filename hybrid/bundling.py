@@ -13,6 +13,7 @@ import hybrid
 from hybrid.config import Recipe
 from hybrid.runtime.bundle import MANIFEST, MODEL, TOKENIZER, Bundle
 from hybrid.runtime.calibration import Calibration, Threshold, apply
+from hybrid.runtime.combination import Reliability
 from hybrid.runtime.encoder import Encoder
 from hybrid.runtime.golden import Golden
 from hybrid.runtime.reading import Reading
@@ -35,6 +36,7 @@ def write_bundle(
     vocabulary: int,
     golden_texts: Sequence[str],
     precision: Precision = "fp32",
+    decoder: Reliability | None = None,
 ) -> Bundle:
     """Write the bundle and return its manifest. The manifest comes last: without it there is no bundle.
 
@@ -57,6 +59,7 @@ def write_bundle(
         calibration=calibration,
         threshold=threshold,
         policy=policy,
+        decoder=decoder,
         golden=_answered(golden_texts, Encoder(folder, n_labels=len(labels), reading=reading), calibration),
         files={name: sha256_of_file(folder / name) for name in (MODEL, TOKENIZER)},
         versions=versions(),
