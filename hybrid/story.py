@@ -224,6 +224,16 @@ class Story:
             on_done=self.run.screen.advance,
         )
 
+    def weighs_decoder(self) -> bool:
+        """Return whether calibrate asks the decoder: there is one, and gold labels to hold its answers against."""
+        recipe = self.recipe
+        return (
+            recipe.decoder.model != "none"
+            and recipe.task == "single_label"
+            and recipe.calibrate.decoder_rows > 0
+            and bool(self.run.report("split")["trusted"])
+        )
+
     def relabel(self, drafts: Sequence[Draft]) -> Sequence[Vote]:
         """Return a live teacher's blind votes on drafts; a recorded one knows none of them."""
         if self.recipe.teacher.model in ("none", "recorded"):
