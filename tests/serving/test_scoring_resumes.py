@@ -92,10 +92,10 @@ def test_after_a_kill_the_rest_is_scored_and_the_bytes_are_those_of_one_go(
 
 @pytest.mark.slow
 def test_a_kill_from_outside_at_any_moment_loses_no_row(scored_with: Path, tmp_path: Path) -> None:
-    source, target = write(tmp_path / "in.jsonl", ROWS * 20), tmp_path / "out.jsonl"
+    source, target = write(tmp_path / "in.jsonl", ROWS * 10), tmp_path / "out.jsonl"
     command = [sys.executable, "-m", "hybrid", "score", str(source), str(target), "--bundle", str(scored_with)]
     kills = 0
-    for delay in (0.05, 0.1, 0.2):
+    for delay in (0.0, 0.05):
         process = subprocess.Popen(command, env=os.environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while process.poll() is None and not list(parts_folder(target).glob("*.json")):
             time.sleep(0.01)
@@ -105,7 +105,7 @@ def test_a_kill_from_outside_at_any_moment_loses_no_row(scored_with: Path, tmp_p
     assert kills
     run(scored_with, Job(source=source, target=target))
     found = [json.loads(line) for line in target.read_text().splitlines()]
-    assert [row["id"] for row in found] == [row["id"] for row in ROWS * 20]
+    assert [row["id"] for row in found] == [row["id"] for row in ROWS * 10]
     run(scored_with, Job(source=source, target=tmp_path / "one.jsonl"))
     assert target.read_bytes() == (tmp_path / "one.jsonl").read_bytes()
 

@@ -1,0 +1,46 @@
+"""A tiny real bundle that every test of the service serves."""
+
+from pathlib import Path
+
+import pytest
+
+from hybrid.bundling import write_bundle
+from hybrid.config import CalibrateConfig, DataConfig, ExportConfig, Recipe, TrainConfig
+from hybrid.encoders.checkpoint import vocabulary_of
+from hybrid.runtime.encoder import Encoder
+from hybrid.runtime.reading import Reading
+from hybrid.stages.calibrate import calibrate
+from hybrid.stages.export import export
+from hybrid.stages.train import train
+from hybrid.training_rows import training_rows
+from hybrid.types import Example
+from tests.corpus import LABELS, texts_and_gold
+
+
+@pytest.fixture(scope="session")
+def bundle_dir(tmp_path_factory: pytest.TempPathFactory, bert: Path) -> Path:
+    """The bundle of a tiny BERT that was trained for moments."""
+    folder = tmp_path_factory.mktemp("served")
+    texts, gold = texts_and_gold(160, seed=3)
+    rows = [Example(id=str(i), text=text, label=label) for i, (text, label) in enumerate(zip(texts, gold, strict=True))]
+    config = TrainConfig(labels="given", epochs=3, batch_size=16, learning_rate=5e-3, precision="fp32")
+    reading = Reading(max_length=32)
+    learned = training_rows(rows, [], [], LABELS, config, task="single_label")
+    trained = train(learned, LABELS, config, encoder=bert, reading=reading, workdir=folder / "train", seed=0)
+    exported = folder / "export"
+    export(trained.checkpoint, rows, LABELS, ExportConfig(parity_rows=8), folder=exported, reading=reading)
+    logits = Encoder(exported, n_labels=len(LABELS), reading=reading).logits(texts)
+    found = calibrate(rows, LABELS, logits, CalibrateConfig(methods=("temperature",), folds=2), seed=0, trusted=True)
+    write_bundle(
+        folder / "bundle",
+        exported=exported,
+        recipe=Recipe(name="dishes", labels=LABELS, data=DataConfig(train="data.csv")),
+        labels=LABELS,
+        reading=reading,
+        calibration=found.calibration,
+        threshold=found.threshold,
+        policy="",
+        vocabulary=vocabulary_of(trained.checkpoint),
+        golden_texts=texts[:3],
+    )
+    return folder / "bundle"
