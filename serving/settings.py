@@ -27,6 +27,8 @@ class Limits(Section, frozen=True, kw_only=True):
 
     body_bytes: Count = 1 << 20
     """Of a body, after it is unpacked too."""
+    body_timeout_ms: Positive = 10_000
+    """The most that a body may take to arrive."""
     items: Count = 256
     """Texts of one request."""
     characters: Count = 1 << 20
