@@ -4,6 +4,7 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 
+from serving.app import build_app
 from serving.live_service import LiveService
 from serving.quiet import Quiet
 from serving.settings import Settings
@@ -17,4 +18,4 @@ def build(bundle_dir: Path, settings: Settings) -> tuple[LiveService, Starlette]
         ConfigError: the decoder or the review store cannot be opened.
     """
     service = LiveService(bundle_dir, settings, Quiet())
-    return service, Starlette()
+    return service, build_app(service, settings)

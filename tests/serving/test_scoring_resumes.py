@@ -14,9 +14,8 @@ import hybrid
 from hybrid.errors import DataError, StorageError
 from hybrid.scoring.parts import open_parts, parts_folder, stamp_path
 from hybrid.scoring.score import Job, score
-from tests.corpus import LABELS, texts_and_gold
+from tests.corpus import texts_and_gold
 from tests.serving.test_scoring import Heard, run, write
-from tests.serving.tiny_bundle import write_tiny_bundle
 
 ROWS = [{"id": i, "text": text} for i, text in enumerate(texts_and_gold(400)[0])]
 PARTS = 10
@@ -59,12 +58,6 @@ print(json.dumps({"rows": tally.rows, "growth": max(resident(), *Measures.at.val
 """
 
 
-@pytest.fixture(scope="module")
-def scored_with(tmp_path_factory: pytest.TempPathFactory, bert: Path) -> Path:
-    """The folder of a real bundle."""
-    return write_tiny_bundle(tmp_path_factory.mktemp("scoring"), bert, LABELS, threshold=0.88)
-
-
 def in_process(code: str, *words: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", code, *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
@@ -73,27 +66,27 @@ def in_process(code: str, *words: object) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
 def test_after_a_kill_the_rest_is_scored_and_the_bytes_are_those_of_one_go(
-    scored_with: Path, tmp_path: Path, suffix: str
+    bundle_dir: Path, tmp_path: Path, suffix: str
 ) -> None:
     source, target = write(tmp_path / f"in.{suffix}", ROWS), tmp_path / f"out.{suffix}"
-    done = in_process(KILLED, scored_with, source, target, 160)
+    done = in_process(KILLED, bundle_dir, source, target, 160)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert not target.exists()
     heard = Heard()
-    run(scored_with, Job(source=source, target=target, chunk_rows=40), heard)
+    run(bundle_dir, Job(source=source, target=target, chunk_rows=40), heard)
     assert "going on after 160 rows that are scored" in heard.said
     assert heard.done == [(done, 400) for done in range(200, 401, 40)]  # the first four chunks are not scored again
     whole = Heard()
-    run(scored_with, Job(source=source, target=tmp_path / f"one.{suffix}", chunk_rows=40), whole)
+    run(bundle_dir, Job(source=source, target=tmp_path / f"one.{suffix}", chunk_rows=40), whole)
     assert len(whole.done) == PARTS
     assert target.read_bytes() == (tmp_path / f"one.{suffix}").read_bytes()
     assert not parts_folder(target).exists()
 
 
 @pytest.mark.slow
-def test_a_kill_from_outside_at_any_moment_loses_no_row(scored_with: Path, tmp_path: Path) -> None:
+def test_a_kill_from_outside_at_any_moment_loses_no_row(bundle_dir: Path, tmp_path: Path) -> None:
     source, target = write(tmp_path / "in.jsonl", ROWS * 10), tmp_path / "out.jsonl"
-    command = [sys.executable, "-m", "hybrid", "score", str(source), str(target), "--bundle", str(scored_with)]
+    command = [sys.executable, "-m", "hybrid", "score", str(source), str(target), "--bundle", str(bundle_dir)]
     kills = 0
     for delay in (0.0, 0.05):
         process = subprocess.Popen(command, env=os.environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -103,32 +96,32 @@ def test_a_kill_from_outside_at_any_moment_loses_no_row(scored_with: Path, tmp_p
         process.kill()
         kills += process.wait() == -signal.SIGKILL
     assert kills
-    run(scored_with, Job(source=source, target=target))
+    run(bundle_dir, Job(source=source, target=target))
     found = [json.loads(line) for line in target.read_text().splitlines()]
     assert [row["id"] for row in found] == [row["id"] for row in ROWS * 10]
-    run(scored_with, Job(source=source, target=tmp_path / "one.jsonl"))
+    run(bundle_dir, Job(source=source, target=tmp_path / "one.jsonl"))
     assert target.read_bytes() == (tmp_path / "one.jsonl").read_bytes()
 
 
-def test_a_finished_output_is_not_scored_again_and_a_changed_one_is(scored_with: Path, tmp_path: Path) -> None:
+def test_a_finished_output_is_not_scored_again_and_a_changed_one_is(bundle_dir: Path, tmp_path: Path) -> None:
     source, target = write(tmp_path / "in.jsonl", ROWS), tmp_path / "out.jsonl"
-    first = run(scored_with, Job(source=source, target=target))
+    first = run(bundle_dir, Job(source=source, target=target))
     again = Heard()
-    assert run(scored_with, Job(source=source, target=target), again) == first
+    assert run(bundle_dir, Job(source=source, target=target), again) == first
     assert "unchanged, nothing to score" in again.said[-1]
     assert not again.done
     wanted = target.read_bytes()
     target.write_bytes(wanted[:-10])
     harmed = Heard()
-    run(scored_with, Job(source=source, target=target), harmed)
+    run(bundle_dir, Job(source=source, target=target), harmed)
     assert harmed.done
     assert target.read_bytes() == wanted
 
 
 @pytest.mark.parametrize("what", ["the input", "the settings", "the bundle"])
-def test_parts_of_something_else_are_dropped_and_it_is_said(scored_with: Path, tmp_path: Path, what: str) -> None:
+def test_parts_of_something_else_are_dropped_and_it_is_said(bundle_dir: Path, tmp_path: Path, what: str) -> None:
     source, target = write(tmp_path / "in.jsonl", ROWS), tmp_path / "out.jsonl"
-    job, bundle = Job(source=source, target=target, chunk_rows=40), scored_with
+    job, bundle = Job(source=source, target=target, chunk_rows=40), bundle_dir
 
     class Stops(Heard):
         def advance(self, done: int, total: int) -> None:
@@ -144,7 +137,7 @@ def test_parts_of_something_else_are_dropped_and_it_is_said(scored_with: Path, t
     else:
         bundle = tmp_path / "bundle"
         bundle.mkdir()
-        for path in scored_with.iterdir():
+        for path in bundle_dir.iterdir():
             (bundle / path.name).write_bytes(path.read_bytes())
         (bundle / "bundle.json").write_bytes((bundle / "bundle.json").read_bytes() + b"\n")
     heard = Heard()
@@ -156,7 +149,7 @@ def test_parts_of_something_else_are_dropped_and_it_is_said(scored_with: Path, t
     )
 
 
-def test_an_input_that_changes_under_the_work_gives_no_output(scored_with: Path, tmp_path: Path) -> None:
+def test_an_input_that_changes_under_the_work_gives_no_output(bundle_dir: Path, tmp_path: Path) -> None:
     source, target = write(tmp_path / "in.jsonl", ROWS[:4]), tmp_path / "out.jsonl"
 
     class Writes(Heard):
@@ -164,34 +157,34 @@ def test_an_input_that_changes_under_the_work_gives_no_output(scored_with: Path,
             source.write_text(source.read_text() + '{"id": 4, "text": "late soup"}\n')
 
     with pytest.raises(DataError, match="changed while it was scored"):
-        run(scored_with, Job(source=source, target=target), Writes())
+        run(bundle_dir, Job(source=source, target=target), Writes())
     assert not target.exists()
     assert not stamp_path(target).exists()
 
 
-def test_two_processes_do_not_score_into_one_file(scored_with: Path, tmp_path: Path) -> None:
+def test_two_processes_do_not_score_into_one_file(bundle_dir: Path, tmp_path: Path) -> None:
     source, target = write(tmp_path / "in.jsonl", ROWS[:4]), tmp_path / "out.jsonl"
 
     class Twice(Heard):
         def advance(self, done: int, total: int) -> None:
             with pytest.raises(StorageError, match="another process scores into it"):
-                run(scored_with, Job(source=source, target=target))
+                run(bundle_dir, Job(source=source, target=target))
             self.done.append((done, total))
 
     heard = Twice()
-    run(scored_with, Job(source=source, target=target), heard)
+    run(bundle_dir, Job(source=source, target=target), heard)
     assert heard.done
 
 
 @pytest.mark.slow
-def test_memory_stays_where_it_is_over_many_rows(scored_with: Path, tmp_path: Path) -> None:
+def test_memory_stays_where_it_is_over_many_rows(bundle_dir: Path, tmp_path: Path) -> None:
     source = write(tmp_path / "in.jsonl", [{"text": f"soup {number % 400}"} for number in range(MANY_ROWS)])
-    found = json.loads(in_process(MEASURED, scored_with, source, tmp_path / "out.jsonl", 1024).stdout)
+    found = json.loads(in_process(MEASURED, bundle_dir, source, tmp_path / "out.jsonl", 1024).stdout)
     assert found["rows"] == MANY_ROWS
     assert found["growth"] < GROWTH_MB
     # The control: fewer rows, but in one chunk, so that the whole file is in memory.
     few = write(tmp_path / "few.jsonl", [{"text": f"soup {number}", "pad": "x" * 4000} for number in range(HELD_ROWS)])
-    held = json.loads(in_process(MEASURED, scored_with, few, tmp_path / "held.jsonl", HELD_ROWS).stdout)
+    held = json.loads(in_process(MEASURED, bundle_dir, few, tmp_path / "held.jsonl", HELD_ROWS).stdout)
     assert held["growth"] > 2 * GROWTH_MB
 
 
