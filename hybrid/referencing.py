@@ -20,6 +20,8 @@ ROWS_A_CELL = 10
 """Fewer rows in a cell say little about its share."""
 POINTS = 50
 """Thresholds of the curve: steps of 2 % of the rows."""
+NEAR = 2e-6
+"""Two thresholds that differ by rounding alone are one."""
 FEWEST_KEPT = 10
 """The curve ends where fewer rows are kept than say anything about an accuracy."""
 
@@ -50,7 +52,8 @@ def curve(confidence: Floats, correct: Bools, chosen: Threshold) -> tuple[Point,
     descending = np.sort(confidence)[::-1]
     sizes = np.linspace(min(FEWEST_KEPT, len(confidence)), len(confidence), POINTS).round().astype(int)
     values = [math.floor(descending[size - 1] * 1e6) / 1e6 for size in sizes]
-    thresholds = sorted({*values, *([chosen.value] if chosen.kept else [])})
+    others = {value for value in values if abs(value - chosen.value) > NEAR}
+    thresholds = sorted({*others, *([chosen.value] if chosen.kept else [])})
     return tuple(_point(value, confidence, correct, chosen.delta) for value in thresholds)
 
 

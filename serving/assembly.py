@@ -16,10 +16,10 @@ def build(bundle_dir: Path, settings: Settings) -> tuple[LiveService, Starlette]
 
     Raises:
         BundleError: the folder is no sound bundle.
-        ConfigError: the decoder or the review store cannot be opened, or the API keys are impossible.
+        ConfigError: the decoder or the review store cannot be opened.
     """
     watch = Watch(settings)
     service = LiveService(bundle_dir, settings, watch, on_bundle=watch.set_bundle, on_stop=watch.close)
     app = build_app(service, settings, [*watch.routes(), *page.routes()])
-    app.user_middleware.insert(0, watch.middleware())  # outside of everything: it names the request for all others
+    watch.attach(app)
     return service, app

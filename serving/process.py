@@ -5,7 +5,7 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import uvicorn
 import uvloop
@@ -16,6 +16,7 @@ from serving.bounded_http import BoundedHttp
 from serving.errors import ServingError
 from serving.live_service import LiveService
 from serving.settings import Settings
+from serving.watch.logs import JsonLogs
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ def run(service: LiveService, app: Starlette, settings: Settings, *, say: Say) -
         ConfigError: nothing can listen there.
         BundleError: the graph cannot be run, or computes something else than it should.
     """
-    with listen(settings) as door, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with closing(JsonLogs()), listen(settings) as door, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(service, app, door, say))
 
 

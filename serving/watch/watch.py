@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
-from starlette.middleware import Middleware
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -181,9 +181,9 @@ class Watch:
 
         return [Route("/metrics", metrics), Route("/v1/watch", state), Route("/v1/watch/reference", reference)]
 
-    def middleware(self) -> Middleware:
-        """Return what has to be around the application, outside of everything else."""
-        return Middleware(RequestContext, replied=self.metrics.replied, tracing=self.tracing)
+    def attach(self, app: Starlette) -> None:
+        """Give each request of an application its context, outside of all that is around it already."""
+        app.add_middleware(RequestContext, replied=self.metrics.replied, tracing=self.tracing)
 
     def close(self) -> None:
         """Send the traces that are not sent yet."""

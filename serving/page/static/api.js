@@ -19,7 +19,7 @@ export class Refusal extends Error {
 /** Return the reply to a GET, or to a POST where there is a body. */
 export async function ask(path, body, signal) {
   const key = sessionStorage.getItem(KEY);
-  const headers = { accept: "application/json", ...(key && { "x-api-key": key }), ...(body && { "content-type": "application/json" }) };
+  const headers = { accept: "application/json", ...(key && { authorization: `Bearer ${key}` }), ...(body && { "content-type": "application/json" }) };
   let response;
   try {
     response = await fetch(path, { method: body ? "POST" : "GET", headers, signal, body: body && JSON.stringify(body) });

@@ -1,9 +1,10 @@
 // The threshold as a slider, with what the calibration rows say that it would come to.
 
-import { byId, draw, percent } from "./elements.js";
+import { byId, draw, make, percent } from "./elements.js";
 
 const WIDTH = 320;
 const HEIGHT = 110;
+const GUTTER = 36;
 
 let facts = null;
 let chosen = null;
@@ -87,7 +88,7 @@ function say(text) {
 function drawCurve() {
   const { curve } = facts.reference;
   const floor = Math.floor(Math.min(...curve.map((point) => point.lower_bound)) * 20) / 20;
-  facts.place = (escalated, share) => [4 + escalated * (WIDTH - 8), 4 + ((1 - share) / (1 - floor || 1)) * (HEIGHT - 8)];
+  facts.place = (escalated, share) => [GUTTER + escalated * (WIDTH - GUTTER - 4), 4 + ((1 - share) / (1 - floor || 1)) * (HEIGHT - 8)];
   const along = (pick) => curve.map((point) => facts.place(1 - point.kept, pick(point)).map((v) => v.toFixed(1)).join(" "));
   const upper = along((point) => point.accuracy);
   const lower = along((point) => point.lower_bound);
@@ -96,11 +97,11 @@ function drawCurve() {
     draw("path", { class: "line first", d: `M${upper.join("L")}` }),
     draw("line", { class: "marker", id: "marker", y1: 0, y2: HEIGHT }),
     draw("circle", { class: "marker", id: "dot", r: 3.5 }),
-    draw("text", { x: 4, y: HEIGHT - 6 }, "0 % escalate"),
-    draw("text", { x: WIDTH - 4, y: HEIGHT - 6, "text-anchor": "end" }, "100 %"),
-    draw("text", { x: WIDTH - 4, y: 12, "text-anchor": "end" }, "100 % right"),
+    draw("text", { x: GUTTER - 5, y: 10, "text-anchor": "end" }, "100 %"),
+    draw("text", { x: GUTTER - 5, y: HEIGHT - 4, "text-anchor": "end" }, percent(floor)),
   );
-  byId("curve").replaceChildren(svg);
+  const scale = make("div", { class: "times quiet", "aria-hidden": "true" }, make("span", {}, "right, by the share that escalates: 0 %"), make("span", {}, "100 %"));
+  byId("curve").replaceChildren(svg, scale);
 }
 
 function mark(point) {
