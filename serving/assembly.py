@@ -1,0 +1,25 @@
+"""All parts of the service, put together."""
+
+from pathlib import Path
+
+from starlette.applications import Starlette
+
+from serving import page
+from serving.app import build_app
+from serving.live_service import LiveService
+from serving.settings import Settings
+from serving.watch import Watch
+
+
+def build(bundle_dir: Path, settings: Settings) -> tuple[LiveService, Starlette]:
+    """Return the service of a bundle and the application that speaks for it; neither has started yet.
+
+    Raises:
+        BundleError: the folder is no sound bundle.
+        ConfigError: the decoder or the review store cannot be opened.
+    """
+    watch = Watch(settings)
+    service = LiveService(bundle_dir, settings, watch, on_bundle=watch.set_bundle, on_stop=watch.close)
+    app = build_app(service, settings, [*watch.routes(), *page.routes()])
+    watch.attach(app)
+    return service, app
