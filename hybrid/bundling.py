@@ -16,6 +16,7 @@ from hybrid.runtime.calibration import Calibration, Threshold, apply
 from hybrid.runtime.encoder import Encoder
 from hybrid.runtime.golden import Golden
 from hybrid.runtime.reading import Reading
+from hybrid.runtime.reference import Reference
 from hybrid.table import sha256_of, sha256_of_file, write_json
 from hybrid.types import Precision
 
@@ -35,6 +36,7 @@ def write_bundle(
     vocabulary: int,
     golden_texts: Sequence[str],
     precision: Precision = "fp32",
+    reference: Reference | None = None,
 ) -> Bundle:
     """Write the bundle and return its manifest. The manifest comes last: without it there is no bundle.
 
@@ -56,6 +58,7 @@ def write_bundle(
         precision=precision,
         calibration=calibration,
         threshold=threshold,
+        reference=reference,
         policy=policy,
         golden=_answered(golden_texts, Encoder(folder, n_labels=len(labels), reading=reading), calibration),
         files={name: sha256_of_file(folder / name) for name in (MODEL, TOKENIZER)},

@@ -4,10 +4,11 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 
+from serving import page
 from serving.app import build_app
 from serving.live_service import LiveService
-from serving.quiet import Quiet
 from serving.settings import Settings
+from serving.watch import Watch
 
 
 def build(bundle_dir: Path, settings: Settings) -> tuple[LiveService, Starlette]:
@@ -17,5 +18,8 @@ def build(bundle_dir: Path, settings: Settings) -> tuple[LiveService, Starlette]
         BundleError: the folder is no sound bundle.
         ConfigError: the decoder or the review store cannot be opened.
     """
-    service = LiveService(bundle_dir, settings, Quiet())
-    return service, build_app(service, settings)
+    watch = Watch(settings)
+    service = LiveService(bundle_dir, settings, watch, on_bundle=watch.set_bundle, on_stop=watch.close)
+    app = build_app(service, settings, [*watch.routes(), *page.routes()])
+    watch.attach(app)
+    return service, app

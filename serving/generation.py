@@ -120,8 +120,8 @@ class Generation:
 
     async def stop(self) -> None:
         """End; requests that wait are given up."""
-        await self._dispatch.stop()
         await self._engine.stop()
+        await self._dispatch.stop()
 
     async def answers(
         self, texts: Sequence[str], options: Options, deadline: Deadline, timings: Timings

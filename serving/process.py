@@ -5,16 +5,18 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import uvicorn
 import uvloop
 from starlette.applications import Starlette
 
 from hybrid.errors import BundleError, ConfigError
+from serving.bounded_http import BoundedHttp
 from serving.errors import ServingError
 from serving.live_service import LiveService
 from serving.settings import Settings
+from serving.watch.logs import JsonLogs
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +43,7 @@ def run(service: LiveService, app: Starlette, settings: Settings, *, say: Say) -
         ConfigError: nothing can listen there.
         BundleError: the graph cannot be run, or computes something else than it should.
     """
-    with listen(settings) as door, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with closing(JsonLogs()), listen(settings) as door, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(service, app, door, say))
 
 
@@ -65,7 +67,8 @@ async def _serve(service: LiveService, app: Starlette, door: socket.socket, say:
     server = _Server(
         uvicorn.Config(
             app,
-            http="httptools",
+            http=BoundedHttp,
+            ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -117,7 +120,8 @@ class _Signals:
         self._start(self._drain)
 
     async def _drain(self) -> None:
-        await self._service.drain()
+        if not await self._service.drain():
+            await self._service.stop()  # who still waits is told so, while there is a connection to say it on
         self._server.should_exit = True
 
     async def _reload(self) -> None:

@@ -9,7 +9,9 @@ from serving.errors import ServingError
 class Quiet:
     """Hears everything and does nothing."""
 
-    def answered(self, route: str, answers: Sequence[Answer], timings: Timings, seconds: float) -> None:
+    def answered(
+        self, route: str, answers: Sequence[Answer], timings: Timings, seconds: float, texts: Sequence[str] = ()
+    ) -> None:
         """Ignore it."""
 
     def refused(self, route: str, error: ServingError, seconds: float) -> None:

@@ -35,7 +35,7 @@ class Service(Protocol):
     ) -> list[Answer | ItemError]:
         """Return an answer a text, in their order; an `ItemError` where the engine fails on that text alone.
 
-        `timings`, where it is given, has the seconds of each stage added.
+        `timings`, where it is given, has the seconds of each stage filled in.
 
         Raises:
             ServingError: the request gets no answer.

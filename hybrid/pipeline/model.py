@@ -145,7 +145,8 @@ def calibrate(story: Story) -> None:
 
         rows = story.rows("calibration")
         encoder = Encoder(run.path("quantize"), n_labels=len(story.labels), reading=story.reading)
-        logits = encoder.logits([row.text for row in rows], on_done=run.screen.advance)
+        encoded = encoder.encode([row.text for row in rows])
+        logits = encoder.run(encoded, on_done=run.screen.advance)
         found = calibrate(
             rows,
             story.labels,
@@ -154,6 +155,7 @@ def calibrate(story: Story) -> None:
             seed=recipe.seed,
             trusted=bool(run.report("split")["trusted"]),
             task=recipe.task,
+            tokens=[len(one) for one in encoded],
         )
         write_rows(run.path("calibrate", "scored.jsonl"), found.scored)
         write_bundle(
@@ -168,12 +170,13 @@ def calibrate(story: Story) -> None:
             vocabulary=vocabulary_of(run.path("train", "checkpoint")),
             golden_texts=golden_texts([row.text for row in story.rows("train")]),
             precision=run.report("quantize")["precision"],
+            reference=found.reference,
         )
         return found.report
 
     run.stage(
         "calibrate",
-        version=2,
+        version=3,
         settings=settings_of(
             recipe.calibrate, recipe.decoder.policy, recipe.encoder, recipe.name, recipe.task, recipe.seed
         ),

@@ -9,6 +9,7 @@ from hybrid.runtime.calibration import Calibration, Threshold
 from hybrid.runtime.golden import Golden
 from hybrid.runtime.hashes import check_file
 from hybrid.runtime.reading import Reading
+from hybrid.runtime.reference import Reference
 from hybrid.types import Precision, Task
 
 FORMAT = 2
@@ -42,6 +43,8 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     precision: Precision = "fp32"
     calibration: Calibration
     threshold: Threshold
+    reference: Reference | None = None
+    """The calibration rows as this bundle answers them; absent in bundles of earlier versions."""
     policy: str = ""
     """The labelling policy that a decoder is given."""
     golden: tuple[Golden, ...]

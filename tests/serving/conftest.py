@@ -29,8 +29,10 @@ def bundle_dir(tmp_path_factory: pytest.TempPathFactory, bert: Path) -> Path:
     trained = train(learned, LABELS, config, encoder=bert, reading=reading, workdir=folder / "train", seed=0)
     exported = folder / "export"
     export(trained.checkpoint, rows, LABELS, ExportConfig(parity_rows=8), folder=exported, reading=reading)
-    logits = Encoder(exported, n_labels=len(LABELS), reading=reading).logits(texts)
-    found = calibrate(rows, LABELS, logits, CalibrateConfig(methods=("temperature",), folds=2), seed=0, trusted=True)
+    encoder = Encoder(exported, n_labels=len(LABELS), reading=reading)
+    tokens, logits = [len(one) for one in encoder.encode(texts)], encoder.logits(texts)
+    settings = CalibrateConfig(methods=("temperature",), folds=2)
+    found = calibrate(rows, LABELS, logits, settings, seed=0, trusted=True, tokens=tokens)
     write_bundle(
         folder / "bundle",
         exported=exported,
@@ -42,5 +44,6 @@ def bundle_dir(tmp_path_factory: pytest.TempPathFactory, bert: Path) -> Path:
         policy="",
         vocabulary=vocabulary_of(trained.checkpoint),
         golden_texts=texts[:3],
+        reference=found.reference,
     )
     return folder / "bundle"

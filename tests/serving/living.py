@@ -37,7 +37,9 @@ class Heard(Quiet):
         self.tokens += tokens
         self.padded += padded_tokens
 
-    def answered(self, route: str, answers: Sequence[Answer], timings: Timings, seconds: float) -> None:
+    def answered(
+        self, route: str, answers: Sequence[Answer], timings: Timings, seconds: float, texts: Sequence[str] = ()
+    ) -> None:
         self.timings.append(timings)
 
     def refused(self, route: str, error: ServingError, seconds: float) -> None:
