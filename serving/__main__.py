@@ -48,7 +48,6 @@ def _serve(folder: Path, settings: Settings) -> None:
     try:
         from serving.assembly import build
         from serving.process import run
-        from serving.watch.logs import JsonLogs
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"{error.name} is not installed; serving needs: pip install 'hybrid-cascade[serve]'"
@@ -60,11 +59,7 @@ def _serve(folder: Path, settings: Settings) -> None:
         print(f"{_says(bundle)}, bundle {bundle_id}, {folder}")
         print(f"ready in {time.perf_counter() - began:.1f} s at {url}", flush=True)
 
-    logs = JsonLogs()
-    try:
-        run(service, app, settings, say=say)
-    finally:
-        logs.close()
+    run(service, app, settings, say=say)
 
 
 def _says(bundle: Bundle) -> str:

@@ -16,7 +16,7 @@ def build(bundle_dir: Path, settings: Settings) -> tuple[LiveService, Starlette]
 
     Raises:
         BundleError: the folder is no sound bundle.
-        ConfigError: the decoder or the review store cannot be opened, or the API keys are impossible.
+        ConfigError: the decoder or the review store cannot be opened.
     """
     watch = Watch(settings)
     service = LiveService(bundle_dir, settings, watch, on_bundle=watch.set_bundle, on_stop=watch.close)
