@@ -105,8 +105,17 @@ def read_settings(path: Path | None) -> Settings:
     if path is None:
         return Settings()
     try:
-        return msgspec.toml.decode(path.read_bytes(), type=Settings)
+        return _located(msgspec.toml.decode(path.read_bytes(), type=Settings), path.parent)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); name a file that exists") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}; correct the setting") from error
+
+
+def _located(settings: Settings, folder: Path) -> Settings:
+    """Return the settings with the decoder's files, which count from the settings file, as whole paths."""
+    llm = settings.decoder.llm
+    names = ["traces", "policy", "prices", *(["model"] if llm.model.endswith(".gguf") and ":" not in llm.model else [])]
+    whole = {name: str((folder / getattr(llm, name)).resolve()) for name in names if getattr(llm, name)}
+    decoder = msgspec.structs.replace(settings.decoder, llm=msgspec.structs.replace(llm, **whole))
+    return msgspec.structs.replace(settings, decoder=decoder)
