@@ -37,11 +37,15 @@ def test_every_code_block_runs_in_an_empty_directory(tmp_path: Path) -> None:
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
         said.append(done.stdout)
-    assert len(said) == 4
-    recipe, _, embed, escalate = said
+    assert len(said) == 7
+    recipe, _, embed, escalate, _, served, scored = said
     assert '"label":"good"' in recipe
     assert re.fullmatch(r"(\w+ [\d.]+ (True|False)\n){2}", embed)
     assert escalate.strip() in ("encoder", "decoder")
+    assert re.fullmatch(r"bad (accepted|escalated) [\d.]+\n", served)
+    assert "300 rows" in scored
+    with (tmp_path / "labelled.csv").open(newline="", encoding="utf-8") as file:
+        assert len([row["hybrid_label"] for row in csv.DictReader(file)]) == 300
     summary = json.loads((tmp_path / "runs/reviews/default/summary.json").read_text())
     assert summary["labels"]["wrong_given"] is None
     with (tmp_path / "looks.csv").open(newline="", encoding="utf-8") as file:
