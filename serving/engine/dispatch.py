@@ -148,8 +148,8 @@ class Dispatch:
 
     def _suspect(self, rows: Sequence[Row]) -> None:
         """Have each row that was in the engine when it was lost run alone, so that the one at fault shows."""
-        for row in rows:
-            self._blame.note(row.ids)
+        for ids in {tuple(row.ids) for row in rows}:  # a text that was there several times was there at one death
+            self._blame.note(ids)
         for row in rows:
             if self._blame.holds(row.ids):
                 row.job.fail_item(row, "the engine died of it twice")
