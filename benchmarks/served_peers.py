@@ -1,6 +1,5 @@
 """How the peers are started, and which of their settings is the best here."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from peers import peer_python
@@ -69,4 +68,4 @@ def best(settings: list[Server], texts: list[str], callers: int) -> Server | Non
     if not found:
         return None
     name = min(found, key=found.__getitem__)
-    return replace(next(server for server in settings if server.name == name))
+    return next(server for server in settings if server.name == name)

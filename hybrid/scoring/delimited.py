@@ -58,7 +58,7 @@ class Delimited:
 
     def _records(self, source: Path) -> Iterator[tuple[str, list[str] | Problem]]:
         """Yield where each record starts and its cells; bytes that are not UTF-8 come as lone surrogates."""
-        csv.field_size_limit(LONGEST_LINE)
+        csv.field_size_limit(max(csv.field_size_limit(), LONGEST_LINE))
         lines = (line.decode(errors="surrogateescape") for _, line in read_lines(source))
         reader = csv.reader(lines, delimiter=self._delimiter, strict=True)
         while True:
