@@ -61,6 +61,8 @@ HEADS: dict[str, tuple[bytes, list[int]]] = {
     "a byte a chunk": (head("Transfer-Encoding: chunked") + chunked(*(bytes([one]) for one in BODY)), [200]),
     "HTTP/1.0": (post(PATH, GOOD, version="1.0"), [200]),
     "no Host": (post(PATH, GOOD).replace(b"Host: here\r\n", b""), [200]),
+    "a Host that is no host": (post(PATH, {"inputs": ""}).replace(b"Host: here", b"Host: ["), [422]),
+    "a Host with a path": (post("/soup", GOOD).replace(b"Host: here", b"Host: a/v2?b"), [404]),
     "an absolute URL": (post(f"http://elsewhere.example{PATH}", GOOD), [200]),
     "a query": (post(f"{PATH}?a=b&__proto__=1", GOOD), [200]),
     "an offer to upgrade": (post(PATH, GOOD, "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c"), [200]),
