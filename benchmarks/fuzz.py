@@ -12,6 +12,8 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,7 @@ CASES = 10_000
 A_ROUND = 50
 """Cases of one operation from one seed; fewer where that would leave operations out."""
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
-ALL = list(HealthCheck)
+EVERY_CASE = settings(phases=[Phase.generate], deadline=None, database=None, suppress_health_check=list(HealthCheck))
 LONG_MS = 60_000
 TIMEOUT = "X-Request-Timeout-Ms"
 
@@ -48,7 +50,7 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     with service(options.run, options.url) as url:
-        report(*fuzz(url, options.cases))
+        report(fuzz(url, options.cases))
     finish()
 
 
@@ -64,58 +66,52 @@ def service(run: Path | None, url: str | None) -> Iterator[str]:
             yield f"http://127.0.0.1:{started.port}"
 
 
-def fuzz(url: str, cases: int) -> tuple[Counter[int], list[str]]:
-    """Return how often each status came, from at least so many cases, and what was wrong."""
+@dataclass
+class Tally:
+    """What came of the cases so far."""
+
+    statuses: Counter[int] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+
+
+def fuzz(url: str, cases: int) -> Tally:
+    """Return what came of so many cases."""
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
     operations = [found.ok() for found in schema.get_all_operations()]
     serves = httpx.get(f"{url}/v1/bundle").json()
     real = {"name": serves["name"], "version": serves["bundle_id"]}
-    statuses: Counter[int] = Counter()
-    wrong: list[str] = []
-    rounds = 0
+    tally = Tally()
+    a_round = min(A_ROUND, max(5, cases // (2 * len(operations))))
     with requests.Session() as session:
-        while statuses.total() < cases:
-            for operation in operations:
-                for mode in GenerationMode:
-                    rounds += 1
-                    share = max(5, cases // (2 * len(operations)))
-                    wanted = min(A_ROUND, share, cases - statuses.total())
-                    named = {name: value for name, value in real.items() if f"{{{name}}}" in operation.path}
-                    strategy = operation.as_strategy(mode, path_parameters=named if rounds % 4 < 2 else None)
-                    if wanted > 0:
-                        one_round(strategy, rounds, wanted, url, session, statuses, wrong)
-    return statuses, wrong
+        for number, (operation, mode) in enumerate(cycle(product(operations, GenerationMode))):
+            wanted = min(a_round, cases - tally.statuses.total())
+            if not wanted:
+                return tally
+            named = {name: value for name, value in real.items() if f"{{{name}}}" in operation.path}
+            strategy = operation.as_strategy(mode, path_parameters=named if number % 4 < 2 else None)
+
+            @seed(number)  # the same number makes the same cases
+            @settings(EVERY_CASE, max_examples=wanted)
+            @given(case=strategy)
+            def send(case: Any) -> None:
+                note(case, tally, url, session)
+
+            send()
+    raise AssertionError("there is no operation")
 
 
-def one_round(
-    strategy: Any,
-    number: int,
-    cases: int,
-    url: str,
-    session: requests.Session,
-    statuses: Counter[int],
-    wrong: list[str],
-) -> None:
-    """Send cases of one operation; the same number makes the same ones."""
-
-    @seed(number)
-    @settings(max_examples=cases, phases=[Phase.generate], deadline=None, database=None, suppress_health_check=ALL)
-    @given(case=strategy)
-    def send(case: Any) -> None:
-        wait_long(case)
-        try:
-            reply = case.call(base_url=url, session=session, timeout=60)
-        except requests.exceptions.InvalidHeader:
-            return  # no client can send it
-        statuses[reply.status_code] += 1
-        try:
-            case.validate_response(reply, checks=CHECKS)
-        except schemathesis.errors.SchemathesisError as error:
-            wrong.append(str(error))
-        except FailureGroup as found:
-            wrong.append("\n".join(str(one) for one in found.exceptions))
-
-    send()
+def note(case: Any, tally: Tally, url: str, session: requests.Session) -> None:
+    """Send a case and note what came."""
+    wait_long(case)
+    try:
+        reply = case.call(base_url=url, session=session, timeout=60)
+    except requests.exceptions.InvalidHeader:
+        return  # no client can send it
+    tally.statuses[reply.status_code] += 1
+    try:
+        case.validate_response(reply, checks=CHECKS)
+    except FailureGroup as found:
+        tally.wrong.append("\n".join(str(one) for one in found.exceptions))
 
 
 def wait_long(case: Any) -> None:
@@ -126,8 +122,9 @@ def wait_long(case: Any) -> None:
         case.body["timeout_ms"] = LONG_MS
 
 
-def report(statuses: Counter[int], wrong: list[str]) -> None:
+def report(tally: Tally) -> None:
     """Print what came and the bars."""
+    statuses, wrong = tally.statuses, tally.wrong
     print("statuses:", ", ".join(f"{status}: {n}" for status, n in sorted(statuses.items())))
     for one in wrong[:5]:
         print(one[:2000])
