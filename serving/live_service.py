@@ -41,8 +41,11 @@ class LiveService:
         observer: Observer,
         escalates: Escalates | None = None,
         on_bundle: OnBundle | None = None,
+        on_stop: Callable[[], None] | None = None,
     ) -> None:
         """Read the bundle of a folder; `on_bundle` is told of it now and of each that takes its place.
+
+        `on_stop` is called when all has ended.
 
         Raises:
             BundleError: it is no sound bundle.
@@ -51,6 +54,7 @@ class LiveService:
         self._observer = observer
         self._escalates = escalates
         self._on_bundle = on_bundle
+        self._on_stop = on_stop
         self._pool = open_pool()
         self._held = Held(settings.limits)
         self._loaded = load(folder)
@@ -60,7 +64,7 @@ class LiveService:
         self._accepted = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._stopping = False
+        self._stopping = self._stopped = False
         self._tell_bundle()
 
     @property
@@ -115,16 +119,20 @@ class LiveService:
     async def stop(self) -> None:
         """End the engines and the decoder; requests that wait are given up. No process is left behind."""
         self._stopping = True
-        async with self._swapping:
-            for task in self._retiring:
-                task.cancel()
-            if self._retiring:
-                await asyncio.wait(self._retiring)
-            if self._generation:
-                await self._generation.stop()
+        if self._stopped:
+            return
+        self._stopped = True
+        for task in self._retiring:
+            task.cancel()
+        if self._retiring:
+            await asyncio.wait(self._retiring)
+        if self._generation:
+            await self._generation.stop()
         if self._escalates:
             await self._escalates.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._on_stop:
+            self._on_stop()
 
     async def classify(
         self,
@@ -176,8 +184,7 @@ class LiveService:
             StoppingError: the service drains.
         """
         async with self._swapping:
-            if self._stopping:
-                raise StoppingError("the service is stopping and takes no new bundle")
+            self._check_open()
             try:
                 return await self._swap(Path(folder))
             except BundleError as error:
@@ -189,6 +196,7 @@ class LiveService:
         new = Generation(loaded, self._settings, self._observer, self._pool, self._held)
         try:
             await new.start()
+            self._check_open()
         except BaseException:
             await new.stop()
             raise
@@ -200,6 +208,10 @@ class LiveService:
             self._retiring.add(task)
             task.add_done_callback(self._retiring.discard)
         return loaded.bundle_id
+
+    def _check_open(self) -> None:
+        if self._stopping:
+            raise StoppingError("the service is stopping; send the request to another replica", retry_after_s=1)
 
     def _tell_bundle(self) -> None:
         if self._on_bundle:
@@ -233,8 +245,7 @@ class LiveService:
 
     @contextmanager
     def _accept(self) -> Iterator[None]:
-        if self._stopping:
-            raise StoppingError("the service is stopping; send the request to another replica", retry_after_s=1)
+        self._check_open()
         self._accepted += 1
         self._idle.clear()
         try:

@@ -12,6 +12,7 @@ import uvloop
 from starlette.applications import Starlette
 
 from hybrid.errors import BundleError, ConfigError
+from serving.bounded_http import BoundedHttp
 from serving.errors import ServingError
 from serving.live_service import LiveService
 from serving.settings import Settings
@@ -66,7 +67,8 @@ async def _serve(service: LiveService, app: Starlette, door: socket.socket, say:
     server = _Server(
         uvicorn.Config(
             app,
-            http="httptools",
+            http=BoundedHttp,
+            ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -118,7 +120,8 @@ class _Signals:
         self._start(self._drain)
 
     async def _drain(self) -> None:
-        await self._service.drain()
+        if not await self._service.drain():
+            await self._service.stop()  # who still waits is told so, while there is a connection to say it on
         self._server.should_exit = True
 
     async def _reload(self) -> None:

@@ -25,6 +25,7 @@ class KeptEngine:
         self._prove = prove
         self._changed = changed
         self._process: EngineProcess | None = None
+        self._dying: EngineProcess | None = None
         self._up = asyncio.Event()
         self._deaths: deque[float] = deque(maxlen=32)
         self._restarting: asyncio.Task[None] | None = None
@@ -69,14 +70,17 @@ class KeptEngine:
         return await self._process.run(rows, limit_s=limit_s)
 
     async def stop(self) -> None:
-        """End the engine for good."""
+        """End the engine for good; its process is gone once this returns."""
         self._stopped = True
+        self._up.clear()
         if self._restarting:
             self._restarting.cancel()
             await asyncio.wait([self._restarting])
         process, self._process = self._process, None
         if process:
             await process.stop()
+        if self._dying:
+            await self._dying.kill()
 
     async def _open(self) -> None:
         process = await EngineProcess.start(self._graph)
@@ -91,16 +95,17 @@ class KeptEngine:
         process.when_lost(self._lose)
 
     def _lose(self, reason: str) -> None:
-        lost, self._process = self._process, None
+        self._dying, self._process = self._process, None
         self._up.clear()
         self._deaths.append(time.monotonic())
         self._changed(reason, "")
         if not self._stopped:
-            self._restarting = asyncio.create_task(self._restart(lost))
+            self._restarting = asyncio.create_task(self._restart())
 
-    async def _restart(self, lost: EngineProcess | None) -> None:
-        if lost:
-            await lost.kill()
+    async def _restart(self) -> None:
+        if self._dying:
+            await self._dying.kill()
+            self._dying = None
         while not self.is_up:
             await asyncio.sleep(pause_s(self._deaths, time.monotonic()))
             self._changed("starting", "")
