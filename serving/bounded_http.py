@@ -49,6 +49,13 @@ class BoundedHttp(HttpToolsProtocol):
         self._head_is_there()
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        """Keep a chunk until the application takes it."""
+        if not isinstance(self.cycle.body, bytearray):
+            # Bytes would be copied for every chunk, and a client may send chunks of one byte.
+            self.cycle.body = bytearray(self.cycle.body)  # type: ignore[assignment]
+        super().on_body(body)
+
     def _wait_for_head(self) -> None:
         if self._head_ends is None:
             self._came = 0

@@ -51,7 +51,7 @@ class InferRequest(msgspec.Struct, frozen=True, kw_only=True):
     parameters: InferParameters = InferParameters()
 
 
-class OutputTensor(msgspec.Struct, frozen=True, kw_only=True):
+class OutputTensor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One output of all texts, flat."""
 
     name: str

@@ -9,6 +9,8 @@ from serving.deadline import Deadline
 from serving.errors import OverloadedError, TooLargeError
 from serving.settings import Limits
 
+PRUDENCE = 1.5
+"""A request that is let in should be in time though the machine slows down meanwhile."""
 SOONEST_RETRY_S = 0.05
 TOKENS_A_BYTE = 0.25
 """Before the first text was read: about right for English."""
@@ -47,12 +49,11 @@ def check(ahead: Ahead, own_tokens: float, deadline: Deadline, limits: Limits) -
         raise _overloaded(
             f"the expected wait is {ahead.wait_s * 1000:.0f} ms, over {limits.wait_ms:.0f} ms", ahead.wait_s - most_s
         )
-    late_s = ahead.wait_s + ahead.own_s - deadline.left_s()
-    if ahead.wait_s and late_s > 0:
+    expected_s, left_s = PRUDENCE * (ahead.wait_s + ahead.own_s), deadline.left_s()
+    if ahead.wait_s and expected_s > left_s:
         raise _overloaded(
-            f"the answer is expected in {(ahead.wait_s + ahead.own_s) * 1000:.0f} ms, "
-            f"and the deadline is in {deadline.left_s() * 1000:.0f} ms",
-            late_s,
+            f"the answer is expected in {expected_s * 1000:.0f} ms, and the deadline is in {left_s * 1000:.0f} ms",
+            expected_s - left_s,
         )
 
 

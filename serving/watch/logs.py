@@ -3,8 +3,10 @@
 import logging
 import queue
 import sys
+import threading
+from contextlib import suppress
 from datetime import UTC, datetime
-from logging.handlers import QueueHandler, QueueListener
+from logging.handlers import QueueHandler
 from typing import IO, Any
 
 import msgspec
@@ -12,6 +14,10 @@ import msgspec
 logger = logging.getLogger("serving")
 WAITING = 10_000
 """Lines that wait to be written; more are dropped, and counted."""
+
+
+CLOSE_S = 5.0
+"""The most that the end of the process waits for a reader, twice."""
 
 
 def event(level: int, name: str, **fields: object) -> None:
@@ -34,10 +40,10 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         # A text may hold half a surrogate pair, which UTF-8 cannot.
-        return msgspec.json.encode(_sound(line)).decode()
+        return msgspec.json.encode(_sound(line), enc_hook=str).decode()
 
 
-class _Waiting(QueueHandler):
+class _Lines(QueueHandler):
     """Hands records to the writing thread and never waits for it."""
 
     dropped = 0
@@ -53,28 +59,49 @@ class _Waiting(QueueHandler):
 
 
 class JsonLogs:
-    """The logs of this process from `start` to `close`: the service's own and those of the web server."""
+    """The logs of this process from its making to `close`: the service's own and those of the web server."""
 
-    def __init__(self, stream: IO[str] = sys.stderr, level: int = logging.INFO) -> None:
-        """Take over every logger; what was set up before is put back by `close`."""
-        target = logging.StreamHandler(stream)
-        target.setFormatter(JsonFormatter())
-        lines: queue.Queue[logging.LogRecord] = queue.Queue(WAITING)
-        self._handler = _Waiting(lines)
-        self._listener = QueueListener(lines, target)
+    def __init__(self, stream: IO[str] | None = None, level: int = logging.INFO) -> None:
+        """Take over every logger and write to `stream`, else to stderr; `close` puts back what was set up before."""
+        self._stream = stream or sys.stderr
+        self._waiting: queue.Queue[logging.LogRecord | None] = queue.Queue(WAITING)
+        self._handler = _Lines(self._waiting)
+        self._formatter = JsonFormatter()
+        self._thread = threading.Thread(target=self._write, name="logs", daemon=True)
+        self._thread.start()
         self._before = (logging.root.level, logging.root.handlers[:])
         logging.root.handlers[:] = [self._handler]
         logging.root.setLevel(level)
-        self._listener.start()
 
     def close(self) -> None:
-        """Write what waits, and say how many lines were dropped."""
-        self._listener.stop()
+        """Write what waits, where somebody reads, and say how many lines were dropped."""
         level, handlers = self._before
         logging.root.setLevel(level)
         logging.root.handlers[:] = handlers
+        try:
+            self._waiting.put(None, timeout=CLOSE_S)
+        except queue.Full:  # nobody reads: one line more is lost
+            self._waiting.get_nowait()
+            self._waiting.put_nowait(None)
+            self._handler.dropped += 1
+        self._thread.join(CLOSE_S)
+
+    def _write(self) -> None:
+        while (record := self._waiting.get()) is not None:
+            self._write_line(record)
         if self._handler.dropped:
-            event(logging.WARNING, "log lines dropped", n_lines=self._handler.dropped)
+            self._write_line(_record("log lines dropped", n_lines=self._handler.dropped))
+
+    def _write_line(self, record: logging.LogRecord) -> None:
+        line = self._formatter.format(record)
+        with suppress(OSError, ValueError):  # nobody reads any more
+            self._stream.write(line + "\n")
+            if self._waiting.empty():
+                self._stream.flush()
+
+
+def _record(name: str, **fields: object) -> logging.LogRecord:
+    return logger.makeRecord(logger.name, logging.WARNING, "", 0, name, (), None, extra={"fields": fields})
 
 
 def _sound(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """A tiny real bundle that every test of the service serves."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,11 @@ from hybrid.stages.export import export
 from hybrid.stages.train import train
 from hybrid.training_rows import training_rows
 from hybrid.types import Example
+from serving.live_service import LiveService
+from serving.quiet import Quiet
+from serving.settings import Limits, Settings
 from tests.corpus import LABELS, texts_and_gold
+from tests.serving.threaded import served
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +52,11 @@ def bundle_dir(tmp_path_factory: pytest.TempPathFactory, bert: Path) -> Path:
         reference=found.reference,
     )
     return folder / "bundle"
+
+
+@pytest.fixture(scope="session")
+def plain_server(bundle_dir: Path) -> Iterator[str]:
+    """The URL of a server without keys and without a decoder."""
+    settings = Settings(limits=Limits(characters=1_000_000, wait_ms=60_000, timeout_ms=60_000))
+    with served(LiveService(bundle_dir, settings, Quiet()), settings) as url:
+        yield url

@@ -55,7 +55,7 @@ def test_a_wait_over_the_limit_is_refused_and_told_when_to_come_again() -> None:
 
 def test_a_wait_past_the_deadline_is_refused() -> None:
     check(ahead(wait_s=0.1, own_s=0.1), 10, Deadline.after(0.5), LIMITS)
-    with pytest.raises(OverloadedError, match="the answer is expected in 400 ms"):
+    with pytest.raises(OverloadedError, match="the answer is expected in 600 ms"):
         check(ahead(wait_s=0.1, own_s=0.3), 10, Deadline.after(0.3), LIMITS)
 
 

@@ -10,7 +10,7 @@ from hybrid.runtime.reading import Encoded
 from serving.errors import EngineDownError
 from serving.queue.batching import CALL_TOKENS, batch_of
 from serving.queue.job import Job, Row
-from serving.queue.line import Line
+from serving.queue.line import LOOKAHEAD, Line
 
 
 def padded(batch: dict[int, int]) -> int:
@@ -66,6 +66,23 @@ def test_every_row_runs_once_and_none_is_overtaken_for_ever() -> None:
         assert line.tokens == 0
         oldest = [min(row.number for row in batch) for batch in taken]
         assert oldest == sorted(oldest)
+
+    asyncio.run(story())
+
+
+def test_a_row_of_a_rare_length_is_overtaken_by_few() -> None:
+    async def story() -> None:
+        line = Line()
+        for _ in range(LOOKAHEAD):
+            line.put(job(64))  # four of them fill a batch
+        rare = job(30)
+        line.put(rare)
+        for _ in range(1000):
+            line.put(job(64))
+        batches = 0
+        while rare.rows[0] not in line.take(256):
+            batches += 1
+        assert batches <= LOOKAHEAD / 2  # one behind the 16 batches before it, and the company those were given
 
     asyncio.run(story())
 

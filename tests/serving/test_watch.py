@@ -1,15 +1,15 @@
 """What the service tells of itself: every count is right, nothing grows with traffic, and no text leaks into a log."""
 
-import asyncio
 import io
 import json
 import logging
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -25,7 +25,7 @@ from serving.settings import Settings
 from serving.watch import Watch
 from serving.watch.children import resident_of_children
 from serving.watch.live import RATIO, SECONDS, LiveNumbers, bucket, percentile
-from serving.watch.logs import JsonLogs, event
+from serving.watch.logs import WAITING, JsonLogs, event
 from serving.watch.requests import current
 from tests.serving.answers import BUNDLE_ID, answer, bundle_with, reference_of, traffic
 
@@ -236,31 +236,41 @@ def test_an_alarm_is_logged_once_and_so_is_its_end(watch: Watch, lines: Callable
     assert told == [("drift", "tokens"), ("drift ended", "tokens")]
 
 
+@pytest.mark.slow
 def test_a_reader_of_the_logs_that_stands_still_slows_nobody() -> None:
-    read_end, write_end = os.pipe()
+    n_lines, read_end, write_end = 2 * WAITING, *os.pipe()
+    found: list[str] = []
     with os.fdopen(write_end, "w") as stream, os.fdopen(read_end) as reader:
         logs = JsonLogs(stream)
         began = time.perf_counter()
-        for _ in range(20_000):  # over a megabyte, where a pipe holds some 64 KiB
-            event(logging.INFO, "answered", filler="x" * 60)
+        for number in range(n_lines):  # over a megabyte, where a pipe holds some 64 KiB
+            event(logging.INFO, "answered", number=number)
         assert time.perf_counter() - began < 20
-        assert logs._handler.dropped > 0
-        drained = asyncio.run(_drained(reader, logs))
-    assert drained >= 10_000
+        assert 0 < logs._handler.dropped < n_lines
+        reading = threading.Thread(target=lambda: found.extend(reader))
+        reading.start()
+        logs.close()
+        stream.close()
+        reading.join()
+    *written, last = [json.loads(line) for line in found]
+    assert len({one["number"] for one in written}) == n_lines - logs._handler.dropped
+    assert (last["event"], last["n_lines"]) == ("log lines dropped", logs._handler.dropped)
 
 
-async def _drained(reader: io.TextIOWrapper, logs: JsonLogs) -> int:
-    """Return the lines that come once the reader goes on."""
-    closing = asyncio.create_task(asyncio.to_thread(logs.close))
-    n_lines = 0
-    while not closing.done() or n_lines < 10_000:
-        if not await asyncio.to_thread(reader.readline):
-            break
-        n_lines += 1
-        if n_lines >= 10_000:
-            break
-    await closing
-    return n_lines
+def test_a_reader_that_never_comes_back_does_not_keep_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.watch.logs.CLOSE_S", 0.1)
+    read_end, write_end = os.pipe()
+    stream = os.fdopen(write_end, "w")
+    logs = JsonLogs(stream)
+    for _ in range(2 * WAITING):
+        event(logging.INFO, "answered")
+    logs.close()
+    assert logs._thread.is_alive()
+    os.close(read_end)
+    logs._thread.join(30)
+    assert not logs._thread.is_alive()
+    with suppress(BrokenPipeError):
+        stream.close()
 
 
 @pytest.mark.parametrize("sent", ["", "two words", "x" * 129, "new\u00e9"])
