@@ -1,0 +1,62 @@
+"""A tiny real bundle that every test of the service serves."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from serving.live_service import LiveService
+from serving.quiet import Quiet
+
+from hybrid.bundling import write_bundle
+from hybrid.config import CalibrateConfig, DataConfig, ExportConfig, Recipe, TrainConfig
+from hybrid.encoders.checkpoint import vocabulary_of
+from hybrid.runtime.encoder import Encoder
+from hybrid.runtime.reading import Reading
+from hybrid.stages.calibrate import calibrate
+from hybrid.stages.export import export
+from hybrid.stages.train import train
+from hybrid.training_rows import training_rows
+from hybrid.types import Example
+from serving.settings import Limits, Settings
+from tests.corpus import LABELS, texts_and_gold
+from tests.serving.threaded import served
+
+
+@pytest.fixture(scope="session")
+def bundle_dir(tmp_path_factory: pytest.TempPathFactory, bert: Path) -> Path:
+    """The bundle of a tiny BERT that was trained for moments."""
+    folder = tmp_path_factory.mktemp("served")
+    texts, gold = texts_and_gold(160, seed=3)
+    rows = [Example(id=str(i), text=text, label=label) for i, (text, label) in enumerate(zip(texts, gold, strict=True))]
+    config = TrainConfig(labels="given", epochs=3, batch_size=16, learning_rate=5e-3, precision="fp32")
+    reading = Reading(max_length=32)
+    learned = training_rows(rows, [], [], LABELS, config, task="single_label")
+    trained = train(learned, LABELS, config, encoder=bert, reading=reading, workdir=folder / "train", seed=0)
+    exported = folder / "export"
+    export(trained.checkpoint, rows, LABELS, ExportConfig(parity_rows=8), folder=exported, reading=reading)
+    encoder = Encoder(exported, n_labels=len(LABELS), reading=reading)
+    tokens, logits = [len(one) for one in encoder.encode(texts)], encoder.logits(texts)
+    settings = CalibrateConfig(methods=("temperature",), folds=2)
+    found = calibrate(rows, LABELS, logits, settings, seed=0, trusted=True, tokens=tokens)
+    write_bundle(
+        folder / "bundle",
+        exported=exported,
+        recipe=Recipe(name="dishes", labels=LABELS, data=DataConfig(train="data.csv")),
+        labels=LABELS,
+        reading=reading,
+        calibration=found.calibration,
+        threshold=found.threshold,
+        policy="",
+        vocabulary=vocabulary_of(trained.checkpoint),
+        golden_texts=texts[:3],
+        reference=found.reference,
+    )
+    return folder / "bundle"
+
+
+@pytest.fixture(scope="session")
+def plain_server(bundle_dir: Path) -> Iterator[str]:
+    """The URL of a server without keys and without a decoder."""
+    settings = Settings(limits=Limits(characters=1_000_000, wait_ms=60_000, timeout_ms=60_000))
+    with served(LiveService(bundle_dir, settings, Quiet()), settings) as url:
+        yield url
