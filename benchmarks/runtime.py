@@ -61,7 +61,7 @@ def write_model(folder: Path, layers: int | None = None) -> None:
     from hybrid.bundling import write_bundle
     from hybrid.config import DataConfig, Recipe
     from hybrid.encoders.checkpoint import load_classifier, load_tokenizer, vocabulary_of, write_tokenizer
-    from hybrid.encoders.to_onnx import export_onnx
+    from hybrid.encoders.lean_onnx import export_lean
     from hybrid.runtime.calibration import Calibration, Threshold
     from hybrid.runtime.reading import Reading
 
@@ -73,7 +73,7 @@ def write_model(folder: Path, layers: int | None = None) -> None:
     tokenizer.save_pretrained(folder / "checkpoint")
     (folder / "export").mkdir()
     write_tokenizer(tokenizer, folder / "export" / "tokenizer.json", reading)
-    export_onnx(model, tuple(tokenizer.model_input_names), folder / "export" / "model.onnx", opset=20)
+    export_lean(model, tuple(tokenizer.model_input_names), folder / "export" / "model.onnx", opset=20)
     write_bundle(
         folder / "bundle",
         exported=folder / "export",
@@ -138,8 +138,7 @@ def compare_one(folder: Path) -> None:
 
     def alone() -> object:
         ids = np.array([tokenizer.encode(text).ids], dtype=np.int64)
-        rest = {"attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
-        return session.run(None, {"input_ids": ids} | rest)
+        return session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})
 
     walls: dict[str, list[float]] = {"ours": [], "tokenizer and session": []}
     for number in range(PAIRS):
@@ -228,8 +227,7 @@ def bare_loop(bundle: Path, texts: Sequence[str], size: int) -> Callable[[], obj
             encoded = tokenizer.encode_batch([texts[i] for i in rows])
             ids = np.array([one.ids for one in encoded])
             mask = np.array([one.attention_mask for one in encoded])
-            feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-            for row, logits in zip(rows, session.run(None, feed)[0], strict=True):
+            for row, logits in zip(rows, session.run(None, {"input_ids": ids, "attention_mask": mask})[0], strict=True):
                 found[row] = logits
         return found
 

@@ -1,12 +1,14 @@
 """export: the graph computes what the checkpoint computes, or nothing is exported."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
+from transformers import MPNetConfig, MPNetForSequenceClassification
 
 from hybrid.config import ExportConfig
 from hybrid.encoders.checkpoint import load_classifier, load_tokenizer, write_tokenizer
@@ -36,8 +38,13 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return folder
 
 
-def test_every_row_is_within_the_tolerance_and_the_graph_is_dynamic(checkpoint: Path, tmp_path: Path) -> None:
-    found = export(checkpoint, ROWS, LABELS, ExportConfig(), folder=tmp_path / "out", reading=READING)
+@pytest.mark.parametrize(("backend", "used"), [("auto", "lean"), ("torch", "torch")])
+def test_every_row_is_within_the_tolerance_and_the_graph_is_dynamic(
+    backend: Literal["auto", "torch"], used: str, checkpoint: Path, tmp_path: Path
+) -> None:
+    config = ExportConfig(backend=backend)
+    found = export(checkpoint, ROWS, LABELS, config, folder=tmp_path / "out", reading=READING)
+    assert found.report["backend"] == used
     assert len(found.parity) == len(ROWS)
     assert max(row.max_abs_diff for row in found.parity) < 1e-5
     assert {row.tokens for row in found.parity} >= {32}
@@ -66,16 +73,29 @@ def test_a_graph_that_differs_is_refused_with_row_and_difference(
 ) -> None:
     from hybrid.stages import export as stage
 
-    backend = "lean" if load_classifier(checkpoint, LABELS).config.model_type == "deberta-v2" else "torch"
-    honest = stage.EXPORTERS[backend]
+    honest = stage.EXPORTERS["lean"]
 
     def with_another_bias(model: torch.nn.Module, *args: object, **options: object) -> None:
         changed = load_classifier(checkpoint, LABELS)
         changed.classifier.bias.data += torch.tensor([0.01, 0.0, 0.0])
         honest(changed, *args, **options)
 
-    monkeypatch.setitem(stage.EXPORTERS, backend, with_another_bias)
+    monkeypatch.setitem(stage.EXPORTERS, "lean", with_another_bias)
     with pytest.raises(
         ExportError, match=r"on row \d+ .* differs from the checkpoint's by 1\.00e-02, want at most 1e-04"
     ):
         export(checkpoint, ROWS, LABELS, ExportConfig(), folder=tmp_path / "out", reading=READING)
+
+
+def test_an_encoder_without_a_lean_graph_is_left_to_torch(bert: Path, tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(bert)
+    torch.manual_seed(1)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    config = MPNetConfig(vocab_size=len(tokenizer), num_labels=3, max_position_embeddings=64, **sizes)
+    checkpoint = tmp_path / "checkpoint"
+    MPNetForSequenceClassification(config).save_pretrained(checkpoint)
+    tokenizer.save_pretrained(checkpoint)
+    write_tokenizer(tokenizer, checkpoint / "tokenizer.json", READING)
+    found = export(checkpoint, ROWS[:8], LABELS, ExportConfig(), folder=tmp_path / "out", reading=READING)
+    assert found.report["backend"] == "torch"
+    assert max(row.max_abs_diff for row in found.parity) < 1e-5

@@ -1,6 +1,6 @@
 """int8 that no neighbour moves: the graphs of every precision, beside fp32 and beside plain dynamic quantization."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from tokenizers import Tokenizer
 
+from hybrid.encoders.bert_onnx import export_bert
 from hybrid.encoders.checkpoint import load_classifier, load_tokenizer, write_tokenizer
 from hybrid.encoders.deberta_onnx import export_deberta
 from hybrid.encoders.ladder import RUNGS, read_source, sensitivities, write_rung
@@ -30,20 +31,23 @@ TEXTS = [*MANY[:120], *MANY[-2:]]
 Feed = dict[str, np.ndarray]
 
 
-@pytest.fixture(params=["bert", "deberta"], scope="module")
+EXPORTERS: dict[str, Callable[..., None]] = {"bert": export_bert, "bert traced": export_onnx, "deberta": export_deberta}
+
+
+@pytest.fixture(params=EXPORTERS, scope="module")
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The fp32 graph of a family with its tokenizer, in a folder."""
-    encoder = request.getfixturevalue(request.param)
+    family = request.param.split()[0]
+    encoder = request.getfixturevalue(family)
     torch.manual_seed(1)
-    folder = tmp_path_factory.mktemp(request.param)
+    folder = tmp_path_factory.mktemp(family)
     tokenizer = load_tokenizer(encoder)
     model = load_classifier(encoder, LABELS)
     with torch.no_grad():
-        for layer in (model.bert if request.param == "bert" else model.deberta).encoder.layer:
+        for layer in model.get_submodule(family).encoder.layer:
             layer.output.LayerNorm.weight[3] *= 12  # real encoders have features that outlie the others
     write_tokenizer(tokenizer, folder / "tokenizer.json", Reading(max_length=32))
-    export = export_onnx if request.param == "bert" else export_deberta
-    export(model, ("input_ids", "attention_mask"), folder / "model.onnx", opset=20)
+    EXPORTERS[request.param](model, ("input_ids", "attention_mask"), folder / "model.onnx", opset=20)
     return folder
 
 

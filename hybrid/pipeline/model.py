@@ -82,7 +82,7 @@ def export(story: Story) -> None:
 
     run.stage(
         "export",
-        version=1,
+        version=2,
         settings=settings_of(recipe.export, story.reading),
         inputs=[
             run.path("split", "rows.jsonl"),

@@ -12,7 +12,7 @@ import torch
 from hybrid.config import ExportConfig
 from hybrid.encoders import optimum_onnx
 from hybrid.encoders.checkpoint import load_classifier, load_tokenizer
-from hybrid.encoders.deberta_onnx import export_deberta, unknown_option
+from hybrid.encoders.lean_onnx import export_lean, unknown_option
 from hybrid.encoders.to_onnx import export_onnx
 from hybrid.encoders.windows import read_windows
 from hybrid.errors import ExportError
@@ -23,7 +23,7 @@ from hybrid.types import Example, Parity
 
 BATCH = 32
 EXPORTERS: dict[str, Callable[..., None]] = {
-    "lean": export_deberta,
+    "lean": export_lean,
     "torch": export_onnx,
     "optimum": optimum_onnx.export_onnx,
 }

@@ -1,0 +1,214 @@
+"""Classifiers of BERT's kind as a lean ONNX graph of standard operators: BERT, RoBERTa, XLM-R, ELECTRA, DistilBERT.
+
+What makes it lean: hidden states stay [batch * length, hidden]; token types are all zero and so part of the positions;
+the scale of the scores is folded into the queries. The last layer works for the first token alone, which is all that
+a classifier reads, and it needs no keys and values of the others: see `_last_layer`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+
+from hybrid.encoders.onnx_graph import Graph
+from hybrid.encoders.onnx_layers import (
+    Block,
+    Layout,
+    attend,
+    block_of,
+    by_text,
+    feed_forward,
+    first_tokens,
+    layout,
+    linear,
+    linears,
+    norm,
+    to_numpy,
+)
+from hybrid.errors import ExportError
+
+
+class _Family(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a family keeps its parts, and what its head does."""
+
+    encoder: str
+    hidden: str
+    """The first linear map of the head."""
+    activation: str
+    logits: str
+    pads_shift_positions: bool = False
+    """Whether positions count tokens that are no padding, from the padding's number on."""
+
+
+class _Layer(msgspec.Struct, frozen=True, kw_only=True):
+    """The modules of a layer, whatever its family calls them."""
+
+    query: torch.nn.Linear
+    key: torch.nn.Linear
+    value: torch.nn.Linear
+    block: Block
+
+
+_ROBERTA = _Family(
+    encoder="roberta",
+    hidden="classifier.dense",
+    activation="Tanh",
+    logits="classifier.out_proj",
+    pads_shift_positions=True,
+)
+FAMILIES = {
+    "bert": _Family(encoder="bert", hidden="bert.pooler.dense", activation="Tanh", logits="classifier"),
+    "roberta": _ROBERTA,
+    "xlm-roberta": _ROBERTA,
+    "camembert": _ROBERTA,
+    "electra": _Family(encoder="electra", hidden="classifier.dense", activation="Gelu", logits="classifier.out_proj"),
+    "distilbert": _Family(encoder="distilbert", hidden="pre_classifier", activation="Relu", logits="classifier"),
+}
+"""By the `model_type` of the configuration."""
+
+
+def export_bert(model: Any, inputs: tuple[str, ...], path: Path, *, opset: int) -> None:
+    """Write a sequence classifier of one of the `FAMILIES` as fp32 ONNX; batch and length stay dynamic.
+
+    Texts of more tokens than the model has positions for make the session fail, they are never answered wrongly.
+
+    Raises:
+        ExportError: an option of the model that this graph does not have.
+    """
+    model = model.to("cpu").float().eval()
+    unknown = unknown_option(model.config)
+    if unknown:
+        raise ExportError(f'export: the lean BERT graph has no {unknown}; set export.backend = "torch" in the recipe')
+    graph, family, config = Graph(), FAMILIES[model.config.model_type], model.config
+    heads = config.num_attention_heads
+    shape = layout(graph, heads=heads, head_size=config.hidden_size // heads)
+    x = _embed(graph, model, family, inputs, shape)
+    *layers, last = _layers(model, family)
+    for number, layer in enumerate(layers):
+        x = _layer(graph, f"layer.{number}", layer, x, shape)
+    x = _last_layer(graph, f"layer.{len(layers)}", last, x, shape)
+    hidden = graph.op(family.activation, linear(graph, "pooler", model.get_submodule(family.hidden), x))
+    logits = linear(graph, "classifier", model.get_submodule(family.logits), hidden)
+    graph.save(path, inputs=inputs, logits=logits, n_labels=config.num_labels, opset=opset)
+
+
+def unknown_option(config: Any) -> str:
+    """Return what of an encoder's configuration this graph does not have, in words; empty where it has all."""
+    if config.model_type not in FAMILIES:
+        return f"model_type = {config.model_type!r}, only {', '.join(FAMILIES)}"
+    wanted = {
+        "hidden_act": "gelu",
+        "activation": "gelu",
+        "position_embedding_type": "absolute",
+        "is_decoder": False,
+        "add_cross_attention": False,
+    }
+    for name, known in wanted.items():
+        found = getattr(config, name, known)
+        if found != known:
+            return f"{name} = {found!r}, only {known!r}"
+    return ""
+
+
+def _layers(model: Any, family: _Family) -> list[_Layer]:
+    encoder = model.get_submodule(family.encoder)
+    if family.encoder == "distilbert":
+        return [_distilbert_layer(layer) for layer in encoder.transformer.layer]
+    attentions = [(layer, layer.attention.self) for layer in encoder.encoder.layer]
+    return [_Layer(query=own.query, key=own.key, value=own.value, block=block_of(layer)) for layer, own in attentions]
+
+
+def _distilbert_layer(layer: Any) -> _Layer:
+    attention = layer.attention
+    block = Block(
+        attention_output=attention.out_lin,
+        attention_norm=layer.sa_layer_norm,
+        ffn_input=layer.ffn.lin1,
+        ffn_output=layer.ffn.lin2,
+        ffn_norm=layer.output_layer_norm,
+    )
+    return _Layer(query=attention.q_lin, key=attention.k_lin, value=attention.v_lin, block=block)
+
+
+def _embed(graph: Graph, model: Any, family: _Family, inputs: tuple[str, ...], shape: Layout) -> str:
+    """Return the embedded tokens [batch * length, width]."""
+    encoder = model.get_submodule(family.encoder)
+    embeddings = encoder.embeddings
+    words = graph.weight("word_embeddings", to_numpy(embeddings.word_embeddings.weight))
+    x = graph.op("Gather", words, "input_ids", axis=0)
+    places = to_numpy(embeddings.position_embeddings.weight)
+    if hasattr(embeddings, "token_type_embeddings"):
+        types = to_numpy(embeddings.token_type_embeddings.weight)
+        if "token_type_ids" in inputs:
+            table = graph.weight("token_type_embeddings", types)
+            x = graph.op("Add", x, graph.op("Gather", table, "token_type_ids", axis=0))
+        else:
+            places = places + types[0]
+    x = graph.op("Add", x, _positions(graph, places, model, family, shape))
+    x = norm(graph, "embeddings", embeddings.LayerNorm, graph.op("Reshape", x, graph.ints(-1, places.shape[1])))
+    if hasattr(encoder, "embeddings_project"):
+        x = linear(graph, "embeddings_project", encoder.embeddings_project, x)
+    return x
+
+
+def _positions(graph: Graph, places: np.ndarray, model: Any, family: _Family, shape: Layout) -> str:
+    """Return the embedded positions, [length, width] or [batch, length, width]."""
+    table = graph.weight("position_embeddings", places)
+    if not family.pads_shift_positions:
+        return graph.op("Slice", table, graph.ints(0), shape.length, graph.ints(0))
+    pad = graph.ints(model.config.pad_token_id)
+    real = graph.op("Cast", graph.op("Not", graph.op("Equal", "input_ids", pad)), to=7)
+    counted = graph.op("Mul", graph.op("CumSum", real, graph.ints(1)), real)
+    return graph.op("Gather", table, graph.op("Add", counted, pad), axis=0)
+
+
+def _layer(graph: Graph, name: str, layer: _Layer, x: str, shape: Layout) -> str:
+    """Return the hidden states after a layer, [batch * length, width]."""
+    # Three products: to take one apart costs more than it saves.
+    q = linears(graph, f"{name}.query", [(layer.query, shape.head_size**-0.5)], x)
+    k, v = linear(graph, f"{name}.key", layer.key, x), linear(graph, f"{name}.value", layer.value, x)
+    q, k, v = _heads(graph, [q, k, v], shape)
+    scores = graph.op("MatMul", q, graph.op("Transpose", k, perm=[0, 1, 3, 2]))
+    return feed_forward(graph, name, layer.block, attend(graph, scores, v, shape), x)
+
+
+def _last_layer(graph: Graph, name: str, layer: _Layer, x: str, shape: Layout) -> str:
+    """Return the first token's hidden state, [batch, width].
+
+    With one query q a head, q . (K x + c) = (K' q) . x + q . c, and the softmax does not see q . c, which all keys share;
+    and the weighted mean of V x + d is V times the weighted mean of x, plus d. So the projections of all tokens fall
+    away for one of the query and one of the mean.
+    """
+    states = by_text(graph, x, shape)
+    first = first_tokens(graph, states)
+    q = linears(graph, f"{name}.query", [(layer.query, shape.head_size**-0.5)], first)
+    q = _each_head(graph, f"{name}.key", q, _weights_by_head(layer.key, shape))
+    scores = graph.op("MatMul", q, graph.op("Transpose", states, perm=[0, 2, 1]))
+    weights = graph.op("Softmax", graph.op("Add", scores, graph.op("Squeeze", shape.mask, graph.ints(1))), axis=-1)
+    means = graph.op("MatMul", weights, states)
+    context = _each_head(graph, f"{name}.value", means, _weights_by_head(layer.value, shape).transpose(0, 2, 1))
+    flat = graph.op("Reshape", context, graph.ints(-1, shape.width))
+    context = graph.op("Add", flat, graph.weight(f"{name}.value.bias", to_numpy(layer.value.bias)))
+    return feed_forward(graph, name, layer.block, context, first)
+
+
+def _heads(graph: Graph, projections: Sequence[str], shape: Layout) -> list[str]:
+    """Return each projection as [batch, heads, length, head size]."""
+    wanted = graph.op("Concat", graph.ints(-1), shape.length, graph.ints(shape.heads, shape.head_size), axis=0)
+    return [graph.op("Transpose", graph.op("Reshape", x, wanted), perm=[0, 2, 1, 3]) for x in projections]
+
+
+def _each_head(graph: Graph, name: str, x: str, weights: np.ndarray) -> str:
+    """Return [batch, heads, outputs]: what belongs to head h in `x` times `weights[h]`, [inputs, outputs]."""
+    heads, n_inputs, _ = weights.shape
+    by_head = graph.op("Transpose", graph.op("Reshape", x, graph.ints(-1, heads, n_inputs)), perm=[1, 0, 2])
+    product = graph.op("MatMul", by_head, graph.weight(f"{name}.by_head", weights))
+    return graph.op("Transpose", product, perm=[1, 0, 2])
+
+
+def _weights_by_head(module: torch.nn.Linear, shape: Layout) -> np.ndarray:
+    """Return the weights [heads, head size, width] of a projection."""
+    return to_numpy(module.weight).reshape(shape.heads, shape.head_size, shape.width)

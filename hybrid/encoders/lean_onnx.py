@@ -1,0 +1,30 @@
+"""The lean graph of an encoder, where its family has one."""
+
+from pathlib import Path
+from typing import Any
+
+from hybrid.encoders import bert_onnx, deberta_onnx
+
+INPUTS = ("input_ids", "attention_mask")
+"""No token types: the runtime reads one text at a time, all of whose tokens are of type 0."""
+
+
+def export_lean(model: Any, inputs: tuple[str, ...], path: Path, *, opset: int) -> None:
+    """Write a sequence classifier as fp32 ONNX; batch and length stay dynamic.
+
+    Of `inputs`, those that change an answer become inputs of the graph.
+
+    Raises:
+        ExportError: a family, or an option of it, that has no lean graph.
+    """
+    export = deberta_onnx.export_deberta if _is_deberta(model.config) else bert_onnx.export_bert
+    export(model, tuple(name for name in inputs if name in INPUTS), path, opset=opset)
+
+
+def unknown_option(config: Any) -> str:
+    """Return what of an encoder's configuration no lean graph has, in words; empty where one has all."""
+    return deberta_onnx.unknown_option(config) if _is_deberta(config) else bert_onnx.unknown_option(config)
+
+
+def _is_deberta(config: Any) -> bool:
+    return bool(config.model_type == "deberta-v2")
