@@ -128,7 +128,7 @@ def test_requests_are_answered_where_no_collector_listens() -> None:
     client = client_of(watch)
     began = time.perf_counter()
     assert {client.get("/v1/classify").status_code for _ in range(20)} == {200}
-    assert time.perf_counter() - began < 10
+    assert time.perf_counter() - began < 60
     assert current() is None
 
 
