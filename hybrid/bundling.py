@@ -13,6 +13,7 @@ import hybrid
 from hybrid.config import Recipe
 from hybrid.runtime.bundle import MANIFEST, MODEL, TOKENIZER, Bundle
 from hybrid.runtime.calibration import Calibration, Threshold, apply
+from hybrid.runtime.combination import Reliability
 from hybrid.runtime.encoder import Encoder
 from hybrid.runtime.golden import Golden
 from hybrid.runtime.reading import Reading
@@ -37,6 +38,7 @@ def write_bundle(
     golden_texts: Sequence[str],
     precision: Precision = "fp32",
     reference: Reference | None = None,
+    decoder: Reliability | None = None,
 ) -> Bundle:
     """Write the bundle and return its manifest. The manifest comes last: without it there is no bundle.
 
@@ -60,6 +62,7 @@ def write_bundle(
         threshold=threshold,
         reference=reference,
         policy=policy,
+        decoder=decoder,
         golden=_answered(golden_texts, Encoder(folder, n_labels=len(labels), reading=reading), calibration),
         files={name: sha256_of_file(folder / name) for name in (MODEL, TOKENIZER)},
         versions=versions(),

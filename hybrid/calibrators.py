@@ -1,6 +1,7 @@
 """Fit a calibration of the one label of a text: temperature, vector, top-label and isotonic."""
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -11,6 +12,7 @@ from sklearn.isotonic import IsotonicRegression
 from hybrid import metrics
 from hybrid.runtime.calibration import Calibration, Knots, Method, apply, softmax
 
+Named = TypeVar("Named", bound=str)
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
@@ -51,7 +53,7 @@ def cross_fit(
     return CrossFitted(calibration=fit(chosen, logits, gold), probs=tried[chosen], cv_nll=cv_nll)
 
 
-def simplest(losses: Mapping[Method, Floats]) -> Method:
+def simplest(losses: Mapping[Named, Floats]) -> Named:
     """Return the method to take, from the held-out losses [n] of each, in order from simple to rich.
 
     A richer one takes the place of the best so far only where its mean loss is lower by more than one standard

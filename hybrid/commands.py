@@ -36,9 +36,17 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     export.add_argument("--to", choices=("label-studio", "argilla", "csv"), default="csv")
     export.add_argument("--rows", type=int, default=100, help="rows to write (%(default)s)")
     export.set_defaults(act=_wants_train(_review_export))
+    escalations = steps.add_parser("escalations", help="write the texts that escalated in service")
+    _add_run(escalations)
+    escalations.add_argument("file", type=Path, help="the file to write")
+    escalations.add_argument("--store", default="", help="the service's review store: a file, or a database URL")
+    escalations.add_argument("--to", choices=("label-studio", "argilla", "csv"), default="csv")
+    escalations.add_argument("--rows", type=int, default=100, help="texts to write (%(default)s)")
+    escalations.set_defaults(act=_wants_train(_review_escalations))
     read = steps.add_parser("read", help="read answers back as trusted rows")
     _add_run(read)
     read.add_argument("file", type=Path, help="what Label Studio or Argilla exported, or the csv with labels filled in")
+    read.add_argument("--store", default="", help="where texts that escalated are kept: a file, or a database URL")
     read.set_defaults(act=_wants_train(_review_read))
 
     why = commands.add_parser("why", help="a row's whole story: votes, prices, decision, weight")
@@ -113,12 +121,22 @@ def _review_export(options: argparse.Namespace) -> None:
         story.run.screen.say(line)
 
 
+def _review_escalations(options: argparse.Namespace) -> None:
+    from hybrid.opening import run_story
+    from hybrid.review.escalated import export_escalations
+
+    story = run_story(options.run)
+    found = export_escalations(story, options.store, options.file, to=options.to, n_rows=options.rows)
+    for line in found:
+        story.run.screen.say(line)
+
+
 def _review_read(options: argparse.Namespace) -> None:
     from hybrid.opening import run_story
     from hybrid.review.read import read
 
     story = run_story(options.run)
-    for line in read(story, options.file):
+    for line in read(story, options.file, store=options.store):
         story.run.screen.say(line)
 
 

@@ -235,6 +235,9 @@ class CalibrateConfig(Section, frozen=True, kw_only=True):
     """The accuracy promised for what the encoder keeps."""
     delta: Annotated[float, Meta(gt=0, lt=1)] = 0.1
     """The probability that the promise is missed."""
+    decoder_rows: Whole = 400
+    """Calibration rows, the least confident first, that the decoder is asked about, so that its answers can be weighed
+    with the encoder's; 0: none. Where their labels are not gold none is asked."""
 
 
 class EvaluateConfig(Section, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from hybrid.errors import ConfigError
 from hybrid.launch import alone_in, traces_of
 from hybrid.pipeline.data import split
 from hybrid.progress import Screen
-from hybrid.rebundle import read_noted
+from hybrid.rebundle import read_noted, shared_folder
 from hybrid.recipe import parse_settings
 from hybrid.recipe_files import find_recipe
 from hybrid.recipe_reading import read_recipe
@@ -60,9 +60,3 @@ def run_story(run: Path) -> Story:
     """
     noted = read_noted(run)
     return Story(noted.recipe, Path(noted.folder), Run(run, Screen()), shared_folder(run) / "traces.sqlite")
-
-
-def shared_folder(run: Path) -> Path:
-    """Return the folder that all runs of a recipe share; the runs of further seeds lie one level deeper."""
-    run = run.resolve()
-    return run.parents[1] if run.name.startswith("seed-") and (run.parent / "recipe.json").is_file() else run.parent

@@ -54,7 +54,7 @@ def rebundle(run: Path, target: Path, precision: Precision) -> None:
         beside = Run(Path(scratch), Screen())
         for stage in STAGES:
             shutil.copytree(run / stage, beside.path(stage), copy_function=_link)
-        story = Story(recipe, Path(noted.folder), beside, run / "traces.sqlite")
+        story = Story(recipe, Path(noted.folder), beside, shared_folder(run) / "traces.sqlite")
         quantize(story)
         calibrate(story)
         shutil.copytree(beside.path("bundle"), target)
@@ -76,6 +76,12 @@ def read_noted(run: Path) -> Noted:
     if missing:
         raise DataError(f"{run}: {missing[0]} is not finished; run the recipe to its end first")
     return noted
+
+
+def shared_folder(run: Path) -> Path:
+    """Return the folder that all runs of a recipe share; the runs of further seeds lie one level deeper."""
+    run = run.resolve()
+    return run.parents[1] if run.name.startswith("seed-") and (run.parent / RECIPE).is_file() else run.parent
 
 
 def _link(source: str, target: str) -> None:

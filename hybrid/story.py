@@ -14,6 +14,7 @@ from hybrid.asking.spending import Teacher
 from hybrid.config import LLMConfig, Recipe, TrainConfig
 from hybrid.drafts.writing import write_drafts
 from hybrid.errors import ConfigError
+from hybrid.escalated_rows import ADDED, Added, read_added, trusted_of
 from hybrid.llm import LLM, open_llm
 from hybrid.run import Report, Run
 from hybrid.runtime.reading import Reading
@@ -60,8 +61,9 @@ class Story:
         data = self.recipe.data
         if self.recipe.task == "multi_label":
             return []
-        return trusted_rows(
-            self.rows(),
+        rows = self.rows()
+        vouched = trusted_rows(
+            rows,
             self.gold() if data.trusted else [],
             self.labels,
             n_gold=data.trusted,
@@ -69,16 +71,31 @@ class Story:
             reviewed=self._reviewed,
             seed=self.recipe.seed,
         )
+        added = trusted_of(rows, self.added_rows(self.labels))
+        return [*(one for one in vouched if one.id not in {row.id for row in added}), *added]
 
     def trusted_files(self) -> list[Path]:
         """Return the files that the trusted rows depend on, beside the rows themselves."""
         drawn = [self.run.path("split", "gold.jsonl")] if self.recipe.data.trusted else []
-        return drawn + self.files(self.recipe.data.audit) + [path for path in [self._reviewed] if path.exists()]
+        return (
+            drawn
+            + self.files(self.recipe.data.audit)
+            + [path for path in [self._reviewed, self.added_file] if path.exists()]
+        )
 
     @property
     def _reviewed(self) -> Path:
         """The answers of a review, which all runs of a recipe use: they lie beside the trace store."""
         return self._traces.with_name(REVIEWED)
+
+    @property
+    def added_file(self) -> Path:
+        """The texts that escalated in service and were labelled since, which all runs of a recipe use."""
+        return self._traces.with_name(ADDED)
+
+    def added_rows(self, labels: Sequence[str]) -> list[Added]:
+        """Return those texts; none where the rows have several labels."""
+        return [] if self.recipe.task == "multi_label" else read_added(self.added_file, labels)
 
     def decisions(self) -> list[Decision]:
         """Return what cleaning decided on the training rows."""
@@ -222,6 +239,16 @@ class Story:
             llm=config,
             policy=self.policy(config),
             on_done=self.run.screen.advance,
+        )
+
+    def weighs_decoder(self) -> bool:
+        """Return whether calibrate asks the decoder: there is one, and gold labels to hold its answers against."""
+        recipe = self.recipe
+        return (
+            recipe.decoder.model != "none"
+            and recipe.task == "single_label"
+            and recipe.calibrate.decoder_rows > 0
+            and bool(self.run.report("split")["trusted"])
         )
 
     def relabel(self, drafts: Sequence[Draft]) -> Sequence[Vote]:

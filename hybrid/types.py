@@ -154,13 +154,15 @@ class Prediction(Row, frozen=True, kw_only=True):
     labels: tuple[str, ...] = ()
     """All labels decided, sorted; with one label a text, that one."""
     confidence: float
-    """Calibrated probability that `label` is right where the encoder answered; the encoder's own confidence else.
+    """Calibrated probability that `label` is right, but where `source` is decoder: the encoder's own confidence then.
     multi_label: that the whole set is right."""
     probs: dict[str, float]
-    """Calibrated probability by label, from the encoder; multi_label: each on its own, so no sum of 1."""
+    """Calibrated probability by label, from the encoder, or where `source` is both from encoder and decoder;
+    multi_label: each on its own, so no sum of 1."""
     escalate: bool
     """Whether the confidence is below the threshold of escalation."""
-    source: Literal["encoder", "decoder"] = "encoder"
+    source: Literal["encoder", "decoder", "both"] = "encoder"
+    """decoder: its label as it came. both: its vote weighed with the encoder's probabilities."""
     escalation: Escalation = "none"
     rationale: str = ""
     truncated: bool = False
@@ -180,5 +182,10 @@ class Judged(Row, frozen=True, kw_only=True):
     decoder: str | None = None
     """The decoder's label; absent where it was not asked or gave none."""
     decoder_status: VoteStatus | None = None
+    decoder_confidence: float | None = None
+    """The decoder's own, 0 to 1; absent where it gave none."""
+    together: str | None = None
+    """What the bundle answers where the row escalates: its label and the decoder's weighed, or the decoder's as it
+    came; absent where the decoder gave none."""
     twin: bool = False
     """Whether a near-copy of the row stands in train (only a ready-made split can have any)."""

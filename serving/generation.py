@@ -9,31 +9,26 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from hybrid.errors import BundleError
 from hybrid.runtime.bundle import MANIFEST, MODEL, TOKENIZER, Bundle, read_bundle
-from hybrid.runtime.calibration import apply
-from hybrid.runtime.golden import check_golden
 from hybrid.runtime.padding import tokens_a_batch
-from hybrid.runtime.reading import Encoded, Reader, load_tokenizer, pad_id_of, pool
+from hybrid.runtime.reading import Encoded, Reader, load_tokenizer, pad_id_of
 from serving.answers import Answer, Options, Timings
 from serving.deadline import Deadline
 from serving.encoder_answers import encoder_answer
 from serving.engine.dispatch import Dispatch
 from serving.engine.frames import Open
 from serving.engine.kept import KeptEngine
-from serving.engine.process import EngineError, EngineProcess
+from serving.engine.process import EngineProcess
 from serving.errors import DeadlineError, ItemError
 from serving.observer import Observer
+from serving.proving import measure, prove
 from serving.queue.admission import Ahead, Held, check
 from serving.queue.cost import Cost
 from serving.queue.job import Job
 from serving.settings import Settings
 from serving.tokenising import THREADS, Tokenising
-
-PROVE_S = 30.0
-"""The most that one golden text may take: the first that a graph sees."""
 
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,19 +188,7 @@ class Generation:
         Raises:
             BundleError: the engine computes something else than it should.
         """
-        self._dispatch.most_tokens = self._settings.engine.batch_tokens or tokens_a_batch(engine.threads)
-        texts = [golden.text for golden in self.bundle.golden]
-        found = []
-        for one in self._reader.read(texts):
-            logits = []
-            for ids in one.windows:
-                began = time.perf_counter()
-                try:
-                    logits += await engine.run([ids], limit_s=PROVE_S)
-                except EngineError as error:
-                    raise BundleError(f"{self.folder}: the graph fails on a golden text: {error}") from error
-                self._cost.add(len(ids), len(ids), time.perf_counter() - began)
-            found.append(pool(np.array(logits, dtype=np.float32), [len(logits)], self.bundle.reading)[0])
-        if found:
-            probs = apply(self.bundle.calibration, np.stack(found))
-            check_golden(self.bundle.golden, probs, precision=self.bundle.precision, folder=self.folder)
+        most_tokens = self._settings.engine.batch_tokens or tokens_a_batch(engine.threads)
+        self._dispatch.most_tokens = most_tokens
+        await prove(engine, self.bundle, self._reader, self.folder)
+        await measure(engine, self.bundle, self._reader, self._cost, most_tokens)

@@ -110,8 +110,18 @@ def read_settings(path: Path | None, overrides: Mapping[str, Any] | None = None)
     where = str(path or "settings")
     try:
         read = tomllib.loads(path.read_text(encoding="utf-8")) if path else {}
-        return msgspec.convert(merge(read, overrides or {}), Settings)
+        settings = msgspec.convert(merge(read, overrides or {}), Settings)
     except OSError as error:
         raise ConfigError(f"{where}: cannot be read ({error.strerror}); name a file that exists") from error
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise ConfigError(f"{where}: {error}; correct the setting") from error
+    return _located(settings, path.parent if path else Path())
+
+
+def _located(settings: Settings, folder: Path) -> Settings:
+    """Return the settings with the decoder's files, which count from the settings file, as whole paths."""
+    llm = settings.decoder.llm
+    names = ["traces", "policy", "prices", *(["model"] if llm.model.endswith(".gguf") and ":" not in llm.model else [])]
+    whole = {name: str((folder / getattr(llm, name)).resolve()) for name in names if getattr(llm, name)}
+    decoder = msgspec.structs.replace(settings.decoder, llm=msgspec.structs.replace(llm, **whole))
+    return msgspec.structs.replace(settings, decoder=decoder)

@@ -127,6 +127,7 @@ def test_the_command_says_what_a_run_costs_and_sends_nothing(
         estimate(server, tmp_path, extra)
     said = capsys.readouterr().out
     assert "verify                 720" in said
+    assert "calibrate               90" in said
     assert "decoder               0-90" in said
     assert "teacher.budget_usd = 1: 0.0000 USD are spent or held" in said
     assert "--set verify.votes=1" in said

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from hybrid.runtime.bundle import read_bundle
 from tests.conftest import ROWS, hybrid_recipe, write_project
 from tests.corpus import WORDS
 from tests.messages_server import MessagesServer, label
@@ -55,16 +56,17 @@ def test_a_killed_run_asks_the_teacher_nothing_twice_and_ends_well(bert: Path, t
         assert process.wait() == -signal.SIGKILL
         done = hybrid_recipe(*words, cwd=tmp_path)
         assert done.returncode == 0, done.stdout + done.stderr
-        n_train, n_test = ROWS - 180, 90
+        n_train, n_test, weighed = ROWS - 180, 90, 90
         asked = Counter(json.dumps(body, sort_keys=True) for body in server.bodies)
         summary = json.loads((tmp_path / "runs/dishes/default/summary.json").read_text())
         escalated = summary["threshold"]["test"]["escalated"]
-        assert len(asked) == n_train + escalated
-        assert sum(asked.values()) <= n_train + escalated + WORKERS  # those in flight at the kill
+        assert len(asked) == n_train + weighed + escalated
+        assert sum(asked.values()) <= n_train + weighed + escalated + WORKERS  # those in flight at the kill
         assert 0 < escalated <= n_test
         assert summary["threshold"]["test"]["answered"] == escalated
         assert summary["labels"]["wrong_cleaned"] < summary["labels"]["wrong_given"] / 2
         assert summary["llm"]["cost_usd"] is None  # another server's price is not known
+        assert read_bundle(tmp_path / "runs/dishes/default/bundle").decoder is not None
         before = len(server.bodies)
         again = hybrid_recipe(*words, cwd=tmp_path)
         assert again.stdout.count("unchanged, skipped") == 9

@@ -53,9 +53,11 @@ def estimate(story: Story, traces: Path) -> list[str]:
             lines.append(f"  {role} = {config.model}: nothing to pay")
             continue
         desk = open_desk(config, story.recipe_dir, role, file)
-        if role != "teacher":
-            rehearse = _rehearse_decoder if role == "decoder" else _rehearse_second
-            lines += [_line(desk.forecast(role, rehearse(story, config), fewest=0)), *_basis(desk)]
+        if role == "second":
+            lines += [_line(desk.forecast(role, _rehearse_second(story, config), fewest=0)), *_basis(desk)]
+            continue
+        if role == "decoder":
+            lines += [*(_line(part) for part in _rehearsals_of_decoder(story, desk, config)), *_basis(desk)]
             continue
         votes = _rehearse_teacher(story, config, story.rows("train"))
         parts = [
@@ -158,10 +160,17 @@ def _rehearse_teacher(story: Story, config: LLMConfig, rows: Sequence[Example]) 
     return teacher.requests
 
 
-def _rehearse_decoder(story: Story, config: LLMConfig) -> list[Request]:
+def _rehearsals_of_decoder(story: Story, desk: Desk, config: LLMConfig) -> list[Forecast]:
+    """Return what the decoder is asked: on calibration rows, as many as are set, and on test rows that escalate."""
+    asked = story.rows("calibration")[: story.recipe.calibrate.decoder_rows] if story.weighs_decoder() else []
+    parts = [desk.forecast("calibrate", _rehearse_decoder(story, config, asked))] if asked else []
+    return [*parts, desk.forecast("decoder", _rehearse_decoder(story, config, story.rows("test")), fewest=0)]
+
+
+def _rehearse_decoder(story: Story, config: LLMConfig, rows: Sequence[Example]) -> list[Request]:
     decoder = Rehearsal(config.model)
     story.use_llm("decoder", decoder)
-    story.ask_decoder(story.rows("test"))
+    story.ask_decoder(rows)
     return decoder.requests
 
 

@@ -1,5 +1,6 @@
 """Claude, and every server that speaks the Messages protocol, through the `anthropic` SDK."""
 
+import math
 import os
 import time
 from typing import Any
@@ -44,6 +45,7 @@ class Messages:
         self._books = books or NoBooks(Terms(model=model))
         self.terms = self._books.terms
         self._limiter = Limiter(workers)
+        self._timeout_s = timeout_s
         self._speaks = False
         self.sdk = _sdk()
         self.broken = _broken()
@@ -51,8 +53,8 @@ class Messages:
             api_key=_key_for(model, base_url), base_url=base_url or None, timeout=timeout_s, max_retries=0
         )
 
-    def ask(self, request: Request) -> Reply:
-        """Return one answer, tried again only where that can help.
+    def ask(self, request: Request, *, until: float = math.inf) -> Reply:
+        """Return one answer, tried again only where that can help, and not beyond `until` (of `time.monotonic`).
 
         Raises:
             LLMError: the server refuses every request of this kind (no such model, a wrong key).
@@ -62,11 +64,12 @@ class Messages:
             return unpriced
         started = time.monotonic()
         for number in range(1, self.retry.tries + 1):
-            came = self._try(request)
+            came = self._try(request, until)
             if isinstance(came, Reply):
                 return msgspec.structs.replace(came, seconds=time.monotonic() - started)
             wait_s = self.retry.wait_s(number, came.asked_s)
-            if not came.can_pass or wait_s > self.retry.longest_wait_s or number == self.retry.tries:
+            hopeless = not came.can_pass or wait_s > self.retry.longest_wait_s or number == self.retry.tries
+            if hopeless or time.monotonic() + wait_s >= until:
                 return self._give_up(came, number, time.monotonic() - started)
             time.sleep(wait_s)
         raise AssertionError("at least one try")
@@ -107,12 +110,15 @@ class Messages:
             raise self.fatal(trouble)
         return self.failed(f"{trouble.reason} (try {number})", seconds)
 
-    def _try(self, request: Request) -> Reply | Trouble:
+    def _try(self, request: Request, until: float) -> Reply | Trouble:
         """Send a request once; every way that it can end is in the books."""
         with self._limiter.slot() as sent_at:
+            timeout_s = min(self._timeout_s, until - sent_at)
+            if timeout_s <= 0:
+                return Trouble(reason=f"{self.where}: timed out before it was sent")
             call = self._books.reserve(request)
             try:
-                came = self._send(request)
+                came = self._send(request, timeout_s)
             except BaseException:
                 self._books.lose(call)
                 raise
@@ -127,12 +133,12 @@ class Messages:
                 self._limiter.overloaded(sent_at, pause_s)
             return came
 
-    def _send(self, request: Request) -> Reply | Trouble:
+    def _send(self, request: Request, timeout_s: float) -> Reply | Trouble:
         params = self.params(request)
         # The SDK has no parameter for the temperature, and the newest models refuse it.
         extra = {"temperature": params.pop("temperature")} if "temperature" in params else {}
         try:
-            message = self.client.messages.create(**params, extra_body=extra)
+            message = self.client.messages.create(**params, extra_body=extra, timeout=timeout_s)
         except (self.sdk.APIError, ValueError) as error:
             return self.trouble(error)
         return self.read(message) if is_message(message) else self._foreign(f"{str(message)[:80]!r}")

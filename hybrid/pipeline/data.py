@@ -25,6 +25,7 @@ def split(story: Story) -> None:
     files = [story.recipe_dir / name for name in named if not name.startswith("hf:")]
 
     def work(_: str) -> Report:
+        from hybrid.escalated_rows import Joined, join_added
         from hybrid.sources import check_labels, labels_of, load_data
         from hybrid.stages.split import split
 
@@ -38,20 +39,24 @@ def split(story: Story) -> None:
         labels = recipe.labels or labels_of(found)
         check_labels(found, labels)
         dealt = split(found.rows, labels, recipe.split, seed=recipe.seed, task=recipe.task)
-        write_rows(run.path("split", "rows.jsonl"), dealt.rows)
-        write_rows(run.path("split", "gold.jsonl"), dealt.gold)
-        return dealt.report | {"labels": list(labels)}
+        joined = Joined(rows=dealt.rows, gold=dealt.gold, report=dealt.report)
+        if added := story.added_rows(labels):
+            joined = join_added(joined, added, near_duplicate=recipe.split.near_duplicate)
+        write_rows(run.path("split", "rows.jsonl"), joined.rows)
+        write_rows(run.path("split", "gold.jsonl"), joined.gold)
+        return joined.report | {"labels": list(labels)}
 
     run.stage(
         "split",
         version=1,
         settings=settings_of(data, recipe.split, recipe.labels, recipe.task, recipe.seed),
-        inputs=[file for file in files if file.exists()],
+        inputs=[file for file in [*files, story.added_file] if file.exists()],
         outputs=["split/rows.jsonl", "split/gold.jsonl"],
         work=work,
         says=lambda r: (
             ", ".join(f"{n} {part}" for part, n in r["parts"].items())
             + (f"; {r['near_duplicates']} near-duplicates" if r["near_duplicates"] else "")
+            + (f"; {r['escalated_rows']} texts that escalated" if r.get("escalated_rows") else "")
         ),
     )
 

@@ -16,6 +16,7 @@ from hybrid.table import read_rows, write_rows
 from hybrid.types import Example, Trusted, Vote
 
 if TYPE_CHECKING:
+    from hybrid.reliability import Measured
     from hybrid.stages.evaluate import Ask, Evaluated
 
 
@@ -157,6 +158,7 @@ def calibrate(story: Story) -> None:
             task=recipe.task,
             tokens=[len(one) for one in encoded],
         )
+        weighed = _weigh_decoder(story, rows, found.held_out) if story.weighs_decoder() else None
         write_rows(run.path("calibrate", "scored.jsonl"), found.scored)
         write_bundle(
             run.path("bundle"),
@@ -171,25 +173,47 @@ def calibrate(story: Story) -> None:
             golden_texts=golden_texts([row.text for row in story.rows("train")]),
             precision=run.report("quantize")["precision"],
             reference=found.reference,
+            decoder=weighed.reliability if weighed else None,
         )
-        return found.report
+        said = weighed.report if weighed else {}
+        return found.report | {"decoder": said or None, "complete": said.get("complete", True)}
 
     run.stage(
         "calibrate",
         version=3,
         settings=settings_of(
-            recipe.calibrate, recipe.decoder.policy, recipe.encoder, recipe.name, recipe.task, recipe.seed
+            recipe.calibrate,
+            recipe.decoder.policy,
+            [recipe.decoder, prompt_text("decide")] if story.weighs_decoder() else None,
+            recipe.encoder,
+            recipe.name,
+            recipe.task,
+            recipe.seed,
         ),
         inputs=[
             run.path("split", "rows.jsonl"),
             run.path("quantize", "model.onnx"),
             run.path("quantize", "tokenizer.json"),
-            *story.policy_files(recipe.decoder),
+            *(story.llm_files(recipe.decoder) if story.weighs_decoder() else story.policy_files(recipe.decoder)),
         ],
         outputs=["calibrate/scored.jsonl", "bundle/bundle.json", "bundle/model.onnx", "bundle/tokenizer.json"],
         work=work,
         says=_says_calibrate,
     )
+
+
+def _weigh_decoder(story: Story, rows: Sequence[Example], probs: np.ndarray) -> "Measured":
+    """Return how far the decoder can be believed on the calibration rows of which the encoder is least sure."""
+    from hybrid.reliability import Measured, measure_reliability
+
+    config = story.recipe.calibrate
+    order = probs.max(axis=1).argsort(kind="stable")[: config.decoder_rows]
+    asked = story.ask_decoder([rows[i] for i in order])
+    gold = np.array([story.labels.index(rows[i].label) for i in order])
+    found = measure_reliability(
+        probs[order], gold, asked.votes, story.labels, folds=config.folds, seed=story.recipe.seed
+    )
+    return Measured(reliability=found.reliability, report=asked.report | found.report)
 
 
 def evaluate(story: Story) -> None:
@@ -234,7 +258,7 @@ def evaluate(story: Story) -> None:
 
     run.stage(
         "evaluate",
-        version=2,
+        version=3,
         settings=settings_of(recipe.evaluate, recipe.decoder, recipe.task, recipe.seed, prompt_text("decide")),
         inputs=[
             run.path("split", "rows.jsonl"),
@@ -302,6 +326,7 @@ def _judge(story: Story, rows: Sequence[Example], ask: "Ask") -> "Evaluated":
         twins=twins,
         ask=ask,
         ask_everything=recipe.decoder.model == "recorded",
+        reliability=bundle.decoder,
         seed=recipe.seed,
     )
 

@@ -8,6 +8,7 @@ import msgspec
 from hybrid.errors import DataError
 from hybrid.review.answers import Read, Settled, settle
 from hybrid.review.argilla import read_records
+from hybrid.review.escalated import PREFIX, add_escalated, stored_escalations, texts_by_id
 from hybrid.review.label_studio import read_tasks
 from hybrid.review.sheet import read_sheet
 from hybrid.story import Story
@@ -19,14 +20,16 @@ SHOWN = 10
 """Conflicts that are named one by one."""
 
 
-def read(story: Story, path: Path) -> list[str]:
+def read(story: Story, path: Path, *, store: str = "") -> list[str]:
     """Add the answers in a file to the recipe's trusted rows, all or none; return what the command prints.
+
+    Answers about texts that escalated become rows of their own; `store` is where the service kept them.
 
     Raises:
         DataError: the file is of no known form, or an answer is about no training row or not a label of the set.
     """
     found = read_answers(path)
-    settled = settle(found.answers)
+    settled, escalated = _parted(settle(found.answers))
     _check(settled, story, path)
     table = story.traces.parent / REVIEWED
     before = {row.id: row for row in read_rows(table, Trusted)} if table.is_file() else {}
@@ -34,10 +37,38 @@ def read(story: Story, path: Path) -> list[str]:
     together = before | answered
     if answered:
         write_rows(table, together.values())
+    added = _add(story, escalated, store)
+    if not settled.labels and not settled.conflicts:
+        return added
     return [
+        *added,
         *_says_answers(story, settled, found),
         *_says_replaced(before, settled.labels),
         f"  {len(together)} trusted rows in {table}; the next run of the recipe uses them",
+    ]
+
+
+def _parted(settled: Settled) -> tuple[Settled, Settled]:
+    """Return what was said of training rows, and of texts that escalated."""
+    labels, conflicts = settled.labels.items(), settled.conflicts.items()
+    rows, escalated = (
+        Settled(
+            labels={row_id: label for row_id, label in labels if row_id.startswith(PREFIX) == wanted},
+            conflicts={row_id: several for row_id, several in conflicts if row_id.startswith(PREFIX) == wanted},
+        )
+        for wanted in (False, True)
+    )
+    return rows, escalated
+
+
+def _add(story: Story, escalated: Settled, store: str) -> list[str]:
+    if not escalated.labels and not escalated.conflicts:
+        return []
+    table = add_escalated(story, escalated.labels, texts_by_id(stored_escalations(story, store)))
+    differ = len(escalated.conflicts)
+    return [
+        f"{len(escalated.labels)} texts that escalated were added to {table}; the next run of the recipe trains on them",
+        *([f"  {differ} not taken, because people differ"] if differ else []),
     ]
 
 

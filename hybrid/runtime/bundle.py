@@ -6,6 +6,7 @@ import msgspec
 
 from hybrid.errors import BundleError
 from hybrid.runtime.calibration import Calibration, Threshold
+from hybrid.runtime.combination import Reliability
 from hybrid.runtime.golden import Golden
 from hybrid.runtime.hashes import check_file
 from hybrid.runtime.reading import Reading
@@ -47,6 +48,8 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     """The calibration rows as this bundle answers them; absent in bundles of earlier versions."""
     policy: str = ""
     """The labelling policy that a decoder is given."""
+    decoder: Reliability | None = None
+    """How far the recipe's decoder can be believed beside the encoder; None where it was not measured."""
     golden: tuple[Golden, ...]
     """Training texts with the probabilities that they must have wherever the bundle is loaded."""
     files: dict[str, str]

@@ -12,6 +12,7 @@ from hybrid.errors import BundleError, ConfigError, DataError
 from hybrid.label_sets import join_labels
 from hybrid.runtime.bundle import Bundle, read_bundle
 from hybrid.runtime.calibration import apply, decide
+from hybrid.runtime.combination import Reliability, combine_vote
 from hybrid.runtime.encoder import Encoder
 from hybrid.runtime.explain import Explanation, Word, without_each, words_of
 from hybrid.runtime.golden import check_golden
@@ -46,8 +47,8 @@ class Classifier:
         """Return a prediction a text, in their order.
 
         A text whose confidence is below `threshold` (the bundle's where None) has `escalate` set.
-        With a decoder it is asked about those; where it cannot answer, the encoder's answer stands
-        and `escalation` says so.
+        With a decoder it is asked about those, and its vote is weighed with the encoder's probabilities where the
+        bundle knows how far to believe it; where it cannot answer, the encoder's answer stands and `escalation` says so.
 
         Raises:
             DataError: a text is not a string, or is empty.
@@ -121,23 +122,27 @@ class Classifier:
         if self._decoder is None or not unsure:
             return found
         for i, vote in zip(unsure, self._decoder.decide([texts[i] for i in unsure]), strict=True):
-            found[i] = with_vote(found[i], vote)
+            found[i] = with_vote(found[i], vote, self.bundle.decoder)
         return found
 
 
-def with_vote(prediction: Prediction, vote: Vote) -> Prediction:
-    """Return the prediction after the decoder spoke: its label where it gave one, else the encoder's."""
-    if vote.status == "ok" and vote.label is not None:
-        return msgspec.structs.replace(
-            prediction,
-            label=vote.label,
-            labels=(vote.label,),
-            source="decoder",
-            escalation="answered",
-            rationale=vote.rationale,
-        )
-    escalation = "undecided" if vote.status in ("abstained", "unreadable") else "failed"
-    return msgspec.structs.replace(prediction, escalation=escalation, rationale=vote.reason)
+def with_vote(prediction: Prediction, vote: Vote, reliability: Reliability | None = None) -> Prediction:
+    """Return the prediction after the decoder spoke.
+
+    Where it gave a label, that is what both know together, or the decoder's label as it came where its reliability was
+    not measured; else the encoder's answer stands.
+    """
+    if vote.status != "ok" or vote.label is None:
+        escalation = "undecided" if vote.status in ("abstained", "unreadable") else "failed"
+        return msgspec.structs.replace(prediction, escalation=escalation, rationale=vote.reason)
+    answered = msgspec.structs.replace(prediction, escalation="answered", rationale=vote.rationale)
+    together = combine_vote(reliability, prediction.probs, vote)
+    if together is None:
+        return msgspec.structs.replace(answered, label=vote.label, labels=(vote.label,), source="decoder")
+    label = max(together, key=together.__getitem__)
+    return msgspec.structs.replace(
+        answered, label=label, labels=(label,), probs=together, confidence=together[label], source="both"
+    )
 
 
 def load(

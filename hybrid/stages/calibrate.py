@@ -36,6 +36,8 @@ class Calibrated(msgspec.Struct, frozen=True, kw_only=True):
     threshold: Threshold
     reference: Reference
     scored: list[Scored]
+    held_out: Floats
+    """[n, k]; each row's probabilities from a fit that did not see it."""
     report: dict[str, object]
 
 
@@ -43,6 +45,7 @@ class _Judged(msgspec.Struct, frozen=True, kw_only=True):
     """The calibration that was chosen and what it is judged by, which is out of sample."""
 
     calibration: Calibration
+    probs: Floats
     confidence: Floats
     correct: npt.NDArray[np.bool_]
     cv_nll: dict[str, float]
@@ -91,6 +94,7 @@ def calibrate(
         threshold=threshold,
         reference=_reference(found, threshold, logits, labels, trusted=trusted, tokens=tokens),
         scored=_scored(rows, logits, found.calibration),
+        held_out=found.probs,
         report=_figures_of_fit(found) | report,
     )
 
@@ -144,6 +148,7 @@ def _judge_labels(
     fitted = cross_fit(logits, gold, config.methods, folds=config.folds, seed=seed)
     return _Judged(
         calibration=fitted.calibration,
+        probs=fitted.probs,
         confidence=fitted.probs.max(axis=1),
         correct=fitted.probs.argmax(axis=1) == gold,
         cv_nll=fitted.cv_nll,
@@ -168,6 +173,7 @@ def _judge_sets(
     fitted = cross_fit_sets(logits, gold, classes, config.methods, folds=config.folds, seed=seed)
     return _Judged(
         calibration=fitted.calibration,
+        probs=fitted.probs,
         confidence=fitted.decided.confidence,
         correct=(fitted.decided.chosen == gold).all(axis=1),
         cv_nll=fitted.cv_nll,

@@ -21,6 +21,7 @@ from hybrid.metrics import (
     risk_coverage,
 )
 from hybrid.runtime.calibration import Calibration, apply, decide, softmax
+from hybrid.runtime.combination import Reliability, combine_vote
 from hybrid.set_report import set_report
 from hybrid.types import Example, Gold, Judged, Vote
 
@@ -54,19 +55,24 @@ def evaluate(
     ask: Ask,
     ask_everything: bool,
     seed: int,
+    reliability: Reliability | None = None,
 ) -> Evaluated:
     """Return the scores of the bundle on the test rows.
 
     `ask` gets the decoder's votes on rows: on all of them where `ask_everything` (recorded answers
-    cost nothing, so the whole curve is known), else only on those below the threshold.
+    cost nothing, so the whole curve is known), else only on those below the threshold. With a `reliability` an
+    escalated row gets what encoder and decoder know together, as from `hybrid.runtime`.
     """
     place = {label: index for index, label in enumerate(labels)}
     gold = np.array([place[row.label] for row in rows])
     predicted, confidence = answers.probs.argmax(axis=1), answers.probs.max(axis=1)
     asked = [row for row, sure in zip(rows, confidence, strict=True) if ask_everything or sure < threshold]
     votes = {vote.id: vote for vote in (ask(asked) if asked else [])}
-    judged = [_judge(row, i, answers, labels, votes.get(row.id), row.id in twins) for i, row in enumerate(rows)]
-    decided = np.array([-1 if j.decoder is None else place[j.decoder] for j in judged])
+    judged = [
+        _judge(row, answers.probs[i], answers.logits[i], labels, votes.get(row.id), reliability, row.id in twins)
+        for i, row in enumerate(rows)
+    ]
+    decided = np.array([-1 if j.together is None else place[j.together] for j in judged])
     plain = score(gold, predicted, labels, config, seed=seed)
     fresh = np.array([row.id not in twins for row in rows])
     curve = risk_coverage(confidence, predicted == gold)
@@ -143,8 +149,15 @@ def wrong_share(said: dict[str, str], gold: Sequence[Gold]) -> float | None:
     return _rounded(sum(a != b for a, b in known) / len(known)) if known else None
 
 
-def _judge(row: Example, i: int, answers: Answers, labels: Sequence[str], vote: Vote | None, twin: bool) -> Judged:
-    probs = answers.probs[i]
+def _judge(
+    row: Example,
+    probs: np.ndarray,
+    logits: np.ndarray,
+    labels: Sequence[str],
+    vote: Vote | None,
+    reliability: Reliability | None,
+    twin: bool,
+) -> Judged:
     return Judged(
         id=row.id,
         text=row.text,
@@ -152,11 +165,21 @@ def _judge(row: Example, i: int, answers: Answers, labels: Sequence[str], vote: 
         label=labels[int(probs.argmax())],
         confidence=_rounded(probs.max()),
         probs=tuple(map(_rounded, probs)),
-        logits=tuple(map(_rounded, answers.logits[i])),
+        logits=tuple(map(_rounded, logits)),
         decoder=vote.label if vote else None,
         decoder_status=vote.status if vote else None,
+        decoder_confidence=vote.confidence if vote else None,
+        together=_together(dict(zip(labels, probs.tolist(), strict=True)), vote, reliability),
         twin=twin,
     )
+
+
+def _together(probs: dict[str, float], vote: Vote | None, reliability: Reliability | None) -> str | None:
+    """Return the label that an escalated row gets; None where the decoder gave none."""
+    if vote is None or vote.label is None:
+        return None
+    found = combine_vote(reliability, probs, vote)
+    return vote.label if found is None else max(found, key=found.__getitem__)
 
 
 def _calibration(answers: Answers, gold: np.ndarray, seed: int) -> dict[str, float]:

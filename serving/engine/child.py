@@ -24,8 +24,7 @@ LEFT_TO_THE_SERVICE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """A terminal or an init system sends them to the whole group, and the service still has requests to answer."""
 
 YIELDS = 3
-"""Steps of priority below the service: a probe and a refusal are not to wait for the encoder. Under three times the
-load that two processors bear, the median refusal then took a third of the time or less."""
+"""Steps of priority below the service: a probe or a refusal is not to wait for the encoder."""
 
 
 def main() -> None:

@@ -17,6 +17,8 @@ from serving.queue.line import Line
 
 HOLD_S = 1.5
 """How long requests in the line wait for a lost engine's successor before they are given up."""
+FIRST_S = 30.0
+"""The most that a batch may take while it is not known what a batch takes."""
 LONGEST_REASON = 200
 """Characters of what the graph says."""
 
@@ -122,12 +124,13 @@ class Dispatch:
         lengths = [len(row.ids) for row in rows]
         tokens, padded = sum(lengths), max(lengths) * len(rows)
         expected_s = self._cost.batch_s(padded)
+        limit_s = expected_s + self._hung_after_s if self._cost.known else FIRST_S
         for row in rows:
             row.job.start()
         began = time.perf_counter()
         self._ends_at = began + expected_s
         try:
-            logits = await self._engine.run([row.ids for row in rows], limit_s=expected_s + self._hung_after_s)
+            logits = await self._engine.run([row.ids for row in rows], limit_s=limit_s)
         finally:
             self._ends_at = 0.0
         seconds = time.perf_counter() - began
@@ -145,8 +148,8 @@ class Dispatch:
 
     def _suspect(self, rows: Sequence[Row]) -> None:
         """Have each row that was in the engine when it was lost run alone, so that the one at fault shows."""
-        for row in rows:
-            self._blame.note(row.ids)
+        for ids in {tuple(row.ids) for row in rows}:  # a text that was there several times was there at one death
+            self._blame.note(ids)
         for row in rows:
             if self._blame.holds(row.ids):
                 row.job.fail_item(row, "the engine died of it twice")

@@ -7,7 +7,7 @@ import pytest
 from serving.deadline import Deadline
 from serving.errors import OverloadedError, TooLargeError
 from serving.queue.admission import Ahead, Held, check
-from serving.queue.cost import REMEMBERED, Cost
+from serving.queue.cost import LEAST, REMEMBERED, Cost
 from serving.settings import Limits
 
 LIMITS = Limits(wait_ms=500, queued_tokens=10_000, queued_bytes=1000)
@@ -37,13 +37,26 @@ def test_the_cost_follows_a_machine_that_slows_down() -> None:
 @pytest.mark.parametrize("ran", [[(8, 0.5), (256, 0.01)], [(64, 0.02)], [(10, 0.0), (20, 0.1)]])
 def test_noise_makes_no_cost_negative(ran: list[tuple[int, float]]) -> None:
     cost = Cost()
-    for padded, seconds in ran:
+    for padded, seconds in ran * LEAST:
         cost.add(padded, padded, seconds)
     assert all(cost.batch_s(n) >= 0 for n in (1, 8, 256, 5000))
 
 
-def test_before_the_first_batch_nothing_is_expected() -> None:
-    assert Cost().batch_s(256) == Cost().wait_s(10_000, 256) == 0.0
+def test_after_many_short_batches_the_cost_of_a_full_one_is_still_known() -> None:
+    cost = Cost()
+    for padded in (250, 255, *[8] * 5000):
+        cost.add(padded, padded, 2e-3 + 9e-5 * padded)
+    assert cost.batch_s(256) == pytest.approx(2e-3 + 9e-5 * 256, rel=0.05)
+
+
+def test_nothing_is_expected_before_some_batches_ran() -> None:
+    cost = Cost()
+    for n in range(LEAST):
+        assert not cost.known
+        assert cost.batch_s(256) == cost.wait_s(10_000, 256) == 0.0
+        cost.add(8, 8, 0.5 / (n + 1))  # the first one is slow
+    assert cost.known
+    assert cost.batch_s(8) > 0
 
 
 def test_a_wait_over_the_limit_is_refused_and_told_when_to_come_again() -> None:

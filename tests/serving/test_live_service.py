@@ -21,6 +21,7 @@ from serving.errors import (
     TooLargeError,
     UnanswerableError,
 )
+from serving.live_service import LiveService
 from serving.settings import EngineSettings, Limits, Settings
 from tests.corpus import texts_and_gold
 from tests.serving.bundles import changed, copied, sealed
@@ -62,10 +63,10 @@ def test_each_of_100_clients_gets_its_own_answers(bundle_dir: Path) -> None:
     wanted = {text: p.probs for text, p in zip(texts, hybrid.load(bundle_dir).classify(texts), strict=True)}
     heard = Heard()
 
-    async def client(service: object, own: list[str]) -> None:
+    async def client(service: LiveService, own: list[str]) -> None:
         for first in range(0, len(own), 2):
             pair = own[first : first + 2]
-            for text, answer in zip(pair, await ask(service, pair), strict=True):  # type: ignore[arg-type]
+            for text, answer in zip(pair, await ask(service, pair), strict=True):
                 assert isinstance(answer, Answer)
                 assert answer.probs == pytest.approx(wanted[text], abs=1e-5)
 

@@ -1,0 +1,116 @@
+"""The escalations of a service as a review queue, and a person's answers as rows that train the next run."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from hybrid.errors import ConfigError, DataError
+from hybrid.escalated_rows import Added
+from hybrid.review.escalations import FILE, Escalated, open_store, read_escalations, shown
+from hybrid.review.export import WRITERS
+from hybrid.review.queue import DIGITS, Look
+from hybrid.story import Story
+from hybrid.table import read_rows, write_rows
+
+PREFIX = "escalated-"
+
+
+def export_escalations(
+    story: Story, store: str, path: Path, *, to: Literal["label-studio", "argilla", "csv"], n_rows: int
+) -> list[str]:
+    """Write the first `n_rows` of the queue of escalations; return what the command prints.
+
+    Raises:
+        ConfigError: the rows have several labels each.
+        DataError: there is no such store, or it cannot be read.
+    """
+    if story.recipe.task == "multi_label":
+        raise ConfigError(
+            f"{story.run.folder}: rows of several labels are kept as given, so there is nothing to review"
+        )
+    rows = stored_escalations(story, store)
+    known = {row.id for row in _added(story)}
+    looks = [look for look in queue_of_escalations(rows, story.labels) if look.id not in known]
+    steps = WRITERS[to](looks[:n_rows], story.labels, path)
+    return [f"{len(looks[:n_rows])} of {len(looks)} texts that escalated written to {path}", *steps]
+
+
+def queue_of_escalations(rows: Sequence[Escalated], labels: Sequence[str]) -> list[Look]:
+    """Return each text once, first what is asked for most often and answered least surely.
+
+    The gain of a look is how often the text came, times the encoder's probability that its answer was wrong; a text
+    without an answer counts as wrong. Texts of bundles with other labels are left out.
+    """
+    by_text: dict[str, list[Escalated]] = {}
+    for row in rows:
+        if set(row.probs) == set(labels):
+            by_text.setdefault(row.text, []).append(row)
+    looks = [_look(found[-1], len(found)) for found in by_text.values()]
+    return sorted(looks, key=lambda look: (-look.gain, look.id))
+
+
+def texts_by_id(rows: Sequence[Escalated]) -> dict[str, str]:
+    """Return the text of each row id that the queue of escalations gives."""
+    return {_id_of(row.text): row.text for row in rows}
+
+
+def add_escalated(story: Story, labels: Mapping[str, str], texts: Mapping[str, str]) -> Path:
+    """Write a person's labels of texts that escalated beside the recipe's runs; return the file.
+
+    Raises:
+        DataError: an answer is about no text of the store, or is not a label of the recipe.
+    """
+    for row_id, label in labels.items():
+        if row_id not in texts:
+            raise DataError(
+                f"{row_id}: no such text in the store of escalations; name the store that it was exported from"
+            )
+        if label not in story.labels:
+            raise DataError(f"{row_id}: {label!r} is not one of {', '.join(story.labels)}; correct it there")
+    together = {row.id: row for row in _added(story)}
+    together |= {row_id: Added(id=row_id, text=texts[row_id], label=label) for row_id, label in labels.items()}
+    table = story.added_file
+    write_rows(table, together.values())
+    return table
+
+
+def stored_escalations(story: Story, store: str) -> list[Escalated]:
+    """Return what a store keeps; `store` empty: the one beside the bundle of the run.
+
+    Raises:
+        DataError: there is no such file, or it cannot be read.
+        StorageError: the store cannot be opened.
+    """
+    name = store or str(story.run.path(FILE))
+    if "://" not in name and not Path(name).is_file():
+        raise DataError(f"{shown(name)}: no such store; name the one that the service writes, a file or a database URL")
+    engine = open_store(name)
+    try:
+        return read_escalations(engine)
+    finally:
+        engine.dispose()
+
+
+def _added(story: Story) -> list[Added]:
+    return read_rows(story.added_file, Added) if story.added_file.is_file() else []
+
+
+def _look(row: Escalated, times: int) -> Look:
+    right = row.probs.get(row.answer_label or "", 0.0)
+    return Look(
+        id=_id_of(row.text),
+        text=row.text,
+        given=row.encoder_label,
+        label=row.answer_label or row.encoder_label,
+        belief=right,
+        gain=round(times * (1 - right), DIGITS),
+        teacher=row.decoder,
+        teacher_label=row.decoder_label or "",
+        teacher_confidence=row.decoder_confidence,
+        reason=row.rationale or row.reason,
+    )
+
+
+def _id_of(text: str) -> str:
+    return PREFIX + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

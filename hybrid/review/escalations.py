@@ -1,0 +1,170 @@
+"""The review store: every text on which a service's encoder was not sure, and what became of it.
+
+SQLite in a file, or PostgreSQL by its URL, through SQLAlchemy. There are no migrations: the tables carry a version, and
+a store of another version is refused. Beside the escalations stand the decoder's calls, so that what it may cost an hour
+and a day holds over restarts and over all services on one store.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import sqlalchemy as sql
+from sqlalchemy.exc import SQLAlchemyError
+
+from hybrid.errors import DataError, StorageError
+
+VERSION = 1
+FILE = "escalations.sqlite"
+"""The name of a store that no setting names."""
+Outcome = Literal["answered", "undecided", "failed", "refused_by_breaker", "refused_by_spend"]
+
+_tables = sql.MetaData()
+versions = sql.Table("hybrid_store", _tables, sql.Column("version", sql.Integer, primary_key=True))
+escalations = sql.Table(
+    "escalations",
+    _tables,
+    sql.Column("id", sql.BigInteger().with_variant(sql.Integer, "sqlite"), primary_key=True),
+    sql.Column("at", sql.Float, nullable=False, index=True),
+    sql.Column("bundle_id", sql.String(12), nullable=False),
+    sql.Column("text", sql.Text, nullable=False),
+    sql.Column("encoder_label", sql.Text, nullable=False),
+    sql.Column("encoder_confidence", sql.Float, nullable=False),
+    sql.Column("probs", sql.JSON, nullable=False),
+    sql.Column("outcome", sql.Text, nullable=False),
+    sql.Column("decoder", sql.Text, nullable=False),
+    sql.Column("decoder_label", sql.Text),
+    sql.Column("decoder_confidence", sql.Float),
+    sql.Column("rationale", sql.Text, nullable=False),
+    sql.Column("reason", sql.Text, nullable=False),
+    sql.Column("answer_label", sql.Text),
+    sql.Column("cost_usd", sql.Float),
+    sql.Column("seconds", sql.Float, nullable=False),
+)
+# Money is kept in whole billionths of a dollar, so that sums are exact.
+calls = sql.Table(
+    "decoder_calls",
+    _tables,
+    sql.Column("id", sql.BigInteger().with_variant(sql.Integer, "sqlite"), primary_key=True),
+    sql.Column("at", sql.Float, nullable=False, index=True),
+    sql.Column("nano", sql.BigInteger, nullable=False),
+)
+
+
+class Escalated(msgspec.Struct, frozen=True, kw_only=True):
+    """One text that escalated, and what it came to."""
+
+    at: float
+    """Seconds since 1970."""
+    bundle_id: str
+    text: str
+    encoder_label: str
+    encoder_confidence: float
+    probs: dict[str, float]
+    """The encoder's."""
+    outcome: Outcome
+    decoder: str
+    """The model's name."""
+    decoder_label: str | None = None
+    decoder_confidence: float | None = None
+    """The model's own, or the share of its votes; absent where there is none."""
+    rationale: str = ""
+    reason: str = ""
+    """Why there is no decoder's label."""
+    answer_label: str | None = None
+    """What the caller got; None: an abstention, or an error."""
+    cost_usd: float | None = None
+    """0 where an earlier answer served; None where the price is not known."""
+    seconds: float = 0.0
+
+
+def url_of(name: str) -> str:
+    """Return the SQLAlchemy URL of a store that is named by a URL or by the path of a SQLite file."""
+    if "://" not in name:
+        return f"sqlite:///{Path(name).resolve()}"
+    # Without a driver SQLAlchemy would look for psycopg2.
+    return name.replace("postgresql://", "postgresql+psycopg://", 1) if name.startswith("postgresql://") else name
+
+
+def open_store(name: str) -> sql.Engine:
+    """Return the store, its tables made where it is new.
+
+    Raises:
+        StorageError: it cannot be opened, or it is of another version.
+    """
+    try:
+        engine = sql.create_engine(url_of(name), **_options(url_of(name)))
+        if engine.dialect.name == "sqlite":
+            sql.event.listen(engine, "connect", _set_up_sqlite)
+        with engine.begin() as db:
+            _tables.create_all(db)
+            found = db.execute(sql.select(versions.c.version)).scalar()
+            if found is None:
+                db.execute(versions.insert().values(version=VERSION))
+    except (SQLAlchemyError, ImportError) as error:
+        raise StorageError(
+            f"the review store {shown(name)} cannot be opened ({_first_line(error)}); name a file that can be written, or "
+            "the URL of a PostgreSQL database that answers"
+        ) from error
+    if found not in (None, VERSION):
+        engine.dispose()
+        raise StorageError(f"the review store {shown(name)} is of version {found}, want {VERSION}; name a new one")
+    return engine
+
+
+def write_escalations(engine: sql.Engine, rows: Sequence[Escalated]) -> None:
+    """Add rows, all or none.
+
+    Raises:
+        SQLAlchemyError: they could not be written.
+    """
+    with engine.begin() as db:
+        db.execute(escalations.insert(), [_storable(row) for row in rows])
+
+
+def read_escalations(engine: sql.Engine) -> list[Escalated]:
+    """Return all rows, the oldest first.
+
+    Raises:
+        DataError: a row is not what this version writes.
+    """
+    fields = Escalated.__struct_fields__
+    columns = [escalations.c[name] for name in fields]
+    try:
+        with engine.connect() as db:
+            rows = db.execute(sql.select(*columns).order_by(escalations.c.id)).all()
+        return [msgspec.convert(dict(zip(fields, row, strict=True)), Escalated) for row in rows]
+    except (SQLAlchemyError, msgspec.ValidationError) as error:
+        raise DataError(f"{shown(str(engine.url))}: escalations cannot be read ({_first_line(error)})") from error
+
+
+def shown(name: str) -> str:
+    """Return the name of a store without a password."""
+    return sql.make_url(name).render_as_string(hide_password=True) if "://" in name else name
+
+
+def _options(url: str) -> dict[str, Any]:
+    if url.startswith("sqlite"):
+        return {"connect_args": {"timeout": 30, "check_same_thread": False}}
+    # A server that restarts must cost a second look, not an error; one that is silent must not hold a thread for long.
+    connect = {"connect_timeout": 5} if url.startswith("postgresql") else {}
+    return {"pool_pre_ping": True, "pool_size": 4, "connect_args": connect}
+
+
+def _set_up_sqlite(connection: Any, _: object) -> None:
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def _storable(row: Escalated) -> dict[str, Any]:
+    """Return the row with its texts as every database keeps them: PostgreSQL knows no NUL, UTF-8 no lone surrogate."""
+    values: dict[str, Any] = msgspec.to_builtins(row)
+    return {
+        name: value.encode("utf-8", "replace").decode().replace("\x00", "\ufffd") if isinstance(value, str) else value
+        for name, value in values.items()
+    }
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

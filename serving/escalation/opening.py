@@ -1,0 +1,92 @@
+"""From settings to the decoder behind a service."""
+
+from pathlib import Path
+
+import sqlalchemy as sql
+
+from hybrid.artifacts import fetch
+from hybrid.config import LLMConfig
+from hybrid.errors import ConfigError
+from hybrid.llm import open_llm, terms_of
+from hybrid.llm.ledger import Books, NoBooks
+from hybrid.llm.messages import Messages
+from hybrid.llm.request import LLM
+from hybrid.llm.retry import Retry
+from hybrid.review.escalations import FILE, open_store
+from hybrid.runtime.bundle import Bundle, read_bundle
+from serving.escalation.desk import Desk
+from serving.escalation.escalation import Escalation
+from serving.escalation.review_log import ReviewLog
+from serving.escalation.spending import SpendCap
+from serving.observer import Observer
+from serving.settings import Decoder, Settings
+
+FIRST_WAIT_S = 0.2
+LONGEST_WAIT_S = 2.0
+"""A server that asks for a longer rest gets none of the retries."""
+
+
+def open_escalation(settings: Settings, bundle_dir: str | Path, observer: Observer) -> Escalation | None:
+    """Return what answers texts that escalate; None where the settings name no decoder. Nothing is sent yet.
+
+    Raises:
+        ConfigError: the settings name no decoder that can be, or one for a bundle of several labels a text.
+        LLMError: a key, a package or a model file is missing.
+        StorageError: the review store cannot be opened.
+        BundleError: no sound bundle.
+    """
+    decoder = settings.decoder
+    if decoder.llm.model == "none":
+        return None
+    folder = Path(bundle_dir)
+    _check(decoder, read_bundle(folder), folder)
+    policy = _policy(decoder.llm)
+    engine = open_store(settings.reviews or str(folder.resolve().parent / FILE))
+    llm = _open_llm(decoder, engine)
+    return Escalation(Desk(llm, decoder, observer), ReviewLog(engine), decoder, policy=policy)
+
+
+def _check(decoder: Decoder, bundle: Bundle, folder: Path) -> None:
+    if bundle.task == "multi_label":
+        raise ConfigError(
+            f"{folder}: decoder.llm.model = {decoder.llm.model!r} for a multi_label bundle, and a decoder gives one label a "
+            "text; leave the decoder out"
+        )
+    if decoder.llm.batch:
+        raise ConfigError("decoder.llm.batch = true: a caller does not wait for a batch; leave it out")
+
+
+def _policy(config: LLMConfig) -> str:
+    if not config.policy:
+        return ""
+    try:
+        return Path(config.policy).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{config.policy}: decoder.llm.policy cannot be read ({error}); name a text file") from error
+
+
+def _open_llm(decoder: Decoder, engine: sql.Engine) -> LLM:
+    config = decoder.llm
+    if not (config.base_url or config.model.startswith("claude")):
+        found = open_llm(
+            config, folder=Path(), store=None, gguf=lambda: fetch("smollm2-135m-instruct"), role="decoder.llm"
+        )
+        assert found is not None
+        return found
+    return Messages(
+        config.model,
+        base_url=config.base_url,
+        timeout_s=decoder.timeout_ms / 1000,
+        workers=config.workers,
+        retry=Retry(tries=1 + decoder.retries, first_wait_s=FIRST_WAIT_S, longest_wait_s=LONGEST_WAIT_S),
+        books=_books(decoder, engine),
+    )
+
+
+def _books(decoder: Decoder, engine: sql.Engine) -> Books:
+    if decoder.llm.budget_usd is not None:
+        raise ConfigError("decoder.llm.budget_usd is for runs; want decoder.usd_an_hour or decoder.usd_a_day here")
+    terms = terms_of(decoder.llm, folder=Path(), role="decoder")
+    if decoder.usd_an_hour is None and decoder.usd_a_day is None:
+        return NoBooks(terms)
+    return SpendCap(engine, terms, usd_an_hour=decoder.usd_an_hour, usd_a_day=decoder.usd_a_day)

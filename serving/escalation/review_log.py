@@ -1,0 +1,86 @@
+"""Escalations on their way into the review store: a thread writes them in batches, and the event loop never waits."""
+
+import logging
+import threading
+from collections import deque
+
+import sqlalchemy as sql
+from sqlalchemy.exc import SQLAlchemyError
+
+from hybrid.review.escalations import Escalated, shown, write_escalations
+
+MOST_WAITING = 20_000
+"""Rows kept while the store does not answer; more are dropped, and counted."""
+BATCH = 500
+TRY_AGAIN_S = 1.0
+_log = logging.getLogger(__name__)
+
+
+class ReviewLog:
+    """Writes rows in the order in which they came. `note` may be called from any thread and returns at once."""
+
+    def __init__(self, engine: sql.Engine) -> None:
+        """Start the writer."""
+        self.dropped = 0
+        """Rows that were lost because the store did not answer for long, or not until the end."""
+        self.written = 0
+        self._engine = engine
+        self._waiting: deque[Escalated] = deque()
+        self._changed = threading.Condition()
+        self._closing = False
+        self._writer = threading.Thread(target=self._write_all, name="review-log", daemon=True)
+        self._writer.start()
+
+    def note(self, row: Escalated) -> None:
+        """Leave a row to the writer."""
+        with self._changed:
+            if len(self._waiting) < MOST_WAITING:
+                self._waiting.append(row)
+            else:
+                self._drop(1)
+            self._changed.notify()
+
+    def close(self, timeout_s: float) -> None:
+        """Write what waits, for so many seconds at most, and end the writer."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._writer.join(timeout_s)
+        self._engine.dispose()
+        with self._changed:
+            if self._waiting:
+                self._drop(len(self._waiting))
+                self._waiting.clear()
+
+    def _write_all(self) -> None:
+        while batch := self._next():
+            try:
+                write_escalations(self._engine, batch)
+            except SQLAlchemyError as error:
+                where = shown(self._engine.url.render_as_string())
+                _log.warning("the review store %s does not take rows (%s); trying again", where, type(error).__name__)
+                self._pause()
+                continue
+            with self._changed:
+                for _ in range(min(len(batch), len(self._waiting))):
+                    self._waiting.popleft()
+                self.written += len(batch)
+
+    def _next(self) -> list[Escalated]:
+        """Return the rows to write next; none where the end has come."""
+        with self._changed:
+            while not self._waiting and not self._closing:
+                self._changed.wait()
+            return [self._waiting[i] for i in range(min(BATCH, len(self._waiting)))]
+
+    def _pause(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._closing, TRY_AGAIN_S)
+        if self._closing:
+            threading.Event().wait(TRY_AGAIN_S / 10)
+
+    def _drop(self, count: int) -> None:
+        self.dropped += count
+        if self.dropped == count or self.dropped % 1000 == 0:
+            where = shown(self._engine.url.render_as_string())
+            _log.error("%d escalations were not kept for review: the store %s does not take them", self.dropped, where)

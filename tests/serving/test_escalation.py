@@ -1,0 +1,254 @@
+"""The decoder behind the service: what a text gets that escalates, and what it gets where the decoder cannot answer."""
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from hybrid.config import LLMConfig
+from hybrid.errors import ConfigError
+from hybrid.runtime.bundle import MANIFEST
+from serving.deadline import Deadline
+from serving.errors import DeadlineError, UnanswerableError
+from serving.escalation import open_escalation
+from serving.settings import Decoder, Settings, read_settings
+from tests.messages_server import Act, MessagesServer, answer, label, raw, reset, status
+from tests.serving.decoding import BUNDLE, LABELS, UNSURE, Heard, after, escalated, opened
+
+SILENT = after(1.5)
+CLOSED = "http://127.0.0.1:9"
+FAULTS: dict[str, Act] = {
+    "5xx": status(500),
+    "429": status(429, headers={"Retry-After": "30"}),
+    "wrong key": status(401),
+    "silent": SILENT,
+    "connection reset": reset,
+    "not JSON": raw("<html>", "text/html"),
+    "cut off": answer('{"rationale": "It', stop_reason="max_tokens"),
+    "no object": answer("good"),
+    "out of the label set": label("excellent"),
+    "refuses": answer("", stop_reason="refusal"),
+}
+
+
+def test_the_answer_is_what_encoder_and_decoder_know_together(tmp_path: Path) -> None:
+    async def run(url: str) -> None:
+        to = opened(tmp_path, url)
+        found = await escalated(to)
+        assert (found.label, found.source, found.escalation, found.status) == ("bad", "both", "answered", "escalated")
+        assert found.probs["bad"] == found.confidence == max(found.probs.values()) > UNSURE.probs["bad"]
+        assert sum(found.probs.values()) == pytest.approx(1)
+        assert (found.encoder_label, found.encoder_confidence, found.rationale) == ("good", 0.6, "It says so.")
+        unmeasured = await escalated(to, "The tart.", bundle=msgspec.structs.replace(BUNDLE, decoder=None))
+        assert (unmeasured.label, unmeasured.source, unmeasured.probs) == ("bad", "decoder", UNSURE.probs)
+        await to.close()
+
+    with MessagesServer(label("bad")) as server:
+        asyncio.run(run(server.url))
+        assert BUNDLE.labels == LABELS
+        assert "The soup." in server.bodies[0]["messages"][0]["content"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_where_the_decoder_cannot_answer_the_policy_holds(fault: str, tmp_path: Path) -> None:
+    async def run(url: str) -> None:
+        for policy in ("local_label_flagged", "abstain", "error"):
+            to = opened(tmp_path, url, policy=policy, timeout_ms=400, retries=0)
+            try:
+                found = await escalated(to)
+            except UnanswerableError as error:
+                assert policy == "error"
+                assert "no answer of the decoder" in str(error)
+            else:
+                undecided = fault in ("no object", "out of the label set", "refuses")
+                assert found.escalation == ("undecided" if undecided else "failed")
+                assert found.reason
+                assert found.probs == UNSURE.probs
+                wanted = {"local_label_flagged": ("good", "escalated"), "abstain": (None, "abstained")}
+                assert (found.label, found.status) == wanted[policy]
+            await to.close()
+
+    with MessagesServer(FAULTS[fault]) as server:
+        asyncio.run(run(server.url))
+
+
+def test_a_decoder_that_is_not_there_costs_the_encoders_answer_nothing(tmp_path: Path) -> None:
+    async def run() -> None:
+        to = opened(tmp_path, CLOSED, retries=0)
+        found = await escalated(to)
+        assert (found.label, found.escalation, found.source) == ("good", "failed", "encoder")
+        await to.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("retries", "escalation", "asked"), [(0, "failed", 1), (1, "answered", 2)])
+def test_what_can_pass_is_tried_again_as_often_as_is_set(
+    retries: int, escalation: str, asked: int, tmp_path: Path
+) -> None:
+    async def run(url: str) -> None:
+        to = opened(tmp_path, url, retries=retries)
+        assert (await escalated(to)).escalation == escalation
+        await to.close()
+
+    with MessagesServer(status(500), label("bad")) as server:
+        asyncio.run(run(server.url))
+        assert len(server.bodies) == asked
+
+
+def test_retries_end_with_the_time_of_the_escalation(tmp_path: Path) -> None:
+    async def run(url: str) -> None:
+        to = opened(tmp_path, url, retries=2, timeout_ms=100)
+        await escalated(to)
+        await to.close()
+
+    with MessagesServer(status(500)) as server:
+        asyncio.run(run(server.url))
+        assert len(server.bodies) == 1
+
+
+@pytest.mark.slow
+def test_a_silent_decoder_leaves_the_caller_an_answer_within_its_deadline(tmp_path: Path) -> None:
+    async def run(url: str) -> tuple[str, float]:
+        to = opened(tmp_path, url, timeout_ms=1200)
+        started = time.monotonic()
+        found = await escalated(to, timeout_s=0.6)
+        took_s = time.monotonic() - started
+        await to.close()
+        return found.escalation, took_s
+
+    with MessagesServer(SILENT) as server:
+        escalation, took_s = asyncio.run(run(server.url))
+    assert escalation == "failed"
+    assert took_s < 0.6
+    with MessagesServer(label("bad")) as server:
+        assert asyncio.run(run(server.url))[0] == "answered"
+
+
+def test_a_deadline_that_has_passed_is_said_to_have_passed_in_the_escalation(tmp_path: Path) -> None:
+    async def run(url: str) -> None:
+        to = opened(tmp_path, url)
+        with pytest.raises(DeadlineError, match="in the stage escalation"):
+            await to.escalate(BUNDLE, "The soup.", UNSURE, Deadline.after(-0.01))
+        await to.close()
+
+    with MessagesServer(label("bad")) as server:
+        asyncio.run(run(server.url))
+        assert not server.bodies
+
+
+@pytest.mark.parametrize(("texts", "asked"), [(1, 1), (20, 20)], ids=["equal", "different"])
+def test_equal_texts_are_asked_about_once(texts: int, asked: int, tmp_path: Path) -> None:
+    async def run(url: str) -> None:
+        heard = Heard()
+        to = opened(tmp_path, url, heard)
+        found = await asyncio.gather(*(escalated(to, f"Dish {i % texts}.") for i in range(20)))
+        assert {one.label for one in found} == {"bad"}
+        assert heard.outcomes == ["answered"] * asked
+        assert (await escalated(to, "Dish 0.")).label == "bad"
+        assert heard.outcomes[-1] == "cached"
+        await to.close()
+
+    with MessagesServer(after(0.05)) as server:
+        asyncio.run(run(server.url))
+        assert len(server.bodies) == asked
+
+
+def test_another_bundle_and_a_failure_are_asked_about_anew(tmp_path: Path) -> None:
+    async def run(url: str) -> None:
+        to = opened(tmp_path, url, retries=0)
+        assert (await escalated(to)).escalation == "failed"
+        assert (await escalated(to)).escalation == "answered"
+        other = msgspec.structs.replace(UNSURE, bundle_id="ba9876543210")
+        await to.escalate(BUNDLE, "The soup.", other, Deadline.after(20))
+        await to.close()
+
+    with MessagesServer(status(500), label("bad")) as server:
+        asyncio.run(run(server.url))
+        assert len(server.bodies) == 3
+
+
+def test_without_room_in_the_cache_a_text_is_asked_about_again(tmp_path: Path) -> None:
+    async def run(url: str) -> None:
+        to = opened(tmp_path, url, cached_answers=0)
+        await escalated(to)
+        await escalated(to)
+        await to.close()
+
+    with MessagesServer(label("bad")) as server:
+        asyncio.run(run(server.url))
+        assert len(server.bodies) == 2
+
+
+def test_of_several_votes_the_most_frequent_label_counts_and_their_share_is_kept(tmp_path: Path) -> None:
+    async def run(url: str) -> None:
+        to = opened(tmp_path, url, votes=3, llm={"workers": 1})
+        plain = await to.decide("The soup.", ("hot", "cold"), "", Deadline.after(20))
+        assert plain.label == "cold"
+        assert plain.probs == {"hot": pytest.approx(1 / 3), "cold": pytest.approx(2 / 3)}
+        await to.close()
+
+    with MessagesServer(label("cold"), label("hot"), label("cold")) as server:
+        asyncio.run(run(server.url))
+        assert len(server.bodies) == 3
+
+
+@pytest.mark.slow
+def test_more_texts_than_may_wait_are_answered_by_the_policy_at_once(tmp_path: Path) -> None:
+    async def run(url: str) -> None:
+        to = opened(tmp_path, url, waiting=3)
+        found = await asyncio.gather(*(escalated(to, f"Dish {i}.") for i in range(12)))
+        assert [one.escalation for one in found].count("answered") == 3
+        assert {one.reason for one in found if one.escalation == "failed"} == {"too many texts wait for the decoder"}
+        await to.close()
+
+    with MessagesServer(after(0.2)) as server:
+        asyncio.run(run(server.url))
+        assert len(server.bodies) == 3
+
+
+def test_a_question_with_other_labels_goes_to_the_decoder_with_its_instructions(tmp_path: Path) -> None:
+    async def run(url: str) -> None:
+        to = opened(tmp_path, url)
+        found = await to.decide("The soup.", ("hot", "cold"), "Steam means hot.", Deadline.after(20))
+        assert (found.label, found.source, found.probs) == ("cold", "decoder", {"hot": pytest.approx(0.1), "cold": 0.9})
+        with pytest.raises(UnanswerableError, match="'cold' is not a label"):
+            await to.decide("The soup.", ("yes", "no"), "", Deadline.after(20))
+        with pytest.raises(UnanswerableError, match="1 options"):
+            await to.decide("The soup.", ("yes",), "", Deadline.after(20))
+        await to.close()
+
+    with MessagesServer(label("cold")) as server:
+        asyncio.run(run(server.url))
+        assert "Steam means hot." in json.dumps(server.bodies[0]["system"])
+
+
+def test_settings_that_cannot_be_are_refused_and_none_needs_no_store(tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    (bundle / MANIFEST).write_bytes(msgspec.json.encode(BUNDLE))
+    assert open_escalation(Settings(), bundle, Heard()) is None
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    refused: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+        ({"usd_a_day": 1.0}, {}, "the price of judge is not known"),
+        ({}, {"batch": True}, "batch = true"),
+        ({}, {"budget_usd": 1.0}, "usd_an_hour"),
+        ({}, {"policy": str(tmp_path / "none.md")}, "policy cannot be read"),
+    ]
+    for decoder, llm, said in refused:
+        config = LLMConfig(model="judge", base_url=CLOSED, **llm)
+        with pytest.raises(ConfigError, match=said):
+            open_escalation(Settings(decoder=Decoder(llm=config, **decoder)), bundle, Heard())
+    several = msgspec.structs.replace(BUNDLE, task="multi_label")
+    (bundle / MANIFEST).write_bytes(msgspec.json.encode(several))
+    with pytest.raises(ConfigError, match="multi_label bundle"):
+        open_escalation(Settings(decoder=Decoder(llm=LLMConfig(model="judge", base_url=CLOSED))), bundle, Heard())
+
+
+def test_the_decoders_files_count_from_the_settings_file(tmp_path: Path) -> None:
+    (tmp_path / "service.toml").write_text('[decoder.llm]\nmodel = "recorded"\ntraces = "traces.jsonl"\n')
+    assert read_settings(tmp_path / "service.toml").decoder.llm.traces == str(tmp_path / "traces.jsonl")

@@ -1,0 +1,130 @@
+"""What the decoder may cost an hour and a day is never crossed: not by many at once, nor over restarts."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sql
+
+from hybrid.config import LLMConfig
+from hybrid.errors import BudgetError
+from hybrid.llm.answer import label_request
+from hybrid.llm.budget import Terms
+from hybrid.llm.prices import Price
+from hybrid.llm.request import Reply, Request
+from hybrid.review.escalations import calls, open_store
+from serving.escalation.spending import DAY_S, HOUR_S, SpendCap
+from tests.billing_server import PRICE, BillingServer, billed, cut_in_mid_body, on_schedule
+from tests.messages_server import Act, status
+from tests.serving.decoding import Heard, escalated, opened
+
+PRICES = "[models]\njudge = { input = 100, output = 500, cache_write = 125, cache_read = 10, batch = 0.5 }\n"
+TERMS = Terms(model="judge", role="decoder", price=Price(**PRICE))
+
+
+def worst_usd(text: str = "The soup.") -> float:
+    return (TERMS.worst_nano(request(text)) or 0) / 1e9
+
+
+def request(text: str = "The soup.") -> Request:
+    return label_request("decide", text, ("bad", "good", "plain"), LLMConfig(max_tokens=60))
+
+
+def says_bad(text: str) -> str:
+    return '{"rationale": "It was cold.", "label": "bad", "confidence": 0.9}'
+
+
+async def ask(folder: Path, url: str, texts: range, *, at_once: bool = True, **decoder: Any) -> list[str]:
+    """Return how the questions about the texts ended."""
+    heard = Heard()
+    prices = folder / "prices.toml"
+    prices.write_text(PRICES)
+    settings = {"retries": 1, "waiting": 500, "breaker_failures": 500} | decoder
+    to = opened(folder, url, heard, llm={"prices": str(prices), "max_tokens": 60}, **settings)
+    if at_once:
+        await asyncio.gather(*(escalated(to, f"Dish {i:03}.") for i in texts))
+    else:
+        for i in texts:
+            await escalated(to, f"Dish {i:03}.")
+    await to.close()
+    return heard.outcomes
+
+
+def test_many_at_once_cannot_cross_the_cap_together(tmp_path: Path) -> None:
+    cap = 3 * worst_usd()
+    with BillingServer(billed(), say=says_bad) as server:
+        outcomes = asyncio.run(ask(tmp_path, server.url, range(60), usd_a_day=cap))
+        assert set(outcomes) == {"answered", "refused_by_spend"}
+        assert 0 < server.usd <= cap
+    (tmp_path / "free").mkdir()
+    with BillingServer(billed(), say=says_bad) as server:
+        assert set(asyncio.run(ask(tmp_path / "free", server.url, range(60)))) == {"answered"}
+        assert server.usd > cap
+
+
+def test_the_cap_is_used_to_within_one_call_at_its_worst_and_holds_over_a_restart(tmp_path: Path) -> None:
+    cap = 1.5 * worst_usd()
+    with BillingServer(billed(), say=says_bad) as server:
+        outcomes = asyncio.run(ask(tmp_path, server.url, range(20), at_once=False, usd_a_day=cap))
+        n_answered = outcomes.count("answered")
+        assert outcomes == ["answered"] * n_answered + ["refused_by_spend"] * (20 - n_answered)
+        assert cap - worst_usd() < server.usd <= cap
+        again = asyncio.run(ask(tmp_path, server.url, range(20, 25), at_once=False, usd_a_day=cap))
+        assert again == ["refused_by_spend"] * 5
+        raised = asyncio.run(ask(tmp_path, server.url, range(20, 25), at_once=False, usd_a_day=99))
+        assert raised == ["answered"] * 5
+
+
+def test_what_was_lost_on_the_way_counts_at_its_worst(tmp_path: Path) -> None:
+    cap = 6 * worst_usd()
+    acts: list[Act] = [billed(), cut_in_mid_body, status(500)]
+    with BillingServer(on_schedule(*acts)) as server:
+        asyncio.run(ask(tmp_path, server.url, range(40), usd_an_hour=cap))
+        assert server.n_undelivered > 0
+        assert server.usd <= cap
+        books = SpendCap(open_store(str(tmp_path / "escalations.sqlite")), TERMS, usd_an_hour=cap, usd_a_day=None)
+        assert server.usd <= books.spent_usd(HOUR_S) <= cap
+
+
+def books(folder: Path, *, hour: float | None = None, day: float | None = None) -> tuple[SpendCap, sql.Engine]:
+    engine = open_store(str(folder / "store.sqlite"))
+    return SpendCap(engine, TERMS, usd_an_hour=hour, usd_a_day=day), engine
+
+
+def test_an_answer_frees_what_it_did_not_cost_and_an_error_all_of_it(tmp_path: Path) -> None:
+    cap, _ = books(tmp_path, hour=1.5 * worst_usd())
+    first = cap.reserve(request())
+    with pytest.raises(BudgetError, match=r"could cross its cap of .* USD an hour"):
+        cap.reserve(request())
+    cap.settle(first, request(), Reply(status="ok", text="x", model="judge", cost_usd=0.001))
+    assert cap.spent_usd(HOUR_S) == pytest.approx(0.001)
+    second = cap.reserve(request())
+    cap.free(second)
+    cap.lose(cap.reserve(request()))
+    with pytest.raises(BudgetError):
+        cap.reserve(request())
+
+
+@pytest.mark.parametrize(("window_s", "day"), [(HOUR_S, None), (DAY_S, 1.5)], ids=["hour", "day"])
+def test_a_call_weighs_until_its_window_is_over(window_s: float, day: float | None, tmp_path: Path) -> None:
+    cap, engine = books(tmp_path, hour=(9.0 if day else 1.5) * worst_usd(), day=day and day * worst_usd())
+
+    def age(seconds: float) -> None:
+        with engine.begin() as db:
+            db.execute(calls.update().values(at=calls.c.at - seconds))
+
+    cap.reserve(request())
+    age(window_s - 60)
+    with pytest.raises(BudgetError):
+        cap.reserve(request())
+    age(120)
+    cap.reserve(request())
+
+
+def test_books_that_cannot_be_kept_stop_the_spending(tmp_path: Path) -> None:
+    cap, engine = books(tmp_path, hour=10.0)
+    with engine.begin() as db:
+        db.execute(sql.text("DROP TABLE decoder_calls"))
+    with pytest.raises(BudgetError, match="its spending cannot be booked"):
+        cap.reserve(request())

@@ -1,0 +1,170 @@
+"""Every escalation reaches the review store, and a store that does not answer delays nobody."""
+
+import asyncio
+import logging
+import os
+import pwd
+import shutil
+import sqlite3
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sql
+
+from hybrid.errors import BudgetError
+from hybrid.llm.budget import Terms
+from hybrid.llm.prices import Price
+from hybrid.review import escalations
+from hybrid.review.escalations import Escalated, open_store, read_escalations, write_escalations
+from serving.escalation import review_log
+from serving.escalation.review_log import ReviewLog
+from serving.escalation.spending import HOUR_S, SpendCap
+from tests.messages_server import MessagesServer, label
+from tests.serving.decoding import UNSURE, escalated, opened
+from tests.serving.test_escalation_spending import request
+from tests.test_escalated_rows import ROW, of
+
+POSTGRES = next((path for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
+
+
+def test_an_escalation_is_kept_with_all_that_a_reviewer_wants_to_know(tmp_path: Path) -> None:
+    async def run(url: str) -> None:
+        to = opened(tmp_path, url, retries=0, policy="abstain")
+        await escalated(to, "The soup.")
+        await escalated(to, "The soup.")
+        await escalated(to, "The tart.")
+        await to.close()
+
+    with MessagesServer(label("bad"), label("excellent")) as server:
+        asyncio.run(run(server.url))
+    first, again, lost = read_escalations(open_store(str(tmp_path / "escalations.sqlite")))
+    assert (first.text, first.bundle_id, first.probs) == ("The soup.", UNSURE.bundle_id, UNSURE.probs)
+    assert (first.encoder_label, first.encoder_confidence) == ("good", 0.6)
+    assert (first.decoder, first.decoder_label, first.decoder_confidence) == ("judge", "bad", 0.9)
+    assert (first.outcome, first.answer_label, first.rationale) == ("answered", "bad", "It says so.")
+    assert first.seconds > 0 == again.seconds == again.cost_usd
+    assert abs(first.at - time.time()) < 60
+    assert (lost.outcome, lost.decoder_label, lost.answer_label) == ("undecided", None, None)
+    assert "'excellent' is not a label" in lost.reason
+
+
+@pytest.mark.slow
+def test_a_store_that_is_held_by_another_delays_no_answer_and_gets_its_rows_later(tmp_path: Path) -> None:
+    async def run(url: str) -> float:
+        to = opened(tmp_path, url)
+        other = sqlite3.connect(tmp_path / "escalations.sqlite", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        started = time.monotonic()
+        for i in range(30):
+            await escalated(to, f"Dish {i}.")
+        took_s = time.monotonic() - started
+        assert to.reviews.written == 0
+        other.execute("COMMIT")
+        await to.close()
+        assert (to.reviews.written, to.reviews.dropped) == (30, 0)
+        return took_s
+
+    with MessagesServer(label("bad")) as server:
+        assert asyncio.run(run(server.url)) < 10
+    assert len(read_escalations(open_store(str(tmp_path / "escalations.sqlite")))) == 30
+
+
+@pytest.mark.slow
+def test_what_a_store_never_takes_is_counted_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(review_log, "MOST_WAITING", 5)
+    engine = open_store(str(tmp_path / "store.sqlite"))
+    with engine.begin() as db:
+        db.execute(sql.text("DROP TABLE escalations"))
+    log = ReviewLog(engine)
+    with caplog.at_level(logging.WARNING):
+        for i in range(8):
+            log.note(of(f"Dish {i}."))
+        log.close(0.5)
+    assert (log.written, log.dropped) == (0, 8)
+    assert "escalations were not kept for review" in caplog.text
+    assert "Dish" not in caplog.text
+
+
+def test_a_burst_is_written_whole_and_in_order(tmp_path: Path) -> None:
+    log = ReviewLog(open_store(str(tmp_path / "store.sqlite")))
+    for i in range(1200):
+        log.note(of(f"Dish {i}."))
+    log.close(30)
+    rows = read_escalations(open_store(str(tmp_path / "store.sqlite")))
+    assert [row.text for row in rows] == [f"Dish {i}." for i in range(1200)]
+    assert (log.written, log.dropped) == (1200, 0)
+
+
+def command(*words: object) -> list[str]:
+    """Return a command as an unprivileged user runs it: PostgreSQL refuses root."""
+    bare = [str(word) for word in words]
+    return bare if os.geteuid() else ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", *bare]
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    """The URL of a PostgreSQL server of our own, on a socket in a temporary folder."""
+    if POSTGRES is None or (os.geteuid() == 0 and not shutil.which("setpriv")):
+        pytest.skip("no PostgreSQL server here; on Debian: apt-get install postgresql")
+    folder = Path(tempfile.mkdtemp(prefix="pg"))
+    try:
+        if os.geteuid() == 0:
+            os.chown(folder, pwd.getpwnam("nobody").pw_uid, -1)
+        data = folder / "data"
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder, "check": True}
+        making = command(POSTGRES / "initdb", "-D", data, "-U", "hybrid", "-A", "trust", "-E", "UTF8", "--no-sync")
+        subprocess.run(making, **quiet)  # type: ignore[call-overload]
+        options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off"
+        control = command(POSTGRES / "pg_ctl", "-D", data, "-w", "-t", "120", "-o", options, "-l", folder / "log")
+        subprocess.run([*control, "start"], **quiet)  # type: ignore[call-overload]
+        try:
+            yield f"postgresql://hybrid@/postgres?host={folder}"
+        finally:
+            subprocess.run([*control, "-m", "immediate", "stop"], **quiet)  # type: ignore[call-overload]
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.slow
+def test_postgresql_keeps_what_sqlite_keeps(postgres: str, tmp_path: Path) -> None:
+    rows: list[Escalated] = [ROW, of("nul \x00 and \ud800", decoder_label=None, answer_label=None, cost_usd=None)]
+    found = []
+    for name in (postgres, str(tmp_path / "store.sqlite")):
+        engine = open_store(name)
+        open_store(name).dispose()
+        write_escalations(engine, rows)
+        found.append(read_escalations(engine))
+        engine.dispose()
+    assert found[0] == found[1]
+    assert found[0][0] == ROW
+
+
+@pytest.mark.slow
+def test_two_services_on_one_postgresql_cannot_cross_the_cap_together(postgres: str) -> None:
+    terms = Terms(model="judge", role="decoder", price=Price(input=100.0, output=500.0))
+
+    async def reserve(cap: float | None) -> int:
+        books = [SpendCap(open_store(postgres), terms, usd_an_hour=cap, usd_a_day=None) for _ in range(2)]
+        asking = [asyncio.to_thread(_reserved, books[i % 2]) for i in range(40)]
+        return sum(await asyncio.gather(*asking))
+
+    with open_store(postgres).begin() as db:
+        db.execute(escalations.calls.delete())
+    worst = (terms.worst_nano(request()) or 0) / 1e9
+    assert asyncio.run(reserve(7.5 * worst)) == 7
+    assert SpendCap(open_store(postgres), terms, usd_an_hour=1, usd_a_day=None).spent_usd(HOUR_S) <= 7.5 * worst
+    assert asyncio.run(reserve(999.0)) == 40
+
+
+def _reserved(books: SpendCap) -> bool:
+    try:
+        books.reserve(request())
+    except BudgetError:
+        return False
+    return True
