@@ -9,10 +9,16 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 OPTIMUM := $(HERE).venv-optimum
 OPTIMUM_PIP := $(OPTIMUM)/bin/python -m pip --disable-pip-version-check install --quiet --constraint $(OPTIMUM)/constraints.txt
 
-.PHONY: sentiment test test-optimum check format bench clean
+.PHONY: sentiment serve test test-optimum check format bench clean
 
 sentiment: $(VENV)/.all
 	cd $(HERE) && $(BIN)/python -m hybrid.recipe sentiment $(ARGS)
+
+# Another bundle: make serve BUNDLE=path ARGS='--port 9000'
+BUNDLE ?= $(HERE)runs/sentiment/embedded/bundle
+serve: $(VENV)/.all
+	@test -f '$(BUNDLE)/bundle.json' || { echo "$(BUNDLE): no bundle; make one with 'make sentiment', or name one with BUNDLE=..."; exit 2; }
+	$(BIN)/python -m serving '$(BUNDLE)' $(ARGS)
 
 test: $(VENV)/.dev
 	cd $(HERE) && $(BIN)/python -m pytest $(ARGS)

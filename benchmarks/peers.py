@@ -11,6 +11,8 @@ PROJECT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = {
     "optimum": ("optimum-onnx", "optimum", "transformers", "torch", "onnx", "onnxruntime", "numpy"),
     "openvino": ("openvino==2026.4.1", "numpy"),
+    "litserve": ("litserve==0.2.19", "onnxruntime==1.31.1", "tokenizers==0.23.3", "numpy==2.4.6"),
+    "infinity": ("infinity-emb[server,torch,optimum]==0.0.78", "torch==2.13.0"),
 }
 """A name without a version is the one of constraints-optimum.txt or, where it is not there, of constraints.txt."""
 STAMP = "requirements.sha256"

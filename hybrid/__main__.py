@@ -16,6 +16,7 @@ from hybrid.commands import add_commands
 from hybrid.errors import ConfigError, DataError, HybridError
 from hybrid.runtime.bundle import MODEL, read_bundle
 from hybrid.runtime.reading import Reading
+from hybrid.scoring.command import add_score
 from hybrid.trace_commands import add_traces
 from hybrid.types import Precision
 
@@ -55,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     bundle.add_argument("target", type=Path, help="the new folder of the bundle")
     bundle.add_argument("--precision", choices=get_args(Precision), default="fp32")
     bundle.set_defaults(act=_bundle)
+    add_score(commands)
     add_commands(commands)
     add_traces(commands)
     return parser

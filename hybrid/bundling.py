@@ -17,6 +17,7 @@ from hybrid.runtime.combination import Reliability
 from hybrid.runtime.encoder import Encoder
 from hybrid.runtime.golden import Golden
 from hybrid.runtime.reading import Reading
+from hybrid.runtime.reference import Reference
 from hybrid.table import sha256_of, sha256_of_file, write_json
 from hybrid.types import Precision
 
@@ -36,6 +37,7 @@ def write_bundle(
     vocabulary: int,
     golden_texts: Sequence[str],
     precision: Precision = "fp32",
+    reference: Reference | None = None,
     decoder: Reliability | None = None,
 ) -> Bundle:
     """Write the bundle and return its manifest. The manifest comes last: without it there is no bundle.
@@ -58,6 +60,7 @@ def write_bundle(
         precision=precision,
         calibration=calibration,
         threshold=threshold,
+        reference=reference,
         policy=policy,
         decoder=decoder,
         golden=_answered(golden_texts, Encoder(folder, n_labels=len(labels), reading=reading), calibration),

@@ -3,9 +3,10 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from hybrid.errors import HybridError
+from hybrid.overrides import parse_settings as parse_settings
 
 if TYPE_CHECKING:
     from hybrid.config import Recipe
@@ -137,29 +138,6 @@ def _launch(recipe: "Recipe", recipe_dir: Path, options: "Options") -> None:
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         raise typer.Exit(130) from None
-
-
-def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """Return `train.epochs=6` as `{"train": {"epochs": 6}}`; a value that is not TOML is a string."""
-    import tomllib
-
-    from hybrid.errors import ConfigError
-
-    merged: dict[str, Any] = {}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"--set {setting!r}: want KEY=VALUE, such as train.epochs=6")
-        try:
-            parsed = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            parsed = value
-        *sections, last = key.split(".")
-        place = merged
-        for section in sections:
-            place = place.setdefault(section, {})
-        place[last] = parsed
-    return merged
 
 
 def main(argv: Sequence[str] | None = None) -> int:

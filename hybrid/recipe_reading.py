@@ -11,6 +11,7 @@ from msgspec import UNSET
 
 from hybrid.config import LEAST_TOKENS_TO_THINK, LLMConfig, Recipe
 from hybrid.errors import ConfigError
+from hybrid.overrides import merge
 from hybrid.types import LABEL_SEPARATOR
 
 
@@ -31,7 +32,7 @@ def read_recipe(path: Path, *, profile: str = "", overrides: Mapping[str, Any] |
         raise ConfigError(f"{path}: not UTF-8 at byte {error.start}; save the recipe as UTF-8") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not TOML: {error}; mend that line") from error
-    merged = _merge(_with_profile(raw, profile, path), overrides or {})
+    merged = merge(_with_profile(raw, profile, path), overrides or {})
     try:
         recipe = msgspec.convert(merged, Recipe)
     except msgspec.ValidationError as error:
@@ -46,15 +47,7 @@ def _with_profile(raw: dict[str, Any], wanted: str, path: Path) -> dict[str, Any
     if name and name not in profiles:
         known = ", ".join(profiles) or "none"
         raise ConfigError(f"{path}: profile {name!r} is not in the recipe (it has: {known}); choose one of those")
-    return _merge(raw, profiles[name]) | {"profile": name} if name else raw
-
-
-def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(under)
-    for key, value in over.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _merge(merged[key], value) if both else value
-    return merged
+    return merge(raw, profiles[name]) | {"profile": name} if name else raw
 
 
 def _explain(message: str, raw: Mapping[str, Any]) -> str:

@@ -10,8 +10,10 @@ from serving.errors import ServingError
 class Observer(Protocol):
     """Hears what happens, on the event loop; each call returns in microseconds and raises nothing."""
 
-    def answered(self, route: str, answers: Sequence[Answer], timings: Timings, seconds: float) -> None:
-        """Note a request that was answered, and how long it took as a whole."""
+    def answered(
+        self, route: str, answers: Sequence[Answer], timings: Timings, seconds: float, texts: Sequence[str] = ()
+    ) -> None:
+        """Note a request that was answered, and how long it took as a whole; the texts are for the log alone."""
 
     def refused(self, route: str, error: ServingError, seconds: float) -> None:
         """Note a request that got no answer."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from hybrid.runtime.bundle import Bundle
-from serving.answers import Answer, Options
+from serving.answers import Answer, Options, Timings
 from serving.deadline import Deadline
 from serving.errors import ItemError
 
@@ -25,9 +25,17 @@ class Service(Protocol):
         """Whether a request would be taken now."""
 
     async def classify(
-        self, texts: Sequence[str], *, options: Options, deadline: Deadline, route: str
+        self,
+        texts: Sequence[str],
+        *,
+        options: Options,
+        deadline: Deadline,
+        route: str,
+        timings: Timings | None = None,
     ) -> list[Answer | ItemError]:
         """Return an answer a text, in their order; an `ItemError` where the engine fails on that text alone.
+
+        `timings`, where it is given, has the seconds of each stage filled in.
 
         Raises:
             ServingError: the request gets no answer.

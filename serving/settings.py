@@ -1,13 +1,16 @@
 """Every setting of the service, from a TOML file and the command line; secrets come from the environment alone."""
 
+import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 from hybrid.config import LLMConfig
 from hybrid.errors import ConfigError
+from hybrid.overrides import merge
 
 Count = Annotated[int, Meta(ge=1)]
 Positive = Annotated[float, Meta(gt=0)]
@@ -24,6 +27,8 @@ class Limits(Section, frozen=True, kw_only=True):
 
     body_bytes: Count = 1 << 20
     """Of a body, after it is unpacked too."""
+    body_timeout_ms: Positive = 10_000
+    """The most that a body may take to arrive."""
     items: Count = 256
     """Texts of one request."""
     characters: Count = 1 << 20
@@ -96,20 +101,21 @@ class Settings(Section, frozen=True, kw_only=True):
     """The most that SIGTERM waits for requests that were accepted."""
 
 
-def read_settings(path: Path | None) -> Settings:
-    """Return the settings of a TOML file; the defaults without one.
+def read_settings(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Return the settings of a TOML file with `overrides` merged in; the defaults without a file.
 
     Raises:
         ConfigError: the file cannot be read, or a setting is unknown or impossible.
     """
-    if path is None:
-        return Settings()
+    where = str(path or "settings")
     try:
-        return _located(msgspec.toml.decode(path.read_bytes(), type=Settings), path.parent)
+        read = tomllib.loads(path.read_text(encoding="utf-8")) if path else {}
+        settings = msgspec.convert(merge(read, overrides or {}), Settings)
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); name a file that exists") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: {error}; correct the setting") from error
+        raise ConfigError(f"{where}: cannot be read ({error.strerror}); name a file that exists") from error
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{where}: {error}; correct the setting") from error
+    return _located(settings, path.parent if path else Path())
 
 
 def _located(settings: Settings, folder: Path) -> Settings:

@@ -146,7 +146,8 @@ def calibrate(story: Story) -> None:
 
         rows = story.rows("calibration")
         encoder = Encoder(run.path("quantize"), n_labels=len(story.labels), reading=story.reading)
-        logits = encoder.logits([row.text for row in rows], on_done=run.screen.advance)
+        encoded = encoder.encode([row.text for row in rows])
+        logits = encoder.run(encoded, on_done=run.screen.advance)
         found = calibrate(
             rows,
             story.labels,
@@ -155,6 +156,7 @@ def calibrate(story: Story) -> None:
             seed=recipe.seed,
             trusted=bool(run.report("split")["trusted"]),
             task=recipe.task,
+            tokens=[len(one) for one in encoded],
         )
         weighed = _weigh_decoder(story, rows, found.held_out) if story.weighs_decoder() else None
         write_rows(run.path("calibrate", "scored.jsonl"), found.scored)
@@ -170,6 +172,7 @@ def calibrate(story: Story) -> None:
             vocabulary=vocabulary_of(run.path("train", "checkpoint")),
             golden_texts=golden_texts([row.text for row in story.rows("train")]),
             precision=run.report("quantize")["precision"],
+            reference=found.reference,
             decoder=weighed.reliability if weighed else None,
         )
         said = weighed.report if weighed else {}

@@ -1,6 +1,5 @@
 """A bundle on disk: what it holds, and the proof that nobody changed it."""
 
-import hashlib
 from pathlib import Path
 
 import msgspec
@@ -9,7 +8,9 @@ from hybrid.errors import BundleError
 from hybrid.runtime.calibration import Calibration, Threshold
 from hybrid.runtime.combination import Reliability
 from hybrid.runtime.golden import Golden
+from hybrid.runtime.hashes import check_file
 from hybrid.runtime.reading import Reading
+from hybrid.runtime.reference import Reference
 from hybrid.types import Precision, Task
 
 FORMAT = 2
@@ -43,6 +44,8 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     precision: Precision = "fp32"
     calibration: Calibration
     threshold: Threshold
+    reference: Reference | None = None
+    """The calibration rows as this bundle answers them; absent in bundles of earlier versions."""
     policy: str = ""
     """The labelling policy that a decoder is given."""
     decoder: Reliability | None = None
@@ -75,18 +78,5 @@ def read_bundle(folder: Path) -> Bundle:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BundleError(f"{path}: changed or cut off ({error}); copy the bundle again or rerun the recipe") from error
     for name, wanted in bundle.files.items():
-        _check_file(folder / name, wanted)
+        check_file(folder / name, wanted)
     return bundle
-
-
-def _check_file(path: Path, wanted: str) -> None:
-    try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise BundleError(f"{path}: missing from the bundle ({error.strerror}); copy the bundle again") from error
-    if found != wanted:
-        raise BundleError(
-            f"{path}: changed since the bundle was made (SHA-256 {found[:12]}…, want {wanted[:12]}…); "
-            "copy the bundle again or rerun the recipe"
-        )

@@ -5,19 +5,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from hybrid.errors import BundleError
 from hybrid.runtime.bundle import MODEL, TOKENIZER
-from hybrid.runtime.reading import Encoded, Reader, Reading, pool, reading_of
+from hybrid.runtime.padding import padded, tokens_a_batch
+from hybrid.runtime.reading import Encoded, Reader, Reading, load_tokenizer, pad_id_of, pool, reading_of
 from hybrid.runtime.session import Session
-
-TOKENS_A_BATCH = 256
-"""Padded tokens in one call of the session: little enough to stay in the processor's caches. Sixteen times as many
-cost half as much again in processor time (MiniLM)."""
-TOKENS_A_THREAD = 128
-"""The same for each thread, where there are more than two: each wants something to do."""
-KNOWN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 class Encoder:
@@ -43,18 +36,11 @@ class Encoder:
                 `n_labels` logits.
         """
         self._n_labels = n_labels
-        tokenizer = _load_tokenizer(folder / TOKENIZER)
-        self._pad_id = int((tokenizer.padding or {}).get("pad_id", 0))
+        tokenizer = load_tokenizer(folder / TOKENIZER)
+        self._pad_id = pad_id_of(tokenizer)
         self._reader = Reader(tokenizer, reading or reading_of(tokenizer))
         self._session = Session(folder / model, threads=threads, dedicated=dedicated)
-        width = self._session.output_shape[-1]
-        if width != n_labels:
-            raise BundleError(f"{folder / model}: {width} logits for {n_labels} labels; rerun the recipe")
-        unknown = set(self._session.inputs) - set(KNOWN_INPUTS)
-        if unknown:
-            raise BundleError(
-                f"{folder / model}: inputs {sorted(unknown)}; want some of {', '.join(KNOWN_INPUTS)}: export it again"
-            )
+        self._session.check(n_labels)
 
     @property
     def vocabulary(self) -> int:
@@ -87,8 +73,7 @@ class Encoder:
         windows = [ids for one in encoded for ids in one.windows]
         parts: list[np.ndarray] = []
         order: list[int] = []
-        most = max(TOKENS_A_BATCH, TOKENS_A_THREAD * self._session.threads)
-        for rows in _batches([len(ids) for ids in windows], most):
+        for rows in _batches([len(ids) for ids in windows], tokens_a_batch(self._session.threads)):
             parts.append(self._session.run(self._feed([windows[i] for i in rows])))
             order += rows
             if on_done:
@@ -101,27 +86,7 @@ class Encoder:
         return pool(logits, [len(one.windows) for one in encoded], self._reader.reading)
 
     def _feed(self, rows: Sequence[list[int]]) -> dict[str, np.ndarray]:
-        """Return what the session asks for, padded on the right to the longest row."""
-        if len(rows) == 1:
-            ids = np.array(rows, dtype=np.int64)
-            mask = np.ones_like(ids)
-        else:
-            ids = np.full((len(rows), max(map(len, rows))), self._pad_id, dtype=np.int64)
-            mask = np.zeros_like(ids)
-            for number, row in enumerate(rows):
-                ids[number, : len(row)] = row
-                mask[number, : len(row)] = 1
-        feed = {"input_ids": ids, "attention_mask": mask}
-        if "token_type_ids" in self._session.inputs:
-            feed["token_type_ids"] = np.zeros_like(ids)  # one text a row: all are of the first type
-        return {name: feed[name] for name in self._session.inputs}
-
-
-def _load_tokenizer(path: Path) -> Tokenizer:
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises bare exceptions for a bad file
-        raise BundleError(f"{path}: cannot be loaded: {error}; rerun the recipe") from error
+        return padded(rows, pad_id=self._pad_id, inputs=self._session.inputs)
 
 
 def _batches(lengths: Sequence[int], most_tokens: int) -> list[list[int]]:

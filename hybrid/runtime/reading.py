@@ -4,6 +4,7 @@ Training, export and serving read through the same `Reader`, so that a text has 
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -65,6 +66,11 @@ class Reader:
         added = {token.content for token in self._tokenizer.get_added_tokens_decoder().values()}
         return next((name for name in ("[MASK]", "<mask>") if name in added), "")
 
+    def cutting(self, end: Literal["right", "left"]) -> "Reader":
+        """Return another reader of the same tokenizer: one that cuts a longer text at that end."""
+        reading = msgspec.structs.replace(self.reading, truncate=end, windows="none")
+        return Reader(Tokenizer.from_str(self._tokenizer.to_str()), reading)
+
     def read(self, texts: Sequence[str]) -> list[Encoded]:
         """Return the tokens of each text, in their order."""
         return [self._encoded(encoding) for encoding in self._tokenizer.encode_batch_fast(list(texts))]
@@ -76,6 +82,23 @@ class Reader:
         if self.reading.truncate == "both" and len(ids) > self.reading.max_length:
             return Encoded(windows=(_ends(ids, self.reading.max_length),), truncated=True)
         return Encoded(windows=(ids,), truncated=bool(more))
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """Return the tokenizer of a file.
+
+    Raises:
+        BundleError: the file is missing or is no tokenizer.
+    """
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare exceptions for a bad file
+        raise BundleError(f"{path}: cannot be loaded: {error}; rerun the recipe") from error
+
+
+def pad_id_of(tokenizer: Tokenizer) -> int:
+    """Return the token id that fills up shorter rows; ask before a `Reader` takes the tokenizer over."""
+    return int((tokenizer.padding or {}).get("pad_id", 0))
 
 
 def set_up(tokenizer: Tokenizer, reading: Reading) -> Tokenizer:

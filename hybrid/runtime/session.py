@@ -14,6 +14,8 @@ import onnxruntime
 from hybrid.errors import BundleError
 from hybrid.runtime.threads import usable_threads
 
+KNOWN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
 
 class _File(msgspec.Struct, frozen=True):
     """What tells one file from another that took its place."""
@@ -44,6 +46,21 @@ class Session:
         self.inputs: tuple[str, ...] = tuple(wanted.name for wanted in self._session.get_inputs())
         self.output_shape: Sequence[int | str | None] = self._session.get_outputs()[0].shape
         _live.add(self)
+
+    def check(self, n_labels: int) -> None:
+        """Compare inputs and outputs with what an encoder of `n_labels` labels has.
+
+        Raises:
+            BundleError: it gives another number of logits, or asks for an input that we do not know.
+        """
+        width = self.output_shape[-1]
+        if width != n_labels:
+            raise BundleError(f"{self._path}: {width} logits for {n_labels} labels; rerun the recipe")
+        unknown = set(self.inputs) - set(KNOWN_INPUTS)
+        if unknown:
+            raise BundleError(
+                f"{self._path}: inputs {sorted(unknown)}; want some of {', '.join(KNOWN_INPUTS)}: export it again"
+            )
 
     def run(self, feed: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the output for a feed that names every input."""

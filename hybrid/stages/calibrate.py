@@ -1,6 +1,7 @@
 """Calibrate: logits of the exported model to probabilities, and the point of escalation."""
 
 from collections.abc import Sequence
+from itertools import compress
 
 import msgspec
 import numpy as np
@@ -12,8 +13,10 @@ from hybrid.config import CalibrateConfig
 from hybrid.errors import DataError
 from hybrid.escalation import choose_threshold, naive_threshold, say
 from hybrid.label_calibrators import cross_fit_sets
-from hybrid.label_sets import label_matrix, rarest_labels
+from hybrid.label_sets import join_labels, label_matrix, rarest_labels
+from hybrid.referencing import counts_by_label, curve, histogram
 from hybrid.runtime.calibration import Calibration, Decided, Threshold, apply, decide
+from hybrid.runtime.reference import Reference
 from hybrid.types import Example, Scored, Task
 
 Floats = npt.NDArray[np.float64]
@@ -31,6 +34,7 @@ class Calibrated(msgspec.Struct, frozen=True, kw_only=True):
 
     calibration: Calibration
     threshold: Threshold
+    reference: Reference
     scored: list[Scored]
     held_out: Floats
     """[n, k]; each row's probabilities from a fit that did not see it."""
@@ -59,13 +63,15 @@ def calibrate(
     seed: int,
     trusted: bool,
     task: Task = "single_label",
+    tokens: Sequence[int] = (),
 ) -> Calibrated:
     """Return calibration and threshold fitted on `rows` and the exported model's `logits` [n, n_labels].
 
     Each row's `label` is taken as the truth; `trusted` says whether it is gold. The figures called
     `after`, and the test of the threshold, use probabilities that were cross-fitted: each row's come from
     a fit that did not see it, so they are not flattered by the fit. With several labels a row, a row is right where
-    its whole set of labels is, and its confidence is the probability of that.
+    its whole set of labels is, and its confidence is the probability of that. `tokens` are those that the encoder
+    reads of each row; without them the reference has no lengths.
 
     Raises:
         DataError: logits and rows do not match, a label is not one of `labels`, or there are fewer rows than folds.
@@ -86,9 +92,34 @@ def calibrate(
     return Calibrated(
         calibration=found.calibration,
         threshold=threshold,
+        reference=_reference(found, threshold, logits, labels, trusted=trusted, tokens=tokens),
         scored=_scored(rows, logits, found.calibration),
         held_out=found.probs,
         report=_figures_of_fit(found) | report,
+    )
+
+
+def _reference(
+    found: _Judged,
+    threshold: Threshold,
+    logits: npt.NDArray[np.float32] | Floats,
+    labels: Sequence[str],
+    *,
+    trusted: bool,
+    tokens: Sequence[int],
+) -> Reference:
+    """Return the rows as the bundle will answer them; the curve alone is out of sample, since it judges."""
+    served = decide(found.calibration, apply(found.calibration, logits))
+    predicted = [join_labels(sorted(compress(labels, chosen))) for chosen in served.chosen.tolist()]
+    return Reference(
+        n_rows=len(predicted),
+        trusted=trusted,
+        confidence=histogram(served.confidence),
+        labels=counts_by_label(predicted),
+        tokens=histogram(tokens) if len(tokens) else None,
+        escalated=int((served.confidence < threshold.value).sum()),
+        delta=threshold.delta,
+        curve=curve(found.confidence, found.correct, threshold),
     )
 
 

@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from serving.live_service import LiveService
-from serving.quiet import Quiet
 
 from hybrid.bundling import write_bundle
 from hybrid.config import CalibrateConfig, DataConfig, ExportConfig, Recipe, TrainConfig
@@ -17,6 +15,8 @@ from hybrid.stages.export import export
 from hybrid.stages.train import train
 from hybrid.training_rows import training_rows
 from hybrid.types import Example
+from serving.live_service import LiveService
+from serving.quiet import Quiet
 from serving.settings import Limits, Settings
 from tests.corpus import LABELS, texts_and_gold
 from tests.serving.threaded import served

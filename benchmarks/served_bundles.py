@@ -1,0 +1,49 @@
+"""What the benchmarks of the service serve: a finished run's bundle, the same in fp32, and the texts."""
+
+import hashlib
+import json
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime import N_TEXTS, corpus
+
+
+@dataclass(frozen=True)
+class Kit:
+    """All that is served and sent."""
+
+    int8: Path
+    """The bundle as the run ships it."""
+    fp32: Path
+    """The same with the graph as it was exported; peers get this graph."""
+    checkpoint: Path
+    """For peers that run torch."""
+    texts: list[str]
+    """Of mixed lengths."""
+
+
+def make_kit(run: Path | None, folder: Path) -> Kit:
+    """Return what to serve, of a finished run of the sentiment recipe; without one the recipe runs first."""
+    if run is None:
+        from hybrid.recipe import main as recipe
+
+        if status := recipe(["sentiment", "--runs", str(folder / "runs")]):
+            sys.exit(status)
+        run = folder / "runs" / "sentiment" / "embedded"
+    shipped = run / "bundle"
+    precision = json.loads((shipped / "bundle.json").read_text())["precision"]
+    print(f"{run.name}: ships {precision}", flush=True)
+    return Kit(shipped, _fp32(run, folder / "fp32"), run / "train" / "checkpoint", corpus(shipped, N_TEXTS))
+
+
+def _fp32(run: Path, folder: Path) -> Path:
+    """Copy the bundle with the exported graph in it. The calibration is the other graph's, which costs the same."""
+    shutil.copytree(run / "bundle", folder)
+    shutil.copy2(run / "export" / "model.onnx", folder / "model.onnx")
+    manifest = json.loads((folder / "bundle.json").read_text())
+    manifest["files"]["model.onnx"] = hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
+    manifest |= {"precision": "fp32", "golden": []}
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    return folder

@@ -1,0 +1,85 @@
+"""The client for programs that wait."""
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self, Unpack, overload
+
+import httpx
+
+from hybrid.client.connection import checked, connection, one_answer
+from hybrid.client.messages import Answer, Failed, Options
+from hybrid.client.replies import Lost, Received
+from hybrid.client.talk import PATH, Found, Send, Terms, talk
+
+
+class Client:
+    """A connection to a service. Threads may share it; close it, or use it as a context manager."""
+
+    def __init__(self, url: str, *, api_key: str | None = None, terms: Terms | None = None) -> None:
+        """Connect to the service at `url`, such as http://127.0.0.1:8000, when it is first asked.
+
+        `api_key`: None takes the one of the environment variable HYBRID_API_KEY, if it is set.
+        """
+        self._terms = terms or Terms()
+        self._http = httpx.Client(**connection(url, api_key))
+
+    @overload
+    def classify(self, inputs: str, **options: Unpack[Options]) -> Answer: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def classify(self, inputs: Sequence[str], **options: Unpack[Options]) -> list[Answer | Failed]: ...
+
+    def classify(self, inputs: str | Sequence[str], **options: Unpack[Options]) -> Answer | list[Answer | Failed]:
+        """Return the answer of one text, or of each text of a list, in their order.
+
+        A long list goes in several requests, one after the other. A text of a list that the service fails on is a
+        `Failed`, and the others have their answers.
+
+        Raises:
+            ClientError: there is no answer; each reason has a type of its own.
+        """
+        found = self._hold(checked(inputs), options)
+        return one_answer(found) if isinstance(inputs, str) else found
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _hold(self, texts: Sequence[str], options: Options) -> Found:
+        held = talk(texts, options, self._terms)
+        try:
+            step = next(held)
+            while True:
+                if isinstance(step, Send):
+                    step = held.send(self._send(step))
+                else:
+                    time.sleep(step.seconds)
+                    step = held.send(None)
+        except StopIteration as done:
+            found: Found = done.value
+            return found
+
+    def _send(self, step: Send) -> Received | Lost:
+        until = time.monotonic() + step.timeout_s
+        try:
+            with self._http.stream("POST", PATH, content=step.body, timeout=step.timeout_s) as response:
+                parts = []
+                for part in response.iter_bytes():
+                    # httpx limits the wait for each part: the sum of them would have no limit.
+                    if time.monotonic() > until:
+                        return Lost("the reply was still coming when the time was over", timed_out=True)
+                    parts.append(part)
+        except httpx.TimeoutException:
+            return Lost(f"no reply within {step.timeout_s:.3g} s", timed_out=True)
+        except httpx.TransportError as error:
+            return Lost(f"{self._http.base_url}: {error or type(error).__name__}; is the service there?")
+        return Received(response.status_code, b"".join(parts), response.headers.get("retry-after", ""))

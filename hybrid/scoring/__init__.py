@@ -1,0 +1,1 @@
+"""Score a file of any size offline: constant memory, resumable, what escalates is marked."""

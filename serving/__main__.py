@@ -1,0 +1,71 @@
+"""`python -m serving BUNDLE`: serve a bundle over HTTP."""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import hybrid
+from hybrid.errors import ConfigError, HybridError
+from hybrid.overrides import merge, parse_settings
+from hybrid.runtime.bundle import Bundle
+from serving.settings import Settings, read_settings
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Return the exit status: 0, or 2 where the user can mend what went wrong."""
+    options = _parser().parse_args(argv)
+    try:
+        _serve(options.bundle, _settings(options))
+    except HybridError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m serving", description="Serve a bundle over HTTP.")
+    parser.add_argument("--version", action="version", version=f"hybrid-cascade {hybrid.__version__}")
+    parser.add_argument("bundle", type=Path, help="the folder of a bundle, such as runs/sentiment/embedded/bundle")
+    parser.add_argument("--settings", type=Path, help="a TOML file with settings")
+    parser.add_argument("--host", help="the address to listen at; 127.0.0.1 where none is set")
+    parser.add_argument("--port", type=int, help="8000 where none is set; 0 for any free one")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="one setting, as limits.items=64; may repeat"
+    )
+    return parser
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    words = {"host": options.host, "port": options.port}
+    named = {key: value for key, value in words.items() if value is not None}
+    return read_settings(options.settings, merge(parse_settings(options.set), named))
+
+
+def _serve(folder: Path, settings: Settings) -> None:
+    began = time.perf_counter()
+    try:
+        from serving.assembly import build
+        from serving.process import run
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"{error.name} is not installed; serving needs: pip install 'hybrid-cascade[serve]'"
+        ) from error
+    service, app = build(folder, settings)
+    bundle, bundle_id = service.bundle, service.bundle_id
+
+    def say(url: str) -> None:
+        print(f"{_says(bundle)}, bundle {bundle_id}, {folder}")
+        print(f"ready in {time.perf_counter() - began:.1f} s at {url}", flush=True)
+
+    run(service, app, settings, say=say)
+
+
+def _says(bundle: Bundle) -> str:
+    shown = ", ".join(bundle.labels[:5]) + (f" and {len(bundle.labels) - 5} more" if len(bundle.labels) > 5 else "")
+    return f"serving {bundle.name}: {shown} ({bundle.precision}, escalates below {bundle.threshold.value:.3g})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""The web application: every protocol's routes over one service."""
+
+import os
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from serving.auth import read_keys
+from serving.docs_page import docs_routes
+from serving.endpoint import endpoint
+from serving.envelope import Envelope
+from serving.error_response import error_response
+from serving.errors import NotFoundError, ServingError
+from serving.http_errors import MethodError
+from serving.protocols.all import PROTOCOLS
+from serving.service import Service
+from serving.settings import Settings
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+def build_app(service: Service, settings: Settings, extra_routes: Sequence[BaseRoute] = ()) -> Starlette:
+    """Return the application. The API keys come from the environment.
+
+    Raises:
+        ConfigError: the variable of the API keys is set and names none.
+    """
+    app = Starlette(
+        routes=[*_routes(service, settings), *docs_routes(), *extra_routes],
+        middleware=[Middleware(Envelope, keys=read_keys(os.environ))],
+        exception_handlers={HTTPException: _no_such_route, ServingError: _refused},
+    )
+    app.router.redirect_slashes = False  # /v1/classify/ is no route; a redirected POST would arrive without its body
+    return app
+
+
+def _routes(service: Service, settings: Settings) -> list[Route]:
+    """Return a route a path; its methods may answer differently."""
+    by_path: dict[str, dict[str, Handler]] = {}
+    for protocol in PROTOCOLS:
+        for operation in protocol.operations:
+            by_path.setdefault(operation.path, {})[operation.method] = endpoint(operation, service, settings)
+    return [Route(path, _by_method(handlers), methods=list(handlers)) for path, handlers in by_path.items()]
+
+
+def _by_method(handlers: dict[str, Handler]) -> Handler:
+    """Return the one handler, or one that asks the request for its method; HEAD is answered as GET is."""
+    if len(handlers) == 1:
+        return next(iter(handlers.values()))
+
+    async def handle(request: Request) -> Response:
+        return await handlers["GET" if request.method == "HEAD" else request.method](request)
+
+    return handle
+
+
+def _no_such_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        allowed = dict(error.headers or {})
+        told: ServingError = MethodError(f"{request.method} {request.url.path}; want {allowed.get('Allow')}")
+        return error_response(told, request.url.path, request.state.request_id, allowed)
+    told = NotFoundError(f"no route {request.url.path[:200]}; the page /docs lists them")
+    return error_response(told, request.url.path, request.state.request_id)
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServingError)
+    return error_response(error, request.url.path, request.state.request_id)

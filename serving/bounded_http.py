@@ -1,0 +1,73 @@
+"""uvicorn's HTTP protocol with an end to its patience: heads that are slow or endless close the connection.
+
+uvicorn bounds neither; a client that sends one byte a minute, or a header of a gigabyte, would stay for ever.
+"""
+
+import asyncio
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEAD_S = 10.0
+"""From the first byte of a request, or from the connection, to the end of its headers."""
+HEAD_BYTES = 64 << 10
+"""Of the request line and the headers together."""
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """Passed to uvicorn as `http`."""
+
+    head_s = HEAD_S
+    head_bytes = HEAD_BYTES
+    _head_ends: asyncio.TimerHandle | None = None
+    _came = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for the first request."""
+        super().connection_made(transport)
+        self._wait_for_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        self._head_is_there()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, unless the head is too long by now."""
+        super().data_received(data)
+        if self._head_ends is not None:
+            self._came += len(data)
+            if self._came > self.head_bytes:
+                self._refuse(b"431 Request Header Fields Too Large")
+
+    def on_message_begin(self) -> None:
+        """Wait for the end of the headers."""
+        super().on_message_begin()
+        self._wait_for_head()
+
+    def on_headers_complete(self) -> None:
+        """Stop waiting; the body has limits of its own."""
+        self._head_is_there()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Keep a chunk until the application takes it."""
+        if not isinstance(self.cycle.body, bytearray):
+            # Bytes would be copied for every chunk, and a client may send chunks of one byte.
+            self.cycle.body = bytearray(self.cycle.body)  # type: ignore[assignment]
+        super().on_body(body)
+
+    def _wait_for_head(self) -> None:
+        if self._head_ends is None:
+            self._came = 0
+            self._head_ends = self.loop.call_later(self.head_s, self._refuse, b"408 Request Timeout")
+
+    def _head_is_there(self) -> None:
+        if self._head_ends is not None:
+            self._head_ends.cancel()
+            self._head_ends = None
+
+    def _refuse(self, status: bytes) -> None:
+        self._head_is_there()
+        if not self.transport.is_closing():
+            self.transport.write(b"HTTP/1.1 " + status + b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+            self.transport.close()

@@ -1,0 +1,114 @@
+"""From a request to its reply: limits, body, deadline, the operation's answer, and an end when the client leaves."""
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from serving.answers import Timings
+from serving.body import read_body
+from serving.deadline import Deadline
+from serving.error_response import error_response
+from serving.errors import BadRequestError, ServingError
+from serving.protocols.operation import TIMEOUT_HEADER, Call, Operation, check_timeout
+from serving.service import Service
+from serving.settings import Limits, Settings
+
+NOBODY_READS = 499
+"""The status of a reply to a client that left: a convention of nginx, seen by nobody."""
+MILLISECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?")
+
+
+def endpoint(
+    operation: Operation, service: Service, settings: Settings
+) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    """Return the function that answers requests to an operation."""
+    decoder = None if operation.asks is None else msgspec.json.Decoder(operation.asks)
+
+    async def handle(request: Request) -> Response:
+        started, timings = time.perf_counter(), Timings()
+        try:
+            deadline = _deadline(request, settings.limits)
+            body = None
+            if decoder is not None:
+                body = _decoded(await read_body(request, settings.limits, deadline.left_s()), decoder)
+            call = Call(
+                service=service,
+                settings=settings,
+                request=request,
+                route=operation.path,
+                body=body,
+                deadline=deadline,
+                timings=timings,
+            )
+            reply = await _unless_gone(operation.answer(call), request)
+            response = Response(msgspec.json.encode(reply), media_type="application/json")
+        except ServingError as error:
+            response = error_response(error, request.url.path, request.state.request_id)
+        except ClientDisconnect:
+            response = Response(status_code=NOBODY_READS)
+        response.headers["Server-Timing"] = _server_timing(timings, time.perf_counter() - started)
+        return response
+
+    return handle
+
+
+def _deadline(request: Request, limits: Limits) -> Deadline:
+    given = request.headers.get(TIMEOUT_HEADER)
+    if given is None:
+        return Deadline.after(limits.timeout_ms / 1000)
+    if not MILLISECONDS.fullmatch(given):
+        raise BadRequestError(f"{TIMEOUT_HEADER}: {given[:40]!r}; want milliseconds such as 250")
+    return Deadline.after(check_timeout(float(given), limits, TIMEOUT_HEADER))
+
+
+def _decoded(content: bytes, decoder: "msgspec.json.Decoder[Any]") -> Any:
+    try:
+        return decoder.decode(content)
+    except RecursionError as error:
+        raise BadRequestError("the body is nested too deeply; want JSON of a few levels") from error
+    except ValueError as error:  # malformed, of a wrong type, not UTF-8, half a surrogate pair, an endless number
+        raise BadRequestError(f"the body: {str(error)[:300]}; the page /docs says what is wanted") from error
+
+
+async def _unless_gone(work: Awaitable[Any], request: Request) -> Any:
+    """Return what the work comes to; it is cancelled when the client leaves.
+
+    Raises:
+        ClientDisconnect: the client left.
+    """
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_left(request))
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ClientDisconnect
+    finally:
+        gone.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.wait((task,))
+
+
+async def _left(request: Request) -> None:
+    """Return once the client has closed its connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _server_timing(timings: Timings, total_s: float) -> str:
+    """Return the milliseconds of each stage, as https://www.w3.org/TR/server-timing/ writes them."""
+    stages = {
+        "tokenise": timings.tokenise_s,
+        "queue": timings.queue_s,
+        "inference": timings.inference_s,
+        "escalation": timings.escalation_s,
+        "total": total_s,
+    }
+    return ", ".join(f"{name};dur={seconds * 1000:.3f}" for name, seconds in stages.items())

@@ -1,0 +1,160 @@
+"""From the line to the engine and back: one batch at a time, and what becomes of a batch that fails."""
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Sequence
+
+from serving.engine.blame import Blame
+from serving.engine.kept import KeptEngine
+from serving.engine.process import EngineError, EngineLostError
+from serving.errors import EngineDownError, ServingError
+from serving.observer import Observer
+from serving.queue.cost import Cost
+from serving.queue.job import Job, Row
+from serving.queue.line import Line
+
+HOLD_S = 1.5
+"""How long requests in the line wait for a lost engine's successor before they are given up."""
+FIRST_S = 30.0
+"""The most that a batch may take while it is not known what a batch takes."""
+LONGEST_REASON = 200
+"""Characters of what the graph says."""
+
+log = logging.getLogger(__name__)
+
+
+class Dispatch:
+    """Feeds an engine from a line. Lives on the event loop."""
+
+    def __init__(self, engine: KeptEngine, cost: Cost, observer: Observer, *, hung_after_s: float) -> None:
+        self.line = Line()
+        self.most_tokens = 0
+        """Padded tokens of a batch; set once the engine has said how many threads it has."""
+        self._engine = engine
+        self._cost = cost
+        self._observer = observer
+        self._hung_after_s = hung_after_s
+        self._blame = Blame()
+        self._ends_at = 0.0
+        self._giving_up: asyncio.TimerHandle | None = None
+        self._work: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to take batches from the line."""
+        self._work = asyncio.create_task(self._serve())
+
+    async def stop(self) -> None:
+        """End; what still waits is given up."""
+        if self._giving_up:
+            self._giving_up.cancel()
+        if self._work:
+            self._work.cancel()
+            await asyncio.wait([self._work])
+        self.line.fail_all(EngineDownError("the service stopped before this request was answered"))
+
+    def submit(self, job: Job) -> None:
+        """Let a request wait for its batches.
+
+        Raises:
+            EngineDownError: the engine was lost and its successor is not there yet.
+        """
+        if not self._engine.is_up:
+            raise _down()
+        blamed = [row for row in job.rows if self._blame.holds(row.ids)]
+        self.line.put(job, without=blamed)
+        for row in blamed:
+            job.fail_item(row, "the engine died of it twice")
+
+    def busy_s(self) -> float:
+        """Return the seconds that the batch under way is expected to need still; 0 where none is."""
+        return max(self._ends_at - time.perf_counter(), 1e-9) if self._ends_at else 0.0
+
+    def engine_changed(self, state: str) -> None:
+        """Hear what became of the engine."""
+        if self._giving_up and state == "ready":
+            self._giving_up.cancel()
+            self._giving_up = None
+        elif state in ("dead", "hung") and self._giving_up is None:
+            self._giving_up = asyncio.get_running_loop().call_later(HOLD_S, self._give_up)
+
+    def _give_up(self) -> None:
+        self._giving_up = None
+        self.line.fail_all(_down())
+
+    async def _serve(self) -> None:
+        while True:
+            await self.line.filled()
+            await self._engine.up()
+            if not self._engine.is_up:
+                continue  # lost again before this task had its turn
+            rows = self.line.take(self.most_tokens)
+            try:
+                await self._run(rows)
+            except Exception as error:  # one request that goes wrong must not end the service of all
+                log.exception("a batch failed in the service itself")
+                for row in rows:
+                    row.job.fail(ServingError(f"the service failed on this request ({type(error).__name__})"))
+
+    async def _run(self, rows: Sequence[Row]) -> None:
+        """Run a batch; where the graph raises, run its halves, until the row that it raises on is alone."""
+        groups = [rows]
+        while groups:
+            group = [row for row in groups.pop() if not row.job.done.done()]
+            if not group:
+                continue
+            try:
+                logits = await self._timed(group)
+            except EngineError as error:
+                if len(group) == 1:
+                    group[0].job.fail_item(group[0], str(error)[:LONGEST_REASON])
+                else:
+                    middle = len(group) // 2
+                    groups += [group[middle:], group[:middle]]
+            except EngineLostError:
+                for waiting in groups:
+                    self.line.put_back(waiting)
+                self._suspect(group)
+                return
+            else:
+                self._deliver(group, logits)
+
+    async def _timed(self, rows: Sequence[Row]) -> list[list[float]]:
+        lengths = [len(row.ids) for row in rows]
+        tokens, padded = sum(lengths), max(lengths) * len(rows)
+        expected_s = self._cost.batch_s(padded)
+        limit_s = expected_s + self._hung_after_s if self._cost.known else FIRST_S
+        for row in rows:
+            row.job.start()
+        began = time.perf_counter()
+        self._ends_at = began + expected_s
+        try:
+            logits = await self._engine.run([row.ids for row in rows], limit_s=limit_s)
+        finally:
+            self._ends_at = 0.0
+        seconds = time.perf_counter() - began
+        self._cost.add(tokens, padded, seconds)
+        self._observer.batch_ran(len(rows), tokens, padded, seconds)
+        return logits
+
+    def _deliver(self, rows: Sequence[Row], logits: Sequence[list[float]]) -> None:
+        for row, values in zip(rows, logits, strict=True):
+            self._blame.forgive(row.ids)
+            if math.isfinite(sum(values)):
+                row.job.deliver(row, values)
+            else:
+                row.job.fail_item(row, "a logit is not a number")
+
+    def _suspect(self, rows: Sequence[Row]) -> None:
+        """Have each row that was in the engine when it was lost run alone, so that the one at fault shows."""
+        for ids in {tuple(row.ids) for row in rows}:  # a text that was there several times was there at one death
+            self._blame.note(ids)
+        for row in rows:
+            if self._blame.holds(row.ids):
+                row.job.fail_item(row, "the engine died of it twice")
+        self.line.put_alone([row for row in rows if not self._blame.holds(row.ids)])
+
+
+def _down() -> EngineDownError:
+    return EngineDownError("the engine was lost and is being started again; come again in a second", retry_after_s=1)

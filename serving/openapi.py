@@ -1,0 +1,106 @@
+"""The OpenAPI page, made from what the protocols declare and from the structs that they decode and encode."""
+
+from typing import Any
+
+import msgspec
+
+from hybrid import __version__
+from serving.auth import PROBES
+from serving.envelope import REQUEST_ID
+from serving.protocols.all import PROTOCOLS
+from serving.protocols.operation import TIMEOUT_HEADER, Operation, WireProtocol
+
+REF = "#/components/schemas/{name}"
+MEANINGS = {
+    400: "The body is not JSON, or not of this shape.",
+    401: "No API key that is known.",
+    403: "The caller may not do this here.",
+    404: "No such model or version.",
+    408: "The body did not arrive in time.",
+    413: "The body, the number of items or a text is over a limit.",
+    415: "A media type, charset or encoding that is not read here.",
+    422: "Well formed, and this bundle cannot answer it.",
+    429: "Too much is waiting; Retry-After says when to come again.",
+    500: "An error of this service; its log has more under the request id.",
+    503: "Starting, stopping or replacing the engine; Retry-After says when to come again.",
+    504: "The caller's deadline passed; the message names the stage.",
+}
+ERRORS_OF_READING = (400, 401, 500)
+ERRORS_OF_ASKING = (400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503, 504)
+
+
+def build_openapi() -> dict[str, Any]:
+    """Return the page as an OpenAPI 3.1 document."""
+    types = [one for protocol in PROTOCOLS for one in _types(protocol)]
+    schemas, components = msgspec.json.schema_components(types, ref_template=REF)
+    schema_of = dict(zip(map(repr, types), schemas, strict=True))
+    paths: dict[str, dict[str, Any]] = {}
+    for protocol in PROTOCOLS:
+        for operation in protocol.operations:
+            entry = _entry(operation, protocol, schema_of)
+            paths.setdefault(operation.path, {})[operation.method.lower()] = entry
+    page = {
+        "openapi": "3.1.0",
+        "info": {"title": "hybrid", "version": __version__, "description": _ABOUT},
+        "paths": paths,
+        "components": {"schemas": components, "securitySchemes": _SECURITY},
+    }
+    # Structs of one name are told apart by their module, of which the protocol's name is enough.
+    return msgspec.json.decode(msgspec.json.encode(page).replace(b"serving.protocols.", b""), type=dict[str, Any])
+
+
+_ABOUT = (
+    "A text classifier that says what it knows: calibrated probabilities, and whether it was sure enough. Every reply "
+    f"has {REQUEST_ID} and, in milliseconds a stage, Server-Timing. Bodies are JSON in UTF-8, plain or gzip; of equal "
+    "keys the last one counts."
+)
+_SECURITY = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
+
+
+def _types(protocol: WireProtocol) -> list[Any]:
+    asked = [one.asks for one in protocol.operations if one.asks is not None]
+    return [protocol.error_type, *asked, *(one.reply for one in protocol.operations)]
+
+
+def _entry(operation: Operation, protocol: WireProtocol, schema_of: dict[str, Any]) -> dict[str, Any]:
+    statuses = ERRORS_OF_READING if operation.asks is None else ERRORS_OF_ASKING
+    if "{" in operation.path or operation.path in PROBES:
+        statuses = tuple(sorted({*statuses, 404, 503}))
+    replies = {"200": _content("The answer.", schema_of[repr(operation.reply)])}
+    error = schema_of[repr(protocol.error_type)]
+    replies |= {str(status): _content(MEANINGS[status], error) for status in statuses}
+    entry: dict[str, Any] = {
+        "tags": [protocol.name],
+        "summary": operation.title,
+        "operationId": f"{operation.method.lower()}_{operation.path.strip('/').replace('/', '_')}",
+        "parameters": _parameters(operation),
+        "responses": replies,
+        "security": [] if operation.path in PROBES else [{"bearer": []}, {"header": []}, {}],
+    }
+    if operation.about:
+        entry["description"] = operation.about
+    if operation.asks is not None:
+        entry["requestBody"] = _content(None, schema_of[repr(operation.asks)]) | {"required": True}
+    return entry
+
+
+def _content(description: str | None, schema: dict[str, Any]) -> dict[str, Any]:
+    content: dict[str, Any] = {"content": {"application/json": {"schema": schema}}}
+    return content if description is None else {"description": description} | content
+
+
+def _parameters(operation: Operation) -> list[dict[str, Any]]:
+    timeout = {
+        "name": TIMEOUT_HEADER,
+        "in": "header",
+        "description": "Milliseconds that the caller waits; after them nothing more is done for the request.",
+        "schema": {"type": "number", "exclusiveMinimum": 0},
+    }
+    names = [part[1:-1] for part in operation.path.split("/") if part.startswith("{")]
+    return [
+        *({"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names),
+        timeout,
+    ]

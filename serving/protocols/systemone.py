@@ -1,0 +1,210 @@
+"""`POST /v1/systemone`: a state, and questions by id about it. The package `jevcompat` checks what is required."""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from serving.errors import BadRequestError, ServingError, UnanswerableError
+from serving.protocols.decision_input import as_text
+from serving.protocols.decisions import described_question
+from serving.protocols.model_names import ALIASES, check_model
+from serving.protocols.operation import Call, Operation, WireProtocol
+from serving.protocols.question import (
+    FALSE,
+    TRUE,
+    Question,
+    Verdict,
+    ask,
+    choice_confidence,
+    mean_position,
+    score_confidence,
+)
+
+Text = str | dict[str, Any] | list[Any]
+"""Free text, or JSON that is read as text."""
+
+
+class NoulCriteria(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What counts as true, and what as false."""
+
+    true: Text | None = None
+    false: Text | None = None
+
+
+class Noul(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="noul"):
+    """How likely is it that this is true?"""
+
+    instructions: Text | None = None
+    criteria: NoulCriteria | None = None
+
+
+class Choice(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="choice"):
+    """Which of the options is it?"""
+
+    instructions: Text | None = None
+    criteria: Annotated[dict[str, Text | None], Meta(min_length=2, max_length=255)]
+
+
+class Scale(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="score"):
+    """Which of the ordered levels is it?"""
+
+    instructions: Text | None = None
+    criteria: Annotated[list[Text], Meta(min_length=2, max_length=10)]
+
+
+class SystemOneRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A state and the questions about it, by their ids."""
+
+    state: Text
+    questions: Annotated[dict[str, Noul | Choice | Scale], Meta(min_length=1, max_length=400)]
+    model: str = ALIASES[0]
+
+
+class NoulAnswer(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="noul"):
+    """The probability that it is true."""
+
+    noul: float
+
+
+class ChoiceAnswer(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="choice"):
+    """The option, and how far its probability is from chance."""
+
+    choice: str
+    confidence: float
+    probabilities: dict[str, float]
+
+
+class ScoreAnswer(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="score"):
+    """The expected level, counted from 0."""
+
+    score: float
+    legend: dict[str, str]
+    confidence: float
+    probabilities: dict[str, float]
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """Tokens that the encoder read; it writes none."""
+
+    input_tokens: int
+    output_tokens: int = 0
+
+
+class SystemOneReply(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer a question, by its id."""
+
+    model: str
+    answers: dict[str, NoulAnswer | ChoiceAnswer | ScoreAnswer]
+    usage: Usage
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wrong with the body, and where."""
+
+    loc: list[str]
+    msg: str
+    type: str
+
+
+class Refused(msgspec.Struct, frozen=True, kw_only=True):
+    """Why there is no answer, where the body is not to blame."""
+
+    error_type: str
+    message: str
+
+
+class ErrorReply(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of every error of this protocol."""
+
+    detail: list[Problem] | Refused
+
+
+async def answer_systemone(call: Call) -> SystemOneReply:
+    """Return an answer a question.
+
+    Raises:
+        UnanswerableError: a question has no answer: this protocol has no place for a refusal.
+    """
+    asked: SystemOneRequest = call.body
+    check_model(call, asked.model)
+    named = asked.questions
+    questions = [_question(one, f"questions.{name[:80]}") for name, one in named.items()]
+    verdicts = await ask(call, as_text(asked.state), questions)
+    for name, verdict in zip(named, verdicts, strict=True):
+        if not verdict.probs:
+            raise UnanswerableError(f"questions.{name[:80]}: {verdict.reason}")
+    return SystemOneReply(
+        model=call.service.bundle.name,
+        answers={
+            name: _answer(question, verdict) for (name, question), verdict in zip(named.items(), verdicts, strict=True)
+        },
+        usage=Usage(input_tokens=max(verdict.tokens for verdict in verdicts)),
+    )
+
+
+def render_error(error: ServingError, _request_id: str) -> ErrorReply:
+    """Return the body of an error: a list of problems where the body is to blame."""
+    if error.kind in ("bad_request", "unanswerable"):
+        return ErrorReply(detail=[Problem(loc=["body"], msg=str(error), type=error.kind)])
+    kind = {"unauthorized": "authentication_error", "overloaded": "rate_limit_error"}.get(error.kind, error.kind)
+    return ErrorReply(detail=Refused(error_type=kind, message=str(error)))
+
+
+def _question(asked: Noul | Choice | Scale, where: str) -> Question:
+    instructions = "" if asked.instructions is None else as_text(asked.instructions)
+    if isinstance(asked, Noul):
+        told = asked.criteria or NoulCriteria()
+        described = [(TRUE, _described(told.true)), (FALSE, _described(told.false))]
+        if not instructions and not any(meaning for _, meaning in described):
+            raise BadRequestError(f"{where}: neither instructions nor criteria; say what is asked")
+    elif isinstance(asked, Choice):
+        described = [(name, _described(meaning)) for name, meaning in asked.criteria.items()]
+    else:
+        described = [(as_text(level), None) for level in asked.criteria]
+    return described_question(described, instructions, where)
+
+
+def _described(text: Text | None) -> str | None:
+    return None if text is None else as_text(text)
+
+
+def _answer(asked: Noul | Choice | Scale, verdict: Verdict) -> NoulAnswer | ChoiceAnswer | ScoreAnswer:
+    probs = verdict.probs
+    if isinstance(asked, Noul):
+        return NoulAnswer(noul=probs[0])
+    if isinstance(asked, Choice):
+        return ChoiceAnswer(
+            choice=list(asked.criteria)[verdict.choice],
+            confidence=choice_confidence(probs),
+            probabilities=dict(zip(asked.criteria, probs, strict=True)),
+        )
+    return ScoreAnswer(
+        score=mean_position(probs),
+        legend={str(at): as_text(level) for at, level in enumerate(asked.criteria)},
+        confidence=score_confidence(probs),
+        probabilities={str(at): p for at, p in enumerate(probs)},
+    )
+
+
+SYSTEMONE = WireProtocol(
+    name="system one",
+    prefixes=("/v1/systemone",),
+    operations=(
+        Operation(
+            method="POST",
+            path="/v1/systemone",
+            title="Answer typed questions about one state, by their ids",
+            about=(
+                "A question whose options are the bundle's labels is answered by the encoder; any other goes to the "
+                "decoder, and is refused (422) where none is configured."
+            ),
+            asks=SystemOneRequest,
+            reply=SystemOneReply,
+            answer=answer_systemone,
+        ),
+    ),
+    error_type=ErrorReply,
+    render_error=render_error,
+    bad_request_status=422,
+)

@@ -1,0 +1,115 @@
+"""Logs as JSON, a line an event, written by a thread of their own: a slow reader of the logs slows no request."""
+
+import logging
+import queue
+import sys
+import threading
+from contextlib import suppress
+from datetime import UTC, datetime
+from logging.handlers import QueueHandler
+from typing import IO, Any
+
+import msgspec
+
+logger = logging.getLogger("serving")
+WAITING = 10_000
+"""Lines that wait to be written; more are dropped, and counted."""
+
+
+CLOSE_S = 5.0
+"""The most that the end of the process waits for a reader, twice."""
+
+
+def event(level: int, name: str, **fields: object) -> None:
+    """Log an event with its fields, which JSON must be able to hold."""
+    if logger.isEnabledFor(level):
+        logger.log(level, name, extra={"fields": fields})
+
+
+class JsonFormatter(logging.Formatter):
+    """A record as one line of JSON: time, level, logger, event, the fields of the event, and the error if there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line without its end."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+        } | getattr(record, "fields", {})
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        # A text may hold half a surrogate pair, which UTF-8 cannot.
+        return msgspec.json.encode(_sound(line), enc_hook=str).decode()
+
+
+class _Lines(QueueHandler):
+    """Hands records to the writing thread and never waits for it."""
+
+    dropped = 0
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        return record  # it stays in this process, so nothing needs to be made fit to travel
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        try:
+            self.queue.put_nowait(record)
+        except queue.Full:
+            self.dropped += 1
+
+
+class JsonLogs:
+    """The logs of this process from its making to `close`: the service's own and those of the web server."""
+
+    def __init__(self, stream: IO[str] | None = None, level: int = logging.INFO) -> None:
+        """Take over every logger and write to `stream`, else to stderr; `close` puts back what was set up before."""
+        self._stream = stream or sys.stderr
+        self._waiting: queue.Queue[logging.LogRecord | None] = queue.Queue(WAITING)
+        self._handler = _Lines(self._waiting)
+        self._formatter = JsonFormatter()
+        self._thread = threading.Thread(target=self._write, name="logs", daemon=True)
+        self._thread.start()
+        self._before = (logging.root.level, logging.root.handlers[:])
+        logging.root.handlers[:] = [self._handler]
+        logging.root.setLevel(level)
+
+    def close(self) -> None:
+        """Write what waits, where somebody reads, and say how many lines were dropped."""
+        level, handlers = self._before
+        logging.root.setLevel(level)
+        logging.root.handlers[:] = handlers
+        try:
+            self._waiting.put(None, timeout=CLOSE_S)
+        except queue.Full:  # nobody reads: one line more is lost
+            self._waiting.get_nowait()
+            self._waiting.put_nowait(None)
+            self._handler.dropped += 1
+        self._thread.join(CLOSE_S)
+
+    def _write(self) -> None:
+        while (record := self._waiting.get()) is not None:
+            self._write_line(record)
+        if self._handler.dropped:
+            self._write_line(_record("log lines dropped", n_lines=self._handler.dropped))
+
+    def _write_line(self, record: logging.LogRecord) -> None:
+        line = self._formatter.format(record)
+        with suppress(OSError, ValueError):  # nobody reads any more
+            self._stream.write(line + "\n")
+            if self._waiting.empty():
+                self._stream.flush()
+
+
+def _record(name: str, **fields: object) -> logging.LogRecord:
+    return logger.makeRecord(logger.name, logging.WARNING, "", 0, name, (), None, extra={"fields": fields})
+
+
+def _sound(value: Any) -> Any:
+    """Return the value with what UTF-8 cannot hold replaced."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_sound(key): _sound(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_sound(one) for one in value]
+    return value

@@ -1,0 +1,83 @@
+"""Requests as OpenTelemetry spans, sent to a collector. Imported only where a collector is named."""
+
+import time
+from collections.abc import Mapping
+
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import Span, SpanKind, StatusCode, set_span_in_context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+import hybrid
+from serving.answers import Timings
+
+PATH = "/v1/traces"
+"""Where a collector takes spans (OpenTelemetry protocol, OTLP over HTTP)."""
+NANO = 1_000_000_000
+SEND_WITHIN_MS = 2_000
+WAIT_FOR_COLLECTOR_S = 5.0
+
+
+class Tracing:
+    """Spans of requests and their stages; they leave in a thread of their own, and are lost where no collector is."""
+
+    def __init__(self, url: str) -> None:
+        """Send to the collector at `url`. The SDK's own environment variables hold, such as OTEL_TRACES_SAMPLER."""
+        target = url if url.rstrip("/").endswith(PATH) else url.rstrip("/") + PATH
+        resource = Resource.create({"service.name": "hybrid", "service.version": hybrid.__version__})
+        self._provider = TracerProvider(resource=resource)
+        exporter = OTLPSpanExporter(endpoint=target, timeout=WAIT_FOR_COLLECTOR_S)
+        self._provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=SEND_WITHIN_MS))
+        self._tracer = self._provider.get_tracer("serving")
+        self._propagator = TraceContextTextMapPropagator()
+
+    def begin(self, method: str, path: str, headers: Mapping[str, str], request_id: str) -> Span:
+        """Return the span of a request that came now, under the parent that its `traceparent` names."""
+        return self._tracer.start_span(
+            method,
+            context=self._propagator.extract(headers),
+            kind=SpanKind.SERVER,
+            attributes={"http.request.method": method, "url.path": path, "request.id": request_id},
+        )
+
+    def answered(self, span: Span, route: str, timings: Timings) -> None:
+        """Put the stages of a request that was answered now under its span, one after the other."""
+        _name(span, route)
+        stages = {
+            "tokenise": timings.tokenise_s,
+            "queue": timings.queue_s,
+            "inference": timings.inference_s,
+            "escalation": timings.escalation_s,
+        }
+        start = time.time_ns() - round(sum(stages.values()) * NANO)
+        for name, seconds in stages.items():
+            end = start + round(seconds * NANO)
+            if seconds:
+                self._tracer.start_span(name, context=set_span_in_context(span), start_time=start).end(end)
+            start = end
+
+    def refused(self, span: Span, route: str, kind: str, status: int) -> None:
+        """Note why a request got no answer; only a failure of the service is an error of the span."""
+        _name(span, route)
+        span.set_attribute("error.type", kind)
+        if status >= 500:
+            span.set_status(StatusCode.ERROR, kind)
+
+    def close(self) -> None:
+        """Send what is not sent yet."""
+        self._provider.shutdown()
+
+
+def traceparent(span: Span) -> str:
+    """Return the header that tells the next service which span it works for (W3C Trace Context)."""
+    carrier: dict[str, str] = {}
+    TraceContextTextMapPropagator().inject(carrier, set_span_in_context(span))
+    return carrier["traceparent"]
+
+
+def _name(span: Span, route: str) -> None:
+    """Name the span after its route: a path may hold names of models, and there are many of them."""
+    span.update_name(route)
+    span.set_attribute("http.route", route)

@@ -1,0 +1,23 @@
+"""The real engine, but for one token: a batch with it kills or stops the process, as a fault in native code would."""
+
+import os
+import signal
+
+from hybrid.runtime.session import Session
+from serving.engine import child
+from serving.engine.frames import Batch, Failed, Logits
+
+TOKEN = "DEADLY_TOKEN"
+SIGNAL = "DEADLY_SIGNAL"
+sound_answer = child.answer
+
+
+def deadly_answer(session: Session, batch: Batch, pad_id: int) -> Logits | Failed:
+    if any(int(os.environ[TOKEN]) in row for row in batch.rows):
+        os.kill(os.getpid(), signal.Signals[os.environ[SIGNAL]])
+    return sound_answer(session, batch, pad_id)
+
+
+if __name__ == "__main__":
+    child.answer = deadly_answer
+    child.main()

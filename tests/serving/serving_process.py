@@ -1,0 +1,94 @@
+"""`python -m serving` as a user starts it: a process on a free port, and never one left behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import HTTPError
+
+import msgspec
+
+
+class Process(msgspec.Struct, frozen=True):
+    """A service that runs."""
+
+    popen: subprocess.Popen[str]
+    url: str
+    began: float
+    """`time.monotonic()` at its start."""
+    ready_s: float
+    """From its start until it said that it takes requests."""
+
+    @property
+    def engines(self) -> list[int]:
+        """The numbers of its engine processes."""
+        return children(self.popen.pid)
+
+    def get(self, path: str) -> int:
+        return status_of(urllib.request.Request(self.url + path))
+
+    def classify(self, texts: list[str], timeout_s: float = 30.0) -> dict[str, object]:
+        request = urllib.request.Request(
+            f"{self.url}/v1/classify",
+            json.dumps({"inputs": texts, "timeout_ms": timeout_s * 1000}).encode(),
+            {"content-type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=timeout_s) as reply:
+            found: dict[str, object] = json.load(reply)
+        return found
+
+
+def status_of(request: urllib.request.Request) -> int:
+    try:
+        with urllib.request.urlopen(request, timeout=10) as reply:
+            return int(reply.status)
+    except HTTPError as error:
+        error.close()
+        return error.code
+
+
+def children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def pss_mb(pid: int) -> float:
+    """Resident memory, what is shared with others in equal parts."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+
+
+def cpu_s(pid: int) -> float:
+    """Processor seconds so far."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def started(bundle: Path, *words: str) -> Iterator[Process]:
+    command = [sys.executable, "-m", "serving", str(bundle), "--port", "0", *words]
+    began = time.monotonic()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as popen:
+        assert popen.stdout
+        assert popen.stderr
+        said: list[str] = []
+        try:
+            while not said or " at http://" not in said[-1]:
+                line = popen.stdout.readline()
+                assert line, popen.stderr.read()
+                said.append(line.strip())
+            yield Process(popen, said[-1].rpartition(" at ")[2], began, time.monotonic() - began)
+        finally:
+            if popen.poll() is None:
+                popen.send_signal(signal.SIGCONT)
+                popen.terminate()
+                try:
+                    popen.communicate(timeout=30)
+                except subprocess.TimeoutExpired:
+                    popen.kill()
+                    raise

@@ -1,0 +1,141 @@
+"""Which rows run together, and what waits no longer."""
+
+import asyncio
+import random
+from collections import Counter
+
+import pytest
+
+from hybrid.runtime.reading import Encoded
+from serving.errors import EngineDownError
+from serving.queue.batching import CALL_TOKENS, batch_of
+from serving.queue.job import Job, Row
+from serving.queue.line import LOOKAHEAD, Line
+
+
+def padded(batch: dict[int, int]) -> int:
+    return max(batch) * sum(batch.values())
+
+
+def test_the_oldest_runs_first_and_the_nearest_lengths_with_it() -> None:
+    waiting = {8: 5, 20: 2, 21: 1, 24: 3, 90: 4}
+    assert batch_of(waiting, 20, 96) == {20: 2, 21: 1, 24: 1}
+    assert batch_of(waiting, 90, 256) == {90: 2}
+    assert batch_of(waiting, 8, 256) == {8: 5}  # 20 would pad each of the five
+
+
+def test_no_batch_is_over_the_cap_but_a_row_that_alone_is() -> None:
+    rng = random.Random(0)
+    for _ in range(300):
+        waiting = Counter(rng.choices(range(1, 130), k=rng.randint(1, 60)))
+        oldest = rng.choice(list(waiting))
+        batch = batch_of(waiting, oldest, 256)
+        assert batch[oldest] >= 1
+        assert padded(batch) <= 256
+        assert all(n <= waiting[length] for length, n in batch.items())
+    assert batch_of({512: 3, 4: 9}, 512, 256) == {512: 1}
+
+
+def test_padding_that_costs_more_than_a_call_keeps_a_row_out() -> None:
+    assert batch_of({100: 1, 100 - CALL_TOKENS: 1}, 100, 256) == {100: 1, 100 - CALL_TOKENS: 1}
+    assert batch_of({100: 1, 100 - CALL_TOKENS - 1: 1}, 100, 256) == {100: 1}
+
+
+def lengths(rows: list[Row]) -> list[int]:
+    return [len(row.ids) for row in rows]
+
+
+def job(*n_tokens: int) -> Job:
+    return Job([Encoded(windows=([1] * n,), truncated=False) for n in n_tokens])
+
+
+def test_every_row_runs_once_and_none_is_overtaken_for_ever() -> None:
+    async def story() -> None:
+        rng, line = random.Random(1), Line()
+        first = job(64)
+        line.put(first)
+        others = [job(*rng.choices(range(3, 60), k=4)) for _ in range(50)]
+        for other in others:
+            line.put(other)
+        taken = [line.take(256)]
+        assert first.rows[0] in taken[0]
+        while line.rows:
+            taken.append(line.take(256))
+        rows = [row for batch in taken for row in batch]
+        assert len(rows) == len({row.number for row in rows}) == 201
+        assert line.tokens == 0
+        oldest = [min(row.number for row in batch) for batch in taken]
+        assert oldest == sorted(oldest)
+
+    asyncio.run(story())
+
+
+def test_a_row_of_a_rare_length_is_overtaken_by_few() -> None:
+    async def story() -> None:
+        line = Line()
+        for _ in range(LOOKAHEAD):
+            line.put(job(64))  # four of them fill a batch
+        rare = job(30)
+        line.put(rare)
+        for _ in range(1000):
+            line.put(job(64))
+        batches = 0
+        while rare.rows[0] not in line.take(256):
+            batches += 1
+        assert batches <= LOOKAHEAD / 2  # one behind the 16 batches before it, and the company those were given
+
+    asyncio.run(story())
+
+
+def test_what_nobody_waits_for_is_dropped_before_it_costs_anything() -> None:
+    async def story() -> None:
+        line, left, stays = Line(), job(5, 6, 7), job(5, 30)
+        line.put(left)
+        line.put(stays)
+        line.forget(left)
+        assert (line.rows, line.tokens) == (2, 35)
+        assert lengths(line.take(256)) == [5]
+        assert lengths(line.take(256)) == [30]
+        assert line.take(256) == []
+
+    asyncio.run(story())
+
+
+def test_a_suspect_runs_alone_and_before_all_others() -> None:
+    async def story() -> None:
+        line, suspect, other = Line(), job(5, 5), job(5, 5)
+        line.put(suspect)
+        rows = line.take(256)
+        line.put(other)
+        line.put_alone(rows)
+        assert line.take(256) == [rows[0]]
+        assert line.take(256) == [rows[1]]
+        assert line.take(256) == other.rows
+
+    asyncio.run(story())
+
+
+def test_rows_put_back_keep_their_place() -> None:
+    async def story() -> None:
+        line, early, late = Line(), job(5, 5, 5), job(5)
+        line.put(early)
+        rows = line.take(256)
+        line.put(late)
+        line.put_back(rows)
+        assert line.take(256) == [*rows, *late.rows]
+
+    asyncio.run(story())
+
+
+def test_all_that_wait_are_given_up_at_once() -> None:
+    async def story() -> None:
+        line, waits = Line(), [job(5, 6), job(7)]
+        for one in waits:
+            line.put(one)
+        line.fail_all(EngineDownError("gone"))
+        assert (line.rows, line.tokens) == (0, 0)
+        for one in waits:
+            with pytest.raises(EngineDownError, match="gone"):
+                await one.done
+
+    asyncio.run(story())

@@ -1,0 +1,226 @@
+"""The client where the service is busy, slow, broken or foreign: bounded retries inside the deadline."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import msgspec
+import pytest
+
+from hybrid.client import (
+    Answer,
+    AsyncClient,
+    Client,
+    ClientError,
+    DeadlineError,
+    Failed,
+    OverloadedError,
+    ServerError,
+    UnavailableError,
+    UnreachableError,
+)
+from hybrid.client.replies import seconds_of
+from hybrid.client.talk import Terms
+
+ANSWER = {
+    "label": "a",
+    "labels": ["a"],
+    "probs": {"a": 1.0},
+    "confidence": 1.0,
+    "encoder_label": "a",
+    "encoder_confidence": 1.0,
+    "threshold": 0.5,
+    "status": "accepted",
+    "source": "encoder",
+    "escalation": "none",
+    "rationale": "",
+    "reason": "",
+    "truncated": False,
+    "tokens": 3,
+    "bundle_id": "0123456789ab",
+    "a_field_of_a_newer_service": 1,
+}
+GOOD = (200, {}, {"answers": [ANSWER], "failed": [], "bundle_id": "0123456789ab"})
+BUSY = (429, {"Retry-After": "1"}, {"error": {"kind": "overloaded", "message": "too much to do"}})
+AWAY = (503, {}, {"error": {"kind": "engine_down", "message": "the engine starts again"}})
+Script = list[Any]
+
+
+class Door:
+    """A real HTTP server that answers as its script says, the last line again and again."""
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.asked: list[tuple[float, dict[str, Any]]] = []
+        door = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = msgspec.json.decode(self.rfile.read(int(self.headers["content-length"])))
+                door.asked.append((time.monotonic(), body))
+                step = door.script[min(len(door.asked), len(door.script)) - 1]
+                if callable(step):
+                    step(self)
+                    return
+                status, headers, reply = step
+                content = reply if isinstance(reply, bytes) else msgspec.json.encode(reply)
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *words: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+
+
+@pytest.fixture
+def door() -> Iterator[Callable[[Script], Door]]:
+    opened: list[Door] = []
+
+    def open_door(script: Script) -> Door:
+        opened.append(Door(script))
+        return opened[-1]
+
+    yield open_door
+    for one in opened:
+        one.server.shutdown()
+        one.server.server_close()
+
+
+def ask(kind: str, door: Door, texts: list[str] | None = None, **terms: Any) -> list[Answer | Failed]:
+    kept = Terms(**{"timeout_s": 20.0} | terms)
+    if kind == "sync":
+        with Client(door.url, terms=kept) as client:
+            return client.classify(texts or ["soup"])
+
+    async def asked() -> list[Answer | Failed]:
+        async with AsyncClient(door.url, terms=kept) as client:
+            return await client.classify(texts or ["soup"])
+
+    return asyncio.run(asked())
+
+
+BOTH = pytest.mark.parametrize("kind", ["sync", "async"])
+
+
+@BOTH
+@pytest.mark.slow
+def test_who_is_refused_comes_again_when_the_service_says_and_tells_the_time_left(
+    door: Callable[[Script], Door], kind: str
+) -> None:
+    busy = door([BUSY, GOOD])
+    found = ask(kind, busy)
+    assert isinstance(found[0], Answer)
+    (first, body), (second, later) = busy.asked
+    assert 1.0 <= second - first < 10
+    assert later["timeout_ms"] <= body["timeout_ms"] - 1000
+    # The control: where the service names no wait, the client comes again much sooner.
+    away = door([AWAY, GOOD])
+    ask(kind, away)
+    assert away.asked[1][0] - away.asked[0][0] < second - first
+
+
+@BOTH
+def test_a_wait_that_the_deadline_does_not_allow_is_not_waited(door: Callable[[Script], Door], kind: str) -> None:
+    busy = door([(429, {"Retry-After": "60"}, BUSY[2]), GOOD])
+    began = time.monotonic()
+    with pytest.raises(OverloadedError, match="too much to do") as refused:
+        ask(kind, busy)
+    assert time.monotonic() - began < 10
+    assert (refused.value.retry_after_s, refused.value.status, len(busy.asked)) == (60.0, 429, 1)
+
+
+@BOTH
+@pytest.mark.parametrize("retries", [0, 2])
+def test_retries_are_counted(door: Callable[[Script], Door], kind: str, retries: int) -> None:
+    away = door([AWAY])
+    with pytest.raises(UnavailableError):
+        ask(kind, away, retries=retries)
+    assert len(away.asked) == retries + 1
+
+
+@BOTH
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422, 500, 504])
+def test_what_cannot_pass_is_asked_once(door: Callable[[Script], Door], kind: str, status: int) -> None:
+    refuses = door([(status, {}, {"error": {"kind": "k", "message": "no"}}), GOOD])
+    with pytest.raises(ClientError) as refused:
+        ask(kind, refuses)
+    assert (refused.value.status, refused.value.kind, len(refuses.asked)) == (status, "k", 1)
+
+
+@BOTH
+@pytest.mark.slow
+def test_the_deadline_ends_a_reply_that_never_comes_and_one_that_never_ends(
+    door: Callable[[Script], Door], kind: str
+) -> None:
+    def silent(handler: BaseHTTPRequestHandler) -> None:
+        time.sleep(3)
+
+    def drips(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", "1000000")
+        handler.end_headers()
+        for _ in range(100):
+            try:
+                handler.wfile.write(b" ")
+            except OSError:
+                return
+            time.sleep(0.05)
+
+    for step in (silent, drips):
+        began = time.monotonic()
+        with pytest.raises(DeadlineError):
+            ask(kind, door([step]), timeout_s=0.5)
+        assert 0.5 <= time.monotonic() - began < 2.5
+
+
+@BOTH
+def test_a_connection_that_breaks_is_tried_again(door: Callable[[Script], Door], kind: str) -> None:
+    def breaks(handler: BaseHTTPRequestHandler) -> None:
+        handler.close_connection = True
+        handler.connection.close()
+
+    assert isinstance(ask(kind, door([breaks, GOOD]))[0], Answer)
+    with pytest.raises(UnreachableError):
+        ask(kind, door([breaks]))
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "reply", [b"<html>a proxy</html>", {"answers": [], "failed": []}, {"answers": [None], "failed": []}]
+)
+def test_a_reply_that_does_not_answer_every_text_is_no_answer(
+    door: Callable[[Script], Door], kind: str, reply: object
+) -> None:
+    with pytest.raises(ServerError):
+        ask(kind, door([(200, {}, reply)]))
+
+
+@BOTH
+def test_a_text_that_the_service_fails_on_leaves_the_others_their_answers(
+    door: Callable[[Script], Door], kind: str
+) -> None:
+    detail = {"kind": "item_failed", "message": "poison", "item": 1}
+    some = (200, {}, {"answers": [ANSWER, None], "failed": [detail], "bundle_id": "0"})
+    none = (500, {}, {"error": {"kind": "item_failed", "message": "poison", "item": 0}})
+    found = ask(kind, door([some, none]), ["a", "b", "c"], max_items=2)
+    assert [type(one) for one in found] == [Answer, Failed, Failed]
+    assert [one.item for one in found if isinstance(one, Failed)] == [1, 2]
+
+
+def test_a_wait_is_read_as_seconds_and_as_a_date() -> None:
+    assert seconds_of("2") == 2
+    assert seconds_of(formatdate(time.time() + 30, usegmt=True)) == pytest.approx(30, abs=5)
+    assert [seconds_of(odd) for odd in ("-1", "nan", "inf", "soon", "")] == [0, None, None, None, None]

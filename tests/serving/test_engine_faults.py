@@ -1,0 +1,208 @@
+"""The engine raises, dies or hangs: the text at fault fails alone, nobody waits for ever, and it comes back."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import hybrid
+from serving.answers import Answer
+from serving.engine import process
+from serving.engine.backoff import LONGEST_S, pause_s
+from serving.errors import EngineDownError, ItemError, ServingError
+from serving.live_service import LiveService
+from serving.settings import EngineSettings, Settings
+from tests.corpus import texts_and_gold
+from tests.serving.bundles import POISON, copied, poison_token, poisoned
+from tests.serving.deadly_engine import SIGNAL, TOKEN
+from tests.serving.living import Heard, ask, live, until
+
+TEXTS = texts_and_gold(31, seed=5)[0]
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def poisoned_dir(bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return poisoned(bundle_dir, tmp_path_factory.mktemp("poisoned") / "bundle")
+
+
+def with_poison(place: int) -> list[str]:
+    return [*TEXTS[:place], f"The {POISON} was served.", *TEXTS[place:]]
+
+
+def check_neighbours(folder: Path, texts: list[str], found: list[Answer | ItemError]) -> None:
+    """All but the poisoned text have the answer of the runtime, and it has an error that names its place."""
+    sound = [text for text in texts if POISON not in text]
+    wanted = iter(hybrid.load(folder).classify(sound))
+    for item, (text, answer) in enumerate(zip(texts, found, strict=True)):
+        if POISON in text:
+            assert isinstance(answer, ItemError)
+            assert answer.item == item
+        else:
+            assert isinstance(answer, Answer)
+            assert answer.probs == pytest.approx(next(wanted).probs, abs=1e-5)
+
+
+@pytest.mark.parametrize("place", [0, 17, 31])
+def test_a_text_on_which_the_graph_raises_fails_alone_among_32(poisoned_dir: Path, place: int) -> None:
+    texts, heard = with_poison(place), Heard()
+
+    async def story() -> None:
+        async with live(poisoned_dir, heard=heard) as service:
+            check_neighbours(poisoned_dir, texts, await ask(service, texts))
+
+    asyncio.run(story())
+    assert [state for state, _ in heard.states] == ["ready"]  # the engine outlived it
+    assert max(heard.batches) > 1  # the neighbours were not all asked one by one
+
+
+def deadly(monkeypatch: pytest.MonkeyPatch, folder: Path, signal_name: str) -> None:
+    monkeypatch.setattr(process, "COMMAND", (sys.executable, "-m", "tests.serving.deadly_engine"))
+    monkeypatch.setenv(TOKEN, str(poison_token(folder)))
+    monkeypatch.setenv(SIGNAL, signal_name)
+
+
+def test_a_text_that_kills_the_engine_fails_alone_and_is_not_tried_a_third_time(
+    poisoned_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deadly(monkeypatch, poisoned_dir, "SIGSEGV")
+    texts, heard = with_poison(17), Heard()
+
+    async def story() -> None:
+        async with live(poisoned_dir, heard=heard) as service:
+            check_neighbours(poisoned_dir, texts, await ask(service, texts))
+            await until(lambda: service.ready)
+            again = await ask(service, [texts[17], TEXTS[0]])
+            assert isinstance(again[0], ItemError)
+            assert isinstance(again[1], Answer)
+
+    asyncio.run(story())
+    assert [state for state, _ in heard.states].count("dead") == 2
+
+
+def test_a_text_on_which_the_engine_hangs_is_given_up(poisoned_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deadly(monkeypatch, poisoned_dir, "SIGSTOP")
+    heard = Heard()
+
+    async def story() -> None:
+        settings = Settings(engine=EngineSettings(hung_after_s=0.5))
+        async with live(poisoned_dir, settings, heard=heard) as service:
+            [found] = await ask(service, [f"a {POISON}"])
+            assert isinstance(found, ItemError)
+            await until(lambda: service.ready)
+            [found] = await ask(service, [TEXTS[0]])
+            assert isinstance(found, Answer)
+
+    asyncio.run(story())
+    assert [state for state, _ in heard.states].count("hung") == 2
+
+
+async def outcome(work: asyncio.Future[list[Answer | ItemError]]) -> str:
+    try:
+        found = await work
+    except ServingError as error:
+        return error.kind
+    return "answered" if all(isinstance(one, Answer) for one in found) else "item_failed"
+
+
+@pytest.mark.parametrize(("number", "noticed_as"), [(signal.SIGKILL, "dead"), (signal.SIGSTOP, "hung")])
+def test_an_engine_that_is_killed_or_stopped_under_load_leaves_nobody_waiting(
+    bundle_dir: Path, number: signal.Signals, noticed_as: str
+) -> None:
+    heard = Heard()
+    ended: list[tuple[str, float]] = []
+
+    async def client(service: LiveService) -> None:
+        kind = await outcome(asyncio.ensure_future(ask(service, TEXTS[:4])))
+        ended.append((kind, time.monotonic()))
+
+    async def story() -> None:
+        async with live(bundle_dir, heard=heard) as service:
+            await ask(service, TEXTS)
+            first = service.engine_pid
+            assert first
+            os.kill(first, number)
+            await asyncio.gather(*(client(service) for _ in range(20)))
+            await until(lambda: service.ready)
+            assert service.engine_pid != first
+            assert not Path(f"/proc/{first}").exists()  # gone, and no zombie
+            assert await outcome(asyncio.ensure_future(ask(service, TEXTS))) == "answered"
+
+    asyncio.run(story())
+    noticed = heard.when(noticed_as)
+    assert {kind for kind, _ in ended} <= {"answered", "engine_down"}
+    assert max((at for kind, at in ended if kind == "engine_down"), default=noticed) - noticed < 2.0
+    assert max(at for _, at in ended) - max(noticed, heard.when("ready")) < 2.0
+    assert heard.when("ready") - noticed < 10.0
+
+
+def test_an_idle_engine_that_dies_is_replaced_before_anybody_asks(bundle_dir: Path) -> None:
+    heard = Heard()
+
+    async def story() -> None:
+        async with live(bundle_dir, heard=heard) as service:
+            assert service.engine_pid
+            os.kill(service.engine_pid, signal.SIGKILL)
+            await until(lambda: not service.ready, within_s=2)
+            with pytest.raises(EngineDownError) as refused:
+                await ask(service, TEXTS[:1])
+            assert refused.value.retry_after_s
+            await until(lambda: service.ready)
+
+    asyncio.run(story())
+    assert [state for state, _ in heard.states] == ["ready", "dead", "starting", "ready"]
+
+
+def test_an_engine_whose_graph_was_changed_on_disk_is_not_started_again(bundle_dir: Path, tmp_path: Path) -> None:
+    folder, heard = copied(bundle_dir, tmp_path / "bundle"), Heard()
+
+    async def story() -> None:
+        async with live(folder, heard=heard) as service:
+            assert service.engine_pid
+            with (folder / "model.onnx").open("ab") as file:
+                file.write(b"x")
+            os.kill(service.engine_pid, signal.SIGKILL)
+            await until(lambda: any("changed since the bundle was made" in reason for reason in heard.reasons))
+            assert not service.ready
+
+    asyncio.run(story())
+
+
+def test_starts_that_fail_again_and_again_come_ever_more_slowly() -> None:
+    pauses = [pause_s([100.0] * n, 101.0) for n in range(12)]
+    assert pauses[:3] == [0.0, 0.0, 0.0]  # two deaths are mended at once
+    assert pauses == sorted(pauses)
+    assert pauses[3] > 0
+    assert pauses[-1] == LONGEST_S
+    assert pause_s([100.0] * 12, 1000.0) == 0.0  # forgotten
+
+
+def test_the_engine_ends_with_the_service_however_that_ends(bundle_dir: Path) -> None:
+    script = (
+        "import asyncio, sys\n"
+        "from pathlib import Path\n"
+        "from serving.live_service import LiveService\n"
+        "from serving.quiet import Quiet\n"
+        "from serving.settings import Settings\n"
+        "async def main():\n"
+        "    service = LiveService(Path(sys.argv[1]), Settings(), Quiet())\n"
+        "    await service.start()\n"
+        "    print(service.engine_pid, flush=True)\n"
+        "    await asyncio.sleep(60)\n"
+        "asyncio.run(main())\n"
+    )
+    command = [sys.executable, "-c", script, str(bundle_dir)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as service:
+        assert service.stdout
+        engine = int(service.stdout.readline())
+        os.kill(engine, signal.SIGSTOP)  # it cannot even see the socket close
+        service.kill()
+    end = time.monotonic() + 5
+    while Path(f"/proc/{engine}").exists():
+        assert time.monotonic() < end, "the engine outlived the service"
+        time.sleep(0.02)

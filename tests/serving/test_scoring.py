@@ -1,0 +1,227 @@
+"""Offline scoring: every row answered as the runtime answers it, in every format, and bad rows said or marked."""
+
+import csv
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+import hybrid
+from hybrid.__main__ import main
+from hybrid.errors import ConfigError, DataError
+from hybrid.scoring.command import progress_line, says
+from hybrid.scoring.parts import Tally
+from hybrid.scoring.score import Job, score
+from tests.corpus import texts_and_gold
+
+TEXTS = texts_and_gold(60)[0]
+ROWS = [{"id": i, "text": text, "note": f'"{i}", or\nso'} for i, text in enumerate(TEXTS)]
+
+
+class Heard:
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.done: list[tuple[int, int]] = []
+
+    def say(self, line: str) -> None:
+        self.said.append(line)
+
+    def advance(self, done: int, total: int) -> None:
+        self.done.append((done, total))
+
+
+def run(bundle: Path, job: Job, heard: Heard | None = None) -> Tally:
+    return score(hybrid.load(bundle), bundle, job, heard or Heard())
+
+
+def write(path: Path, rows: list[dict[str, object]]) -> Path:
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    elif path.suffix == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    else:
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), delimiter="\t" if path.suffix == ".tsv" else ",")
+            writer.writeheader()
+            writer.writerows(rows)
+    return path
+
+
+def read(path: Path) -> list[dict[str, object]]:
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    if path.suffix == ".parquet":
+        return pyarrow.parquet.read_table(path).to_pylist()
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
+    typed = {"id": int, "hybrid_confidence": float, "hybrid_escalate": json.loads, "hybrid_truncated": json.loads}
+    return [{name: typed.get(name, str)(cell) for name, cell in row.items()} for row in rows]
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "tsv", "parquet"])
+def test_every_row_keeps_its_columns_and_gets_the_answer_of_the_runtime(
+    bundle_dir: Path, tmp_path: Path, suffix: str
+) -> None:
+    source = write(tmp_path / f"in.{suffix}", ROWS)
+    middle = statistics.median(one.confidence for one in hybrid.load(bundle_dir).classify(TEXTS))
+    tally = run(bundle_dir, Job(source=source, target=tmp_path / f"out.{suffix}", threshold=middle, chunk_rows=7))
+    found = read(tmp_path / f"out.{suffix}")
+    wanted = hybrid.load(bundle_dir).classify(TEXTS, threshold=middle)
+    assert [{name: row[name] for name in ROWS[0]} for row in found] == ROWS
+    assert [row["hybrid_label"] for row in found] == [one.label for one in wanted]
+    assert [row["hybrid_confidence"] for row in found] == pytest.approx([one.confidence for one in wanted], abs=1e-5)
+    assert [row["hybrid_escalate"] for row in found] == [one.escalate for one in wanted]
+    assert len({row["hybrid_confidence"] for row in found}) > 20  # so an answer in another row would be seen
+    assert tally.rows == 60 == sum(tally.labels.values())
+    assert 0 < tally.escalate == sum(one.escalate for one in wanted) < 60
+
+
+def test_the_threshold_and_the_probabilities_are_those_asked_for(bundle_dir: Path, tmp_path: Path) -> None:
+    source = write(tmp_path / "in.parquet", ROWS)
+    job = Job(source=source, target=tmp_path / "out.parquet", threshold=1.0, probs=True, prefix="p_")
+    assert run(bundle_dir, job).escalate == 60
+    found = read(job.target)
+    assert all(sum(row["p_probs"].values()) == pytest.approx(1) for row in found)  # type: ignore[attr-defined]
+    assert all(max(row["p_probs"].values()) == row["p_confidence"] for row in found)  # type: ignore[attr-defined]
+    schema = pyarrow.parquet.read_schema(job.target)
+    assert schema.field("id").type == pyarrow.int64()
+    assert schema.field("p_escalate").type == pyarrow.bool_()
+
+
+def test_a_number_is_spelt_in_the_output_as_it_was(bundle_dir: Path, tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"text": "warm soup", "price": 1.10, "id": 12345678901234567890123}\n\n')
+    run(bundle_dir, Job(source=source, target=tmp_path / "out.jsonl"))
+    assert '"price":1.10,"id":12345678901234567890123,' in (tmp_path / "out.jsonl").read_text()
+
+
+BAD = {
+    "jsonl": (
+        (b'{"text": ""}', "'text' is empty"),
+        (b'{"text": 7}', "want a string"),
+        (b'{"texts": "soup"}', "no field 'text'; there are 'texts'"),
+        (b'{"text": "caf\xe9"}', "not UTF-8 at byte 13 of the line"),
+        (b'{"text": "soup"', "not a JSON object"),
+        (b'["soup"]', "not a JSON object"),
+        (b'{"text": "\\ud800"}', "not a JSON object"),
+    ),
+    "csv": (
+        (b"7, ", "'text' is empty"),
+        (b"7", "1 cells came, 2 were wanted"),
+        (b"7,soup,more", "3 cells came, 2 were wanted"),
+        (b"7,caf\xe9", "not UTF-8"),
+        (b'7,"soup"x', "not a well-formed line"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("suffix", "line", "reason"), [(s, *case) for s, cases in BAD.items() for case in cases])
+def test_a_bad_row_ends_the_work_with_its_place_or_is_marked(
+    bundle_dir: Path, tmp_path: Path, suffix: str, line: bytes, reason: str
+) -> None:
+    good = b'{"text": "warm soup"}' if suffix == "jsonl" else b"7,warm soup"
+    head = b"" if suffix == "jsonl" else b"id,text\n"
+    source = tmp_path / f"in.{suffix}"
+    source.write_bytes(head + good + b"\n" + line + b"\n" + good + b"\n")
+    job = Job(source=source, target=tmp_path / f"out.{suffix}")
+    place = 2 if suffix == "jsonl" else 3
+    with pytest.raises(DataError, match=rf"in\.{suffix}:{place}: .*{reason}.*--skip-bad"):
+        run(bundle_dir, job)
+    assert not job.target.exists()
+    skipping = Job(source=source, target=job.target, skip_bad=True)
+    tally = run(bundle_dir, skipping)
+    assert (tally.rows, tally.bad, sum(tally.labels.values())) == (3, 1, 2)
+    text = job.target.read_text(encoding="utf-8")  # well formed, whatever came in
+    assert text.count(reason) == 1
+
+
+def test_bad_rows_of_parquet_are_marked_with_their_number(bundle_dir: Path, tmp_path: Path) -> None:
+    column = pyarrow.array([b"warm soup", None, b" ", b"caf\xe9", b"warm soup"]).cast(pyarrow.string(), safe=False)
+    source = tmp_path / "in.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"text": column}), source)
+    with pytest.raises(DataError, match=r"in\.parquet, row 2: 'text' is null"):
+        run(bundle_dir, Job(source=source, target=tmp_path / "out.parquet"))
+    tally = run(bundle_dir, Job(source=source, target=tmp_path / "out.parquet", skip_bad=True))
+    assert (tally.rows, tally.bad) == (5, 3)
+    errors = pyarrow.parquet.read_table(tmp_path / "out.parquet", columns=["hybrid_error"]).column(0).to_pylist()
+    assert [error and error.partition("row ")[2] for error in errors] == [
+        None,
+        "2: 'text' is null; want a text",
+        "3: 'text' is empty; want a text",
+        "4: 'text' is not UTF-8 at byte 3; save it as UTF-8",
+        None,
+    ]
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
+def test_a_file_without_rows_gives_a_file_without_rows(bundle_dir: Path, tmp_path: Path, suffix: str) -> None:
+    source = write(tmp_path / f"in.{suffix}", ROWS[:1])
+    if suffix == "parquet":
+        pyarrow.parquet.write_table(pyarrow.parquet.read_table(source).slice(1), source)
+    else:
+        source.write_text("id,text,note\n" if suffix == "csv" else "")
+    assert run(bundle_dir, Job(source=source, target=tmp_path / f"out.{suffix}")).rows == 0
+    assert read(tmp_path / f"out.{suffix}") == []
+
+
+def test_what_cannot_be_scored_is_said_before_a_row_is(bundle_dir: Path, tmp_path: Path) -> None:
+    source, target = write(tmp_path / "in.csv", ROWS), tmp_path / "out.csv"
+    with pytest.raises(DataError, match=r"in\.csv:1: no column 'body'; there are id, text, note: name one with --text"):
+        run(bundle_dir, Job(source=source, target=target, text="body"))
+    with pytest.raises(DataError, match="there is a column 'label' already; choose another"):
+        run(bundle_dir, Job(source=write(tmp_path / "l.csv", [{"text": "a", "label": "b"}]), target=target, prefix=""))
+    with pytest.raises(ConfigError, match="it is the input as well"):
+        run(bundle_dir, Job(source=source, target=source))
+    with pytest.raises(ConfigError, match=r"out\.jsonl: the input is a \.csv file"):
+        run(bundle_dir, Job(source=source, target=tmp_path / "out.jsonl"))
+    with pytest.raises(ConfigError, match="want a probability"):
+        run(bundle_dir, Job(source=source, target=target, threshold=50))
+    with pytest.raises(DataError, match=r"missing\.jsonl: cannot be read"):
+        run(bundle_dir, Job(source=tmp_path / "missing.jsonl", target=tmp_path / "out.jsonl"))
+    target.write_text("mine")
+    with pytest.raises(DataError, match="exists, and `hybrid score` did not make it"):
+        run(bundle_dir, Job(source=source, target=target))
+    assert target.read_text() == "mine"
+
+
+@pytest.mark.slow
+def test_the_command_wants_no_more_than_the_runtime(bundle_dir: Path, tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", ROWS)
+    words = ["score", str(source), str(tmp_path / "out.jsonl"), "--bundle", str(bundle_dir)]
+    blocked = ("torch", "transformers", "sklearn", "datasets", "scipy", "pandas", "typer", "rich", "pyarrow", "httpx")
+    code = f"import sys\nfor name in {blocked}: sys.modules[name] = None\nfrom hybrid.__main__ import main\n"
+    run_it = [sys.executable, "-c", code + f"sys.exit(main({words!r}))"]
+    done = subprocess.run(run_it, capture_output=True, text=True, check=False, env=os.environ)
+    assert done.returncode == 0, done.stderr
+    assert "out.jsonl: 60 rows (" in done.stdout
+    assert "\r" not in done.stderr  # no terminal, plain lines
+    parquet = [word.replace("jsonl", "parquet") for word in words]
+    write(tmp_path / "in.parquet", ROWS)
+    refused = [sys.executable, "-c", code + f"sys.exit(main({parquet!r}))"]
+    done = subprocess.run(refused, capture_output=True, text=True, check=False, env=os.environ)
+    assert done.returncode == 2
+    assert "run `pip install pyarrow`" in done.stderr
+
+
+def test_the_command_says_what_to_mend_and_ends_with_two(
+    bundle_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write(tmp_path / "in.csv", ROWS)
+    assert main(["score", str(source), str(tmp_path / "o.csv"), "--bundle", str(bundle_dir), "--text", "x"]) == 2
+    assert "name one with --text" in capsys.readouterr().err
+
+
+def test_progress_counts_the_rows_of_this_process_and_what_is_left() -> None:
+    assert progress_line(50, 200, 10.0, 40) == "50 of 200 rows (25%), 4 rows/s, 38 s left"
+    assert progress_line(1_000, 100_000, 10.0, 1_000) == "1,000 of 100,000 rows (1%), 100 rows/s, 16 min left"
+    assert progress_line(50, 200, 0.0, 0) == "50 of 200 rows (25%)"
+    tally = Tally(rows=10, escalate=2, truncated=1, bad=2, labels={"good": 7, "": 1})
+    assert says(tally, Path("o.csv")) == "o.csv: 10 rows (no label 1, good 7); 2 to escalate (25.0%), 1 cut, 2 bad"
