@@ -62,14 +62,15 @@ def _by_method(handlers: dict[str, Handler]) -> Handler:
 
 def _no_such_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    path = request.scope["path"]
     if error.status_code == 405:
         allowed = dict(error.headers or {})
-        told: ServingError = MethodError(f"{request.method} {request.url.path}; want {allowed.get('Allow')}")
-        return error_response(told, request.url.path, request.state.request_id, allowed)
-    told = NotFoundError(f"no route {request.url.path[:200]}; the page /docs lists them")
-    return error_response(told, request.url.path, request.state.request_id)
+        told: ServingError = MethodError(f"{request.method} {path}; want {allowed.get('Allow')}")
+        return error_response(told, path, request.state.request_id, allowed)
+    told = NotFoundError(f"no route {path[:200]}; the page /docs lists them")
+    return error_response(told, path, request.state.request_id)
 
 
 def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServingError)
-    return error_response(error, request.url.path, request.state.request_id)
+    return error_response(error, request.scope["path"], request.state.request_id)

@@ -102,7 +102,7 @@ def _parts(encoding: str | None, limits: Limits) -> _Plain | _Gzip:
 
 def _check_type(header: str | None) -> None:
     """Refuse what is not JSON in UTF-8. A request that names no type is taken at its word by the parser."""
-    if header is None:
+    if header is None or header == "application/json":
         return
     message = Message()
     message["Content-Type"] = header

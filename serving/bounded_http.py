@@ -4,6 +4,7 @@ uvicorn bounds neither; a client that sends one byte a minute, or a header of a 
 """
 
 import asyncio
+import re
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -11,6 +12,8 @@ HEAD_S = 10.0
 """From the first byte of a request, or from the connection, to the end of its headers."""
 HEAD_BYTES = 64 << 10
 """Of the request line and the headers together."""
+
+UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 
 
 class BoundedHttp(HttpToolsProtocol):
@@ -33,7 +36,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on, unless the head is too long by now."""
-        super().data_received(data)
+        super().data_received(_without_upgrade(data) if self._head_ends is not None else data)
         if self._head_ends is not None:
             self._came += len(data)
             if self._came > self.head_bytes:
@@ -71,3 +74,13 @@ class BoundedHttp(HttpToolsProtocol):
         if not self.transport.is_closing():
             self.transport.write(b"HTTP/1.1 " + status + b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
             self.transport.close()
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """Return the bytes with the head's offer of another protocol under a name that nobody reads.
+
+    An offer may be passed over, and the parser takes what follows one for the other protocol: the body would be lost.
+    Java's client offers HTTP/2 with its first request.
+    """
+    head, end, rest = data.partition(b"\r\n\r\n")
+    return UPGRADE.sub(b"\r\nX-Offered:", head) + end + rest

@@ -49,7 +49,7 @@ def endpoint(
             reply = await _unless_gone(operation.answer(call), request)
             response = Response(msgspec.json.encode(reply), media_type="application/json")
         except ServingError as error:
-            response = error_response(error, request.url.path, request.state.request_id)
+            response = error_response(error, request.scope["path"], request.state.request_id)
         except ClientDisconnect:
             response = Response(status_code=NOBODY_READS)
         response.headers["Server-Timing"] = _server_timing(timings, time.perf_counter() - started)

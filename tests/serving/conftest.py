@@ -15,11 +15,8 @@ from hybrid.stages.export import export
 from hybrid.stages.train import train
 from hybrid.training_rows import training_rows
 from hybrid.types import Example
-from serving.live_service import LiveService
-from serving.quiet import Quiet
-from serving.settings import Limits, Settings
 from tests.corpus import LABELS, texts_and_gold
-from tests.serving.threaded import served
+from tests.serving.serving_process import started
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +53,8 @@ def bundle_dir(tmp_path_factory: pytest.TempPathFactory, bert: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def plain_server(bundle_dir: Path) -> Iterator[str]:
-    """The URL of a server without keys and without a decoder."""
-    settings = Settings(limits=Limits(characters=1_000_000, wait_ms=60_000, timeout_ms=60_000))
-    with served(LiveService(bundle_dir, settings, Quiet()), settings) as url:
-        yield url
+    """The URL of a service without keys and without a decoder, as its command starts it."""
+    patient = ("limits.characters=1000000", "limits.wait_ms=60000", "limits.timeout_ms=60000")
+    with started(bundle_dir, *(word for setting in patient for word in ("--set", setting))) as process:
+        yield process.url
+        assert process.popen.poll() is None

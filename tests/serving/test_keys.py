@@ -43,6 +43,7 @@ def all_paths(bundle_dir: Path) -> list[str]:
     return [route.path.replace("{name}", "dishes") for route in routes if isinstance(route, Route)]
 
 
+@pytest.mark.slow
 def test_every_route_but_the_probes_asks_for_a_key(guarded: str, bundle_dir: Path) -> None:
     paths = [*all_paths(bundle_dir), "/metrics", "/", "/no/such/route"]
     assert len(paths) > 20

@@ -61,10 +61,12 @@ HEADS: dict[str, tuple[bytes, list[int]]] = {
     "a byte a chunk": (head("Transfer-Encoding: chunked") + chunked(*(bytes([one]) for one in BODY)), [200]),
     "HTTP/1.0": (post(PATH, GOOD, version="1.0"), [200]),
     "no Host": (post(PATH, GOOD).replace(b"Host: here\r\n", b""), [200]),
+    "a Host that is no host": (post(PATH, {"inputs": ""}).replace(b"Host: here", b"Host: ["), [422]),
+    "a Host with a path": (post("/soup", GOOD).replace(b"Host: here", b"Host: a/v2?b"), [404]),
     "an absolute URL": (post(f"http://elsewhere.example{PATH}", GOOD), [200]),
     "a query": (post(f"{PATH}?a=b&__proto__=1", GOOD), [200]),
-    "an offer to upgrade": (post(PATH, GOOD, "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c"), [200, 400, 408]),
-    "a WebSocket": (post(PATH, GOOD, "Connection: Upgrade", "Upgrade: websocket"), [200, 400, 408]),
+    "an offer to upgrade": (post(PATH, GOOD, "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c"), [200]),
+    "a WebSocket": (post(PATH, GOOD, "Connection: Upgrade", "Upgrade: websocket"), [200]),
     "an expectation": (head("Expect: 100-continue", f"Content-Length: {len(BODY)}") + BODY, [100, 200]),
     "length and chunks": (head("Content-Length: 4", "Transfer-Encoding: chunked") + chunked(BODY), [400]),
     "two lengths": (head("Content-Length: 18", "Content-Length: 4") + BODY, [400]),
@@ -232,7 +234,7 @@ def test_a_body_that_drips_is_given_up(hasty: str, scripted: Scripted) -> None:
         assert statuses(receive(wire)) == [408]
     with connected(hasty) as wire:
         wire.sendall(head("Transfer-Encoding: chunked"))
-        for _ in range(40):
+        for _ in range(16):
             try:
                 wire.sendall(b"1\r\n \r\n")
             except OSError:
