@@ -1,7 +1,6 @@
 """What escalated in service comes back: as a queue for people, and with their labels as rows that train."""
 
 import csv
-import shutil
 import time
 from pathlib import Path
 
@@ -11,13 +10,16 @@ import sqlalchemy as sql
 
 from hybrid.errors import DataError, StorageError
 from hybrid.escalated_rows import Added, Joined, join_added
-from hybrid.opening import run_story
 from hybrid.pipeline.data import split
+from hybrid.progress import Screen
+from hybrid.recipe_reading import read_recipe
 from hybrid.review.escalated import export_escalations, queue_of_escalations
 from hybrid.review.escalations import Escalated, open_store, read_escalations, versions, write_escalations
 from hybrid.review.read import read
+from hybrid.run import Run
 from hybrid.story import Story
 from hybrid.types import Example, Gold
+from tests.conftest import write_project
 
 LABELS = ("bad", "good", "plain")
 ROW = Escalated(
@@ -100,14 +102,13 @@ def test_a_near_copy_of_a_row_that_judges_does_not_train() -> None:
 
 
 @pytest.fixture
-def story(finished: Path, tmp_path: Path) -> Story:
-    """The story of a copy of a finished run, in a project of its own."""
-    run = tmp_path / "runs" / "default"
-    run.mkdir(parents=True)
-    shutil.copy(finished / "recipe.json", run)
-    for stage in ("split", "clean", "train", "export"):
-        shutil.copytree(finished / stage, run / stage, ignore=shutil.ignore_patterns("checkpoint", "*.onnx"))
-    return run_story(run)
+def story(tmp_path: Path) -> Story:
+    """The story of a recipe whose rows are dealt."""
+    recipe = write_project(tmp_path / "dishes", tmp_path / "encoder")
+    run = Run(tmp_path / "runs" / "dishes" / "default", Screen())
+    story = Story(read_recipe(recipe), recipe.parent, run, tmp_path / "runs" / "dishes" / "traces.sqlite")
+    split(story)
+    return story
 
 
 @pytest.mark.slow

@@ -37,16 +37,21 @@ def answered(bundle: Bundle, answer: Answer, ruling: Ruling, *, combine: bool) -
 def unanswered(answer: Answer, ruling: Ruling, policy: Policy) -> Answer:
     """Return what the policy gives a text that should have escalated and got no label.
 
+    A text of which the encoder is sure enough, and that escalated because the caller wished it, keeps its answer.
+
     Raises:
         UnanswerableError: the policy is `error`.
     """
-    if policy == "error":
+    sure = answer.status == "accepted"
+    if policy == "error" and not sure:
         raise UnanswerableError(
             f"the encoder is not sure of this text, and there is no answer of the decoder: {ruling.reason}"
         )
     escalation: Literal["undecided", "failed"] = "undecided" if ruling.outcome == "undecided" else "failed"
     rationale = ruling.vote.rationale if ruling.vote else ""
     flagged = msgspec.structs.replace(answer, escalation=escalation, reason=ruling.reason, rationale=rationale)
+    if sure:
+        return flagged
     if policy == "abstain":
         return msgspec.structs.replace(flagged, label=None, labels=(), status="abstained")
     return msgspec.structs.replace(flagged, status="escalated", source="encoder")

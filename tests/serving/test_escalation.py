@@ -76,6 +76,18 @@ def test_where_the_decoder_cannot_answer_the_policy_holds(fault: str, tmp_path: 
         asyncio.run(run(server.url))
 
 
+@pytest.mark.parametrize("policy", ["local_label_flagged", "abstain", "error"])
+def test_a_text_that_escalates_by_wish_alone_keeps_the_answer_that_is_sure_enough(policy: str, tmp_path: Path) -> None:
+    async def run() -> None:
+        to = opened(tmp_path, CLOSED, retries=0, policy=policy)
+        sure = msgspec.structs.replace(UNSURE, status="accepted")
+        found = await to.escalate(BUNDLE, "The soup.", sure, Deadline.after(20))
+        assert (found.label, found.status, found.escalation) == ("good", "accepted", "failed")
+        await to.close()
+
+    asyncio.run(run())
+
+
 def test_a_decoder_that_is_not_there_costs_the_encoders_answer_nothing(tmp_path: Path) -> None:
     async def run() -> None:
         to = opened(tmp_path, CLOSED, retries=0)
