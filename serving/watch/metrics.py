@@ -1,8 +1,17 @@
 """What Prometheus scrapes."""
 
+from collections import Counter as Counted
 from collections.abc import Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.exposition import generate_latest
 
 from hybrid.runtime.bundle import Bundle
@@ -24,6 +33,7 @@ class Metrics:
 
     def __init__(self) -> None:
         """Start every metric at nothing."""
+        disable_created_metrics()  # a second series for each, which nobody reads
         self.registry = own = CollectorRegistry()
         ProcessCollector(registry=own)
         own.register(ChildrenCollector())
@@ -67,9 +77,15 @@ class Metrics:
         self._engine = Gauge("hybrid_engine", "1 for the state it is in.", ["state"], registry=own)
         self._engine_failures = Counter("hybrid_engine_failures", "Engines replaced.", ["state"], registry=own)
         self._bundle = Info("hybrid_bundle", "The bundle that serves.", registry=own)
-        self._swaps = Counter("hybrid_bundle_swaps", "Hot swaps.", ["outcome"], registry=own)
+        self._swaps = Counter(
+            "hybrid_bundle_swaps",
+            "Bundles that began to serve, the first one included, and those refused.",
+            ["outcome"],
+            registry=own,
+        )
         self._psi = Gauge("hybrid_drift_psi", "Population stability index.", ["quantity"], registry=own)
         self._alarm = Gauge("hybrid_drift_alarm", "1 where it moved.", ["quantity"], registry=own)
+        self._confidence_of: dict[str, Histogram] = {}  # a look-up by label costs more than the count
         self._names: dict[str, set[str]] = {"route": set(), "label": set()}
         _one_of(self._breaker, "closed", BREAKER_STATES)
         _one_of(self._engine, "starting", ENGINE_STATES)
@@ -84,11 +100,16 @@ class Metrics:
         self._stage["inference"].observe(timings.inference_s)
         if timings.escalation_s:
             self._stage["escalation"].observe(timings.escalation_s)
+        for (status, source), n_texts in Counted((one.status, one.source) for one in answers).items():
+            self._answers.labels(status, source).inc(n_texts)
+        self._truncated.inc(sum(one.truncated for one in answers))
         for answer in answers:
-            self._answers.labels(answer.status, answer.source).inc()
-            self._confidence.labels(self._known("label", answer.encoder_label)).observe(answer.encoder_confidence)
-            if answer.truncated:
-                self._truncated.inc()
+            seen = self._confidence_of.get(answer.encoder_label)
+            if seen is None:
+                seen = self._confidence.labels(self._known("label", answer.encoder_label))
+                if len(self._confidence_of) < MOST_NAMES:
+                    self._confidence_of[answer.encoder_label] = seen
+            seen.observe(answer.encoder_confidence)
 
     def refused(self, route: str, kind: str, status: int) -> None:
         """Count a request that got no answer."""
@@ -133,6 +154,7 @@ class Metrics:
             {"id": bundle_id, "name": bundle.name, "encoder": bundle.encoder, "precision": bundle.precision}
         )
         self._names["label"] = set(bundle.labels[:MOST_NAMES])
+        self._confidence_of.clear()
         for metric in (self._confidence, self._psi, self._alarm):
             metric.clear()
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 CHROMIUM = Path("/usr/bin/chromium")
 HOSTILE = "<img src=x onerror=\"document.title='taken over'\"><script>document.title='taken over'</script>"
 TEXTS = texts_and_gold(40, seed=9)[0]
+SHORT = "The soup was superb."
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}: apt-get install chromium"),
@@ -117,15 +118,15 @@ def slide(page: "Page", index: int) -> None:
 def test_a_text_gets_the_label_the_probabilities_and_the_reason_that_the_bundle_gives(
     page: "Page", site: Site, said: list[str]
 ) -> None:
-    wanted = site.classifier.classify([TEXTS[0]])[0]
-    found = try_text(page, TEXTS[0])
+    wanted = site.classifier.classify([SHORT])[0]
+    found = try_text(page, SHORT)
     assert found.locator(".label strong").inner_text() == wanted.label
     ranked = sorted(wanted.probs.items(), key=lambda one: -one[1])
     assert found.locator(".bars .name").all_inner_texts() == [label for label, _ in ranked]
     told = [float(one.rstrip(" %")) / 100 for one in found.locator(".bars .value").all_inner_texts()]
     assert told == pytest.approx([p for _, p in ranked], abs=0.006)
     assert f"confidence is {wanted.confidence:.3f}" in found.inner_text()
-    tokens = len(site.classifier._encoder.encode([TEXTS[0]])[0])
+    tokens = len(site.classifier._encoder.encode([SHORT])[0])
     assert f"The encoder read {tokens} tokens, the whole text." in found.inner_text()
     widths = found.locator(".fill").evaluate_all("bars => bars.map(bar => parseFloat(bar.style.width) / 100)")
     assert widths == pytest.approx([p for _, p in ranked], abs=1e-3)
