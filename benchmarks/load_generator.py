@@ -2,7 +2,8 @@
 
 The other benchmarks start it, with one JSON object as the argument, and read one from the file that it names. A closed loop of
 `callers`, each with one request at a time, sends `requests` of them, or until `seconds` are over. An open loop sends
-`rate` a second for `seconds`, whatever becomes of them, and asks the probes beside. No HTTP library: on two
+`rate` a second for `seconds`, whatever becomes of them, and asks the probes beside, and a bare server at `bare_port`,
+which tells what this machine makes of a request that costs nothing. No HTTP library: on two
 processors a thrifty client disturbs the service least.
 """
 
@@ -12,7 +13,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,11 @@ async def open_loop(plan: dict[str, Any], requests: list[bytes]) -> dict[str, An
         took.setdefault(status, []).append(round(1000 * (time.perf_counter() - began), 3))
         idle.append(connection)
 
-    probing = asyncio.create_task(probe(plan))
+    probe_ms: list[float] = []
+    bare_ms: list[float] = []
+    probing = [asyncio.create_task(probe(plan["port"], plan.get("probes", ()), probe_ms))]
+    if "bare_port" in plan:
+        probing.append(asyncio.create_task(probe(plan["bare_port"], ["/"], bare_ms)))
     tasks: set[asyncio.Task[None]] = set()
     start = time.perf_counter()
     for turn in range(int(plan["rate"] * plan["seconds"])):
@@ -146,9 +151,9 @@ async def open_loop(plan: dict[str, Any], requests: list[bytes]) -> dict[str, An
         task.add_done_callback(tasks.discard)
     sent_s = time.perf_counter() - start
     await asyncio.gather(*tasks)
-    probing.cancel()
-    probes = (await asyncio.gather(probing, return_exceptions=True)) and plan["probe_ms"]
-    return {"seconds": sent_s, "ms": took, "probe_ms": probes, "late_ms": late}
+    for task in probing:
+        task.cancel()
+    return {"seconds": sent_s, "ms": took, "probe_ms": probe_ms, "bare_ms": bare_ms, "late_ms": late}
 
 
 def popped(idle: list[Connection]) -> Iterator[Connection]:
@@ -156,17 +161,16 @@ def popped(idle: list[Connection]) -> Iterator[Connection]:
         yield idle.pop()
 
 
-async def probe(plan: dict[str, Any]) -> None:
-    """Ask each probe in turn; a refusal counts as a second, which no bar allows."""
-    plan["probe_ms"] = []
-    connection = await connect(plan["port"])
-    for path in itertools.cycle(plan.get("probes", ())):
+async def probe(port: int, paths: Sequence[str], ms: list[float]) -> None:
+    """Ask each probe in turn, and note how long it took; a refusal counts as a second, which no bar allows."""
+    connection = await connect(port)
+    for path in itertools.cycle(paths):
         if not connection.open:
-            connection = await connect(plan["port"])
+            connection = await connect(port)
         began = time.perf_counter()
         status = await connection.ask(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
         took = 1000 * (time.perf_counter() - began)
-        plan["probe_ms"].append(round(took if status == 200 else max(took, 1000.0), 3))
+        ms.append(round(took if status == 200 else max(took, 1000.0), 3))
         await asyncio.sleep(PROBE_EVERY_S)
 
 

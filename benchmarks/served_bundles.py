@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import sys
 from dataclasses import dataclass
@@ -34,7 +35,8 @@ def make_kit(run: Path | None, folder: Path) -> Kit:
         run = folder / "runs" / "sentiment" / "embedded"
     shipped = run / "bundle"
     precision = json.loads((shipped / "bundle.json").read_text())["precision"]
-    print(f"{run.name}: ships {precision}", flush=True)
+    # A busy machine makes every figure of time worthless; this tells.
+    print(f"{run.name}: ships {precision}; load of the machine before: {os.getloadavg()[0]:.1f}", flush=True)
     return Kit(shipped, _fp32(run, folder / "fp32"), run / "train" / "checkpoint", corpus(shipped, N_TEXTS))
 
 

@@ -33,13 +33,16 @@ def litserve_settings(kit: Kit, batch: int) -> list[Server]:
 
 
 def infinity_settings(kit: Kit) -> list[Server]:
-    """Return infinity's torch engine with small and with large batches; none where it cannot be installed."""
+    """Return infinity's torch engine with small and large batches, one thread and two; none where it cannot be installed.
+
+    Idle threads wait without spinning, as those of the others do.
+    """
     python = peer_python("infinity")
     if python is None:
         return []
     return [
         Server(
-            name=f"infinity, torch, batches of {batch}",
+            name=f"infinity, torch, batches of {batch}, {threads} threads",
             command=lambda port, batch=batch: [
                 *(str(python.with_name("infinity_emb")), "v2", "--model-id", str(kit.checkpoint.resolve())),
                 *("--served-model-name", "peer", "--engine", "torch", "--device", "cpu", "--no-bettertransformer"),
@@ -48,9 +51,9 @@ def infinity_settings(kit: Kit) -> list[Server]:
             path="/classify",
             body=lambda text: {"model": "peer", "input": [text], "raw_scores": True},
             ready="/health",
-            environment=QUIET,
+            environment=QUIET | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"},
         )
-        for batch in (1, 32)
+        for batch, threads in ((1, 1), (1, 2), (32, 2))
     ]
 
 

@@ -4,12 +4,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from hybrid.errors import ConfigError, DataError, StorageError
-from hybrid.runtime import Classifier
 from hybrid.runtime.bundle import MANIFEST
 from hybrid.scoring.delimited import Delimited
 from hybrid.scoring.jsonl import Jsonl
@@ -18,6 +17,9 @@ from hybrid.scoring.parts import Finished, Made, Parts, Tally, open_parts, read_
 from hybrid.scoring.rows import Chunk, Columns, Format, Problem, cells_of, columns_of
 from hybrid.table import sha256_of_file, write_json
 from hybrid.types import Prediction
+
+if TYPE_CHECKING:
+    from hybrid.runtime import Classifier
 
 FORMATS: dict[str, Callable[[], Format]] = {
     ".jsonl": Jsonl,
@@ -57,7 +59,7 @@ class Tells(Protocol):
         """Hear how many rows are scored."""
 
 
-def score(classifier: Classifier, bundle_dir: Path, job: Job, tells: Tells) -> Tally:
+def score(classifier: "Classifier", bundle_dir: Path, job: Job, tells: Tells) -> Tally:
     """Write the rows of `job.source` with their answers to `job.target`; return what became of them.
 
     A job that was cut off goes on where it was, if input, bundle and settings are still the same.
@@ -126,7 +128,7 @@ def _say_start(finished: Finished | None, parts: Parts, tells: Tells) -> None:
         tells.say("starting over: the output was made from something else")
 
 
-def _add(chunk: Chunk, parts: Parts, form: Format, classifier: Classifier, columns: Columns, job: Job) -> None:
+def _add(chunk: Chunk, parts: Parts, form: Format, classifier: "Classifier", columns: Columns, job: Job) -> None:
     answers = _answers(chunk.texts, classifier, job.threshold)
     cells = [cells_of(answer, probs=job.probs, errors=job.skip_bad) for answer in answers]
     try:
@@ -137,7 +139,7 @@ def _add(chunk: Chunk, parts: Parts, form: Format, classifier: Classifier, colum
 
 
 def _answers(
-    texts: Sequence[str | Problem], classifier: Classifier, threshold: float | None
+    texts: Sequence[str | Problem], classifier: "Classifier", threshold: float | None
 ) -> list[Prediction | Problem]:
     found = iter(classifier.classify([text for text in texts if isinstance(text, str)], threshold=threshold))
     return [text if isinstance(text, Problem) else next(found) for text in texts]
