@@ -98,9 +98,10 @@ class LiveService:
         Raises:
             BundleError: the graph cannot be run, or computes something else than it should.
         """
-        generation = Generation(self._loaded, self._settings, self._observer, self._pool, self._held)
-        await generation.start()
-        self._generation = generation
+        async with self._swapping:
+            generation = Generation(self._loaded, self._settings, self._observer, self._pool, self._held)
+            await generation.start()
+            self._generation = generation
         self._observer.bundle_changed(self.bundle_id)
 
     async def drain(self) -> bool:

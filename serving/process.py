@@ -105,6 +105,7 @@ class _Signals:
         self._loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._end)
+        self._reloads = 0
         self._loop.add_signal_handler(signal.SIGHUP, self._start, self._reload)
 
     def forget(self) -> None:
@@ -126,10 +127,15 @@ class _Signals:
 
     async def _reload(self) -> None:
         """Serve what now lies in the folder of the bundle; the old one goes on where that is not sound."""
+        if self._reloads > 1:
+            return  # one is under way, and the one behind it will see the folder as it is then
+        self._reloads += 1
         try:
             await self._service.swap(str(self._service.folder))
         except (BundleError, ServingError) as error:
             log.error("SIGHUP: the bundle is not taken: %s", error)  # noqa: TRY400 - the sentence says it all
+        finally:
+            self._reloads -= 1
 
     def _start(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
         task = self._loop.create_task(work())

@@ -4,10 +4,12 @@ import msgspec
 import numpy as np
 import pytest
 
+from hybrid.config import EvaluateConfig
 from hybrid.reliability import FEWEST_ROWS, combined_probs, measure_reliability
 from hybrid.runtime.cascade import with_vote
 from hybrid.runtime.combination import Reliability, Weights, combine, combine_vote
-from hybrid.types import Prediction, Vote
+from hybrid.stages.evaluate import Answers, Evaluated, evaluate
+from hybrid.types import Example, Prediction, Vote
 
 LABELS = ("bad", "good", "plain")
 KNOWN = Reliability(
@@ -141,3 +143,37 @@ def test_the_vote_of_a_decoder_that_was_not_measured_is_taken_as_it_came(reliabi
     assert combine_vote(reliability, PREDICTED.probs, SAID) is None
     after = with_vote(PREDICTED, SAID, reliability)
     assert (after.source, after.label, after.probs, after.confidence) == ("decoder", "bad", PREDICTED.probs, 0.6)
+
+
+def test_evaluate_judges_what_the_bundle_answers() -> None:
+    rows = draw(2400, right=0.75)
+    learnt, asked = rows.part(slice(0, 400)), rows.part(slice(400, None))
+    known = measure_reliability(learnt.probs, learnt.gold, learnt.votes, LABELS, folds=5, seed=0).reliability
+    examples = [
+        Example(id=vote.id, text="x", label=LABELS[gold], part="test")
+        for vote, gold in zip(asked.votes, asked.gold, strict=True)
+    ]
+
+    def judged(reliability: Reliability | None) -> Evaluated:
+        return evaluate(
+            examples,
+            Answers(logits=np.log(asked.probs), probs=asked.probs),
+            LABELS,
+            EvaluateConfig(bootstrap=10),
+            threshold=0.6,
+            twins=frozenset(),
+            ask=lambda _: asked.votes,
+            ask_everything=True,
+            seed=0,
+            reliability=reliability,
+        )
+
+    together, alone = judged(known), judged(None)
+    said = dict(zip(LABELS, asked.probs[0].tolist(), strict=True))
+    weighed = combine_vote(known, said, asked.votes[0])
+    assert weighed is not None
+    assert together.judged[0].together == max(weighed, key=weighed.__getitem__)
+    assert alone.judged[0].together == alone.judged[0].decoder == asked.votes[0].label
+    at_all = [found.report["cascade"][-1]["accuracy"] for found in (together, alone)]  # type: ignore[index]
+    assert at_all[0] > at_all[1] + 0.03
+    assert together.report["encoder"] == alone.report["encoder"]

@@ -14,6 +14,7 @@ from hybrid.llm.limiter import Limiter
 from hybrid.llm.prices import cost_usd
 from hybrid.llm.request import Reply, Request
 from hybrid.llm.retry import Retry, Trouble, trouble_of
+from hybrid.llm.whole_time import within_timeout
 from hybrid.llm.wire import is_message, read_message, to_params
 
 
@@ -50,7 +51,11 @@ class Messages:
         self.sdk = _sdk()
         self.broken = _broken()
         self.client = self.sdk.Anthropic(
-            api_key=_key_for(model, base_url), base_url=base_url or None, timeout=timeout_s, max_retries=0
+            api_key=_key_for(model, base_url),
+            base_url=base_url or None,
+            timeout=timeout_s,
+            max_retries=0,
+            http_client=self.sdk.DefaultHttpxClient(event_hooks={"response": [within_timeout()]}),
         )
 
     def ask(self, request: Request, *, until: float = math.inf) -> Reply:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 AT_ONCE = 2
 """Deaths that are mended without a pause: a text that kills the engine does so twice before it is known."""
 LATELY_S = 60.0
-LONGEST_S = 5.0
+LONGEST_S = 10.0
 """A machine that was mended waits no longer than this for its engine."""
 FIRST_S = 0.25
 

@@ -3,7 +3,15 @@
 from collections import Counter as Counted
 from collections.abc import Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.exposition import generate_latest
 
 from hybrid.runtime.bundle import Bundle
@@ -25,6 +33,7 @@ class Metrics:
 
     def __init__(self) -> None:
         """Start every metric at nothing."""
+        disable_created_metrics()  # a second series for each, which nobody reads
         self.registry = own = CollectorRegistry()
         ProcessCollector(registry=own)
         own.register(ChildrenCollector())
@@ -68,7 +77,12 @@ class Metrics:
         self._engine = Gauge("hybrid_engine", "1 for the state it is in.", ["state"], registry=own)
         self._engine_failures = Counter("hybrid_engine_failures", "Engines replaced.", ["state"], registry=own)
         self._bundle = Info("hybrid_bundle", "The bundle that serves.", registry=own)
-        self._swaps = Counter("hybrid_bundle_swaps", "Hot swaps.", ["outcome"], registry=own)
+        self._swaps = Counter(
+            "hybrid_bundle_swaps",
+            "Bundles that began to serve, the first one included, and those refused.",
+            ["outcome"],
+            registry=own,
+        )
         self._psi = Gauge("hybrid_drift_psi", "Population stability index.", ["quantity"], registry=own)
         self._alarm = Gauge("hybrid_drift_alarm", "1 where it moved.", ["quantity"], registry=own)
         self._confidence_of: dict[str, Histogram] = {}  # a look-up by label costs more than the count

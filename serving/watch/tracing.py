@@ -70,13 +70,6 @@ class Tracing:
         self._provider.shutdown()
 
 
-def traceparent(span: Span) -> str:
-    """Return the header that tells the next service which span it works for (W3C Trace Context)."""
-    carrier: dict[str, str] = {}
-    TraceContextTextMapPropagator().inject(carrier, set_span_in_context(span))
-    return carrier["traceparent"]
-
-
 def _name(span: Span, route: str) -> None:
     """Name the span after its route: a path may hold names of models, and there are many of them."""
     span.update_name(route)

@@ -106,7 +106,7 @@ class Watch:
             n_escalated=sum(one.status == "escalated" for one in answers),
             n_truncated=sum(one.truncated for one in answers),
             bundle=self._bundle_id,
-            **msgspec.structs.asdict(timings),
+            **{name: round(spent, 6) for name, spent in msgspec.structs.asdict(timings).items()},
             **({"texts": [text[:LOGGED_CHARACTERS] for text in texts]} if self._log_texts else {}),
         )
 

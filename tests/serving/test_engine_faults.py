@@ -173,6 +173,25 @@ def test_an_engine_whose_graph_was_changed_on_disk_is_not_started_again(bundle_d
     asyncio.run(story())
 
 
+class Stumbles(Heard):
+    """An observer with a fault of its own, once."""
+
+    def batch_ran(self, n_texts: int, tokens: int, padded_tokens: int, seconds: float) -> None:
+        super().batch_ran(n_texts, tokens, padded_tokens, seconds)
+        if len(self.batches) == 1:
+            raise ValueError("an observer that stumbles")
+
+
+def test_a_fault_of_the_service_itself_fails_one_batch_and_the_next_is_answered(bundle_dir: Path) -> None:
+    async def story() -> None:
+        async with live(bundle_dir, heard=Stumbles()) as service:
+            with pytest.raises(ServingError, match="the service failed on this request"):
+                await ask(service, TEXTS[:1])
+            assert isinstance((await ask(service, TEXTS[:1]))[0], Answer)
+
+    asyncio.run(story())
+
+
 def test_starts_that_fail_again_and_again_come_ever_more_slowly() -> None:
     pauses = [pause_s([100.0] * n, 101.0) for n in range(12)]
     assert pauses[:3] == [0.0, 0.0, 0.0]  # two deaths are mended at once

@@ -9,6 +9,7 @@ import pytest
 
 import hybrid
 from hybrid.errors import BundleError
+from hybrid.table import sha256_of_file
 from serving.answers import Answer
 from serving.live_service import LiveService
 from tests.corpus import texts_and_gold
@@ -37,6 +38,10 @@ def check_whole(found: list[object], wanted: Probs) -> str:
     return bundle_id
 
 
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 async def clients_until(done: asyncio.Event, service: LiveService, wanted: Probs) -> list[str]:
     """Ask without a pause; return the id of the bundle that answered each request."""
     seen = []
@@ -50,10 +55,12 @@ def test_swaps_under_load_fail_no_request_and_mix_no_answers(bundle_dir: Path, t
 
     async def story() -> None:
         async with live(bundle_dir) as service:
-            first = service.bundle_id
+            first, old_engine = service.bundle_id, service.engine_pid
             second = await service.swap(str(other))
             wanted = wanted_of({first: bundle_dir, second: other})
             assert wanted[first] != wanted[second]
+            await until(lambda: not Path(f"/proc/{old_engine}").exists())
+            held = descriptors()
             done = asyncio.Event()
             clients = [asyncio.ensure_future(clients_until(done, service, wanted)) for _ in range(4)]
             engines = set()
@@ -65,6 +72,7 @@ def test_swaps_under_load_fail_no_request_and_mix_no_answers(bundle_dir: Path, t
             assert {first, second} == set(seen)
             assert len(engines) == SWAPS
             await until(lambda: sum(Path(f"/proc/{pid}").exists() for pid in engines) == 1)  # the old ones ended
+            await until(lambda: descriptors() <= held)
 
     asyncio.run(story())
 
@@ -76,10 +84,8 @@ def truncated(folder: Path) -> None:
 
 def rehashed(folder: Path) -> None:
     truncated(folder)
-    sealed_hashes = json.loads((folder / "bundle.json").read_text())["files"]
-    from hybrid.table import sha256_of_file
-
-    changed(folder, files={name: sha256_of_file(folder / name) for name in sealed_hashes})
+    names = json.loads((folder / "bundle.json").read_text())["files"]
+    changed(folder, files={name: sha256_of_file(folder / name) for name in names})
 
 
 def other_hash(folder: Path) -> None:
