@@ -64,9 +64,10 @@ def main() -> None:
 
 
 def measured(run: Path) -> bool:
-    """Return whether a run is finished and its bundle weighs the decoder."""
-    done = (run / "evaluate" / "judged.jsonl").is_file()
-    return done and read_bundle(run / "bundle").decoder is not None
+    """Return whether a run is finished, its bundle weighs the decoder, and its test rows were judged with that."""
+    if not (run / "evaluate" / "judged.jsonl").is_file() or read_bundle(run / "bundle").decoder is None:
+        return False
+    return all((row.together is None) == (row.decoder is None) for row in judged_of(run))
 
 
 def judged_of(run: Path) -> list[Judged]:
