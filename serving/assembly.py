@@ -5,8 +5,8 @@ from pathlib import Path
 from starlette.applications import Starlette
 
 from serving import page
-from serving.app import build_app
 from serving.escalate import Escalates
+from serving.http.app import build_app
 from serving.live_service import LiveService
 from serving.settings import Settings
 from serving.watch import Watch

@@ -12,8 +12,8 @@ import uvloop
 from starlette.applications import Starlette
 
 from hybrid.errors import BundleError, ConfigError
-from serving.bounded_http import BoundedHttp
 from serving.errors import ServingError
+from serving.http.bounded_http import BoundedHttp
 from serving.live_service import LiveService
 from serving.settings import Settings
 from serving.watch.logs import JsonLogs

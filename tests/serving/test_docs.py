@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from starlette.routing import Route
 
-from serving.app import build_app
-from serving.openapi import build_openapi
+from serving.http.app import build_app
+from serving.http.openapi import build_openapi
 from serving.settings import Settings
 from tests.serving.asking import client
 from tests.serving.scripted import Scripted, at_once

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from serving.bounded_http import BoundedHttp
+from serving.http.bounded_http import BoundedHttp
 from serving.settings import Limits, Settings
 from tests.serving.asking import DIALECTS, client, post, receive, send, statuses
 from tests.serving.scripted import Scripted, at_once

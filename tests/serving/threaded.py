@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import uvicorn
 from starlette.routing import BaseRoute
 
-from serving.app import build_app
-from serving.bounded_http import BoundedHttp
+from serving.http.app import build_app
+from serving.http.bounded_http import BoundedHttp
 from serving.live_service import LiveService
 from serving.service import Service
 from serving.settings import Settings

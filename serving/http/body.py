@@ -7,7 +7,7 @@ from email.message import Message
 from starlette.requests import Request
 
 from serving.errors import BadRequestError, TooLargeError
-from serving.http_errors import SlowBodyError, UnsupportedError
+from serving.http.http_errors import SlowBodyError, UnsupportedError
 from serving.settings import Limits
 
 CHARSETS = ("utf-8", "utf8", "us-ascii")

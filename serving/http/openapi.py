@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 
 from hybrid import __version__
-from serving.auth import PROBES
-from serving.envelope import REQUEST_ID
+from serving.http.auth import PROBES
+from serving.http.envelope import REQUEST_ID
 from serving.protocols.all import PROTOCOLS
 from serving.protocols.operation import TIMEOUT_HEADER, Operation, WireProtocol
 

@@ -11,13 +11,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from serving.auth import read_keys
-from serving.docs_page import docs_routes
-from serving.endpoint import endpoint
-from serving.envelope import Envelope
-from serving.error_response import error_response
 from serving.errors import NotFoundError, ServingError
-from serving.http_errors import MethodError
+from serving.http.auth import read_keys
+from serving.http.docs_page import docs_routes
+from serving.http.endpoint import endpoint
+from serving.http.envelope import Envelope
+from serving.http.error_response import error_response
+from serving.http.http_errors import MethodError
 from serving.protocols.all import PROTOCOLS
 from serving.service import Service
 from serving.settings import Settings

@@ -11,10 +11,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from serving.answers import Timings
-from serving.body import read_body
 from serving.deadline import Deadline
-from serving.error_response import error_response
 from serving.errors import BadRequestError, ServingError
+from serving.http.body import read_body
+from serving.http.error_response import error_response
 from serving.protocols.operation import TIMEOUT_HEADER, Call, Operation, check_timeout
 from serving.service import Service
 from serving.settings import Limits, Settings

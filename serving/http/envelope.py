@@ -8,9 +8,9 @@ import uuid
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.auth import PROBES, Keys, key_of
-from serving.error_response import error_response
 from serving.errors import ServingError, UnauthorizedError
+from serving.http.auth import PROBES, Keys, key_of
+from serving.http.error_response import error_response
 
 REQUEST_ID = "X-Request-Id"
 GOOD_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
