@@ -2,7 +2,7 @@
 
 What makes it lean: hidden states stay [batch * length, hidden]; token types are all zero and so part of the positions;
 the scale of the scores is folded into the queries. The last layer works for the first token alone, which is all that
-a classifier reads, and it needs no keys and values of the others: see `_last_layer`.
+a classifier reads.
 """
 
 from collections.abc import Sequence
@@ -176,39 +176,17 @@ def _layer(graph: Graph, name: str, layer: _Layer, x: str, shape: Layout) -> str
 
 
 def _last_layer(graph: Graph, name: str, layer: _Layer, x: str, shape: Layout) -> str:
-    """Return the first token's hidden state, [batch, width].
-
-    With one query q a head, q . (K x + c) = (K' q) . x + q . c, and the softmax does not see q . c, which all keys share;
-    and the weighted mean of V x + d is V times the weighted mean of x, plus d. So the projections of all tokens fall
-    away for one of the query and one of the mean.
-    """
-    states = by_text(graph, x, shape)
-    first = first_tokens(graph, states)
+    """Return the first token's hidden state, [batch, width]: keys and values of all tokens, one query."""
+    first = first_tokens(graph, by_text(graph, x, shape))
     q = linears(graph, f"{name}.query", [(layer.query, shape.head_size**-0.5)], first)
-    q = _each_head(graph, f"{name}.key", q, _weights_by_head(layer.key, shape))
-    scores = graph.op("MatMul", q, graph.op("Transpose", states, perm=[0, 2, 1]))
-    weights = graph.op("Softmax", graph.op("Add", scores, graph.op("Squeeze", shape.mask, graph.ints(1))), axis=-1)
-    means = graph.op("MatMul", weights, states)
-    context = _each_head(graph, f"{name}.value", means, _weights_by_head(layer.value, shape).transpose(0, 2, 1))
-    flat = graph.op("Reshape", context, graph.ints(-1, shape.width))
-    context = graph.op("Add", flat, graph.weight(f"{name}.value.bias", to_numpy(layer.value.bias)))
-    return feed_forward(graph, name, layer.block, context, first)
+    q = graph.op("Reshape", q, graph.ints(-1, shape.heads, 1, shape.head_size))
+    k, v = linear(graph, f"{name}.key", layer.key, x), linear(graph, f"{name}.value", layer.value, x)
+    k, v = _heads(graph, [k, v], shape)
+    scores = graph.op("MatMul", q, graph.op("Transpose", k, perm=[0, 1, 3, 2]))
+    return feed_forward(graph, name, layer.block, attend(graph, scores, v, shape), first)
 
 
 def _heads(graph: Graph, projections: Sequence[str], shape: Layout) -> list[str]:
     """Return each projection as [batch, heads, length, head size]."""
     wanted = graph.op("Concat", graph.ints(-1), shape.length, graph.ints(shape.heads, shape.head_size), axis=0)
     return [graph.op("Transpose", graph.op("Reshape", x, wanted), perm=[0, 2, 1, 3]) for x in projections]
-
-
-def _each_head(graph: Graph, name: str, x: str, weights: np.ndarray) -> str:
-    """Return [batch, heads, outputs]: what belongs to head h in `x` times `weights[h]`, [inputs, outputs]."""
-    heads, n_inputs, _ = weights.shape
-    by_head = graph.op("Transpose", graph.op("Reshape", x, graph.ints(-1, heads, n_inputs)), perm=[1, 0, 2])
-    product = graph.op("MatMul", by_head, graph.weight(f"{name}.by_head", weights))
-    return graph.op("Transpose", product, perm=[1, 0, 2])
-
-
-def _weights_by_head(module: torch.nn.Linear, shape: Layout) -> np.ndarray:
-    """Return the weights [heads, head size, width] of a projection."""
-    return to_numpy(module.weight).reshape(shape.heads, shape.head_size, shape.width)

@@ -180,7 +180,7 @@ def calibrate(story: Story) -> None:
 
     run.stage(
         "calibrate",
-        version=3,
+        version=4,
         settings=settings_of(
             recipe.calibrate,
             recipe.decoder.policy,
