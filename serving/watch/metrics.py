@@ -33,7 +33,7 @@ class Metrics:
 
     def __init__(self) -> None:
         """Start every metric at nothing."""
-        disable_created_metrics()  # a second series for each, which nobody reads
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which nobody reads
         self.registry = own = CollectorRegistry()
         ProcessCollector(registry=own)
         own.register(ChildrenCollector())
