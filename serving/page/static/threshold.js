@@ -100,8 +100,8 @@ function drawCurve() {
     draw("text", { x: GUTTER - 5, y: 10, "text-anchor": "end" }, "100 %"),
     draw("text", { x: GUTTER - 5, y: HEIGHT - 4, "text-anchor": "end" }, percent(floor)),
   );
-  const scale = make("div", { class: "times quiet", "aria-hidden": "true" }, make("span", {}, "right, by the share that escalates: 0 %"), make("span", {}, "100 %"));
-  byId("curve").replaceChildren(svg, scale);
+  const scale = make("div", { class: "times quiet", "aria-hidden": "true" }, make("span", {}, "0 % escalate"), make("span", {}, "100 %"));
+  byId("curve").replaceChildren(make("p", { class: "quiet", "aria-hidden": "true" }, "Right among the rest, by the share that escalates"), svg, scale);
 }
 
 function mark(point) {
