@@ -1,5 +1,6 @@
 """`/openapi.json`, and `/docs`: the same as a page to read, in one file."""
 
+import re
 from functools import cache
 from html import escape
 from typing import Any
@@ -19,6 +20,8 @@ details { margin: .4rem 0; border: 1px solid #ddd; border-radius: 4px; padding: 
 summary { cursor: pointer; } .method { display: inline-block; min-width: 3.5rem; font-weight: 600; color: #06c; }
 table { border-collapse: collapse; } td { padding: .1rem 1rem .1rem 0; vertical-align: top; }
 """
+
+CODE = re.compile("`([^`]+)`")
 
 
 def docs_routes() -> list[Route]:
@@ -60,7 +63,7 @@ async def _docs(_request: Request) -> Response:
 
 
 def _operation(path: str, method: str, entry: dict[str, Any]) -> str:
-    about = f"<p>{escape(entry['description'])}</p>" if "description" in entry else ""
+    about = f"<p>{_with_code(entry['description'])}</p>" if "description" in entry else ""
     body = f"<p>Body: {_named(_schema(entry['requestBody']))}</p>" if "requestBody" in entry else ""
     rows = "".join(
         f"<tr><td>{status}<td>{escape(reply['description'])}<td>{_named(_schema(reply))}"
@@ -74,6 +77,10 @@ def _operation(path: str, method: str, entry: dict[str, Any]) -> str:
         f'<details><summary><span class="method">{method.upper()}</span> <code>{escape(path)}</code> '
         f"{escape(entry['summary'])}</summary>{about}<ul>{given}</ul>{body}<table>{rows}</table></details>"
     )
+
+
+def _with_code(text: str) -> str:
+    return CODE.sub(r"<code>\1</code>", escape(text))
 
 
 def _schema(part: dict[str, Any]) -> dict[str, Any]:
