@@ -12,10 +12,13 @@ from pathlib import Path
 import serving
 from hybrid.errors import BundleError
 from serving.engine.frames import Batch, Failed, Logits, Open, Opened, Refused, Said, hear, pack
+from serving.engine.processor import used_s, works
 
 COMMAND = (sys.executable, "-m", "serving.engine.child")
 START_S = 60.0
 """The most that opening a graph may take: the largest encoders are gigabytes."""
+LOOKS = 10
+"""How many times its limit a batch may take while the engine works and is not given the processor."""
 END_S = 1.0
 """How long an engine that was told to end may take before it is killed."""
 
@@ -83,7 +86,8 @@ class EngineProcess:
 
         Raises:
             EngineError: the graph raised.
-            EngineLostError: the process died, or took more than `limit_s` and was killed.
+            EngineLostError: the process died, or was killed: after `limit_s` it did not work, or had had that much of
+                its processors.
         """
         said = await self._ask(Batch(list(rows)), limit_s)
         if isinstance(said, Failed):
@@ -122,7 +126,7 @@ class EngineProcess:
             raise EngineLostError(self._lost)
         assert self._answer is None, "one batch at a time"
         self._answer = asyncio.get_running_loop().create_future()
-        hung = asyncio.get_running_loop().call_later(limit_s, self._lose, "hung")
+        watching = asyncio.create_task(self._watch(limit_s))
         try:
             self._out.write(pack(message))
             return await self._answer
@@ -130,8 +134,20 @@ class EngineProcess:
             self._lose("left")  # its answer would be taken for the next batch's
             raise
         finally:
-            hung.cancel()
+            watching.cancel()
             self._answer = None
+
+    async def _watch(self, limit_s: float) -> None:
+        """Give the process up where it sits still for the limit, or has had the limit's worth of its processors.
+
+        One that works and is not given a processor is slow: to start another would make that worse.
+        """
+        enough_s = used_s(self.pid) + limit_s * max(1, self.threads)
+        for _ in range(LOOKS):
+            await asyncio.sleep(limit_s)
+            if not works(self.pid) or used_s(self.pid) >= enough_s:
+                break
+        self._lose("hung")
 
     async def _listen(self) -> None:
         """Pass on what the engine says; the end of the stream is its death, noticed though nobody asks."""
