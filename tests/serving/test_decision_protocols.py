@@ -1,6 +1,7 @@
 """Questions about a text: answered by the encoder where they are its own, else by the decoder, and by nobody else."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,35 +11,39 @@ import pytest
 from jevcompat import runner
 
 import hybrid
-from serving.live_service import LiveService
-from serving.quiet import Quiet
-from serving.settings import API_KEYS, Decoder, Settings
+from serving.settings import API_KEYS
 from tests.messages_server import MessagesServer
-from tests.serving.deciding import AsksOnce, first_option, nothing
-from tests.serving.threaded import served
+from tests.serving.deciding import enum_in, first_option, nothing
+from tests.serving.serving_process import started
 
 TEXT = "The soup was awful and stale."
 
 
 @pytest.fixture(scope="module")
-def alone(bundle_dir: Path) -> Iterator[str]:
-    """A server without a decoder."""
-    with served(LiveService(bundle_dir, Settings(), Quiet())) as url:
-        yield url
+def alone(plain_server: str) -> str:
+    """A service without a decoder."""
+    return plain_server
 
 
 @pytest.fixture(scope="module")
-def with_decoder(bundle_dir: Path) -> Iterator[tuple[str, MessagesServer]]:
-    """A server with one that chooses the first option."""
-    with MessagesServer(first_option) as messages:
-        yield from _deciding(bundle_dir, messages)
-
-
-def _deciding(bundle_dir: Path, messages: MessagesServer) -> Iterator[tuple[str, MessagesServer]]:
-    asks = AsksOnce(messages.url)
-    settings = Settings(decoder=Decoder(llm=asks.config))
-    with served(LiveService(bundle_dir, settings, Quiet(), asks), settings) as url:
+def with_decoder(bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, MessagesServer]]:
+    """A service with one that chooses the first option."""
+    with MessagesServer(first_option) as messages, deciding(bundle_dir, messages, tmp_path_factory.mktemp("d")) as url:
         yield url, messages
+
+
+@contextmanager
+def deciding(bundle_dir: Path, messages: MessagesServer, folder: Path) -> Iterator[str]:
+    """Serve with a decoder, as the command starts it."""
+    words = {
+        "decoder.llm.model": "any",
+        "decoder.llm.base_url": messages.url,
+        "reviews": f"sqlite:///{folder}/escalations.sqlite",
+        "limits.timeout_ms": "60000",
+        "decoder.timeout_ms": "60000",
+    }
+    with started(bundle_dir, *(word for name, value in words.items() for word in ("--set", f"{name}={value}"))) as one:
+        yield one.url
 
 
 def client_of(url: str) -> openai.OpenAI:
@@ -131,26 +136,26 @@ def test_only_foreign_questions_go_to_the_decoder_and_each_answer_keeps_its_plac
     assert answers[2].type == "choice"
     assert answers[2].choice == "kitchen"
     assert [one.value for one in answers[2].probabilities] == ["kitchen", True, "bar"]
-    asked = [str(body) for body in messages.bodies[before:]]
+    # The bundle's own question may escalate too; its options tell it from the others.
+    asked = [str(body) for body in messages.bodies[before:] if set(enum_in(body)) != {"bad", "good", "plain"}]
     assert len(asked) == 2
     assert any("Which team?" in body and "cooks" in body for body in asked)
 
 
 @pytest.mark.slow
 def test_where_the_decoder_gives_no_answer_one_protocol_refuses_the_question_and_the_other_the_request(
-    bundle_dir: Path,
+    bundle_dir: Path, tmp_path: Path
 ) -> None:
-    with MessagesServer(nothing) as messages:
-        for url, _ in _deciding(bundle_dir, messages):
-            with client_of(url) as client:
-                predicate: Any = {"type": "predicate", "instructions": "Is it a complaint?", "name": "complaint"}
-                own: Any = own_choice("good", "bad", "plain")
-                answers = client.decisions.create(model="dishes", input=TEXT, questions=[predicate, own]).answers
-            assert [(answer.type, answer.name) for answer in answers] == [("refusal", "complaint"), ("choice", None)]
-            noul = {"type": "noul", "instructions": "Is it a complaint?"}
-            reply = httpx.post(f"{url}/v1/systemone", json={"state": TEXT, "questions": {"q": noul}}, timeout=30)
-            assert reply.status_code == 422
-            assert "the decoder gives no label" in reply.json()["detail"][0]["msg"]
+    with MessagesServer(nothing) as messages, deciding(bundle_dir, messages, tmp_path) as url:
+        with client_of(url) as client:
+            predicate: Any = {"type": "predicate", "instructions": "Is it a complaint?", "name": "complaint"}
+            own: Any = own_choice("good", "bad", "plain")
+            answers = client.decisions.create(model="dishes", input=TEXT, questions=[predicate, own]).answers
+        assert [(answer.type, answer.name) for answer in answers] == [("refusal", "complaint"), ("choice", None)]
+        noul = {"type": "noul", "instructions": "Is it a complaint?"}
+        reply = httpx.post(f"{url}/v1/systemone", json={"state": TEXT, "questions": {"q": noul}}, timeout=60)
+        assert reply.status_code == 422
+        assert "there is no answer of the decoder" in reply.json()["detail"][0]["msg"]
 
 
 @pytest.mark.slow
@@ -163,13 +168,12 @@ def test_systemone_conforms(with_decoder: tuple[str, MessagesServer]) -> None:
 
 
 @pytest.mark.slow
-def test_systemone_reads_keys_as_its_clients_send_them(bundle_dir: Path) -> None:
-    patch = pytest.MonkeyPatch()
-    patch.setenv(API_KEYS, "soup-of-the-day")
-    with MessagesServer(first_option) as messages:
-        for url, _ in _deciding(bundle_dir, messages):
-            patch.undo()
-            report = runner.run(url, key="soup-of-the-day", timeout=60, only={"auth"})
+def test_systemone_reads_keys_as_its_clients_send_them(
+    bundle_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(API_KEYS, "soup-of-the-day")
+    with MessagesServer(first_option) as messages, deciding(bundle_dir, messages, tmp_path) as url:
+        report = runner.run(url, key="soup-of-the-day", timeout=60, only={"auth"})
     status = {one.id: one.status for one in report.results if one.id.startswith("auth.")}
     assert status == {
         "auth.bearer": "pass",
