@@ -37,4 +37,4 @@ def test_a_body_that_drips_is_cut_off_at_the_timeout(timeout_s: float, in_time: 
         took_s = time.monotonic() - started
     assert reply.status == "failed"
     assert ("timed out" in reply.reason) == in_time
-    assert (took_s < DRIPS * PAUSE_S) == in_time
+    assert (took_s < DRIPS * PAUSE_S / 2) == in_time
