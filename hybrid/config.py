@@ -171,8 +171,9 @@ class TrainConfig(Section, frozen=True, kw_only=True):
     weight_decay: Annotated[float, Meta(ge=0)] = 0.01
     validation: Annotated[float, Meta(gt=0, lt=0.5)] = 0.1
     """The share of train on which the epoch is chosen; at most 250 rows."""
-    patience: Count = 4
-    """Epochs clearly worse than the best on validation, after which training stops."""
+    patience: Count = 8
+    """Epochs clearly worse than the best on validation, after which training stops. Fewer than the epochs give away the
+    end of a learning rate that falls to zero, where an encoder is usually best."""
     loss: Literal["cross_entropy", "focal"] = "cross_entropy"
     focal_gamma: Annotated[float, Meta(ge=0)] = 2.0
     """Exponent of the focal loss (Lin et al. 2017)."""

@@ -52,7 +52,8 @@ def gate(
     folds and all drafts, and judged on the real rows held out, against their decided labels; `SEEDS` times, each with
     folds of its own. The batch passes where the mean macro-F1 does not fall and the recall on minority rows rises: of
     the rows that are found more often, or less, over the seeds, more gain than lose, by a one-sided sign test at
-    `LEVEL` (exact binomial: on a few rare rows a normal approximation calls luck a rise). `balanced` weighs the classes evenly, as training does where the recipe asks for it.
+    `LEVEL` (exact binomial: on a few rare rows a normal approximation calls luck a rise). `balanced` weighs the classes
+    evenly, as training does where the recipe asks for it.
     """
     pairs = [_predict_twice(real, drafts, balanced=balanced, seed=seed + number) for number in range(SEEDS)]
     without, with_drafts = (np.array([pair[side] for pair in pairs]) for side in (0, 1))

@@ -137,47 +137,6 @@ def calibrate(story: Story) -> None:
     """calibration rows -> probabilities and threshold of what ships, and the bundle"""
     recipe, run = story.recipe, story.run
 
-    def work(_: str) -> Report:
-        from hybrid.bundling import write_bundle
-        from hybrid.encoders.checkpoint import vocabulary_of
-        from hybrid.runtime.encoder import Encoder
-        from hybrid.runtime.golden import golden_texts
-        from hybrid.stages.calibrate import calibrate
-
-        rows = story.rows("calibration")
-        encoder = Encoder(run.path("quantize"), n_labels=len(story.labels), reading=story.reading)
-        encoded = encoder.encode([row.text for row in rows])
-        logits = encoder.run(encoded, on_done=run.screen.advance)
-        found = calibrate(
-            rows,
-            story.labels,
-            logits,
-            recipe.calibrate,
-            seed=recipe.seed,
-            trusted=bool(run.report("split")["trusted"]),
-            task=recipe.task,
-            tokens=[len(one) for one in encoded],
-        )
-        weighed = _weigh_decoder(story, rows, found.held_out) if story.weighs_decoder() else None
-        write_rows(run.path("calibrate", "scored.jsonl"), found.scored)
-        write_bundle(
-            run.path("bundle"),
-            exported=run.path("quantize"),
-            recipe=recipe,
-            labels=story.labels,
-            reading=story.reading,
-            calibration=found.calibration,
-            threshold=found.threshold,
-            policy=story.policy(recipe.decoder),
-            vocabulary=vocabulary_of(run.path("train", "checkpoint")),
-            golden_texts=golden_texts([row.text for row in story.rows("train")]),
-            precision=run.report("quantize")["precision"],
-            reference=found.reference,
-            decoder=weighed.reliability if weighed else None,
-        )
-        said = weighed.report if weighed else {}
-        return found.report | {"decoder": said or None, "complete": said.get("complete", True)}
-
     run.stage(
         "calibrate",
         version=4,
@@ -197,9 +156,53 @@ def calibrate(story: Story) -> None:
             *(story.llm_files(recipe.decoder) if story.weighs_decoder() else story.policy_files(recipe.decoder)),
         ],
         outputs=["calibrate/scored.jsonl", "bundle/bundle.json", "bundle/model.onnx", "bundle/tokenizer.json"],
-        work=work,
+        work=lambda _: _calibrated(story),
         says=_says_calibrate,
     )
+
+
+def _calibrated(story: Story) -> Report:
+    """Calibrate what ships, write the bundle, and return the report."""
+    from hybrid.bundling import write_bundle
+    from hybrid.encoders.checkpoint import vocabulary_of
+    from hybrid.runtime.encoder import Encoder
+    from hybrid.runtime.golden import golden_texts
+    from hybrid.stages.calibrate import calibrate
+
+    recipe, run = story.recipe, story.run
+    rows = story.rows("calibration")
+    encoder = Encoder(run.path("quantize"), n_labels=len(story.labels), reading=story.reading)
+    encoded = encoder.encode([row.text for row in rows])
+    logits = encoder.run(encoded, on_done=run.screen.advance)
+    found = calibrate(
+        rows,
+        story.labels,
+        logits,
+        recipe.calibrate,
+        seed=recipe.seed,
+        trusted=bool(run.report("split")["trusted"]),
+        task=recipe.task,
+        tokens=[len(one) for one in encoded],
+    )
+    weighed = _weigh_decoder(story, rows, found.held_out) if story.weighs_decoder() else None
+    write_rows(run.path("calibrate", "scored.jsonl"), found.scored)
+    write_bundle(
+        run.path("bundle"),
+        exported=run.path("quantize"),
+        recipe=recipe,
+        labels=story.labels,
+        reading=story.reading,
+        calibration=found.calibration,
+        threshold=found.threshold,
+        policy=story.policy(recipe.decoder),
+        vocabulary=vocabulary_of(run.path("train", "checkpoint")),
+        golden_texts=golden_texts([row.text for row in story.rows("train")]),
+        precision=run.report("quantize")["precision"],
+        reference=found.reference,
+        decoder=weighed.reliability if weighed else None,
+    )
+    said = weighed.report if weighed else {}
+    return found.report | {"decoder": said or None, "complete": said.get("complete", True)}
 
 
 def _weigh_decoder(story: Story, rows: Sequence[Example], probs: np.ndarray) -> "Measured":
