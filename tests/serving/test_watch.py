@@ -242,7 +242,8 @@ def test_an_alarm_is_logged_once_and_so_is_its_end(watch: Watch, lines: Callable
 
 
 @pytest.mark.slow
-def test_a_reader_of_the_logs_that_stands_still_slows_nobody() -> None:
+def test_a_reader_of_the_logs_that_stands_still_slows_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.watch.logs.CLOSE_S", 60.0)  # a slow machine writes ten thousand lines slowly
     n_lines, read_end, write_end = 2 * WAITING, *os.pipe()
     found: list[str] = []
     with os.fdopen(write_end, "w") as stream, os.fdopen(read_end) as reader:
