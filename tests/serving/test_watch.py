@@ -257,7 +257,8 @@ def test_a_reader_of_the_logs_that_stands_still_slows_nobody(monkeypatch: pytest
         stream.close()
         reading.join()
     *written, last = [json.loads(line) for line in found]
-    assert len({one["number"] for one in written}) == n_lines - logs._handler.dropped
+    numbers = [one["number"] for one in written if one["event"] == "answered"]  # others may have logged meanwhile
+    assert n_lines - logs._handler.dropped <= len(set(numbers)) == len(numbers) < n_lines
     assert (last["event"], last["n_lines"]) == ("log lines dropped", logs._handler.dropped)
 
 
