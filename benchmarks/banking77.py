@@ -18,13 +18,13 @@ from benchmark_data import banking77_folder
 from sklearn.metrics import average_precision_score
 
 from hybrid.artifacts import model_folder
-from hybrid.baseline import tfidf_predictions
 from hybrid.config import CleanConfig, TrainConfig
+from hybrid.data.training_rows import training_rows
+from hybrid.data.trusted import draw_trusted
 from hybrid.encoders.embed import embed
+from hybrid.evaluation.baseline import tfidf_predictions
 from hybrid.labels.soft_regression import fit_softmax, softmax_log_probs
 from hybrid.stages.clean import Cleaned, clean
-from hybrid.training_rows import training_rows
-from hybrid.trusted import draw_trusted
 from hybrid.types import Example, Gold, Trusted
 
 DRAWS = 5

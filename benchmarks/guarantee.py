@@ -21,9 +21,9 @@ from typing import NamedTuple
 import numpy as np
 from bars import bar, finish
 
-from hybrid.calibrators import cross_fit
+from hybrid.calibration.calibrators import cross_fit
+from hybrid.calibration.escalation import choose_threshold, naive_threshold
 from hybrid.config import CalibrateConfig
-from hybrid.escalation import choose_threshold, naive_threshold
 from hybrid.runtime.bundle import read_bundle
 from hybrid.runtime.calibration import apply
 from hybrid.table import read_rows

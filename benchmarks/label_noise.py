@@ -17,17 +17,17 @@ from scipy.stats import t as student
 from sklearn.metrics import average_precision_score
 
 from hybrid.config import CleanConfig, Recipe
-from hybrid.metrics import accuracy, macro_f1
+from hybrid.data.training_rows import TrainingRow, training_rows
+from hybrid.evaluation.metrics import accuracy, macro_f1
 from hybrid.pipeline import data
+from hybrid.pipeline.run import Run, settings_of
+from hybrid.pipeline.story import Story
 from hybrid.progress import Screen
-from hybrid.recipe_files import find_recipe
-from hybrid.recipe_reading import read_recipe
-from hybrid.run import Report, Run, settings_of
+from hybrid.recipe_files.find import find_recipe
+from hybrid.recipe_files.read import read_recipe
 from hybrid.stages.clean import Cleaned, clean
-from hybrid.story import Story
 from hybrid.table import read_rows
-from hybrid.training_rows import TrainingRow, training_rows
-from hybrid.types import Decision, Example, Vote
+from hybrid.types import Decision, Example, Report, Vote
 
 SEEDS = 5
 TRUSTED = 200

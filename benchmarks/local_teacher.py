@@ -18,11 +18,11 @@ from bars import bar, finish
 
 from hybrid.artifacts import fetch, model_folder
 from hybrid.config import CleanConfig, LLMConfig, VerifyConfig
+from hybrid.data.sources import load_data
 from hybrid.encoders.embed import embed
 from hybrid.llm import Reply, Request, open_llm
-from hybrid.recipe_files import find_recipe
-from hybrid.recipe_reading import read_recipe
-from hybrid.sources import load_data
+from hybrid.recipe_files.find import find_recipe
+from hybrid.recipe_files.read import read_recipe
 from hybrid.stages.clean import clean
 from hybrid.stages.split import split
 from hybrid.stages.verify import verify

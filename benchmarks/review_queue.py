@@ -13,12 +13,12 @@ import numpy as np
 from bars import bar, finish
 
 from hybrid.pipeline.data import clean, split, verify
+from hybrid.pipeline.run import Run
+from hybrid.pipeline.story import Story
 from hybrid.progress import Screen
-from hybrid.recipe_files import find_recipe
-from hybrid.recipe_reading import read_recipe
+from hybrid.recipe_files.find import find_recipe
+from hybrid.recipe_files.read import read_recipe
 from hybrid.review.export import queue_of
-from hybrid.run import Run
-from hybrid.story import Story
 
 SEEDS = 5
 LOOKS = (50, 100, 200, 400)

@@ -58,10 +58,10 @@ def write_model(folder: Path, layers: int | None = None) -> None:
     import torch
 
     from hybrid.artifacts import fetch
-    from hybrid.bundling import write_bundle
     from hybrid.config import DataConfig, Recipe
     from hybrid.encoders.checkpoint import load_classifier, load_tokenizer, vocabulary_of, write_tokenizer
     from hybrid.encoders.lean_onnx import export_lean
+    from hybrid.pipeline.bundling import write_bundle
     from hybrid.runtime.calibration import Calibration, Threshold
     from hybrid.runtime.reading import Reading
 

@@ -18,22 +18,22 @@ from bars import bar, finish
 
 from hybrid.artifacts import fetch, model_folder
 from hybrid.config import Recipe
+from hybrid.data.sources import load_data
+from hybrid.data.training_rows import training_rows
 from hybrid.drafts.gate import Batch, fitted
 from hybrid.drafts.recorded import read_drafts
 from hybrid.encoders.checkpoint import load_classifier, load_tokenizer
 from hybrid.encoders.embed import embed
+from hybrid.evaluation.metrics import accuracy, macro_f1
 from hybrid.llm.recorded import Recorded
-from hybrid.metrics import accuracy, macro_f1
-from hybrid.recipe_files import find_recipe
-from hybrid.recipe_reading import read_recipe
+from hybrid.recipe_files.find import find_recipe
+from hybrid.recipe_files.read import read_recipe
 from hybrid.runtime.reading import Reading
-from hybrid.sources import load_data
 from hybrid.stages.clean import clean
 from hybrid.stages.split import split
 from hybrid.stages.synthesize import Synthesized, synthesize
 from hybrid.stages.train import train
 from hybrid.stages.verify import verify
-from hybrid.training_rows import training_rows
 from hybrid.types import Decision, Example
 
 SEEDS = range(5)

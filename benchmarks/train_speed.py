@@ -21,11 +21,11 @@ from benchmark_data import headlines_folder
 
 from hybrid.artifacts import fetch
 from hybrid.config import TrainConfig
+from hybrid.data.training_rows import TrainingRow
 from hybrid.encoders.checkpoint import load_classifier, load_tokenizer
 from hybrid.runtime.reading import Reading
 from hybrid.stages.export import checkpoint_logits
 from hybrid.stages.train import train
-from hybrid.training_rows import TrainingRow
 
 MAX_LENGTH = 128
 ROUNDS = 5

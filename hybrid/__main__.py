@@ -12,12 +12,12 @@ from typing import get_args
 import msgspec
 
 import hybrid
-from hybrid.commands import add_commands
+from hybrid.commands.teaching import add_commands
+from hybrid.commands.traces import add_traces
 from hybrid.errors import ConfigError, DataError, HybridError
 from hybrid.runtime.bundle import MODEL, read_bundle
 from hybrid.runtime.reading import Reading
 from hybrid.scoring.command import add_score
-from hybrid.trace_commands import add_traces
 from hybrid.types import Precision
 
 TEXTS_A_CALL = 256
@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _bundle(options: argparse.Namespace) -> None:
     try:
-        from hybrid.rebundle import rebundle
+        from hybrid.pipeline.rebundle import rebundle
     except ImportError as error:
         raise ConfigError(
             f"bundle: {error.name} is not installed; this command calibrates anew and wants hybrid-cascade[train]"

@@ -10,7 +10,7 @@ from hybrid.overrides import parse_settings as parse_settings
 
 if TYPE_CHECKING:
     from hybrid.config import Recipe
-    from hybrid.launch import Options
+    from hybrid.pipeline.launch import Options
 
 COMMANDS = ("run", "new", "list", "--help", "-h", "--version")
 
@@ -56,9 +56,9 @@ def run(
     ] = False,
 ) -> None:
     """Run a recipe from data to bundle. What is finished and unchanged is skipped."""
-    from hybrid.launch import Options
-    from hybrid.recipe_files import find_recipe
-    from hybrid.recipe_reading import read_recipe
+    from hybrid.pipeline.launch import Options
+    from hybrid.recipe_files.find import find_recipe
+    from hybrid.recipe_files.read import read_recipe
 
     overrides = parse_settings(setting or [])
     for section, model in (("teacher", teacher), ("decoder", decoder)):
@@ -73,7 +73,7 @@ def run(
     found = read_recipe(path, profile=profile, overrides=overrides)
     options = Options(runs=runs, name=name, seeds=seeds, ablate=ablate)
     if estimate:
-        from hybrid.launch import forecast
+        from hybrid.pipeline.launch import forecast
 
         forecast(found, path.parent, options)
         return
@@ -98,9 +98,9 @@ def new(
     write_only: Annotated[bool, typer.Option(help="Write the recipe and stop.")] = False,
 ) -> None:
     """Write a commented recipe for your own data, then run it."""
-    from hybrid.launch import Options
-    from hybrid.recipe_reading import read_recipe
-    from hybrid.scaffold import new_recipe
+    from hybrid.pipeline.launch import Options
+    from hybrid.recipe_files.read import read_recipe
+    from hybrid.recipe_files.scaffold import new_recipe
 
     path = new_recipe(
         name,
@@ -124,14 +124,14 @@ def new(
 @app.command("list")
 def list_() -> None:
     """Name the recipes that ship with the package."""
-    from hybrid.recipe_files import shipped_recipes
+    from hybrid.recipe_files.find import shipped_recipes
 
     for name in shipped_recipes():
         print(name)
 
 
 def _launch(recipe: "Recipe", recipe_dir: Path, options: "Options") -> None:
-    from hybrid.launch import launch
+    from hybrid.pipeline.launch import launch
 
     try:
         launch(recipe, recipe_dir, options)

@@ -1,6 +1,6 @@
 """The rows that flow from stage to stage, one struct a table."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -16,6 +16,8 @@ Action = Literal["keep", "relabel", "drop", "review"]
 DraftStatus = Literal["accepted", "refused"]
 TrustedSource = Literal["gold", "audit", "review"]
 Escalation = Literal["none", "answered", "failed", "undecided"]
+Report = dict[str, Any]
+"""The figures of a stage, as JSON holds them."""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):

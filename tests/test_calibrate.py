@@ -6,10 +6,10 @@ import pytest
 from scipy.special import softmax
 from scipy.stats import binom
 
-from hybrid import metrics
-from hybrid.calibrators import cross_fit, fit
+from hybrid.calibration.calibrators import cross_fit, fit
 from hybrid.config import CalibrateConfig
 from hybrid.errors import BundleError, DataError
+from hybrid.evaluation import metrics
 from hybrid.runtime.calibration import Calibration, apply
 from hybrid.stages.calibrate import Calibrated, calibrate
 from hybrid.types import Example

@@ -10,9 +10,9 @@ from scipy.special import softmax as scipy_softmax
 from scipy.stats import binom, binomtest
 from sklearn.isotonic import IsotonicRegression
 
-from hybrid.calibrators import fit
+from hybrid.calibration.calibrators import fit
+from hybrid.calibration.escalation import candidates, choose_threshold, fewest_rows, lower_bound, naive_threshold, say
 from hybrid.errors import BundleError
-from hybrid.escalation import candidates, choose_threshold, fewest_rows, lower_bound, naive_threshold, say
 from hybrid.runtime.calibration import NOTHING_KEPT, Calibration, Knots, apply
 
 LOGITS = np.array([[2.0, -1.0, 0.5], [0.0, 0.0, 0.0], [-3.0, 4.0, 1.0]])

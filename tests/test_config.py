@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hybrid.errors import ConfigError
-from hybrid.recipe_reading import read_recipe
+from hybrid.recipe_files.read import read_recipe
 
 GOOD = 'name = "x"\nlabels = ["a", "b"]\n[data]\ntrain = "x.csv"\n'
 

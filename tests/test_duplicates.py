@@ -1,6 +1,6 @@
 """Near-duplicates: found whatever the numbers, links and handles in them."""
 
-from hybrid.duplicates import NearIndex, near_duplicate_groups
+from hybrid.data.duplicates import NearIndex, near_duplicate_groups
 
 LONG = "Gold futures fell for a third day as the dollar gained against most of its peers"
 

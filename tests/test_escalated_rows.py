@@ -8,16 +8,16 @@ import msgspec
 import pytest
 import sqlalchemy as sql
 
+from hybrid.data.escalated_rows import Added, Joined, join_added
 from hybrid.errors import DataError, StorageError
-from hybrid.escalated_rows import Added, Joined, join_added
 from hybrid.pipeline.data import split
+from hybrid.pipeline.run import Run
+from hybrid.pipeline.story import Story
 from hybrid.progress import Screen
-from hybrid.recipe_reading import read_recipe
+from hybrid.recipe_files.read import read_recipe
 from hybrid.review.escalated import export_escalations, queue_of_escalations
 from hybrid.review.escalations import Escalated, open_store, read_escalations, versions, write_escalations
 from hybrid.review.read import read
-from hybrid.run import Run
-from hybrid.story import Story
 from hybrid.types import Example, Gold
 from tests.conftest import write_project
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
-from hybrid.intervals import auroc_interval, lower_p, share_interval, worse_p
+from hybrid.evaluation.intervals import auroc_interval, lower_p, share_interval, worse_p
 
 
 @pytest.mark.parametrize(("hits", "n_rows"), [(0, 20), (11, 20), (20, 20), (170, 200)])

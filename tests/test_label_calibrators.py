@@ -6,10 +6,10 @@ import pytest
 from scipy.optimize import minimize
 from scipy.stats import binom
 
-from hybrid import set_metrics
+from hybrid.calibration.label_calibrators import best_cutoffs, cross_fit_sets, fit_labels, fit_platt
 from hybrid.config import CalibrateConfig
 from hybrid.errors import BundleError, DataError
-from hybrid.label_calibrators import best_cutoffs, cross_fit_sets, fit_labels, fit_platt
+from hybrid.evaluation import set_metrics
 from hybrid.label_sets import join_labels
 from hybrid.runtime.calibration import Calibration, apply, decide, sigmoid
 from hybrid.stages.calibrate import Calibrated, calibrate

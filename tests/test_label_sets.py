@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from hybrid.config import DataConfig, SplitConfig, TrainConfig
+from hybrid.data.sources import Dataset, SourceRow, check_labels, labels_of, load_data
+from hybrid.data.training_rows import NO_LABEL, class_weights, hold_out, training_rows
 from hybrid.errors import ConfigError, DataError
 from hybrid.label_sets import join_labels, label_matrix, rarest_labels, split_labels
-from hybrid.recipe_reading import read_recipe
-from hybrid.sources import Dataset, SourceRow, check_labels, labels_of, load_data
+from hybrid.recipe_files.read import read_recipe
 from hybrid.stages.clean import keep_as_given
 from hybrid.stages.split import split
-from hybrid.training_rows import NO_LABEL, class_weights, hold_out, training_rows
 from hybrid.types import Example
 
 LABELS = ("fast", "cheap", "good")

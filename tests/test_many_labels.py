@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 import hybrid
-from hybrid.baseline import MOST_LABELS, baselines
-from hybrid.bundling import write_bundle
 from hybrid.config import CalibrateConfig, DataConfig, EvaluateConfig, ExportConfig, Recipe, TrainConfig
+from hybrid.data.training_rows import training_rows
 from hybrid.encoders.checkpoint import vocabulary_of
+from hybrid.evaluation.baseline import MOST_LABELS, baselines
+from hybrid.pipeline.bundling import write_bundle
 from hybrid.runtime.calibration import apply
 from hybrid.runtime.encoder import Encoder
 from hybrid.runtime.reading import Reading
@@ -18,7 +19,6 @@ from hybrid.stages.calibrate import calibrate
 from hybrid.stages.evaluate import Answers, evaluate, evaluate_sets
 from hybrid.stages.export import export
 from hybrid.stages.train import train
-from hybrid.training_rows import training_rows
 from hybrid.types import Example, Task
 from tests.corpus import texts_and_gold
 

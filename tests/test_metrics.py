@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import brier_score_loss, f1_score, log_loss, recall_score
 from sklearn.metrics import confusion_matrix as sklearn_confusion
 
-from hybrid import metrics
+from hybrid.evaluation import metrics
 
 N_LABELS = 3
 

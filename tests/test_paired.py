@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hybrid.paired import accuracy_drop, macro_f1_drop
+from hybrid.evaluation.paired import accuracy_drop, macro_f1_drop
 
 
 def one_hot(labels: np.ndarray) -> np.ndarray:

@@ -13,18 +13,19 @@ from rich.console import Console
 
 from hybrid.__main__ import main
 from hybrid.artifacts import fetch
+from hybrid.asking.policy import PolicyReceipt
+from hybrid.commands.opening import Asked, recipe_story
 from hybrid.config import LLMConfig
 from hybrid.errors import ArtifactError
-from hybrid.intervals import Estimate
+from hybrid.evaluation.intervals import Estimate
 from hybrid.llm import Reply, open_llm
-from hybrid.opening import Asked, recipe_story
 from hybrid.pilot.choose import choose
 from hybrid.pilot.compare import Piloted, pilot_rows
 from hybrid.pilot.measure import Measured, Trial
 from hybrid.pilot.says import say_pilot
 from hybrid.pilot.ways import Answers, Way, ask_ways, ways_of, what_it_says
 from hybrid.pilot.worth import AtHand, Point, adds_information_p, worth_in_rows
-from hybrid.policy import PolicyReceipt
+from hybrid.pipeline.llm_work import teacher_votes
 from hybrid.progress import Screen
 from hybrid.table import write_json
 from hybrid.types import Example, Vote
@@ -207,7 +208,7 @@ def test_a_run_that_follows_finds_the_pilots_answers(project: Path) -> None:
             words = (*settings, f"verify.answer={answer_as}")
             with recipe_story(Asked(recipe=str(project), runs=project / "runs", settings=words)) as story:
                 rows = pilot_rows(story, story.trusted(), 40)
-                votes = story.ask_teacher(rows).votes
+                votes = teacher_votes(story, rows).votes
             assert [vote.status for vote in votes] == ["ok"] * 40
             assert all(bool(vote.rationale) == (answer_as == "reasoned") for vote in votes)
         assert len(server.bodies) == asked == 80

@@ -8,11 +8,11 @@ import msgspec
 import pytest
 
 from hybrid.__main__ import main
+from hybrid.asking.policy import shown_rows
 from hybrid.config import LLMConfig
 from hybrid.errors import DataError, LLMError
 from hybrid.llm import Reply
 from hybrid.llm.policy import Shown, policy_request, policy_text, read_policy
-from hybrid.policy import shown_rows
 from hybrid.prompts import text_hash
 from hybrid.types import Example, Trusted
 from tests.conftest import write_project

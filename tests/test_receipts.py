@@ -10,6 +10,7 @@ import pytest
 
 from hybrid.__main__ import main
 from hybrid.asking.spending import reasoned
+from hybrid.commands.opening import run_story, shared_folder
 from hybrid.config import LLMConfig, VerifyConfig
 from hybrid.errors import StorageError
 from hybrid.llm import Stored, key
@@ -19,7 +20,6 @@ from hybrid.llm.budget import Terms
 from hybrid.llm.ledger import NoBooks
 from hybrid.llm.messages import Messages
 from hybrid.llm.prices import Price
-from hybrid.opening import run_story, shared_folder
 from hybrid.prompts import text_hash
 from hybrid.receipts.gather import read_receipts
 from hybrid.receipts.rows import Receipt

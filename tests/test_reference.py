@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import hybrid
-from hybrid.escalation import lower_bound
-from hybrid.referencing import counts_by_label, curve, histogram
+from hybrid.calibration.escalation import lower_bound
+from hybrid.calibration.referencing import counts_by_label, curve, histogram
 from hybrid.runtime.bundle import Bundle
 from hybrid.runtime.calibration import NOTHING_KEPT, Threshold
 from hybrid.table import read_rows

@@ -4,8 +4,8 @@ import msgspec
 import numpy as np
 import pytest
 
+from hybrid.calibration.reliability import FEWEST_ROWS, combined_probs, measure_reliability
 from hybrid.config import EvaluateConfig
-from hybrid.reliability import FEWEST_ROWS, combined_probs, measure_reliability
 from hybrid.runtime.cascade import with_vote
 from hybrid.runtime.combination import Reliability, Weights, combine, combine_vote
 from hybrid.stages.evaluate import Answers, Evaluated, evaluate

@@ -13,13 +13,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from hybrid.ablation import served_variant
+from hybrid.pipeline.ablation import served_variant
+from hybrid.pipeline.run import Run
+from hybrid.pipeline.story import Story
 from hybrid.progress import Screen
-from hybrid.recipe_reading import read_recipe
+from hybrid.recipe_files.read import read_recipe
 from hybrid.report import write_outcome
 from hybrid.report.summary import SeedFigures
-from hybrid.run import Run
-from hybrid.story import Story
 from hybrid.table import read_rows, write_json, write_rows
 from hybrid.types import Decision, Draft, Example, Judged, Vote
 

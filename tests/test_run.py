@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from hybrid.errors import StorageError
+from hybrid.pipeline.run import Run, settings_of
 from hybrid.progress import Screen
-from hybrid.run import Report, Run, settings_of
 from hybrid.table import write_bytes
+from hybrid.types import Report
 
 
 class Counted:

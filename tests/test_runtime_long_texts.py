@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from hybrid.config import ExportConfig, TrainConfig
+from hybrid.data.training_rows import TrainingRow
 from hybrid.encoders.checkpoint import load_classifier, load_tokenizer
 from hybrid.encoders.windows import Windows
 from hybrid.runtime.encoder import Encoder
 from hybrid.runtime.reading import Reading
 from hybrid.stages.export import checkpoint_logits, export
 from hybrid.stages.train import _encode, train
-from hybrid.training_rows import TrainingRow
 from hybrid.types import Example
 from tests.corpus import LABELS, texts_and_gold
 

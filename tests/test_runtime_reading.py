@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from hybrid.encoders.checkpoint import write_tokenizer
 from hybrid.encoders.windows import read_windows
 from hybrid.errors import BundleError, ConfigError
-from hybrid.recipe_reading import read_recipe
+from hybrid.recipe_files.read import read_recipe
 from hybrid.runtime.reading import Reader, Reading, pool, reading_of
 from tests.corpus import texts_and_gold
 from tests.tiny import unigram_tokenizer

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from hybrid.config import Recipe
+from hybrid.data.sources import load_data
 from hybrid.errors import ConfigError, DataError
-from hybrid.recipe_files import find_recipe
-from hybrid.recipe_reading import read_recipe
-from hybrid.scaffold import new_recipe
-from hybrid.sources import load_data
+from hybrid.recipe_files.find import find_recipe
+from hybrid.recipe_files.read import read_recipe
+from hybrid.recipe_files.scaffold import new_recipe
 
 ROWS = [(f"text {n}", ("good", "bad")[n % 2]) for n in range(40)]
 

@@ -10,9 +10,9 @@ import pytest
 
 from hybrid.artifacts import fetch
 from hybrid.config import Recipe
-from hybrid.recipe_files import find_recipe
-from hybrid.recipe_reading import read_recipe
-from hybrid.sources import Dataset, check_labels, load_data
+from hybrid.data.sources import Dataset, check_labels, load_data
+from hybrid.recipe_files.find import find_recipe
+from hybrid.recipe_files.read import read_recipe
 
 FOLDER = Path(__file__).parents[1] / "recipes" / "sentiment"
 

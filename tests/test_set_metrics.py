@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 
-from hybrid import metrics, set_metrics
+from hybrid.evaluation import metrics, set_metrics
 
 RNG = np.random.default_rng(3)
 GOLD = RNG.random((200, 6)) < (0.5, 0.3, 0.2, 0.1, 0.05, 0.0)

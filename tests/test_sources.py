@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from hybrid.config import DataConfig
+from hybrid.data.sources import Dataset, SourceRow, check_labels, labels_of, load_data
 from hybrid.errors import ConfigError, DataError, HybridError
-from hybrid.sources import Dataset, SourceRow, check_labels, labels_of, load_data
 
 TWENTY = [(f"text {n}", "ab"[n % 2]) for n in range(20)]
 

@@ -11,7 +11,7 @@ from hybrid.config import LLMConfig, VerifyConfig
 from hybrid.errors import ConfigError, LLMError
 from hybrid.llm.messages import Messages
 from hybrid.llm.recorded import Recorded, Trace, text_digest
-from hybrid.recipe_reading import read_recipe
+from hybrid.recipe_files.read import read_recipe
 from hybrid.table import write_rows
 from hybrid.types import Example, Vote
 from tests.messages_server import Act, MessagesServer, label

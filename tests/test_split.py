@@ -5,9 +5,9 @@ from collections import Counter
 import pytest
 
 from hybrid.config import SplitConfig
-from hybrid.duplicates import near_duplicate_groups
+from hybrid.data.duplicates import near_duplicate_groups
+from hybrid.data.sources import SourceRow
 from hybrid.errors import DataError
-from hybrid.sources import SourceRow
 from hybrid.stages.split import split
 from tests.corpus import LABELS, noisy, texts_and_gold
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from hybrid.config import TrainConfig
+from hybrid.data.training_rows import TrainingRow, class_weights, training_rows
 from hybrid.encoders.batches import LengthGroupedSampler
 from hybrid.encoders.checkpoint import load_classifier
 from hybrid.encoders.epochs import last_within_one_error
@@ -16,7 +17,6 @@ from hybrid.encoders.loss import classification_loss
 from hybrid.errors import DataError
 from hybrid.runtime.reading import Reading
 from hybrid.stages.train import train
-from hybrid.training_rows import TrainingRow, class_weights, training_rows
 from hybrid.types import Decision, Draft, Example
 from tests.corpus import LABELS, texts_and_gold
 

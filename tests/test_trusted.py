@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from hybrid.data.trusted import draw_trusted, read_trusted, trusted_rows
 from hybrid.errors import ConfigError, DataError
-from hybrid.recipe_reading import read_recipe
-from hybrid.trusted import draw_trusted, read_trusted, trusted_rows
+from hybrid.recipe_files.read import read_recipe
 from hybrid.types import Example, Gold
 from tests.corpus import LABELS, noisy, texts_and_gold
 

@@ -13,7 +13,7 @@ from hybrid.llm.messages import Messages
 from hybrid.llm.prices import cost_usd
 from hybrid.llm.request import Reply
 from hybrid.llm.wire import most_input_tokens, to_params
-from hybrid.recipe_reading import read_recipe
+from hybrid.recipe_files.read import read_recipe
 from tests.billing_server import PRICES_TOML, BillingServer, billed
 from tests.conftest import write_project
 from tests.test_faults import CONFIG, LABELS, questions, terms

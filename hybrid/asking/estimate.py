@@ -14,7 +14,8 @@ from hybrid.llm.forecast import Forecast, Habits, Range, Rehearsal, forecast, ha
 from hybrid.llm.ledger import Ledger
 from hybrid.llm.prices import Price, packaged_prices
 from hybrid.llm.trace_file import TraceFile
-from hybrid.story import Story
+from hybrid.pipeline.llm_work import decoder_votes, teacher_votes, written_drafts
+from hybrid.pipeline.story import Story
 from hybrid.types import Decision, Example
 
 FREE = ("none", "recorded", "local")
@@ -156,7 +157,7 @@ def _rehearse_teacher(story: Story, config: LLMConfig, rows: Sequence[Example]) 
     once = Story(msgspec.structs.replace(story.recipe, verify=verify), story.recipe_dir, story.run, story.traces)
     teacher = Rehearsal(config.model)
     once.use_llm("teacher", teacher)
-    once.ask_teacher(rows)
+    teacher_votes(once, rows)
     return teacher.requests
 
 
@@ -170,7 +171,7 @@ def _rehearsals_of_decoder(story: Story, desk: Desk, config: LLMConfig) -> list[
 def _rehearse_decoder(story: Story, config: LLMConfig, rows: Sequence[Example]) -> list[Request]:
     decoder = Rehearsal(config.model)
     story.use_llm("decoder", decoder)
-    story.ask_decoder(rows)
+    decoder_votes(story, rows)
     return decoder.requests
 
 
@@ -184,7 +185,7 @@ def _drafts(story: Story, desk: Desk, config: LLMConfig, votes: Sequence[Request
         Decision(id=row.id, action="keep", given=row.label, label=row.label, weight=1.0, probs=(), reason="")
         for row in story.rows("train")
     ]
-    story.write_drafts(story.rows(), given)
+    written_drafts(story, story.rows(), given)
     if not teacher.requests:
         return []
     # A draft's blind vote looks like a row's; which drafts get that far is not known.

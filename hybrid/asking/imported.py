@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from hybrid.data.sheets import Cells, read_sheet
 from hybrid.errors import DataError
-from hybrid.sheets import Cells, read_sheet
 from hybrid.types import Example, Vote
 
 COLUMNS = ("id", "label", "rationale", "confidence", "source")

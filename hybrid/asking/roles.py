@@ -8,9 +8,8 @@ import numpy as np
 from hybrid.asking.spending import Teacher, spend
 from hybrid.config import LLMConfig, VerifyConfig
 from hybrid.llm import LLM, usage_of
-from hybrid.run import Report
 from hybrid.runtime.decoder import Decoder
-from hybrid.types import Example, Vote
+from hybrid.types import Example, Report, Vote
 
 OnDone = Callable[[int, int], None]
 

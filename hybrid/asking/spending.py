@@ -9,9 +9,8 @@ import numpy as np
 from hybrid.asking.order import belief_of, conflict_order, doubt_order, votes_of_rows
 from hybrid.config import LLMConfig, VerifyConfig
 from hybrid.llm import LLM
-from hybrid.run import Report
 from hybrid.stages.verify import AskPrompt, ask_votes, prompt_of, report_votes
-from hybrid.types import Example, Vote
+from hybrid.types import Example, Report, Vote
 
 REASONED = ", reasoned"
 FURTHER_VOTES = 2

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hybrid.duplicates import fold
+from hybrid.data.duplicates import fold
 
 
 def diversity(texts: Sequence[str], vectors: np.ndarray) -> dict[str, float]:

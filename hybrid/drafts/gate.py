@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
-from hybrid.metrics import macro_f1
+from hybrid.evaluation.metrics import macro_f1
 
 SEEDS = 5
 FOLDS = 5

@@ -9,8 +9,7 @@ from hybrid.asking.spending import Teacher
 from hybrid.config import SynthesizeConfig
 from hybrid.llm import Usage, ask_all
 from hybrid.llm.drafts import Attribute, attributes_request, draft_request, read_attributes, read_draft
-from hybrid.run import Report
-from hybrid.types import Draft, Example
+from hybrid.types import Draft, Example, Report
 
 EXAMPLES = 4
 """Real texts of the class that a draft's prompt shows."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from hybrid.intervals import worse_p
+from hybrid.evaluation.intervals import worse_p
 from hybrid.pilot.measure import Measured, Trial
 from hybrid.pilot.ways import Way
 from hybrid.types import Row

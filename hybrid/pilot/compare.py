@@ -6,19 +6,18 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
+from hybrid.asking.policy import read_receipt
 from hybrid.errors import ConfigError, DataError, LLMError
-from hybrid.intervals import Estimate
+from hybrid.evaluation.intervals import Estimate
 from hybrid.llm import LLM
 from hybrid.pilot.choose import Choice, choose
 from hybrid.pilot.measure import Measured, Trial, measure
 from hybrid.pilot.ways import Answers, Way, ask_ways, ways_of
 from hybrid.pilot.worth import AtHand, Point, at_hand
-from hybrid.policy import read_receipt
+from hybrid.pipeline.story import Story
 from hybrid.prompts import prompt_text, text_hash
-from hybrid.run import Report
-from hybrid.story import Story
 from hybrid.table import write_json
-from hybrid.types import Example, Row, Trusted
+from hybrid.types import Example, Report, Row, Trusted
 
 FILE = "pilot.json"
 FEWEST = 30

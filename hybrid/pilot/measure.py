@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from hybrid.intervals import Estimate, auroc_interval, share_interval, worse_p
+from hybrid.evaluation.intervals import Estimate, auroc_interval, share_interval, worse_p
 from hybrid.pilot.ways import Answer, Answers, Way, what_it_says
 from hybrid.pilot.worth import AtHand, adds_information_p, surety_of, worth_in_rows
 from hybrid.types import Example, Row

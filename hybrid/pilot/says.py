@@ -2,7 +2,7 @@
 
 from rich.table import Table
 
-from hybrid.intervals import Estimate
+from hybrid.evaluation.intervals import Estimate
 from hybrid.pilot.choose import title
 from hybrid.pilot.compare import FILE, Piloted
 from hybrid.pilot.measure import Measured

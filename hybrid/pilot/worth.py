@@ -7,8 +7,8 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold, cross_val_predict
 
-from hybrid.baseline import tfidf_predictions
-from hybrid.intervals import Estimate, lower_p, share_interval
+from hybrid.evaluation.baseline import tfidf_predictions
+from hybrid.evaluation.intervals import Estimate, lower_p, share_interval
 from hybrid.pilot.ways import Said
 from hybrid.types import Example, Row
 

@@ -1,4 +1,4 @@
-"""The first half of the story: from given rows to rows worth training on.
+"""The first part of the story: from given rows to rows worth training on.
 
 Heavy libraries are imported where a stage works, so that a run with nothing to do ends in seconds.
 """
@@ -10,11 +10,12 @@ from hybrid.asking.imported import read_votes, tally
 from hybrid.drafts.recorded import read_drafts
 from hybrid.drafts.writing import cost_between
 from hybrid.llm import usage_of
+from hybrid.pipeline.llm_work import draft_votes, teacher_votes, written_drafts
+from hybrid.pipeline.run import settings_of
+from hybrid.pipeline.story import Story
 from hybrid.prompts import prompt_text, text_hash
-from hybrid.run import Report, settings_of
-from hybrid.story import Story
 from hybrid.table import read_rows, write_rows
-from hybrid.types import Vote
+from hybrid.types import Report, Vote
 
 
 def split(story: Story) -> None:
@@ -25,8 +26,8 @@ def split(story: Story) -> None:
     files = [story.recipe_dir / name for name in named if not name.startswith("hf:")]
 
     def work(_: str) -> Report:
-        from hybrid.escalated_rows import Joined, join_added
-        from hybrid.sources import check_labels, labels_of, load_data
+        from hybrid.data.escalated_rows import Joined, join_added
+        from hybrid.data.sources import check_labels, labels_of, load_data
         from hybrid.stages.split import split
 
         found = load_data(
@@ -67,7 +68,7 @@ def verify(story: Story) -> None:
     prompt = prompt_text("verify" if recipe.verify.answer == "reasoned" else "direct")
 
     def work(_: str) -> Report:
-        asked = story.ask_teacher(story.rows("train"))
+        asked = teacher_votes(story, story.rows("train"))
         imported = read_votes(recipe.verify.imports, story.recipe_dir, story.rows(), story.labels)
         write_rows(run.path("verify", "votes.jsonl"), [*asked.votes, *imported])
         hashes = {"prompt": text_hash(prompt), "policy": text_hash(story.policy(recipe.teacher))}
@@ -150,7 +151,7 @@ def synthesize(story: Story) -> None:
             return nothing_written(story.labels) | {"recorded": False}
         rows, decisions = story.rows(), story.decisions()
         before = usage_of(story.llm("teacher"))
-        drafts = read_drafts(recorded[0]) if recorded else story.write_drafts(rows, decisions)
+        drafts = read_drafts(recorded[0]) if recorded else written_drafts(story, rows, decisions)
         found = synthesize(
             drafts,
             rows,
@@ -159,7 +160,7 @@ def synthesize(story: Story) -> None:
             story.labels,
             recipe.synthesize,
             embed=story.embed,
-            relabel=story.relabel,
+            relabel=lambda drafts: draft_votes(story, drafts),
             balanced=recipe.train.class_weights == "balanced",
             seed=recipe.seed,
         )

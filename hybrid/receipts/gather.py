@@ -11,10 +11,10 @@ from hybrid.errors import DataError
 from hybrid.llm.answer import read_vote
 from hybrid.llm.answers_at_hand import Kept, answers_about
 from hybrid.llm.recorded import Recorded
+from hybrid.pipeline.story import Story
 from hybrid.prompts import text_hash
 from hybrid.receipts.rows import Receipt, Served, VoteReceipt
 from hybrid.runtime.bundle import read_bundle
-from hybrid.story import Story
 from hybrid.table import read_rows
 from hybrid.types import Decision, Draft, Example, Judged, Row, Scored, Trusted, Vote
 

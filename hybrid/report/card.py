@@ -1,10 +1,10 @@
 """The bundle's model card: what the model is, what it was trained on, how far to trust it."""
 
+from hybrid.pipeline.story import Story
 from hybrid.report.steps import decoder_name, variant_name
 from hybrid.report.tally import Tally
 from hybrid.report.templates import template
-from hybrid.run import Report
-from hybrid.story import Story
+from hybrid.types import Report
 
 
 def render_card(story: Story, counts: Tally, summary: Report, *, made_from: str) -> str:

@@ -1,9 +1,9 @@
 """The bundle's data card: where the training labels come from, who changed which, and what that cost."""
 
+from hybrid.pipeline.story import Story
 from hybrid.report.tally import Tally
 from hybrid.report.templates import template
-from hybrid.run import Report
-from hybrid.story import Story
+from hybrid.types import Report
 
 MOST_CHANGES = 20
 

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hybrid.metrics import ReliabilityBin, RiskCoverage
+from hybrid.evaluation.metrics import ReliabilityBin, RiskCoverage
 from hybrid.types import Epoch
 
 INK, SOFT, LINE, ACCENT, SECOND = "#010101", "#020202", "#030303", "#040404", "#050505"

@@ -9,19 +9,18 @@ import msgspec
 import numpy as np
 from markupsafe import Markup
 
+from hybrid.evaluation.metrics import ReliabilityBin, reliability_bins, risk_coverage
+from hybrid.evaluation.set_metrics import as_one_label
 from hybrid.label_sets import label_matrix
-from hybrid.metrics import ReliabilityBin, reliability_bins, risk_coverage
+from hybrid.pipeline.story import Story
 from hybrid.report import figures
 from hybrid.report.examples import doubted_rows, draft_examples, thinned
 from hybrid.report.steps import steps, variant_name
 from hybrid.report.summary import STAGES
 from hybrid.report.templates import source, template
-from hybrid.run import Report
 from hybrid.runtime.calibration import Calibration, decide, sigmoid, softmax
-from hybrid.set_metrics import as_one_label
-from hybrid.story import Story
 from hybrid.table import read_rows
-from hybrid.types import Epoch, Judged, Task, Vote
+from hybrid.types import Epoch, Judged, Report, Task, Vote
 
 MOST_LABELS_DRAWN = 24
 MOST_LABELS_CROSSED = 15

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from hybrid.run import Report
+from hybrid.types import Report
 
 _NAMES = {
     "given": "labels as given",

@@ -30,11 +30,11 @@ from typing import Any
 
 import msgspec
 
-from hybrid.bundling import recipe_hash, versions
-from hybrid.run import Report, Run
-from hybrid.story import Story
+from hybrid.pipeline.bundling import recipe_hash, versions
+from hybrid.pipeline.run import Run
+from hybrid.pipeline.story import Story
 from hybrid.table import read_rows
-from hybrid.types import Rung
+from hybrid.types import Report, Rung
 
 STAGES = ("split", "verify", "clean", "synthesize", "train", "export", "quantize", "calibrate", "evaluate")
 CALIBRATION = (

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from hybrid.data.escalated_rows import Added
 from hybrid.errors import ConfigError, DataError
-from hybrid.escalated_rows import Added
+from hybrid.pipeline.story import Story
 from hybrid.review.escalations import FILE, Escalated, open_store, read_escalations, shown
 from hybrid.review.export import WRITERS
 from hybrid.review.queue import DIGITS, Look
-from hybrid.story import Story
 from hybrid.table import read_rows, write_rows
 
 PREFIX = "escalated-"

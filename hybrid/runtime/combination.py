@@ -7,7 +7,7 @@ With p the encoder's calibrated probabilities, j the label that the decoder vote
 The second factor is a row of the decoder's confusion matrix, as naive Bayes takes an annotator's word (Dawid and Skene
 1979). The two are not independent, for both fail on hard texts, so the exponents a and b say how much of each counts: a
 logarithmic opinion pool (Genest and Zidek 1986). r lets a vote count for more where the decoder was sure, c0 being its
-usual confidence. `hybrid.reliability` measures all of it on calibration rows.
+usual confidence. `hybrid.calibration.reliability` measures all of it on calibration rows.
 """
 
 import math

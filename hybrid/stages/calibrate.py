@@ -7,14 +7,14 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from hybrid import metrics, set_metrics
-from hybrid.calibrators import cross_fit
+from hybrid.calibration.calibrators import cross_fit
+from hybrid.calibration.escalation import choose_threshold, naive_threshold, say
+from hybrid.calibration.label_calibrators import cross_fit_sets
+from hybrid.calibration.referencing import counts_by_label, curve, histogram
 from hybrid.config import CalibrateConfig
 from hybrid.errors import DataError
-from hybrid.escalation import choose_threshold, naive_threshold, say
-from hybrid.label_calibrators import cross_fit_sets
+from hybrid.evaluation import metrics, set_metrics
 from hybrid.label_sets import join_labels, label_matrix, rarest_labels
-from hybrid.referencing import counts_by_label, curve, histogram
 from hybrid.runtime.calibration import Calibration, Decided, Threshold, apply, decide
 from hybrid.runtime.reference import Reference
 from hybrid.types import Example, Scored, Task

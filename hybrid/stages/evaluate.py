@@ -7,8 +7,7 @@ import msgspec
 import numpy as np
 
 from hybrid.config import EvaluateConfig
-from hybrid.label_sets import join_labels, label_matrix
-from hybrid.metrics import (
+from hybrid.evaluation.metrics import (
     accuracy,
     bootstrap_interval,
     brier,
@@ -20,9 +19,10 @@ from hybrid.metrics import (
     recall_by_class,
     risk_coverage,
 )
+from hybrid.evaluation.set_report import set_report
+from hybrid.label_sets import join_labels, label_matrix
 from hybrid.runtime.calibration import Calibration, apply, decide, softmax
 from hybrid.runtime.combination import Reliability, combine_vote
-from hybrid.set_report import set_report
 from hybrid.types import Example, Gold, Judged, Vote
 
 SHARES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)

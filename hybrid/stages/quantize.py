@@ -11,8 +11,8 @@ import numpy as np
 from hybrid.config import QuantizeConfig
 from hybrid.encoders.ladder import RUNGS, WITH_SENSITIVITY, Source, read_source, sensitivities, write_rung
 from hybrid.errors import ExportError
+from hybrid.evaluation.paired import accuracy_drop, macro_f1_drop
 from hybrid.label_sets import label_matrix
-from hybrid.paired import accuracy_drop, macro_f1_drop
 from hybrid.runtime.bundle import MODEL, TOKENIZER
 from hybrid.runtime.calibration import softmax
 from hybrid.runtime.encoder import Encoder

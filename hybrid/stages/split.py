@@ -7,10 +7,10 @@ import msgspec
 import numpy as np
 
 from hybrid.config import SplitConfig
-from hybrid.duplicates import NearIndex, near_duplicate_groups
+from hybrid.data.duplicates import NearIndex, near_duplicate_groups
+from hybrid.data.sources import SourceRow
 from hybrid.errors import DataError
 from hybrid.label_sets import rarest_labels, split_labels
-from hybrid.sources import SourceRow
 from hybrid.types import Example, Gold, Part, Task
 
 PARTS: tuple[Part, ...] = ("train", "calibration", "test")

@@ -7,9 +7,9 @@ import msgspec
 import numpy as np
 
 from hybrid.config import SynthesizeConfig
+from hybrid.data.duplicates import NearIndex
 from hybrid.drafts.diversity import diversity
 from hybrid.drafts.gate import REFUSED, Batch, fitted, gate
-from hybrid.duplicates import NearIndex
 from hybrid.types import Decision, Draft, Example, Vote
 
 Embed = Callable[[Sequence[str]], np.ndarray]

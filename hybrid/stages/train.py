@@ -12,7 +12,9 @@ import numpy as np
 import torch
 import transformers
 
+from hybrid.calibration.label_calibrators import best_cutoffs
 from hybrid.config import TrainConfig
+from hybrid.data.training_rows import TrainingRow, class_weights, hold_out, label_counts
 from hybrid.encoders.batches import Collator
 from hybrid.encoders.checkpoint import load_classifier, load_tokenizer, write_tokenizer
 from hybrid.encoders.epochs import StopEarly, chosen_step, learning_curve
@@ -30,11 +32,9 @@ from hybrid.encoders.trainer import (
 )
 from hybrid.encoders.windows import Windows, read_windows
 from hybrid.errors import DataError
-from hybrid.label_calibrators import best_cutoffs
+from hybrid.evaluation.set_metrics import macro_f1_error, macro_f1_of_sets
 from hybrid.runtime.calibration import sigmoid
 from hybrid.runtime.reading import Reading, pool
-from hybrid.set_metrics import macro_f1_error, macro_f1_of_sets
-from hybrid.training_rows import TrainingRow, class_weights, hold_out, label_counts
 from hybrid.types import Epoch, Task
 
 

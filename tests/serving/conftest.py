@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from hybrid.bundling import write_bundle
 from hybrid.config import CalibrateConfig, DataConfig, ExportConfig, Recipe, TrainConfig
+from hybrid.data.training_rows import training_rows
 from hybrid.encoders.checkpoint import vocabulary_of
+from hybrid.pipeline.bundling import write_bundle
 from hybrid.runtime.encoder import Encoder
 from hybrid.runtime.reading import Reading
 from hybrid.stages.calibrate import calibrate
 from hybrid.stages.export import export
 from hybrid.stages.train import train
-from hybrid.training_rows import training_rows
 from hybrid.types import Example
 from tests.corpus import LABELS, texts_and_gold
 from tests.serving.serving_process import started

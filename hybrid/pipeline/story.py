@@ -9,22 +9,18 @@ import msgspec
 import numpy as np
 
 from hybrid.artifacts import fetch, model_folder
-from hybrid.asking.roles import Asked, ask_decoder, ask_teacher
-from hybrid.asking.spending import Teacher
 from hybrid.config import LLMConfig, Recipe, TrainConfig
-from hybrid.drafts.writing import write_drafts
+from hybrid.data.escalated_rows import ADDED, Added, read_added, trusted_of
+from hybrid.data.trusted import REVIEWED, trusted_rows
 from hybrid.errors import ConfigError
-from hybrid.escalated_rows import ADDED, Added, read_added, trusted_of
 from hybrid.llm import LLM, open_llm
-from hybrid.run import Report, Run
+from hybrid.pipeline.run import Run
 from hybrid.runtime.reading import Reading
-from hybrid.stages.verify import ask_votes, prompt_of
 from hybrid.table import read_rows, sha256_of, sha256_of_file, write_rows
-from hybrid.trusted import REVIEWED, trusted_rows
-from hybrid.types import Decision, Draft, Example, Gold, Part, Trusted, Vote
+from hybrid.types import Decision, Draft, Example, Gold, Part, Report, Trusted
 
 if TYPE_CHECKING:
-    from hybrid.training_rows import TrainingRow
+    from hybrid.data.training_rows import TrainingRow
 
 
 class Story:
@@ -202,45 +198,6 @@ class Story:
         """Return the text of the labelling policy; empty where the recipe names none."""
         return "".join(path.read_text(encoding="utf-8") for path in self.policy_files(config))
 
-    def ask_teacher(self, rows: Sequence[Example]) -> Asked:
-        """Return the teachers' blind votes on training rows, with the books."""
-        return ask_teacher(
-            rows,
-            self.labels,
-            self.recipe.verify,
-            teacher=self.teacher("teacher"),
-            second=self.teacher("second") if self.recipe.verify.more == "second" else None,
-            beliefs=lambda: self.beliefs(rows),
-            on_done=self.run.screen.advance,
-        )
-
-    def teacher(self, role: Literal["teacher", "second"]) -> Teacher | None:
-        """Return a teacher with its settings and policy; None where the recipe has none."""
-        config = self.recipe.teacher if role == "teacher" else self.recipe.second
-        llm = self.llm(role)
-        return Teacher(llm=llm, config=config, policy=self.policy(config)) if llm is not None else None
-
-    def beliefs(self, rows: Sequence[Example]) -> np.ndarray:
-        """Return class probabilities [n, k] of rows, cross-fitted on frozen embeddings with the given labels."""
-        from hybrid.labels.consensus import cross_fitted
-
-        given = np.array([self.labels.index(row.label) for row in rows])
-        embeddings = self.embed([row.text for row in rows])
-        folds = self.recipe.clean.folds
-        return cross_fitted(embeddings, given, len(self.labels), folds=folds, seed=self.recipe.seed)
-
-    def ask_decoder(self, rows: Sequence[Example]) -> Asked:
-        """Return the decoder's votes on rows, with the books."""
-        config = self.recipe.decoder
-        return ask_decoder(
-            rows,
-            self.labels,
-            decoder=self.llm("decoder"),
-            llm=config,
-            policy=self.policy(config),
-            on_done=self.run.screen.advance,
-        )
-
     def weighs_decoder(self) -> bool:
         """Return whether calibrate asks the decoder: there is one, and gold labels to hold its answers against."""
         recipe = self.recipe
@@ -249,40 +206,6 @@ class Story:
             and recipe.task == "single_label"
             and recipe.calibrate.decoder_rows > 0
             and bool(self.run.report("split")["trusted"])
-        )
-
-    def relabel(self, drafts: Sequence[Draft]) -> Sequence[Vote]:
-        """Return a live teacher's blind votes on drafts; a recorded one knows none of them."""
-        if self.recipe.teacher.model in ("none", "recorded"):
-            return []
-        written = [Example(id=d.id, text=d.text, label=d.label, origin="synthetic", parents=d.parents) for d in drafts]
-        teacher = self.teacher("teacher")
-        assert teacher is not None
-        return ask_votes(
-            [(row, 0) for row in written],
-            self.labels,
-            prompt_of(self.recipe.verify),
-            teacher=teacher.llm,
-            llm=teacher.config,
-            policy=teacher.policy,
-        )
-
-    def write_drafts(self, rows: Sequence[Example], decisions: Sequence[Decision]) -> list[Draft]:
-        """Return what a live teacher writes for the minority classes; nothing without one."""
-        from hybrid.stages.synthesize import minority_classes
-
-        teacher = None if self.recipe.teacher.model == "recorded" else self.teacher("teacher")
-        if teacher is None or not self.recipe.synthesize.per_class:
-            return []
-        decided = {decision.id: decision.label for decision in decisions if decision.weight > 0}
-        return write_drafts(
-            [msgspec.structs.replace(row, label=decided[row.id]) for row in rows if row.id in decided],
-            minority_classes(decisions, self.labels, self.recipe.synthesize),
-            self.labels,
-            self.recipe.synthesize,
-            teacher=teacher,
-            seed=self.recipe.seed,
-            on_done=self.run.screen.advance,
         )
 
     def encoder_hash(self) -> str:

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from hybrid.evaluation.metrics import accuracy, macro_f1
+from hybrid.evaluation.set_metrics import macro_f1_of_sets, subset_accuracy
 from hybrid.label_sets import join_labels, label_matrix
-from hybrid.metrics import accuracy, macro_f1
-from hybrid.run import Report, settings_of
+from hybrid.pipeline.run import settings_of
+from hybrid.pipeline.story import Story, remove_workdirs
 from hybrid.runtime.bundle import MODEL
-from hybrid.set_metrics import macro_f1_of_sets, subset_accuracy
-from hybrid.story import Story, remove_workdirs
 from hybrid.table import read_rows, write_rows
-from hybrid.types import Draft, Example, Precision, Row, Rung, Task
+from hybrid.types import Draft, Example, Precision, Report, Row, Rung, Task
 
 if TYPE_CHECKING:
-    from hybrid.training_rows import TrainingRow
+    from hybrid.data.training_rows import TrainingRow
 
 VARIANTS = ("given", "cleaned", "cleaned_synthetic", "gold")
 """Labels as given, cleaned, cleaned with the accepted drafts, and gold: the ceiling."""
@@ -141,7 +141,7 @@ def _inputs(variant: str) -> list[str]:
 
 def _rows(story: Story, variant: str) -> "list[TrainingRow]":
     """Return the training rows of a variant. Gold is read here alone, for the ceiling, and never ships."""
-    from hybrid.training_rows import training_rows
+    from hybrid.data.training_rows import training_rows
 
     labels = "cleaned" if variant.startswith("cleaned") else "given"
     config = msgspec.structs.replace(story.recipe.train, labels=labels)

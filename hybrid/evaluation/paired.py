@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import beta
 
-from hybrid.set_metrics import label_counts_of_draws, macro_f1_of_counts, macro_f1_of_sets
+from hybrid.evaluation.set_metrics import label_counts_of_draws, macro_f1_of_counts, macro_f1_of_sets
 
 Array = npt.NDArray[Any]
 

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from hybrid.metrics import NLL_FLOOR, Interval, ece
+from hybrid.evaluation.metrics import NLL_FLOOR, Interval, ece
 
 Floats = npt.NDArray[np.float64]
 Array = npt.NDArray[Any]

@@ -7,15 +7,15 @@ from pathlib import Path
 import msgspec
 
 from hybrid.errors import ConfigError
-from hybrid.launch import alone_in, traces_of
 from hybrid.pipeline.data import split
+from hybrid.pipeline.launch import alone_in, traces_of
+from hybrid.pipeline.rebundle import read_noted, shared_folder
+from hybrid.pipeline.run import Run
+from hybrid.pipeline.story import Story
 from hybrid.progress import Screen
-from hybrid.rebundle import read_noted, shared_folder
 from hybrid.recipe import parse_settings
-from hybrid.recipe_files import find_recipe
-from hybrid.recipe_reading import read_recipe
-from hybrid.run import Run
-from hybrid.story import Story
+from hybrid.recipe_files.find import find_recipe
+from hybrid.recipe_files.read import read_recipe
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,9 +9,9 @@ from typing import get_args
 import msgspec
 
 from hybrid.config import DataConfig
+from hybrid.data.sheets import Cells, Fetch, Sheet, prepared_sheet, read_sheet
 from hybrid.errors import ConfigError, DataError
 from hybrid.label_sets import join_labels, split_labels
-from hybrid.sheets import Cells, Fetch, Sheet, prepared_sheet, read_sheet
 from hybrid.types import LABEL_SEPARATOR, Part, Row, Task
 
 

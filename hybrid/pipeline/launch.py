@@ -7,18 +7,18 @@ from pathlib import Path
 
 import msgspec
 
-from hybrid.ablation import ablate, served_variant
 from hybrid.config import Recipe
 from hybrid.errors import StorageError
-from hybrid.pipeline import run_stages
+from hybrid.pipeline.ablation import ablate, served_variant
 from hybrid.pipeline.data import split
+from hybrid.pipeline.order import run_stages
+from hybrid.pipeline.rebundle import note_recipe
+from hybrid.pipeline.run import Run
+from hybrid.pipeline.story import Story
 from hybrid.progress import Screen
-from hybrid.rebundle import note_recipe
 from hybrid.report import write_outcome
 from hybrid.report.closing import closing_lines
 from hybrid.report.summary import SeedFigures
-from hybrid.run import Run
-from hybrid.story import Story
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):

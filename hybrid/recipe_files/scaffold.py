@@ -10,8 +10,8 @@ import msgspec
 
 from hybrid.artifacts import fetch
 from hybrid.config import CalibrateConfig, CleanConfig, DataConfig, EncoderConfig, TrainConfig, VerifyConfig
+from hybrid.data.sources import Dataset, labels_of, load_data
 from hybrid.errors import ConfigError
-from hybrid.sources import Dataset, labels_of, load_data
 from hybrid.table import write_bytes
 
 

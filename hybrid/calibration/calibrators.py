@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize, minimize_scalar
 from sklearn.isotonic import IsotonicRegression
 
-from hybrid import metrics
+from hybrid.evaluation import metrics
 from hybrid.runtime.calibration import Calibration, Knots, Method, apply, softmax
 
 Named = TypeVar("Named", bound=str)

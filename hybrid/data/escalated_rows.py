@@ -6,11 +6,10 @@ from pathlib import Path
 
 import msgspec
 
-from hybrid.duplicates import NearIndex
+from hybrid.data.duplicates import NearIndex
 from hybrid.errors import DataError
-from hybrid.run import Report
 from hybrid.table import read_rows
-from hybrid.types import Example, Gold, Row, Trusted
+from hybrid.types import Example, Gold, Report, Row, Trusted
 
 ADDED = "escalated.jsonl"
 """Beside the runs of a recipe: the texts that escalated, with a person's labels."""

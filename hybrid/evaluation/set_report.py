@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hybrid import metrics, set_metrics
 from hybrid.config import EvaluateConfig
+from hybrid.evaluation import metrics, set_metrics
 from hybrid.runtime.calibration import Calibration, Decided, apply, decide
 
 Report = dict[str, object]

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 
-from hybrid.calibrators import simplest, stratified_folds
-from hybrid.metrics import nll_by_row
+from hybrid.calibration.calibrators import simplest, stratified_folds
+from hybrid.evaluation.metrics import nll_by_row
 from hybrid.runtime.combination import TINY, Reliability, Weights
 from hybrid.types import Vote
 

@@ -9,9 +9,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from hybrid.calibrators import simplest, stratified_folds
+from hybrid.calibration.calibrators import simplest, stratified_folds
+from hybrid.evaluation.set_metrics import nll_of_sets_by_row
 from hybrid.runtime.calibration import Calibration, Decided, Method, apply, decide, set_log_odds, sigmoid
-from hybrid.set_metrics import nll_of_sets_by_row
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hybrid.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from hybrid.opening import Asked
+    from hybrid.commands.opening import Asked
 
 Act = Callable[[argparse.Namespace], None]
 
@@ -80,7 +80,7 @@ def _wants_train(act: Act) -> Act:
 
 
 def _asked(options: argparse.Namespace) -> "Asked":
-    from hybrid.opening import Asked
+    from hybrid.commands.opening import Asked
 
     return Asked(
         recipe=options.recipe,
@@ -93,8 +93,8 @@ def _asked(options: argparse.Namespace) -> "Asked":
 
 
 def _policy(options: argparse.Namespace) -> None:
-    from hybrid.opening import recipe_story
-    from hybrid.policy import says_policy, write_policy
+    from hybrid.asking.policy import says_policy, write_policy
+    from hybrid.commands.opening import recipe_story
 
     with recipe_story(_asked(options)) as story:
         receipt = write_policy(story, n_rows=options.rows, force=options.force)
@@ -103,7 +103,7 @@ def _policy(options: argparse.Namespace) -> None:
 
 
 def _pilot(options: argparse.Namespace) -> None:
-    from hybrid.opening import recipe_story
+    from hybrid.commands.opening import recipe_story
     from hybrid.pilot.compare import pilot
     from hybrid.pilot.says import say_pilot
 
@@ -113,7 +113,7 @@ def _pilot(options: argparse.Namespace) -> None:
 
 
 def _review_export(options: argparse.Namespace) -> None:
-    from hybrid.opening import run_story
+    from hybrid.commands.opening import run_story
     from hybrid.review.export import export
 
     story = run_story(options.run)
@@ -122,7 +122,7 @@ def _review_export(options: argparse.Namespace) -> None:
 
 
 def _review_escalations(options: argparse.Namespace) -> None:
-    from hybrid.opening import run_story
+    from hybrid.commands.opening import run_story
     from hybrid.review.escalated import export_escalations
 
     story = run_story(options.run)
@@ -132,7 +132,7 @@ def _review_escalations(options: argparse.Namespace) -> None:
 
 
 def _review_read(options: argparse.Namespace) -> None:
-    from hybrid.opening import run_story
+    from hybrid.commands.opening import run_story
     from hybrid.review.read import read
 
     story = run_story(options.run)
@@ -141,7 +141,7 @@ def _review_read(options: argparse.Namespace) -> None:
 
 
 def _why(options: argparse.Namespace) -> None:
-    from hybrid.opening import run_story
+    from hybrid.commands.opening import run_story
     from hybrid.receipts.gather import read_receipts, receipt_of
     from hybrid.report.receipt import says_receipt
     from hybrid.table import write_rows

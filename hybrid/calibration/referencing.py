@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from hybrid.escalation import lower_bound
+from hybrid.calibration.escalation import lower_bound
 from hybrid.runtime.calibration import Threshold
 from hybrid.runtime.reference import Histogram, Point
 

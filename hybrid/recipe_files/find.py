@@ -4,7 +4,7 @@ from pathlib import Path
 
 from hybrid.errors import ConfigError
 
-_PACKAGE = Path(__file__).parent
+_PACKAGE = Path(__file__).parents[1]
 
 
 def find_recipe(name_or_path: str) -> Path:

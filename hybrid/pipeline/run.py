@@ -5,17 +5,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from hybrid.errors import DataError, HybridError, StorageError
 from hybrid.progress import Screen
 from hybrid.table import sha256_of, sha256_of_file, write_json
+from hybrid.types import Report
 
 REPORT = "report.json"
 STAMP = "stamp.json"
-Report = dict[str, Any]
 
 
 class Stamp(msgspec.Struct, frozen=True):

@@ -10,9 +10,9 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import label_binarize, normalize
 
+from hybrid.evaluation.metrics import accuracy, macro_f1
+from hybrid.evaluation.set_metrics import macro_f1_of_sets, subset_accuracy
 from hybrid.label_sets import label_matrix
-from hybrid.metrics import accuracy, macro_f1
-from hybrid.set_metrics import macro_f1_of_sets, subset_accuracy
 from hybrid.types import Example, Task
 
 REGULARISATION = 10.0  # the inverse strength that suits TF-IDF rows of unit length

@@ -1,0 +1,1 @@
+"""The commands of `hybrid` that look at the teacher's work."""

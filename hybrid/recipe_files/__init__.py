@@ -1,0 +1,1 @@
+"""Recipes as files: found, read, and written for own data."""
