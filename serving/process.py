@@ -73,6 +73,7 @@ async def _serve(service: LiveService, app: Starlette, door: socket.socket, say:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # nothing here asks who the client is
             timeout_graceful_shutdown=LAST_BYTES_S,
         )
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections.abc import Callable
 from typing import TypeAlias
 
 import msgspec
@@ -67,15 +68,29 @@ def pack(message: Asked | Said) -> bytes:
     return len(content).to_bytes(LENGTH, "little") + content
 
 
-async def hear(stream: asyncio.StreamReader) -> Said:
-    """Return the next frame of the engine.
+class Listener(asyncio.Protocol):
+    """Passes on each frame of the engine as it is complete, and at last that the engine is gone."""
 
-    Raises:
-        asyncio.IncompleteReadError: the engine is gone.
-    """
-    length = int.from_bytes(await stream.readexactly(LENGTH), "little")
-    said: Said = _said.decode(await stream.readexactly(length))
-    return said
+    def __init__(self, on_frame: Callable[[Said], None], on_end: Callable[[], None]) -> None:
+        self._on_frame = on_frame
+        self._on_end = on_end
+        self._came = bytearray()
+
+    def data_received(self, data: bytes) -> None:
+        """Take the next bytes of the socket."""
+        self._came += data
+        while len(self._came) >= LENGTH:
+            end = LENGTH + int.from_bytes(self._came[:LENGTH], "little")
+            if len(self._came) < end:
+                break
+            said: Said = _said.decode(self._came[LENGTH:end])
+            del self._came[:end]
+            self._on_frame(said)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Hear that the socket is closed, for whatever reason."""
+        del exc  # a reset is an end like any other
+        self._on_end()
 
 
 def take(connection: socket.socket) -> Asked | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import serving
 from hybrid.errors import BundleError
-from serving.engine.frames import Batch, Failed, Logits, Open, Opened, Refused, Said, hear, pack
+from serving.engine.frames import Batch, Failed, Listener, Logits, Open, Opened, Refused, Said, pack
 from serving.engine.processor import used_s, works
 
 COMMAND = (sys.executable, "-m", "serving.engine.child")
@@ -34,16 +34,15 @@ class EngineLostError(Exception):
 class EngineProcess:
     """A process that runs one batch at a time. Lives on the event loop."""
 
-    def __init__(self, process: asyncio.subprocess.Process, stream: asyncio.StreamReader, out: asyncio.StreamWriter):
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.threads = 0
         self._process = process
-        self._stream = stream
-        self._out = out
+        self._out: asyncio.WriteTransport | None = None
         self._answer: asyncio.Future[Said] | None = None
+        self._looking: asyncio.TimerHandle | None = None
         self._lost = ""
         self._ended = False
         self._on_lost: Callable[[str], None] | None = None
-        self._listening = asyncio.create_task(self._listen())
 
     @property
     def pid(self) -> int:
@@ -67,8 +66,9 @@ class EngineProcess:
                 stdin=asyncio.subprocess.DEVNULL,
                 env=_environment(),
             )
-        engine = EngineProcess(process, *await asyncio.open_unix_connection(sock=ours))
+        engine = EngineProcess(process)
         try:
+            await engine._connect(ours)
             await engine._open(graph)
         except BaseException:
             await engine.kill()
@@ -100,7 +100,7 @@ class EngineProcess:
     async def stop(self) -> None:
         """End the process: politely, and by force where it does not follow."""
         self._ended = True
-        self._out.close()
+        self._hang_up()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._process.wait(), END_S)
         await self.kill()
@@ -111,8 +111,18 @@ class EngineProcess:
         with suppress(ProcessLookupError):
             self._process.kill()
         await self._process.wait()
-        self._out.close()
-        self._listening.cancel()
+        self._hang_up()
+
+    async def _connect(self, ours: socket.socket) -> None:
+        # The end of the stream is the death of the process, noticed though nobody asks.
+        loop = asyncio.get_running_loop()
+        self._out, _ = await loop.create_unix_connection(
+            lambda: Listener(self._hear, lambda: self._lose("dead")), sock=ours
+        )
+
+    def _hang_up(self) -> None:
+        if self._out:
+            self._out.close()
 
     async def _open(self, graph: Open) -> None:
         said = await self._ask(graph, START_S)
@@ -124,9 +134,9 @@ class EngineProcess:
     async def _ask(self, message: Open | Batch, limit_s: float) -> Said:
         if self._lost:
             raise EngineLostError(self._lost)
-        assert self._answer is None, "one batch at a time"
+        assert self._out and self._answer is None, "one batch at a time"
         self._answer = asyncio.get_running_loop().create_future()
-        watching = asyncio.create_task(self._watch(limit_s))
+        self._look_later(limit_s, enough_s=used_s(self.pid) + limit_s * max(1, self.threads), looks=LOOKS)
         try:
             self._out.write(pack(message))
             return await self._answer
@@ -134,29 +144,28 @@ class EngineProcess:
             self._lose("left")  # its answer would be taken for the next batch's
             raise
         finally:
-            watching.cancel()
+            if self._looking:
+                self._looking.cancel()
             self._answer = None
 
-    async def _watch(self, limit_s: float) -> None:
-        """Give the process up where it sits still for the limit, or has had the limit's worth of its processors.
+    def _look_later(self, limit_s: float, *, enough_s: float, looks: int) -> None:
+        """Give the process up where it sits still for the limit, or has had `enough_s` of its processors.
 
-        One that works and is not given a processor is slow: to start another would make that worse.
+        One that works and is not given a processor is slow: to start another would make that worse. It is given up
+        after so many `looks` all the same.
         """
-        enough_s = used_s(self.pid) + limit_s * max(1, self.threads)
-        for _ in range(LOOKS):
-            await asyncio.sleep(limit_s)
-            if not works(self.pid) or used_s(self.pid) >= enough_s:
-                break
-        self._lose("hung")
 
-    async def _listen(self) -> None:
-        """Pass on what the engine says; the end of the stream is its death, noticed though nobody asks."""
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
-            while True:
-                said = await hear(self._stream)
-                if self._answer is not None and not self._answer.done():
-                    self._answer.set_result(said)
-        self._lose("dead")
+        def look() -> None:
+            if looks == 1 or not works(self.pid) or used_s(self.pid) >= enough_s:
+                self._lose("hung")
+            else:
+                self._look_later(limit_s, enough_s=enough_s, looks=looks - 1)
+
+        self._looking = asyncio.get_running_loop().call_later(limit_s, look)
+
+    def _hear(self, said: Said) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(said)
 
     def _lose(self, reason: str) -> None:
         if self._lost:

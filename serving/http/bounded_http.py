@@ -8,6 +8,8 @@ import re
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from serving.http.gathered import Gathered
+
 HEAD_S = 10.0
 """From the first byte of a request, or from the connection, to the end of its headers."""
 HEAD_BYTES = 64 << 10
@@ -26,7 +28,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request."""
-        super().connection_made(transport)
+        super().connection_made(Gathered(transport, self.loop))  # type: ignore[arg-type]
         self._wait_for_head()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -1,9 +1,8 @@
 """From a request to its reply: limits, body, deadline, the operation's answer, and an end when the client leaves."""
 
-import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import msgspec
@@ -15,6 +14,7 @@ from serving.deadline import Deadline
 from serving.errors import BadRequestError, ServingError
 from serving.http.body import read_body
 from serving.http.error_response import error_response
+from serving.http.presence import ended_when_gone
 from serving.protocols.operation import TIMEOUT_HEADER, Call, Operation, check_timeout
 from serving.service import Service
 from serving.settings import Limits, Settings
@@ -46,7 +46,8 @@ def endpoint(
                 deadline=deadline,
                 timings=timings,
             )
-            reply = await _unless_gone(operation.answer(call), request)
+            with ended_when_gone(request):
+                reply = await operation.answer(call)
             response = Response(msgspec.json.encode(reply), media_type="application/json")
         except ServingError as error:
             response = error_response(error, request.scope["path"], request.state.request_id)
@@ -74,32 +75,6 @@ def _decoded(content: bytes, decoder: "msgspec.json.Decoder[Any]") -> Any:
         raise BadRequestError("the body is nested too deeply; want JSON of a few levels") from error
     except ValueError as error:  # malformed, of a wrong type, not UTF-8, half a surrogate pair, an endless number
         raise BadRequestError(f"the body: {str(error)[:300]}; the page /docs says what is wanted") from error
-
-
-async def _unless_gone(work: Awaitable[Any], request: Request) -> Any:
-    """Return what the work comes to; it is cancelled when the client leaves.
-
-    Raises:
-        ClientDisconnect: the client left.
-    """
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_left(request))
-    try:
-        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise ClientDisconnect
-    finally:
-        gone.cancel()
-        if not task.done():
-            task.cancel()
-            await asyncio.wait((task,))
-
-
-async def _left(request: Request) -> None:
-    """Return once the client has closed its connection."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _server_timing(timings: Timings, total_s: float) -> str:

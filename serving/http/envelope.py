@@ -1,9 +1,7 @@
 """What holds for every request, whatever its route: an id, a key, and a reply that says what went wrong."""
 
 import logging
-import re
 import traceback
-import uuid
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -11,9 +9,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving.errors import ServingError, UnauthorizedError
 from serving.http.auth import PROBES, Keys, key_of
 from serving.http.error_response import error_response
+from serving.http.request_id import REQUEST_ID, request_id_of
 
-REQUEST_ID = "X-Request-Id"
-GOOD_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 log = logging.getLogger("serving.http")
 
 
@@ -31,9 +28,8 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        request_id = _id_of(headers)
-        has_key = bool(self._keys) and self._keys.accepts(key_of(headers))
-        scope.setdefault("state", {}).update(request_id=request_id, has_key=has_key)
+        request_id = request_id_of(scope)
+        has_key = scope["state"]["has_key"] = bool(self._keys) and self._keys.accepts(key_of(headers))
         reply = _Reply(send, request_id)
         if self._keys and not has_key and scope["path"] not in PROBES:
             await _refuse(headers, scope, receive, reply)
@@ -69,12 +65,6 @@ async def _refuse(headers: Headers, scope: Scope, receive: Receive, reply: _Repl
     if "text/html" in headers.get("accept", ""):  # a browser asks its user, and the page works
         response.headers["WWW-Authenticate"] = 'Basic realm="API key as the password"'
     await response(scope, receive, reply)
-
-
-def _id_of(headers: Headers) -> str:
-    """Return the caller's id where it is harmless in logs and headers, or a new one."""
-    given = headers.get(REQUEST_ID, "")
-    return given if GOOD_ID.fullmatch(given) else uuid.uuid4().hex
 
 
 def _log(error: Exception, scope: Scope, request_id: str) -> None:

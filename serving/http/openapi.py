@@ -6,7 +6,7 @@ import msgspec
 
 from hybrid import __version__
 from serving.http.auth import PROBES
-from serving.http.envelope import REQUEST_ID
+from serving.http.request_id import REQUEST_ID
 from serving.protocols.all import PROTOCOLS
 from serving.protocols.operation import TIMEOUT_HEADER, Operation, WireProtocol
 

@@ -4,6 +4,7 @@ import logging
 import queue
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from logging.handlers import QueueHandler
@@ -14,8 +15,8 @@ import msgspec
 logger = logging.getLogger("serving")
 WAITING = 10_000
 """Lines that wait to be written; more are dropped, and counted."""
-
-
+GATHER_S = 0.05
+"""How long the first line waits for others to be written with it: a thread woken for each line costs the requests."""
 CLOSE_S = 5.0
 """The most that the end of the process waits for a reader, twice."""
 
@@ -23,7 +24,7 @@ CLOSE_S = 5.0
 def event(level: int, name: str, **fields: object) -> None:
     """Log an event with its fields, which JSON must be able to hold."""
     if logger.isEnabledFor(level):
-        logger.log(level, name, extra={"fields": fields})
+        logger.handle(_record(level, name, **fields))  # past the search for the caller's line, which nobody reads
 
 
 class JsonFormatter(logging.Formatter):
@@ -67,6 +68,7 @@ class JsonLogs:
         self._waiting: queue.Queue[logging.LogRecord | None] = queue.Queue(WAITING)
         self._handler = _Lines(self._waiting)
         self._formatter = JsonFormatter()
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._write, name="logs", daemon=True)
         self._thread.start()
         self._before = (logging.root.level, logging.root.handlers[:])
@@ -78,6 +80,7 @@ class JsonLogs:
         level, handlers = self._before
         logging.root.setLevel(level)
         logging.root.handlers[:] = handlers
+        self._closing.set()
         try:
             self._waiting.put(None, timeout=CLOSE_S)
         except queue.Full:  # nobody reads: one line more is lost
@@ -87,21 +90,23 @@ class JsonLogs:
         self._thread.join(CLOSE_S)
 
     def _write(self) -> None:
-        while (record := self._waiting.get()) is not None:
-            self._write_line(record)
+        records: list[logging.LogRecord | None] = []
+        while None not in records:
+            records = [self._waiting.get()]
+            self._closing.wait(GATHER_S)
+            records += [self._waiting.get_nowait() for _ in range(self._waiting.qsize())]
+            self._write_lines([record for record in records if record])
         if self._handler.dropped:
-            self._write_line(_record("log lines dropped", n_lines=self._handler.dropped))
+            self._write_lines([_record(logging.WARNING, "log lines dropped", n_lines=self._handler.dropped)])
 
-    def _write_line(self, record: logging.LogRecord) -> None:
-        line = self._formatter.format(record)
+    def _write_lines(self, records: Sequence[logging.LogRecord]) -> None:
         with suppress(OSError, ValueError):  # nobody reads any more
-            self._stream.write(line + "\n")
-            if self._waiting.empty():
-                self._stream.flush()
+            self._stream.writelines(self._formatter.format(record) + "\n" for record in records)
+            self._stream.flush()
 
 
-def _record(name: str, **fields: object) -> logging.LogRecord:
-    return logger.makeRecord(logger.name, logging.WARNING, "", 0, name, (), None, extra={"fields": fields})
+def _record(level: int, name: str, **fields: object) -> logging.LogRecord:
+    return logger.makeRecord(logger.name, level, "", 0, name, (), None, extra={"fields": fields})
 
 
 def _sound(value: Any) -> Any:

@@ -1,22 +1,19 @@
 """What belongs to the request under way, wherever in the code it is: its id, and its span where there are traces."""
 
-import re
-import uuid
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 import msgspec
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving.http.request_id import request_id_of
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from serving.watch.tracing import Tracing
-
-HEADER = "x-request-id"
-SOUND = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 class Current(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,7 +33,7 @@ def current() -> Current | None:
 
 
 class RequestContext:
-    """Gives every request an id, the caller's where it sent a sound one, and says it in the reply."""
+    """Has what belongs to a request at hand while it is answered."""
 
     def __init__(
         self, app: ASGIApp, replied: Callable[[int], None] = lambda _: None, tracing: "Tracing | None" = None
@@ -51,34 +48,25 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        request_id = request_id_of(headers)
-        span = self._tracing.begin(scope["method"], scope["path"], headers, request_id) if self._tracing else None
-        # What is inside takes the same id.
-        named = {**scope, "headers": [*(h for h in scope["headers"] if h[0] != HEADER.encode()), _header(request_id)]}
+        request_id = request_id_of(scope)
+        span = self._span(scope, request_id)
         token = _current.set(Current(request_id=request_id, span=span))
 
-        async def send_named(message: Message) -> None:
+        async def send_noted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)[HEADER] = request_id
                 self._replied(message["status"])
                 if span:
                     span.set_attribute("http.response.status_code", message["status"])
             await send(message)
 
         try:
-            await self._app(named, receive, send_named)
+            await self._app(scope, receive, send_noted)
         finally:
             if span:
                 span.end()
             _current.reset(token)
 
-
-def _header(request_id: str) -> tuple[bytes, bytes]:
-    return HEADER.encode(), request_id.encode()
-
-
-def request_id_of(headers: Headers) -> str:
-    """Return the id that the caller sent, where it is one that a log can hold, else a new one."""
-    sent = headers.get(HEADER, "")
-    return sent if SOUND.fullmatch(sent) else uuid.uuid4().hex
+    def _span(self, scope: Scope, request_id: str) -> "Span | None":
+        if self._tracing is None:
+            return None
+        return self._tracing.begin(scope["method"], scope["path"], Headers(scope=scope), request_id)

@@ -215,9 +215,8 @@ def test_a_log_line_is_json_with_the_request_id_and_without_text(watch: Watch, l
 
     app = Starlette(routes=[Route("/", classify)])
     watch.attach(app)
-    reply = TestClient(app).get("/", headers={"x-request-id": "abc-123"})
+    TestClient(app).get("/", headers={"x-request-id": "abc-123"})
     found = lines()
-    assert reply.headers["x-request-id"] == "abc-123"
     assert [(one["event"], one["status"], one["request_id"]) for one in found[:2]] == [
         ("answered", 200, "abc-123"),
         ("refused", 503, "abc-123"),
@@ -285,13 +284,13 @@ def test_an_id_that_a_log_cannot_hold_is_replaced(watch: Watch, sent: str) -> No
     async def look(request: Request) -> PlainTextResponse:
         here = current()
         assert here is not None
-        seen.extend([here.request_id, request.headers["x-request-id"]])
+        seen.extend([here.request_id, request.state.request_id])
         return PlainTextResponse("ok")
 
     app = Starlette(routes=[Route("/", look)])
     watch.attach(app)
-    reply = TestClient(app).get("/", headers={"x-request-id": sent.encode()})
-    assert seen == [reply.headers["x-request-id"]] * 2
+    TestClient(app).get("/", headers={"x-request-id": sent.encode()})
+    assert seen[0] == seen[1] != sent
     assert len(seen[0]) == 32
     assert current() is None
 
