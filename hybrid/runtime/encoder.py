@@ -70,6 +70,11 @@ class Encoder:
         Raises:
             BundleError: the graph gave a value that is no number.
         """
+        if len(encoded) == 1 and len(encoded[0].windows) == 1:  # nothing to sort, to join or to pool
+            logits = _finite(self._session.run(self._feed(encoded[0].windows)))
+            if on_done:
+                on_done(1, 1)
+            return logits
         windows = [ids for one in encoded for ids in one.windows]
         parts: list[np.ndarray] = []
         order: list[int] = []
@@ -78,11 +83,7 @@ class Encoder:
             order += rows
             if on_done:
                 on_done(len(order), len(windows))
-        logits = _in_order(parts, order, self._n_labels)
-        if not _is_finite(logits):
-            raise BundleError(
-                "model.onnx: a logit is not a number; rerun the recipe, or ship the bundle of another run"
-            )
+        logits = _finite(_in_order(parts, order, self._n_labels))
         return pool(logits, [len(one.windows) for one in encoded], self._reader.reading)
 
     def _feed(self, rows: Sequence[list[int]]) -> dict[str, np.ndarray]:
@@ -91,8 +92,6 @@ class Encoder:
 
 def _batches(lengths: Sequence[int], most_tokens: int) -> list[list[int]]:
     """Return row indices a batch: by length, at most so many padded tokens, or one row that alone has more."""
-    if len(lengths) == 1:
-        return [[0]]
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     batches: list[list[int]] = []
     start = 0
@@ -105,15 +104,15 @@ def _batches(lengths: Sequence[int], most_tokens: int) -> list[list[int]]:
     return batches
 
 
-def _is_finite(logits: np.ndarray) -> bool:
+def _finite(logits: np.ndarray) -> np.ndarray:
     # One sum instead of a look at each, and for one text no array: it is answered in milliseconds.
-    return math.isfinite(sum(logits[0].tolist()) if len(logits) == 1 else logits.sum(dtype=np.float64))
+    if math.isfinite(sum(logits[0].tolist()) if len(logits) == 1 else logits.sum(dtype=np.float64)):
+        return logits
+    raise BundleError("model.onnx: a logit is not a number; rerun the recipe, or ship the bundle of another run")
 
 
 def _in_order(parts: Sequence[np.ndarray], order: Sequence[int], n_labels: int) -> np.ndarray:
     """Return the rows of `parts` as one array [n, n_labels], row i of it at the place `order[i]`."""
-    if len(order) == 1:
-        return parts[0]
     logits = np.empty((len(order), n_labels), dtype=np.float32)
     if parts:
         logits[order] = np.concatenate(parts)
