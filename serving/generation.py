@@ -12,7 +12,7 @@ import msgspec
 
 from hybrid.errors import BundleError
 from hybrid.runtime.bundle import MANIFEST, MODEL, TOKENIZER, Bundle, read_bundle
-from hybrid.runtime.padding import tokens_a_batch
+from hybrid.runtime.padding import TOKENS_A_BATCH
 from hybrid.runtime.reading import Encoded, Reader, load_tokenizer, pad_id_of
 from serving.answers import Answer, Options, Timings
 from serving.deadline import Deadline
@@ -188,7 +188,7 @@ class Generation:
         Raises:
             BundleError: the engine computes something else than it should.
         """
-        most_tokens = self._settings.engine.batch_tokens or tokens_a_batch(engine.threads)
+        most_tokens = self._settings.engine.batch_tokens or TOKENS_A_BATCH * engine.threads
         self._dispatch.most_tokens = most_tokens
         await prove(engine, self.bundle, self._reader, self.folder)
         await measure(engine, self.bundle, self._reader, self._cost, most_tokens)

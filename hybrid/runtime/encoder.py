@@ -8,7 +8,7 @@ import numpy as np
 
 from hybrid.errors import BundleError
 from hybrid.runtime.bundle import MODEL, TOKENIZER
-from hybrid.runtime.padding import padded, tokens_a_batch
+from hybrid.runtime.lanes import Lanes
 from hybrid.runtime.reading import Encoded, Reader, Reading, load_tokenizer, pad_id_of, pool, reading_of
 from hybrid.runtime.session import Session
 
@@ -37,10 +37,11 @@ class Encoder:
         """
         self._n_labels = n_labels
         tokenizer = load_tokenizer(folder / TOKENIZER)
-        self._pad_id = pad_id_of(tokenizer)
+        pad_id = pad_id_of(tokenizer)
         self._reader = Reader(tokenizer, reading or reading_of(tokenizer))
         self._session = Session(folder / model, threads=threads, dedicated=dedicated)
         self._session.check(n_labels)
+        self._lanes = Lanes(self._session, pad_id=pad_id)
 
     @property
     def vocabulary(self) -> int:
@@ -62,7 +63,7 @@ class Encoder:
 
     def feeds(self, texts: Sequence[str]) -> list[dict[str, np.ndarray]]:
         """Return what the session gets for each text, or each of its windows, on its own."""
-        return [self._feed([ids]) for one in self.encode(texts) for ids in one.windows]
+        return [self._lanes.feed([ids]) for one in self.encode(texts) for ids in one.windows]
 
     def run(self, encoded: Sequence[Encoded], *, on_done: Callable[[int, int], None] | None = None) -> np.ndarray:
         """Return logits [n, k]. Windows of similar length share a batch; `on_done` counts windows.
@@ -70,50 +71,11 @@ class Encoder:
         Raises:
             BundleError: the graph gave a value that is no number.
         """
-        if len(encoded) == 1 and len(encoded[0].windows) == 1:  # nothing to sort, to join or to pool
-            logits = _finite(self._session.run(self._feed(encoded[0].windows)))
-            if on_done:
-                on_done(1, 1)
-            return logits
         windows = [ids for one in encoded for ids in one.windows]
-        parts: list[np.ndarray] = []
-        order: list[int] = []
-        for rows in _batches([len(ids) for ids in windows], tokens_a_batch(self._session.threads)):
-            parts.append(self._session.run(self._feed([windows[i] for i in rows])))
-            order += rows
-            if on_done:
-                on_done(len(order), len(windows))
-        logits = _finite(_in_order(parts, order, self._n_labels))
+        logits = self._lanes.run(windows, on_done=on_done) if windows else np.empty((0, self._n_labels), np.float32)
+        # One sum instead of a look at each, and for one text no array: it is answered in milliseconds.
+        if not math.isfinite(sum(logits[0].tolist()) if len(logits) == 1 else logits.sum(dtype=np.float64)):
+            raise BundleError(
+                "model.onnx: a logit is not a number; rerun the recipe, or ship the bundle of another run"
+            )
         return pool(logits, [len(one.windows) for one in encoded], self._reader.reading)
-
-    def _feed(self, rows: Sequence[list[int]]) -> dict[str, np.ndarray]:
-        return padded(rows, pad_id=self._pad_id, inputs=self._session.inputs)
-
-
-def _batches(lengths: Sequence[int], most_tokens: int) -> list[list[int]]:
-    """Return row indices a batch: by length, at most so many padded tokens, or one row that alone has more."""
-    order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    batches: list[list[int]] = []
-    start = 0
-    for end in range(1, len(order) + 1):
-        # Sorted by length, so the next row is the longest that the batch would have.
-        full = end < len(order) and (end + 1 - start) * lengths[order[end]] > most_tokens
-        if full or end == len(order):
-            batches.append(order[start:end])
-            start = end
-    return batches
-
-
-def _finite(logits: np.ndarray) -> np.ndarray:
-    # One sum instead of a look at each, and for one text no array: it is answered in milliseconds.
-    if math.isfinite(sum(logits[0].tolist()) if len(logits) == 1 else logits.sum(dtype=np.float64)):
-        return logits
-    raise BundleError("model.onnx: a logit is not a number; rerun the recipe, or ship the bundle of another run")
-
-
-def _in_order(parts: Sequence[np.ndarray], order: Sequence[int], n_labels: int) -> np.ndarray:
-    """Return the rows of `parts` as one array [n, n_labels], row i of it at the place `order[i]`."""
-    logits = np.empty((len(order), n_labels), dtype=np.float32)
-    if parts:
-        logits[order] = np.concatenate(parts)
-    return logits

@@ -1,5 +1,6 @@
-"""Token ids as the arrays that a session reads, and how many of them make a batch."""
+"""Token ids as the arrays that a session reads, and which of them make a batch."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,13 +8,27 @@ import numpy as np
 TOKENS_A_BATCH = 256
 """Padded tokens in one call of the session: little enough to stay in the processor's caches. Sixteen times as many
 cost half as much again in processor time (MiniLM)."""
-TOKENS_A_THREAD = 128
-"""The same for each thread, where there are more than two: each wants something to do."""
+FEW_TOKENS = 32
+"""Fewer are not worth a call of their own, though a thread be idle."""
 
 
-def tokens_a_batch(threads: int) -> int:
-    """Return the padded tokens that one call of a session with so many threads is given."""
-    return max(TOKENS_A_BATCH, TOKENS_A_THREAD * threads)
+def batches_of(lengths: Sequence[int], threads: int) -> list[list[int]]:
+    """Return row indices a batch: by length, and where the rows suffice for it, a batch a thread.
+
+    A batch has at most `TOKENS_A_BATCH` padded tokens, or is one row that alone has more.
+    """
+    share = math.ceil(sum(lengths) / threads)
+    most_tokens = min(TOKENS_A_BATCH, max(share, FEW_TOKENS))
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    batches: list[list[int]] = []
+    start = 0
+    for end in range(1, len(order) + 1):
+        # Sorted by length, so the next row is the longest that the batch would have.
+        full = end < len(order) and (end + 1 - start) * lengths[order[end]] > most_tokens
+        if full or end == len(order):
+            batches.append(order[start:end])
+            start = end
+    return batches
 
 
 def padded(rows: Sequence[Sequence[int]], *, pad_id: int, inputs: Sequence[str]) -> dict[str, np.ndarray]:

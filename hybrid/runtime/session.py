@@ -14,6 +14,8 @@ import onnxruntime
 from hybrid.errors import BundleError
 from hybrid.runtime.threads import usable_threads
 
+TWICE_BYTES = 128 << 20
+"""A graph up to this size may be in memory twice, for the sake of speed."""
 KNOWN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
@@ -65,6 +67,20 @@ class Session:
     def run(self, feed: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the output for a feed that names every input."""
         return np.asarray((self._session or self._opened_here()).run(None, feed)[0])
+
+    def with_one_thread(self) -> "Session":
+        """Return a session of the same graph with one thread, to be called from several threads at once.
+
+        It is this one where it has one thread, where the graph is too large to be in memory twice, or where its file
+        was replaced since.
+        """
+        if self.threads == 1 or self._file.n_bytes > TWICE_BYTES:
+            return self
+        try:
+            single = Session(self._path, threads=1)
+        except BundleError:
+            return self
+        return single if single._file == self._file else self
 
     def _opened_here(self) -> onnxruntime.InferenceSession:
         """Return the session of a forked child, opened when it is first needed.

@@ -14,7 +14,7 @@ import numpy as np
 
 from hybrid.errors import HybridError
 from hybrid.runtime.hashes import check_file
-from hybrid.runtime.padding import padded
+from hybrid.runtime.lanes import Lanes
 from hybrid.runtime.session import Session
 from serving.engine.frames import Batch, Failed, Logits, Open, Opened, Refused, pack, take
 
@@ -47,8 +47,9 @@ def serve(connection: socket.socket) -> None:
         connection.sendall(pack(Refused(str(error))))
         return
     connection.sendall(pack(Opened(session.threads)))
+    lanes = Lanes(session, pad_id=first.pad_id)
     while isinstance(batch := take(connection), Batch):
-        connection.sendall(pack(answer(session, batch, first.pad_id)))
+        connection.sendall(pack(answer(lanes, batch)))
 
 
 def opened(wanted: Open) -> Session:
@@ -64,10 +65,10 @@ def opened(wanted: Open) -> Session:
     return session
 
 
-def answer(session: Session, batch: Batch, pad_id: int) -> Logits | Failed:
+def answer(lanes: Lanes, batch: Batch) -> Logits | Failed:
     """Return the logits of a batch, or why the graph raised."""
     try:
-        logits = session.run(padded(batch.rows, pad_id=pad_id, inputs=session.inputs))
+        logits = lanes.run(batch.rows)
     except Exception as error:  # whatever it is, the next batch may be sound
         return Failed(f"{type(error).__name__}: {error}")
     return Logits(np.ascontiguousarray(logits, dtype=np.float32).tobytes())

@@ -3,7 +3,7 @@
 import os
 import signal
 
-from hybrid.runtime.session import Session
+from hybrid.runtime.lanes import Lanes
 from serving.engine import child
 from serving.engine.frames import Batch, Failed, Logits
 
@@ -12,10 +12,10 @@ SIGNAL = "DEADLY_SIGNAL"
 sound_answer = child.answer
 
 
-def deadly_answer(session: Session, batch: Batch, pad_id: int) -> Logits | Failed:
+def deadly_answer(lanes: Lanes, batch: Batch) -> Logits | Failed:
     if any(int(os.environ[TOKEN]) in row for row in batch.rows):
         os.kill(os.getpid(), signal.Signals[os.environ[SIGNAL]])
-    return sound_answer(session, batch, pad_id)
+    return sound_answer(lanes, batch)
 
 
 if __name__ == "__main__":
