@@ -151,7 +151,8 @@ def load(
     """Return the classifier of a bundle, after it gave its golden texts the probabilities that it should.
 
     `threads` defaults to the processors that this process may use and is paid for. `dedicated` says that they have
-    nothing else to do: idle threads spin, and an answer comes a little sooner.
+    nothing else to do: idle threads spin, and an answer comes a little sooner. A call with several texts runs a batch on
+    each thread at once; for that, a graph of up to 128 MB is then in memory twice.
 
     Raises:
         BundleError: the folder is no bundle, a file of it was changed, its parts do not fit each other, or this
