@@ -15,11 +15,11 @@ class Blame:
     """Counts deaths by text. Texts are kept as the hash of their tokens."""
 
     def __init__(self) -> None:
-        self._deaths: OrderedDict[int, list[float]] = OrderedDict()
+        self._deaths: OrderedDict[int, dict[int, float]] = OrderedDict()
 
-    def note(self, ids: Sequence[int]) -> None:
-        """Note that the engine died with this text in hand."""
-        self._deaths.setdefault(hash(tuple(ids)), []).append(time.monotonic())
+    def note(self, ids: Sequence[int], death: int) -> None:
+        """Note that the engine died with this text in hand; however often it was there, it was one death."""
+        self._deaths.setdefault(hash(tuple(ids)), {})[death] = time.monotonic()
         while len(self._deaths) > REMEMBERED:
             self._deaths.popitem(last=False)
 
@@ -33,4 +33,4 @@ class Blame:
         if not self._deaths:
             return False
         oldest = time.monotonic() - FORGIVEN_AFTER_S
-        return sum(at > oldest for at in self._deaths.get(hash(tuple(ids)), ())) >= MOST_DEATHS
+        return sum(at > oldest for at in self._deaths.get(hash(tuple(ids)), {}).values()) >= MOST_DEATHS

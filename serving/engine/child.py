@@ -8,6 +8,8 @@ import os
 import signal
 import socket
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from hybrid.errors import HybridError
 from hybrid.runtime.hashes import check_file
 from hybrid.runtime.lanes import Lanes
 from hybrid.runtime.session import Session
-from serving.engine.frames import Batch, Failed, Logits, Open, Opened, Refused, pack, take
+from serving.engine.frames import BATCHES_AT_HAND, Batch, Failed, Logits, Open, Opened, Refused, pack, take
 
 PR_SET_PDEATHSIG = 1
 """prctl(2)."""
@@ -47,9 +49,16 @@ def serve(connection: socket.socket) -> None:
         connection.sendall(pack(Refused(str(error))))
         return
     connection.sendall(pack(Opened(session.threads)))
-    lanes = Lanes(session, pad_id=first.pad_id)
-    while isinstance(batch := take(connection), Batch):
-        connection.sendall(pack(answer(lanes, batch)))
+    lanes, sending = Lanes(session, pad_id=first.pad_id), threading.Lock()
+
+    def run(batch: Batch) -> None:
+        said = pack(answer(lanes, batch))
+        with sending:
+            connection.sendall(said)
+
+    with ThreadPoolExecutor(min(session.threads, BATCHES_AT_HAND), thread_name_prefix="batch") as batches:
+        while isinstance(batch := take(connection), Batch):
+            batches.submit(run, batch)
 
 
 def opened(wanted: Open) -> Session:
@@ -70,8 +79,8 @@ def answer(lanes: Lanes, batch: Batch) -> Logits | Failed:
     try:
         logits = lanes.run(batch.rows)
     except Exception as error:  # whatever it is, the next batch may be sound
-        return Failed(f"{type(error).__name__}: {error}")
-    return Logits(np.ascontiguousarray(logits, dtype=np.float32).tobytes())
+        return Failed(batch.number, f"{type(error).__name__}: {error}")
+    return Logits(batch.number, np.ascontiguousarray(logits, dtype=np.float32).tobytes())
 
 
 def end_with(parent: int) -> None:

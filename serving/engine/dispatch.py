@@ -1,4 +1,4 @@
-"""From the line to the engine and back: one batch at a time, and what becomes of a batch that fails."""
+"""From the line to the engine and back: the batches under way, and what becomes of one that fails."""
 
 import asyncio
 import logging
@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 
 from serving.engine.blame import Blame
+from serving.engine.frames import BATCHES_AT_HAND
 from serving.engine.kept import KeptEngine
 from serving.engine.process import EngineError, EngineLostError
 from serving.errors import EngineDownError, ServingError
@@ -37,7 +38,13 @@ class Dispatch:
         self._observer = observer
         self._hung_after_s = hung_after_s
         self._blame = Blame()
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._in_engine = 0
+        """Batches."""
         self._ends_at = 0.0
+        """When all of them are expected to have run."""
+        self._ended_at = 0.0
+        """When the last one had."""
         self._giving_up: asyncio.TimerHandle | None = None
         self._work: asyncio.Task[None] | None = None
 
@@ -49,9 +56,11 @@ class Dispatch:
         """End; what still waits is given up."""
         if self._giving_up:
             self._giving_up.cancel()
-        if self._work:
-            self._work.cancel()
-            await asyncio.wait([self._work])
+        tasks = [self._work, *self._under_way] if self._work else []
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
         self.line.fail_all(EngineDownError("the service stopped before this request was answered"))
 
     def submit(self, job: Job) -> None:
@@ -68,8 +77,8 @@ class Dispatch:
             job.fail_item(row, "the engine died of it twice")
 
     def busy_s(self) -> float:
-        """Return the seconds that the batch under way is expected to need still; 0 where none is."""
-        return max(self._ends_at - time.perf_counter(), 1e-9) if self._ends_at else 0.0
+        """Return the seconds that the batches under way are expected to need still; 0 where none is."""
+        return max(self._ends_at - time.perf_counter(), 1e-9) if self._in_engine else 0.0
 
     def engine_changed(self, state: str) -> None:
         """Hear what became of the engine."""
@@ -87,15 +96,23 @@ class Dispatch:
         while True:
             await self.line.filled()
             await self._engine.up()
-            if not self._engine.is_up:
-                continue  # lost again before this task had its turn
-            rows = self.line.take(self.most_tokens)
-            try:
-                await self._run(rows)
-            except Exception as error:  # one request that goes wrong must not end the service of all
-                log.exception("a batch failed in the service itself")
-                for row in rows:
-                    row.job.fail(ServingError(f"the service failed on this request ({type(error).__name__})"))
+            alone = self.line.has_alone
+            if len(self._under_way) >= (1 if alone else BATCHES_AT_HAND):
+                await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
+            elif self._engine.is_up:  # it may have been lost before this task had its turn
+                task = asyncio.create_task(self._run_guarded(self.line.take(self.most_tokens)))
+                self._under_way.add(task)
+                task.add_done_callback(self._under_way.discard)
+                if alone:  # where the engine dies meanwhile, nothing else was in it
+                    await asyncio.wait([task])
+
+    async def _run_guarded(self, rows: Sequence[Row]) -> None:
+        try:
+            await self._run(rows)
+        except Exception as error:  # one request that goes wrong must not end the service of all
+            log.exception("a batch failed in the service itself")
+            for row in rows:
+                row.job.fail(ServingError(f"the service failed on this request ({type(error).__name__})"))
 
     async def _run(self, rows: Sequence[Row]) -> None:
         """Run a batch; where the graph raises, run its halves, until the row that it raises on is alone."""
@@ -123,17 +140,19 @@ class Dispatch:
     async def _timed(self, rows: Sequence[Row]) -> list[list[float]]:
         lengths = [len(row.ids) for row in rows]
         tokens, padded = sum(lengths), max(lengths) * len(rows)
-        expected_s = self._cost.batch_s(padded)
-        limit_s = expected_s + self._hung_after_s if self._cost.known else FIRST_S
         for row in rows:
             row.job.start()
         began = time.perf_counter()
-        self._ends_at = began + expected_s
+        self._ends_at = max(began, self._ends_at if self._in_engine else 0.0) + self._cost.batch_s(padded)
+        limit_s = self._ends_at - began + self._hung_after_s if self._cost.known else FIRST_S
+        self._in_engine += 1
         try:
             logits = await self._engine.run([row.ids for row in rows], limit_s=limit_s)
         finally:
-            self._ends_at = 0.0
-        seconds = time.perf_counter() - began
+            self._in_engine -= 1
+            began, self._ended_at = max(began, self._ended_at), time.perf_counter()
+        # Of two batches in the engine the second has it for itself once the first is through.
+        seconds = self._ended_at - began
         self._cost.add(tokens, padded, seconds)
         self._observer.batch_ran(len(rows), tokens, padded, seconds)
         return logits
@@ -148,8 +167,8 @@ class Dispatch:
 
     def _suspect(self, rows: Sequence[Row]) -> None:
         """Have each row that was in the engine when it was lost run alone, so that the one at fault shows."""
-        for ids in {tuple(row.ids) for row in rows}:  # a text that was there several times was there at one death
-            self._blame.note(ids)
+        for row in rows:
+            self._blame.note(row.ids, self._engine.n_lost)
         for row in rows:
             if self._blame.holds(row.ids):
                 row.job.fail_item(row, "the engine died of it twice")

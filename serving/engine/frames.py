@@ -7,6 +7,8 @@ from typing import TypeAlias
 
 import msgspec
 
+BATCHES_AT_HAND = 2
+"""That the engine has: it goes from one to the next without waiting to be told."""
 LENGTH = 4
 """Bytes that hold the length of a frame, the lowest first."""
 
@@ -39,18 +41,22 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
 class Batch(msgspec.Struct, frozen=True, tag=True):
     """Token ids to run at once; the engine pads them."""
 
+    number: int
+    """Its answer has the same."""
     rows: list[list[int]]
 
 
 class Logits(msgspec.Struct, frozen=True, tag=True):
     """The logits of a batch, float32, row after row."""
 
+    number: int
     values: bytes
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
     """The graph raised on this batch; the engine goes on."""
 
+    number: int
     reason: str
 
 

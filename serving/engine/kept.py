@@ -21,6 +21,8 @@ class KeptEngine:
 
     def __init__(self, graph: Open, *, prove: Prove, changed: Changed) -> None:
         self.threads = 1
+        self.n_lost = 0
+        """Engines that died or hung so far."""
         self._graph = graph
         self._prove = prove
         self._changed = changed
@@ -97,6 +99,7 @@ class KeptEngine:
     def _lose(self, reason: str) -> None:
         self._dying, self._process = self._process, None
         self._up.clear()
+        self.n_lost += 1
         self._deaths.append(time.monotonic())
         self._changed(reason, "")
         if not self._stopped:

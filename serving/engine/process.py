@@ -2,6 +2,7 @@
 
 import array
 import asyncio
+import itertools
 import os
 import socket
 import sys
@@ -15,6 +16,8 @@ from serving.engine.frames import Batch, Failed, Listener, Logits, Open, Opened,
 from serving.engine.processor import used_s, works
 
 COMMAND = (sys.executable, "-m", "serving.engine.child")
+OPENING = 0
+"""The number of the first question; those of batches follow."""
 START_S = 60.0
 """The most that opening a graph may take: the largest encoders are gigabytes."""
 LOOKS = 10
@@ -32,14 +35,14 @@ class EngineLostError(Exception):
 
 
 class EngineProcess:
-    """A process that runs one batch at a time. Lives on the event loop."""
+    """A process that runs batches. Lives on the event loop."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.threads = 0
         self._process = process
         self._out: asyncio.WriteTransport | None = None
-        self._answer: asyncio.Future[Said] | None = None
-        self._looking: asyncio.TimerHandle | None = None
+        self._answers: dict[int, asyncio.Future[Said]] = {}
+        self._numbers = itertools.count(OPENING + 1)
         self._lost = ""
         self._ended = False
         self._on_lost: Callable[[str], None] | None = None
@@ -89,7 +92,8 @@ class EngineProcess:
             EngineLostError: the process died, or was killed: after `limit_s` it did not work, or had had that much of
                 its processors.
         """
-        said = await self._ask(Batch(list(rows)), limit_s)
+        number = next(self._numbers)
+        said = await self._ask(Batch(number, list(rows)), number, limit_s)
         if isinstance(said, Failed):
             raise EngineError(said.reason)
         assert isinstance(said, Logits)
@@ -125,47 +129,30 @@ class EngineProcess:
             self._out.close()
 
     async def _open(self, graph: Open) -> None:
-        said = await self._ask(graph, START_S)
+        said = await self._ask(graph, OPENING, START_S)
         if isinstance(said, Refused):
             raise BundleError(said.reason)
         assert isinstance(said, Opened)
         self.threads = said.threads
 
-    async def _ask(self, message: Open | Batch, limit_s: float) -> Said:
+    async def _ask(self, message: Open | Batch, number: int, limit_s: float) -> Said:
         if self._lost:
             raise EngineLostError(self._lost)
-        assert self._out and self._answer is None, "one batch at a time"
-        self._answer = asyncio.get_running_loop().create_future()
-        self._look_later(limit_s, enough_s=used_s(self.pid) + limit_s * max(1, self.threads), looks=LOOKS)
+        assert self._out
+        answer: asyncio.Future[Said] = asyncio.get_running_loop().create_future()
+        self._answers[number] = answer
+        watch = _Watch(self.pid, limit_s, max(1, self.threads), lambda: self._lose("hung"))
         try:
             self._out.write(pack(message))
-            return await self._answer
-        except asyncio.CancelledError:
-            self._lose("left")  # its answer would be taken for the next batch's
-            raise
+            return await answer
         finally:
-            if self._looking:
-                self._looking.cancel()
-            self._answer = None
-
-    def _look_later(self, limit_s: float, *, enough_s: float, looks: int) -> None:
-        """Give the process up where it sits still for the limit, or has had `enough_s` of its processors.
-
-        One that works and is not given a processor is slow: to start another would make that worse. It is given up
-        after so many `looks` all the same.
-        """
-
-        def look() -> None:
-            if looks == 1 or not works(self.pid) or used_s(self.pid) >= enough_s:
-                self._lose("hung")
-            else:
-                self._look_later(limit_s, enough_s=enough_s, looks=looks - 1)
-
-        self._looking = asyncio.get_running_loop().call_later(limit_s, look)
+            watch.end()
+            del self._answers[number]
 
     def _hear(self, said: Said) -> None:
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_result(said)
+        answer = self._answers.get(said.number if isinstance(said, (Logits, Failed)) else OPENING)
+        if answer and not answer.done():  # else nobody waits for it any more
+            answer.set_result(said)
 
     def _lose(self, reason: str) -> None:
         if self._lost:
@@ -173,10 +160,41 @@ class EngineProcess:
         self._lost = reason
         with suppress(ProcessLookupError):
             self._process.kill()  # it may be alive with a closed socket, or stopped
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(EngineLostError(reason))
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(EngineLostError(reason))
         if self._on_lost and not self._ended:
             self._on_lost(reason)
+
+
+class _Watch:
+    """Has a process given up that owes an answer: it sat still for the limit, or had the limit's worth of its processors.
+
+    One that works and is not given a processor is slow: to start another would make that worse. It is given up after so
+    many `LOOKS` all the same.
+    """
+
+    def __init__(self, pid: int, limit_s: float, threads: int, give_up: Callable[[], None]) -> None:
+        self._pid = pid
+        self._limit_s = limit_s
+        self._enough_s = used_s(pid) + limit_s * threads
+        self._give_up = give_up
+        self._looks = LOOKS
+        self._later()
+
+    def end(self) -> None:
+        """Look no more."""
+        self._looking.cancel()
+
+    def _later(self) -> None:
+        self._looking = asyncio.get_running_loop().call_later(self._limit_s, self._look)
+
+    def _look(self) -> None:
+        self._looks -= 1
+        if not self._looks or not works(self._pid) or used_s(self._pid) >= self._enough_s:
+            self._give_up()
+        else:
+            self._later()
 
 
 def _environment() -> dict[str, str]:

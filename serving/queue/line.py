@@ -26,6 +26,11 @@ class Line:
         self._number = 0
         self._filled = asyncio.Event()
 
+    @property
+    def has_alone(self) -> bool:
+        """Whether a row waits that is to run in a batch of its own."""
+        return bool(self._alone)
+
     def put(self, job: Job, *, without: Sequence[Row] = ()) -> None:
         """Let the rows of a request wait, but for those that are not to run."""
         for row in job.rows if not without else [row for row in job.rows if row not in without]:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 
 from hybrid.runtime.lanes import Lanes
 from serving.engine import child
@@ -15,6 +16,7 @@ sound_answer = child.answer
 def deadly_answer(lanes: Lanes, batch: Batch) -> Logits | Failed:
     if any(int(os.environ[TOKEN]) in row for row in batch.rows):
         os.kill(os.getpid(), signal.Signals[os.environ[SIGNAL]])
+        threading.Event().wait()  # another thread takes the signal, and this one is not to answer meanwhile
     return sound_answer(lanes, batch)
 
 

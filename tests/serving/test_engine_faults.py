@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 
 import hybrid
+from hybrid.runtime.bundle import MODEL, read_bundle
 from serving.answers import Answer
 from serving.engine import process
 from serving.engine.backoff import LONGEST_S, pause_s
+from serving.engine.frames import Open
+from serving.engine.process import EngineProcess
 from serving.errors import EngineDownError, ItemError, ServingError
 from serving.live_service import LiveService
 from serving.settings import EngineSettings, Settings
@@ -67,14 +70,16 @@ def deadly(monkeypatch: pytest.MonkeyPatch, folder: Path, signal_name: str) -> N
     monkeypatch.setenv(SIGNAL, signal_name)
 
 
+@pytest.mark.parametrize("batch_tokens", [0, 60])
 def test_a_text_that_kills_the_engine_fails_alone_and_is_not_tried_a_third_time(
-    poisoned_dir: Path, monkeypatch: pytest.MonkeyPatch
+    batch_tokens: int, poisoned_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deadly(monkeypatch, poisoned_dir, "SIGSEGV")
     texts, heard = with_poison(17), Heard()
+    settings = Settings(engine=EngineSettings(batch_tokens=batch_tokens))  # with few, a batch without it dies with it
 
     async def story() -> None:
-        async with live(poisoned_dir, heard=heard) as service:
+        async with live(poisoned_dir, settings, heard=heard) as service:
             check_neighbours(poisoned_dir, texts, await ask(service, texts))
             await until(lambda: service.ready)
             again = await ask(service, [texts[17], TEXTS[0]])
@@ -100,6 +105,31 @@ def test_a_text_on_which_the_engine_hangs_is_given_up(poisoned_dir: Path, monkey
 
     asyncio.run(story())
     assert [state for state, _ in heard.states].count("hung") == 2
+
+
+def test_answers_go_to_the_batches_that_they_are_of_though_several_are_in_the_engine(bundle_dir: Path) -> None:
+    bundle, rows = read_bundle(bundle_dir), [[2, 5 + number, 6, 3] for number in range(40)]
+    graph = Open(
+        model=str(bundle_dir / MODEL),
+        sha256=bundle.files[MODEL],
+        n_labels=len(bundle.labels),
+        pad_id=0,
+        threads=2,
+        dedicated=False,
+    )
+
+    async def story() -> None:
+        engine = await EngineProcess.start(graph)
+        try:
+            alone = [await engine.run([row], limit_s=60) for row in rows]
+            together = await asyncio.gather(*(engine.run([row], limit_s=60) for row in rows))
+        finally:
+            await engine.kill()
+        for one, other in zip(alone, together, strict=True):
+            assert other[0] == pytest.approx(one[0], abs=1e-5)
+        assert len({tuple(one[0]) for one in alone}) == len(rows)
+
+    asyncio.run(story())
 
 
 async def outcome(work: asyncio.Future[list[Answer | ItemError]]) -> str:
