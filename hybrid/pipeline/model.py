@@ -4,15 +4,11 @@ Heavy libraries are imported where a stage works, so that a run with nothing to 
 """
 
 import shutil
-from typing import TYPE_CHECKING
 
 from hybrid.pipeline.run import settings_of
 from hybrid.pipeline.story import Story, remove_workdirs
 from hybrid.table import write_rows
 from hybrid.types import Report
-
-if TYPE_CHECKING:
-    pass
 
 
 def train(story: Story) -> None:
