@@ -84,7 +84,7 @@ async def _serve(service: LiveService, app: Starlette, door: socket.socket, say:
             log_config=None,
             access_log=False,
             server_header=False,
-            proxy_headers=False,  # nothing here asks who the client is
+            proxy_headers=False,  # who asks for the client wants the one at the other end of the connection
             timeout_graceful_shutdown=LAST_BYTES_S,
         )
     )

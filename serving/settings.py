@@ -49,7 +49,7 @@ class EngineSettings(Section, frozen=True, kw_only=True):
     threads: int = 0
     """0: the processors that this process may use and is paid for."""
     batch_tokens: int = 0
-    """Padded tokens of a batch; 0: as the runtime has it."""
+    """Padded tokens of a batch; 0: what the runtime gives a thread, for each of the threads."""
     hung_after_s: Positive = 1.5
     """A batch that takes this much longer than expected, and not less, is hung, and the engine is replaced."""
     dedicated: bool = False

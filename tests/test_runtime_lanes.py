@@ -4,9 +4,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
 
 from hybrid.runtime.lanes import Lanes
 from hybrid.runtime.padding import FEW_TOKENS, TOKENS_A_BATCH, batches_of
@@ -55,9 +57,23 @@ def test_callers_in_many_threads_get_their_own_rows(tmp_path: Path) -> None:
 
 
 def test_a_row_that_the_graph_raises_on_is_an_error_and_the_next_call_is_none(tmp_path: Path) -> None:
-    lanes = opened(tmp_path, 2)
-    with pytest.raises(TypeError):
-        lanes.run([*ROWS[:20], [None] * 9])  # type: ignore[list-item]
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["found"]),
+        helper.make_node("ReduceSum", ["found", "axis"], ["logits"], keepdims=0),
+    ]
+    table = np.stack([np.arange(1000), -np.arange(1000)], axis=1).astype(np.float32)
+    graph = helper.make_graph(
+        nodes,
+        "table",
+        [helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "sequence"])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 2])],
+        [numpy_helper.from_array(table, "table"), numpy_helper.from_array(np.array([1]), "axis")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.save_model(model, str(tmp_path / "model.onnx"))
+    lanes = Lanes(Session(tmp_path / "model.onnx", threads=2), pad_id=0)
+    with pytest.raises(Exception, match="out of data bounds"):
+        lanes.run([*ROWS[:20], [5000] * 9, *ROWS[20:]])
     check(ROWS, lanes.run(ROWS))
 
 

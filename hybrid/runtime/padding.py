@@ -24,8 +24,10 @@ def batches_of(lengths: Sequence[int], threads: int) -> list[list[int]]:
     start = 0
     for end in range(1, len(order) + 1):
         # Sorted by length, so the next row is the longest that the batch would have.
-        full = end < len(order) and (end + 1 - start) * lengths[order[end]] > most_tokens
-        if full or end == len(order):
+        following = lengths[order[end]] if end < len(order) else 0
+        full = (end + 1 - start) * following > most_tokens
+        needed = following >= FEW_TOKENS and len(order) - end < threads - len(batches)
+        if full or needed or not following:
             batches.append(order[start:end])
             start = end
     return batches
