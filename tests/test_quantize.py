@@ -104,7 +104,9 @@ def test_no_neighbour_and_no_padding_moves_an_answer(precision: Precision, expor
     source = read_source(exported / "model.onnx", some_feeds(exported, 40))
     write_rung(source, precision, tmp_path / "model.onnx", sensitive=[linear.name for linear in source.linears])
     shift, changed = moved_by_neighbours(tmp_path / "model.onnx", exported)
-    assert shift < 1e-3  # where the last bit of fp32 depends on the batch, a value may round to the next step of int8
+    # A scale for each token comes from fp32 values; where their last bit depends on the batch, one may round to the next
+    # step of int8. Fixed scales and plain fp32 know no such step.
+    assert shift < (1e-5 if precision in ("int8_static", "int8_weights") else 1e-3)
     assert changed == 0
 
 
