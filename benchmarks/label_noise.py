@@ -1,12 +1,13 @@
 """What 200 trusted rows are worth on the sentiment data: labels, finding errors, the teacher's budget, the encoder.
 
-`python benchmarks/label_noise.py [--no-encoder]`. Every figure comes from the stages that
+`python benchmarks/label_noise.py [--no-encoder] [--only SEED]`. Every figure comes from the stages that
 `python -m hybrid.recipe sentiment --set data.trusted=200 --set train.soft_labels=1` runs, on five seeds; a seed draws
 split, raters and trusted rows anew. Stages lie in `runs/label_noise/` and are not done again; the fine-tuning of the
-encoder, three times a seed, takes about half an hour on two quiet cores.
+encoder, three times a seed, takes an hour and more on two cores. `--only SEED` does the stages of one seed and judges
+nothing, so that seeds can be worked at side by side before the whole is run.
 """
 
-import sys
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -66,14 +67,21 @@ class Labelled(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--no-encoder", action="store_true")
+    parser.add_argument("--only", type=int, metavar="SEED")
+    options = parser.parse_args()
     path = find_recipe("sentiment")
     overrides = {"data": {"trusted": TRUSTED}, "train": {"soft_labels": 1.0}}
     recipe = read_recipe(path, profile="embedded", overrides=overrides)
+    if options.only is not None:
+        fitted_scores([labelled(recipe, path.parent, options.only)])
+        return
     seeds = [labelled(recipe, path.parent, seed) for seed in range(SEEDS)]
     labels_after(seeds)
     errors_found(seeds)
     budget(seeds)
-    if "--no-encoder" not in sys.argv:
+    if not options.no_encoder:
         encoder(seeds)
     finish()
 
@@ -171,9 +179,14 @@ def _wrong_after(one: Labelled, order: np.ndarray, share: float) -> float:
     return one.wrong(one.cleaned([vote for vote in one.votes if vote.id in asked], "repair").decisions)
 
 
+def fitted_scores(seeds: Sequence[Labelled]) -> dict[str, list[Report]]:
+    """Return the test scores of the encoders, a list of the seeds a variant."""
+    return {variant: [_fitted(one, variant) for one in seeds] for variant in VARIANTS}
+
+
 def encoder(seeds: Sequence[Labelled]) -> None:
     """Print what the fine-tuned encoder gains, by the labels that it learns from."""
-    scores = {variant: [_fitted(one, variant) for one in seeds] for variant in VARIANTS}
+    scores = fitted_scores(seeds)
     print("\nencoder fine-tuned on             accuracy  macro-F1   by seed")
     table = {name: np.array([[s["accuracy"], s["macro_f1"]] for s in found]) for name, found in scores.items()}
     for name, found in table.items():

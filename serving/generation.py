@@ -24,7 +24,7 @@ from serving.engine.process import EngineProcess
 from serving.errors import DeadlineError, ItemError
 from serving.observer import Observer
 from serving.proving import measure, prove
-from serving.queue.admission import Ahead, Held, check
+from serving.queue.admission import Ahead, Held, Lateness, check
 from serving.queue.cost import Cost
 from serving.queue.job import Job
 from serving.settings import Settings
@@ -75,6 +75,7 @@ class Generation:
         self._held = held
         self._tokenising = Tokenising(loaded.reader, threads, held)
         self._cost = Cost()
+        self._lateness = Lateness()
         graph = Open(
             model=str(loaded.folder.resolve() / MODEL),
             sha256=loaded.bundle.files[MODEL],
@@ -144,20 +145,24 @@ class Generation:
         self, encoded: Sequence[Encoded], deadline: Deadline, timings: Timings
     ) -> list[list[list[float]] | ItemError]:
         job = Job(encoded)
-        self._admit(job.tokens, deadline, exact=True)
+        ahead = self._admit(job.tokens, deadline, exact=True)
         self._dispatch.submit(job)
+        began = time.perf_counter()
         try:
             async with asyncio.timeout(max(deadline.left_s(), 0)):
                 await job.done
+            self._lateness.learn(ahead.s, time.perf_counter() - began)
         except TimeoutError as error:
+            self._lateness.learn(ahead.s, time.perf_counter() - began)
             raise DeadlineError(job.stage, deadline.timeout_s) from error
         finally:
             self._dispatch.line.forget(job)
+            job.end()
             timings.queue_s, timings.inference_s = job.queue_s, job.inference_s
         return job.results()
 
-    def _admit(self, tokens: float, deadline: Deadline, *, exact: bool) -> None:
-        """Raise where a request of so many tokens would wait too long."""
+    def _admit(self, tokens: float, deadline: Deadline, *, exact: bool) -> Ahead:
+        """Return what a request of so many tokens finds before it; raise where it would wait too long."""
         deadline.check("tokenise" if not exact else "queue")
         most = self._dispatch.most_tokens
         line, busy_s = self._dispatch.line, self._dispatch.busy_s()
@@ -165,7 +170,8 @@ class Generation:
         wait_s = busy_s + self._cost.wait_s(line.tokens + unread, most) + self._held.unread_s / THREADS
         ahead = Ahead(tokens=line.tokens + unread, wait_s=wait_s, own_s=self._cost.wait_s(tokens, most))
         # A guess does not refuse for its own size: the tokens are counted soon.
-        check(ahead, tokens if exact else 0, deadline, self._settings.limits)
+        check(self._lateness.corrected(ahead), tokens if exact else 0, deadline, self._settings.limits)
+        return ahead
 
     @contextmanager
     def _used(self) -> Iterator[None]:

@@ -25,7 +25,7 @@ PR_SET_PDEATHSIG = 1
 LEFT_TO_THE_SERVICE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """A terminal or an init system sends them to the whole group, and the service still has requests to answer."""
 
-YIELDS = 3
+YIELDS = 10
 """Steps of priority below the service: a probe or a refusal is not to wait for the encoder."""
 
 

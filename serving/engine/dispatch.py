@@ -20,6 +20,9 @@ HOLD_S = 1.5
 """How long requests in the line wait for a lost engine's successor before they are given up."""
 FIRST_S = 30.0
 """The most that a batch may take while it is not known what a batch takes."""
+REPLIES_A_TURN = 4
+"""Requests of a batch that go on before the event loop looks at its sockets: a reply is half a millisecond of work, and
+behind those of a whole batch a probe or a refusal would wait for tens of them."""
 LONGEST_REASON = 200
 """Characters of what the graph says."""
 
@@ -135,7 +138,7 @@ class Dispatch:
                 self._suspect(group)
                 return
             else:
-                self._deliver(group, logits)
+                await self._deliver(group, logits)
 
     async def _timed(self, rows: Sequence[Row]) -> list[list[float]]:
         lengths = [len(row.ids) for row in rows]
@@ -157,8 +160,10 @@ class Dispatch:
         self._observer.batch_ran(len(rows), tokens, padded, seconds)
         return logits
 
-    def _deliver(self, rows: Sequence[Row], logits: Sequence[list[float]]) -> None:
-        for row, values in zip(rows, logits, strict=True):
+    async def _deliver(self, rows: Sequence[Row], logits: Sequence[list[float]]) -> None:
+        for number, (row, values) in enumerate(zip(rows, logits, strict=True)):
+            if number % REPLIES_A_TURN == REPLIES_A_TURN - 1:
+                await asyncio.sleep(0)
             self._blame.forgive(row.ids)
             if math.isfinite(sum(values)):
                 row.job.deliver(row, values)

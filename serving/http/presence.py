@@ -38,7 +38,7 @@ class _Watch:
         self._request = request
         self._gone = False
         self._watching: asyncio.Task[None] | None = None
-        self._begins = asyncio.get_running_loop().call_later(NOTICED_AFTER_S, self._begin)
+        self._begins: asyncio.TimerHandle | None = asyncio.get_running_loop().call_later(NOTICED_AFTER_S, self._begin)
 
     def saw_it_leave(self) -> bool:
         """Return whether the task was cancelled for that, and for nothing else."""
@@ -46,9 +46,11 @@ class _Watch:
 
     def end(self) -> None:
         """Watch no longer."""
-        self._begins.cancel()
-        if self._watching:
-            self._watching.cancel()
+        for pending in (self._begins, self._watching):
+            if pending:
+                pending.cancel()
+        # Both point back here: rings of garbage would wait for a sweep, and under load a sweep of them stops the loop.
+        self._begins = self._watching = None
 
     def _begin(self) -> None:
         self._watching = asyncio.create_task(self._watch())

@@ -16,6 +16,12 @@ TOKENS_A_BYTE = 0.25
 """Before the first text was read: about right for English."""
 MEMORY = 0.02
 """The weight of one request in the averages over those before it."""
+LATENESS_MEMORY = 0.005
+"""The same for how late answers come: those of one batch are late together, and tell of one thing."""
+WAITED_S = 0.02
+"""Where less was expected, chance made the difference."""
+LATEST = 4.0
+"""Times what was expected, that one request may count for."""
 
 
 class Ahead(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +33,11 @@ class Ahead(msgspec.Struct, frozen=True, kw_only=True):
     """Expected until all of it has run; 0 where the engine is idle."""
     own_s: float
     """Expected for the request itself."""
+
+    @property
+    def s(self) -> float:
+        """Expected until the request has run."""
+        return self.wait_s + self.own_s
 
 
 def check(ahead: Ahead, own_tokens: float, deadline: Deadline, limits: Limits) -> None:
@@ -49,12 +60,29 @@ def check(ahead: Ahead, own_tokens: float, deadline: Deadline, limits: Limits) -
         raise _overloaded(
             f"the expected wait is {ahead.wait_s * 1000:.0f} ms, over {limits.wait_ms:.0f} ms", ahead.wait_s - most_s
         )
-    expected_s, left_s = PRUDENCE * (ahead.wait_s + ahead.own_s), deadline.left_s()
+    expected_s, left_s = PRUDENCE * ahead.s, deadline.left_s()
     if ahead.wait_s and expected_s > left_s:
         raise _overloaded(
             f"the answer is expected in {expected_s * 1000:.0f} ms, and the deadline is in {left_s * 1000:.0f} ms",
             expected_s - left_s,
         )
+
+
+class Lateness:
+    """How much longer requests take than batches alone would have it: the processors have other work as well."""
+
+    def __init__(self) -> None:
+        self._times = 1.0
+
+    def corrected(self, ahead: Ahead) -> Ahead:
+        """Return what is to be expected, given how late those before were; never less than was expected."""
+        times = max(1.0, self._times)
+        return Ahead(tokens=ahead.tokens, wait_s=times * ahead.wait_s, own_s=times * ahead.own_s)
+
+    def learn(self, expected_s: float, took_s: float) -> None:
+        """Note what an answer took, or how long it was waited for in vain, beside the uncorrected expectation."""
+        if expected_s > WAITED_S:
+            self._times += LATENESS_MEMORY * (min(took_s / expected_s, LATEST) - self._times)
 
 
 class Held:

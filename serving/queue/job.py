@@ -64,6 +64,10 @@ class Job:
         if not self.done.done():
             self.done.set_exception(error)
 
+    def end(self) -> None:
+        """Let go of its rows, which point back: a ring of garbage would wait for a sweep."""
+        self.rows.clear()
+
     def results(self) -> list[list[list[float]] | ItemError]:
         """Return for each text the logits of its windows, or why there are none."""
         return [self._errors.get(item, logits) for item, logits in enumerate(self._logits)]

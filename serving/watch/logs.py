@@ -4,7 +4,8 @@ import logging
 import queue
 import sys
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from logging.handlers import QueueHandler
@@ -27,6 +28,34 @@ def event(level: int, name: str, **fields: object) -> None:
         logger.handle(_record(level, name, **fields))  # past the search for the caller's line, which nobody reads
 
 
+class FewLines:
+    """Lets so many lines of one kind through a second and counts the others: under a flood they cost what helps nobody."""
+
+    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """Let `most` a second through; `clock` gives seconds."""
+        self._most = most
+        self._clock = clock
+        self._second = -1
+        self._through = 0
+        self._left_out = 0
+
+    def passes(self) -> bool:
+        """Return whether one more may be written now; where not, it is counted."""
+        second = int(self._clock())
+        if second != self._second:
+            self._second, self._through = second, 0
+        if self._through >= self._most:
+            self._left_out += 1
+            return False
+        self._through += 1
+        return True
+
+    def left_out(self) -> int:
+        """Return how many were not written since this was asked last."""
+        n_left_out, self._left_out = self._left_out, 0
+        return n_left_out
+
+
 class JsonFormatter(logging.Formatter):
     """A record as one line of JSON: time, level, logger, event, the fields of the event, and the error if there is one."""
 
@@ -40,8 +69,10 @@ class JsonFormatter(logging.Formatter):
         } | getattr(record, "fields", {})
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        # A text may hold half a surrogate pair, which UTF-8 cannot.
-        return msgspec.json.encode(_sound(line), enc_hook=str).decode()
+        try:
+            return msgspec.json.encode(line, enc_hook=str).decode()
+        except UnicodeEncodeError:  # a text may hold half a surrogate pair, which UTF-8 cannot
+            return msgspec.json.encode(_sound(line), enc_hook=str).decode()
 
 
 class _Lines(QueueHandler):

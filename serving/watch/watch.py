@@ -14,11 +14,11 @@ from starlette.routing import Route
 from hybrid.runtime.bundle import Bundle
 from hybrid.runtime.reference import Reference
 from serving.answers import Answer, Timings
-from serving.errors import ServingError
+from serving.errors import OverloadedError, ServingError
 from serving.settings import Settings
 from serving.watch.drift import BLOCK, Drift, DriftWatch
 from serving.watch.live import LiveNumbers, Numbers
-from serving.watch.logs import event
+from serving.watch.logs import FewLines, event
 from serving.watch.metrics import Metrics
 from serving.watch.requests import RequestContext, current
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 LOGGED_CHARACTERS = 500
 """Of each text, where texts are logged at all."""
+OVERLOADED_LINES = 20
+"""Lines a second about requests that overload turns away; the metrics count all of them."""
 
 
 class DriftState(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +69,7 @@ class Watch:
         self.drift: DriftWatch | None = None
         self.tracing = _tracing(settings.otlp)
         self._log_texts = settings.log_texts
+        self._overloaded = FewLines(OVERLOADED_LINES, clock)
         self._decoder = None if settings.decoder.llm.model == "none" else settings.decoder.llm.model
         self._bundle_id = ""
         self._reference: Reference | None = None
@@ -117,6 +120,9 @@ class Watch:
         request = current()
         if request and request.span and self.tracing:
             self.tracing.refused(request.span, route, error.kind, error.status)
+        flood = error.status == OverloadedError.status
+        if flood and not self._overloaded.passes():
+            return
         # The sentence may quote the text, so only its kind is logged.
         event(
             logging.ERROR if error.status >= 500 else logging.INFO,
@@ -126,6 +132,7 @@ class Watch:
             status=error.status,
             kind=error.kind,
             seconds=round(seconds, 6),
+            **({"n_unlogged_before": self._overloaded.left_out()} if flood else {}),
         )
 
     def batch_ran(self, n_texts: int, tokens: int, padded_tokens: int, seconds: float) -> None:

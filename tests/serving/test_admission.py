@@ -6,7 +6,7 @@ import pytest
 
 from serving.deadline import Deadline
 from serving.errors import OverloadedError, TooLargeError
-from serving.queue.admission import Ahead, Held, check
+from serving.queue.admission import Ahead, Held, Lateness, check
 from serving.queue.cost import LEAST, REMEMBERED, Cost
 from serving.settings import Limits
 
@@ -104,3 +104,23 @@ def test_what_waits_for_the_tokenizer_counts() -> None:
         assert held.unread_tokens == pytest.approx(1000, rel=0.05)
         assert held.unread_s == pytest.approx(0.01, rel=0.05)
     assert held.unread_tokens == held.unread_s == 0
+
+
+def test_where_answers_came_late_later_ones_are_expected() -> None:
+    lateness, asked = Lateness(), ahead(wait_s=0.3)
+    assert lateness.corrected(asked) == asked
+    for _ in range(2000):
+        lateness.learn(0.3, 0.45)
+    assert lateness.corrected(asked).wait_s == pytest.approx(0.45, rel=0.01)
+    check(asked, 10, Deadline.after(0.5), LIMITS)
+    with pytest.raises(OverloadedError):
+        check(lateness.corrected(asked), 10, Deadline.after(0.5), LIMITS)
+
+
+def test_early_answers_and_idle_times_raise_no_hopes() -> None:
+    lateness, asked = Lateness(), ahead(wait_s=0.3)
+    for _ in range(2000):
+        lateness.learn(0.3, 0.1)
+    for _ in range(2000):
+        lateness.learn(0.001, 1.0)
+    assert lateness.corrected(asked) == asked

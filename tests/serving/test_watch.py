@@ -231,6 +231,22 @@ def test_texts_are_logged_where_the_settings_say_so_cut_and_in_sound_utf8(lines:
     assert lines()[0]["texts"] == ["half \\ud800 of a pair", "x" * 500]
 
 
+def test_a_flood_of_refusals_fills_no_log_and_is_counted(
+    watch: Watch,
+    clock: Clock,
+    lines: Callable[[], list[dict]],  # type: ignore[type-arg]
+) -> None:
+    for _ in range(100):
+        watch.refused("/v1/classify", OverloadedError("come again", retry_after_s=1), 0.001)
+    watch.refused("/v1/classify", EngineDownError("no flood"), 0.001)
+    clock.now += 1
+    watch.refused("/v1/classify", OverloadedError("come again", retry_after_s=1), 0.001)
+    found = [one for one in lines() if one["event"] == "refused"]
+    assert [one["kind"] for one in found] == ["overloaded"] * 20 + ["engine_down", "overloaded"]
+    assert [one.get("n_unlogged_before") for one in found] == [0] * 20 + [None, 80]
+    assert metric(watch, "hybrid_refusals_total", kind="overloaded") == 101
+
+
 def test_an_alarm_is_logged_once_and_so_is_its_end(watch: Watch, lines: Callable[[], list[dict]]) -> None:  # type: ignore[type-arg]
     for seed in range(3):
         watch.answered("/v1/classify", traffic(500, seed, tokens=60.0), TIMINGS, 0.01)
