@@ -17,6 +17,7 @@ from bars import bar, finish
 from scipy.stats import t as student
 from sklearn.metrics import average_precision_score
 
+from hybrid.asking.order import doubt_order, trusted_first
 from hybrid.config import CleanConfig, Recipe
 from hybrid.data.training_rows import TrainingRow, training_rows
 from hybrid.evaluation.metrics import accuracy, macro_f1
@@ -156,14 +157,21 @@ def _doubt_of_teacher(given: str, vote: Vote | None) -> float:
 
 
 def budget(seeds: Sequence[Labelled]) -> None:
-    """Print the wrong labels when the teacher is asked about a part of the rows, by the order of asking."""
+    """Print the wrong labels when the teacher is asked about a part of the rows, by the order of asking.
+
+    Conflicts first is the order in which `verify.max_calls` spends: trusted rows, then those that repair doubts most.
+    """
     curves: dict[str, list[list[float]]] = {"conflicts first": [], "random order": []}
     for one in seeds:
-        unasked = one.cleaned([], "repair").decisions
-        doubt = np.array([d.scores["consensus_quality"] for d in unasked])
+        place = {label: i for i, label in enumerate(one.story.labels)}
+        given = np.array([place[row.label] for row in one.rows])
+        trusted = np.array([row.id in one.trusted for row in one.rows])
+        unasked = np.array([decision.probs for decision in one.cleaned([], "repair").decisions])
+        doubtful = doubt_order(given, unasked)
         shuffled = np.random.default_rng(one.seed).permutation(len(one.rows))
-        for name, order in (("conflicts first", np.argsort(doubt, kind="stable")), ("random order", shuffled)):
-            curves[name].append([_wrong_after(one, order, share) for share in BUDGETS])
+        n_asked = [round(share * len(one.rows)) for share in BUDGETS]
+        curves["conflicts first"].append([_wrong_after(one, trusted_first(doubtful, trusted, n)[:n]) for n in n_asked])
+        curves["random order"].append([_wrong_after(one, shuffled[:n]) for n in n_asked])
     print("\nwrong labels by the share of rows that the teacher is asked about, mean of the seeds")
     print(f"  {'':<16}" + "".join(f"{share:8.0%}" for share in BUDGETS))
     means = {name: np.mean(values, axis=0) for name, values in curves.items()}
@@ -174,8 +182,8 @@ def budget(seeds: Sequence[Labelled]) -> None:
     bar("calls_to_full_quality_conflicts_first", f"{enough:.0%}", "<= 50%", enough <= 0.5)
 
 
-def _wrong_after(one: Labelled, order: np.ndarray, share: float) -> float:
-    asked = {one.rows[i].id for i in order[: round(share * len(order))]}
+def _wrong_after(one: Labelled, chosen: np.ndarray) -> float:
+    asked = {one.rows[i].id for i in chosen}
     return one.wrong(one.cleaned([vote for vote in one.votes if vote.id in asked], "repair").decisions)
 
 

@@ -99,7 +99,8 @@ class VerifyConfig(Section, frozen=True, kw_only=True):
     """Files beside the recipe with columns id, label and, where known, rationale, confidence and source: votes of
     annotators or of another system, beside the teacher's."""
     max_calls: Whole = 0
-    """Calls that the first votes may take, first where classifier and given label differ; 0: every row is asked."""
+    """Calls that the first votes may take, first on trusted rows (up to half of the calls), then where the given label is
+    believed least, by repair or, without trusted rows, by a cross-fitted classifier; 0: every row is asked."""
     more_calls: Whole = 0
     """Calls after them, spent where teacher, given label and classifier differ most; never where all agree."""
     more: Literal["votes", "reasoned", "second"] = "votes"

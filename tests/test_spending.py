@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hybrid.asking.order import belief_of, conflict_order, doubt_order, votes_of_rows
-from hybrid.asking.spending import Spent, Teacher, spend
+from hybrid.asking.order import belief_of, conflict_order, doubt_order, trusted_first, votes_of_rows
+from hybrid.asking.spending import Spent, Teacher, TrustedRows, spend
 from hybrid.config import LLMConfig, VerifyConfig
 from hybrid.errors import ConfigError, LLMError
 from hybrid.llm.messages import Messages
@@ -33,9 +33,18 @@ def teacher(server: MessagesServer, name: str = "m") -> Teacher:
     return Teacher(llm=Messages(name, base_url=server.url), config=LLMConfig(model=name, workers=1))
 
 
-def buy(config: VerifyConfig, first: Teacher, second: Teacher | None = None) -> Spent:
+def buy(
+    config: VerifyConfig, first: Teacher, second: Teacher | None = None, trusted: TrustedRows | None = None
+) -> Spent:
     return spend(
-        ROWS, LABELS, config, teacher=first, second=second, beliefs=lambda: BELIEFS, on_done=lambda done, total: None
+        ROWS,
+        LABELS,
+        config,
+        teacher=first,
+        second=second,
+        beliefs=lambda: BELIEFS,
+        on_done=lambda done, total: None,
+        trusted=trusted,
     )
 
 
@@ -87,6 +96,24 @@ def test_fewer_calls_than_rows_buy_the_most_doubtful_rows_alone() -> None:
         assert sorted(asked_texts(server)) == ["1", "2"]
     assert [one.id for one in found.votes] == ["r1", "r2"]
     assert (found.report["asked"], found.report["not_asked"]) == (2, 2)
+
+
+def test_trusted_rows_take_up_to_half_of_the_calls_and_the_others_keep_their_order() -> None:
+    order, trusted = np.array([3, 1, 4, 0, 2]), np.array([True, False, True, True, False])
+    assert trusted_first(order, trusted, 2).tolist() == [0, 3, 1, 4, 2]
+    assert trusted_first(order, trusted, 5).tolist() == [0, 2, 3, 1, 4]
+    assert trusted_first(order, trusted, 99).tolist() == [0, 2, 3, 1, 4]
+    assert trusted_first(order, np.zeros(5, dtype=bool), 4).tolist() == order.tolist()
+
+
+def test_trusted_rows_are_asked_about_first_and_repair_says_what_else_is_doubtful() -> None:
+    repaired = np.array([[1.0, 0.0], [0.2, 0.8], [0.9, 0.1], [0.9, 0.1]])  # denies the given label of row 3 alone
+    with MessagesServer(label("bad")) as server:
+        found = buy(
+            VerifyConfig(max_calls=2), teacher(server), trusted=TrustedRows(frozenset({"r0"}), lambda: repaired)
+        )
+        assert sorted(asked_texts(server)) == ["0", "3"]
+    assert [one.id for one in found.votes] == ["r0", "r3"]
 
 
 def test_further_votes_go_to_conflicting_rows_until_the_calls_are_used_and_the_report_says_what_changed() -> None:

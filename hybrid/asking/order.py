@@ -22,6 +22,16 @@ def doubt_order(given: np.ndarray, probs: np.ndarray) -> np.ndarray:
     return np.lexsort((np.arange(len(given)), believed, agrees))
 
 
+def trusted_first(order: np.ndarray, trusted: np.ndarray, n_rows: int) -> np.ndarray:
+    """Return the rows of `order` with trusted ones before the others, as many as half of `n_rows`.
+
+    `trusted` [n] says which are. How a teacher errs is learned on trusted rows alone, whatever they are about: of one
+    that was asked about none of them nothing is known, and its other answers count for nothing.
+    """
+    first = np.flatnonzero(trusted)[: n_rows // 2]
+    return np.concatenate([first, order[~np.isin(order, first)]])
+
+
 def conflict_order(
     given: np.ndarray, probs: np.ndarray, votes: Sequence[Sequence[Vote]], labels: Sequence[str]
 ) -> list[int]:

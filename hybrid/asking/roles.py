@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 import numpy as np
 
-from hybrid.asking.spending import Teacher, spend
+from hybrid.asking.spending import Teacher, TrustedRows, spend
 from hybrid.config import LLMConfig, VerifyConfig
 from hybrid.llm import LLM, usage_of
 from hybrid.runtime.decoder import Decoder
@@ -30,11 +30,14 @@ def ask_teacher(
     second: Teacher | None,
     beliefs: Callable[[], np.ndarray],
     on_done: OnDone,
+    trusted: TrustedRows | None = None,
 ) -> Asked:
     """Return the teachers' blind votes on training rows; none where the recipe has no teacher."""
     if teacher is None:
         return Asked(votes=[], report={"asked": 0, "ok": 0} | books(None, LLMConfig()))
-    found = spend(rows, labels, config, teacher=teacher, second=second, beliefs=beliefs, on_done=on_done)
+    found = spend(
+        rows, labels, config, teacher=teacher, second=second, beliefs=beliefs, on_done=on_done, trusted=trusted
+    )
     report = found.report | books(teacher.llm, teacher.config, found.votes)
     if second is not None:
         report["second"] = books(second.llm, second.config, found.votes)

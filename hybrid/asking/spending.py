@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 import numpy as np
 
-from hybrid.asking.order import belief_of, conflict_order, doubt_order, votes_of_rows
+from hybrid.asking.order import belief_of, conflict_order, doubt_order, trusted_first, votes_of_rows
 from hybrid.config import LLMConfig, VerifyConfig
 from hybrid.llm import LLM
 from hybrid.stages.verify import AskPrompt, ask_votes, prompt_of, report_votes
@@ -24,6 +24,14 @@ class Teacher(msgspec.Struct, frozen=True, kw_only=True):
     llm: LLM
     config: LLMConfig
     policy: str = ""
+
+
+class TrustedRows(msgspec.Struct, frozen=True):
+    """The ids of the rows whose label is known, and what repair makes of all rows by them before a teacher spoke."""
+
+    ids: frozenset[str]
+    repaired: Callable[[], np.ndarray]
+    """Returns class probabilities [n, k]; called only where the first votes are not for every row."""
 
 
 class Spent(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +55,7 @@ def spend(
     second: Teacher | None,
     beliefs: Callable[[], np.ndarray],
     on_done: OnDone,
+    trusted: TrustedRows | None = None,
 ) -> Spent:
     """Return the votes that the recipe's calls buy, asked where they are worth most.
 
@@ -57,7 +66,8 @@ def spend(
     """
     given = np.array([labels.index(row.label) for row in rows])
     probs = beliefs() if orders_rows(config) else np.zeros((len(rows), len(labels)))
-    first = _first_votes(rows, labels, config, teacher, doubt_order(given, probs), on_done)
+    chosen = _chosen(rows, given, probs, config, trusted)
+    first = _first_votes([rows[i] for i in chosen], labels, config, teacher, on_done)
     steps = [_step("first votes", first, [], labels)]
     further: list[Vote] = []
     if config.more_calls:
@@ -72,18 +82,29 @@ def spend(
     )
 
 
+def _chosen(
+    rows: Sequence[Example], given: np.ndarray, probs: np.ndarray, config: VerifyConfig, trusted: TrustedRows | None
+) -> list[int]:
+    """Return the rows that the first votes are about, in row order: all, or those that `max_calls` is enough for."""
+    if not config.max_calls:
+        return list(range(len(rows)))
+    affordable = config.max_calls // config.votes
+    if trusted is None:
+        order = doubt_order(given, probs)
+    else:
+        is_trusted = np.array([row.id in trusted.ids for row in rows])
+        order = trusted_first(doubt_order(given, trusted.repaired()), is_trusted, affordable)
+    return sorted(int(i) for i in order[:affordable])
+
+
 def _first_votes(
     rows: Sequence[Example],
     labels: Sequence[str],
     config: VerifyConfig,
     teacher: Teacher,
-    order: np.ndarray,
     on_done: OnDone,
 ) -> list[Vote]:
-    """Return the first votes on every row, or on the most doubtful ones that `max_calls` is enough for."""
-    affordable = config.max_calls // config.votes if config.max_calls else len(rows)
-    chosen = sorted(int(i) for i in order[:affordable])
-    asked = [(rows[i], sample) for i in chosen for sample in range(config.votes)]
+    asked = [(row, sample) for row in rows for sample in range(config.votes)]
     return _ask(asked, labels, prompt_of(config), teacher, on_done)
 
 

@@ -83,6 +83,7 @@ def verify(story: Story) -> None:
             *story.llm_files(recipe.teacher),
             *story.llm_files(recipe.second),
             *(path for name in recipe.verify.imports for path in story.files(name)),
+            *(story.trusted_files() if recipe.verify.max_calls else []),
         ],
         outputs=["verify/votes.jsonl"],
         work=work,
@@ -98,7 +99,8 @@ def _order_settings(story: Story) -> object:
     recipe = story.recipe
     if not (recipe.verify.max_calls or recipe.verify.more_calls):
         return None
-    return [recipe.second, recipe.encoder, story.encoder_hash(), recipe.clean.folds, recipe.seed]
+    trusted = recipe.data.trusted if recipe.verify.max_calls else 0
+    return [recipe.second, recipe.encoder, story.encoder_hash(), recipe.clean.folds, recipe.seed, trusted]
 
 
 def clean(story: Story) -> None:

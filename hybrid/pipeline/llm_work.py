@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 
 from hybrid.asking.roles import Asked, ask_decoder, ask_teacher
-from hybrid.asking.spending import Teacher
+from hybrid.asking.spending import Teacher, TrustedRows
 from hybrid.drafts.writing import write_drafts
 from hybrid.pipeline.story import Story
 from hybrid.stages.verify import ask_votes, prompt_of
@@ -24,6 +24,7 @@ def teacher_votes(story: Story, rows: Sequence[Example]) -> Asked:
         second=_teacher(story, "second") if story.recipe.verify.more == "second" else None,
         beliefs=lambda: _beliefs(story, rows),
         on_done=story.run.screen.advance,
+        trusted=_trusted_rows(story, rows) if story.recipe.verify.max_calls else None,
     )
 
 
@@ -81,6 +82,20 @@ def _teacher(story: Story, role: Literal["teacher", "second"]) -> Teacher | None
     config = story.recipe.teacher if role == "teacher" else story.recipe.second
     llm = story.llm(role)
     return Teacher(llm=llm, config=config, policy=story.policy(config)) if llm is not None else None
+
+
+def _trusted_rows(story: Story, rows: Sequence[Example]) -> TrustedRows | None:
+    """Return what the trusted rows teach before any vote; None without one."""
+    trusted = story.trusted()
+
+    def repaired() -> np.ndarray:
+        from hybrid.stages.clean import clean
+
+        config = msgspec.structs.replace(story.recipe.clean, method="repair")
+        found = clean(rows, [], story.labels, config, embed=story.embed, seed=story.recipe.seed, trusted=trusted)
+        return np.array([decision.probs for decision in found.decisions])
+
+    return TrustedRows(frozenset(one.id for one in trusted), repaired) if trusted else None
 
 
 def _beliefs(story: Story, rows: Sequence[Example]) -> np.ndarray:
