@@ -145,10 +145,10 @@ class Generation:
         self, encoded: Sequence[Encoded], deadline: Deadline, timings: Timings
     ) -> list[list[list[float]] | ItemError]:
         job = Job(encoded)
-        ahead = self._admit(job.tokens, deadline, exact=True)
-        self._dispatch.submit(job)
-        began = time.perf_counter()
         try:
+            ahead = self._admit(job.tokens, deadline, exact=True)
+            self._dispatch.submit(job)
+            began = time.perf_counter()
             async with asyncio.timeout(max(deadline.left_s(), 0)):
                 await job.done
             self._lateness.learn(ahead.s, time.perf_counter() - began)

@@ -103,6 +103,7 @@ def test_trusted_rows_take_up_to_half_of_the_calls_and_the_others_keep_their_ord
     assert trusted_first(order, trusted, 2).tolist() == [0, 3, 1, 4, 2]
     assert trusted_first(order, trusted, 5).tolist() == [0, 2, 3, 1, 4]
     assert trusted_first(order, trusted, 99).tolist() == [0, 2, 3, 1, 4]
+    assert trusted_first(np.arange(6), np.array([True] * 6), 4).tolist()[:2] == [0, 3]  # spread: a file may be sorted
     assert trusted_first(order, np.zeros(5, dtype=bool), 4).tolist() == order.tolist()
 
 

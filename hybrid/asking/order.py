@@ -26,9 +26,12 @@ def trusted_first(order: np.ndarray, trusted: np.ndarray, n_rows: int) -> np.nda
     """Return the rows of `order` with trusted ones before the others, as many as half of `n_rows`.
 
     `trusted` [n] says which are. How a teacher errs is learned on trusted rows alone, whatever they are about: of one
-    that was asked about none of them nothing is known, and its other answers count for nothing.
+    that was asked about none of them nothing is known, and its other answers count for nothing. Where they are too many,
+    those asked about are spread over all of them, for a file may be sorted by label.
     """
-    first = np.flatnonzero(trusted)[: n_rows // 2]
+    known = np.flatnonzero(trusted)
+    n_first = min(len(known), n_rows // 2)
+    first = known[np.arange(n_first) * len(known) // max(1, n_first)]
     return np.concatenate([first, order[~np.isin(order, first)]])
 
 

@@ -41,9 +41,9 @@ class Spent(msgspec.Struct, frozen=True, kw_only=True):
     report: Report
 
 
-def orders_rows(config: VerifyConfig) -> bool:
-    """Return whether a classifier is needed to say which rows are asked about."""
-    return bool(config.max_calls or config.more_calls)
+def orders_rows(config: VerifyConfig, trusted: TrustedRows | None) -> bool:
+    """Return whether a classifier is needed to say which rows are asked about; for the first votes repair says it too."""
+    return bool(config.more_calls or (config.max_calls and trusted is None))
 
 
 def spend(
@@ -65,7 +65,7 @@ def spend(
     Raises: as `hybrid.stages.verify.verify`.
     """
     given = np.array([labels.index(row.label) for row in rows])
-    probs = beliefs() if orders_rows(config) else np.zeros((len(rows), len(labels)))
+    probs = beliefs() if orders_rows(config, trusted) else np.zeros((len(rows), len(labels)))
     chosen = _chosen(rows, given, probs, config, trusted)
     first = _first_votes([rows[i] for i in chosen], labels, config, teacher, on_done)
     steps = [_step("first votes", first, [], labels)]

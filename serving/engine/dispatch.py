@@ -161,14 +161,22 @@ class Dispatch:
         return logits
 
     async def _deliver(self, rows: Sequence[Row], logits: Sequence[list[float]]) -> None:
-        for number, (row, values) in enumerate(zip(rows, logits, strict=True)):
-            if number % REPLIES_A_TURN == REPLIES_A_TURN - 1:
-                await asyncio.sleep(0)
-            self._blame.forgive(row.ids)
-            if math.isfinite(sum(values)):
-                row.job.deliver(row, values)
-            else:
-                row.job.fail_item(row, "a logit is not a number")
+        left = iter(zip(rows, logits, strict=True))
+        try:
+            for number, (row, values) in enumerate(left, start=1):
+                self._hand_over(row, values)
+                if number % REPLIES_A_TURN == 0:
+                    await asyncio.sleep(0)
+        finally:  # where this is cancelled in between, the answers are there all the same
+            for row, values in left:
+                self._hand_over(row, values)
+
+    def _hand_over(self, row: Row, values: list[float]) -> None:
+        self._blame.forgive(row.ids)
+        if math.isfinite(sum(values)):
+            row.job.deliver(row, values)
+        else:
+            row.job.fail_item(row, "a logit is not a number")
 
     def _suspect(self, rows: Sequence[Row]) -> None:
         """Have each row that was in the engine when it was lost run alone, so that the one at fault shows."""
