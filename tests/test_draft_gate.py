@@ -1,11 +1,18 @@
 """The gate of synthesis, and how diverse drafts are."""
 
+from collections.abc import Sequence
+
 import msgspec
 import numpy as np
 import pytest
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LogisticRegression
 
+from hybrid.data.training_rows import TrainingRow
 from hybrid.drafts.diversity import diversity
-from hybrid.drafts.gate import Batch, Gate, _reason, _sign_test, gate
+from hybrid.drafts.gate import Batch, FitPredict, Gate, _reason, _sign_test, encoder_gate, gate
+from tests.corpus import LABELS as DISHES
+from tests.corpus import texts_and_gold
 
 LABELS = ("common", "rare")
 
@@ -66,3 +73,57 @@ def test_copies_have_fewer_different_words_and_more_similarity() -> None:
     assert (varied["distinct_1"], varied["distinct_2"], varied["mean_similarity"]) == (1, 1, 0)
     assert (copied["distinct_1"], copied["distinct_2"]) == pytest.approx((3 / 9, 2 / 6), abs=1e-4)
     assert copied["mean_similarity"] == pytest.approx(1)
+
+
+def student(_: str, rows: Sequence[TrainingRow], texts: Sequence[str]) -> np.ndarray:
+    """A cheap encoder: logistic regression on words."""
+    words = CountVectorizer().fit([row.text for row in rows])
+    model = LogisticRegression(max_iter=1000).fit(words.transform([r.text for r in rows]), [r.label for r in rows])
+    return np.asarray(model.predict(words.transform(texts)))
+
+
+def taught(texts: Sequence[str], gold: Sequence[str], *, synthetic: bool = False) -> list[TrainingRow]:
+    place = [DISHES.index(label) for label in gold]
+    return [
+        TrainingRow(text=text, label=label, target=np.eye(3)[label].tolist(), weight=1, synthetic=synthetic)
+        for text, label in zip(texts, place, strict=True)
+    ]
+
+
+def tried(drafts: list[TrainingRow], fit_predict: FitPredict = student) -> Gate:
+    texts, gold = texts_and_gold(80)
+    return encoder_gate(taught(texts, gold), drafts, DISHES, ["plain"], fit_predict=fit_predict, seed=0)
+
+
+def drafts_of(label: str) -> list[TrainingRow]:
+    """Texts of a class, all of them said to be of the rare one."""
+    texts, gold = texts_and_gold(900, seed=1)
+    own = [text for text, one in zip(texts, gold, strict=True) if one == label]
+    return taught(own, ["plain"] * len(own), synthetic=True)
+
+
+def test_the_encoder_is_tried_on_each_half_without_and_with_the_drafts() -> None:
+    seen: dict[str, tuple[int, int, int]] = {}
+
+    def watched(name: str, rows: Sequence[TrainingRow], texts: Sequence[str]) -> np.ndarray:
+        assert not {row.text for row in rows} & set(texts)
+        seen[name] = (len(rows), sum(row.synthetic for row in rows), len(texts))
+        return student(name, rows, texts)
+
+    drafts = drafts_of("plain")
+    found = tried(drafts, watched)
+    n = len(drafts)
+    assert seen == {
+        "fold-0-without": (40, 0, 40),
+        "fold-0-with": (40 + n, n, 40),
+        "fold-1-without": (40, 0, 40),
+        "fold-1-with": (40 + n, n, 40),
+    }
+    assert (found.passed, found.drafts, found.seeds, found.folds) == (True, n, 1, 2)
+    assert found.recall["plain"][1] > found.recall["plain"][0]
+
+
+def test_drafts_that_mislead_the_encoder_are_refused() -> None:
+    found = tried(drafts_of("bad"))
+    assert not found.passed
+    assert found.reason.startswith("macro-F1 on held-out real rows falls")

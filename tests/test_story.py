@@ -13,9 +13,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from hybrid.pipeline.draft_trial import try_drafts
+from hybrid.pipeline.run import Run
+from hybrid.pipeline.story import Story
+from hybrid.progress import Screen
+from hybrid.recipe_files.read import read_recipe
 from hybrid.report.summary import STAGES
 from hybrid.table import sha256_of_file
+from hybrid.types import Draft
 from tests.conftest import hybrid_recipe, write_project
+from tests.corpus import texts_and_gold
 
 pytestmark = pytest.mark.slow
 
@@ -169,6 +176,23 @@ def test_killed_while_training_it_resumes_and_says_so(deberta: Path, tmp_path: P
     assert done.returncode == 0, done.stderr
     assert "resumed at step" in done.stdout
     assert json.loads((run / "train/report.json").read_text())["resumed_from_step"] > 0
+
+
+def test_drafts_are_tried_with_the_recipes_own_training_and_leave_no_folder(project: Path) -> None:
+    recipe = project / "dishes" / "recipe.toml"
+    folder = project / "runs" / "dishes" / "default"
+    story = Story(read_recipe(recipe), recipe.parent, Run(folder, Screen()), project / "runs" / "traces.sqlite")
+    texts, gold = texts_and_gold(600, seed=7)
+    written = [
+        Draft(id=f"draft/{i}", text=text, label="plain")
+        for i, (text, label) in enumerate(zip(texts, gold, strict=True))
+        if label == "plain"
+    ]
+    found = try_drafts(story, "0" * 64, written, ["plain"])
+    assert (found.drafts, found.folds, found.seeds) == (len(written), 2, 1)
+    assert 0 < found.macro_f1[0] <= 1
+    assert found.passed == (found.reason == "")
+    assert not (folder / "synthesize" / "trials").exists()
 
 
 def test_two_processes_do_not_work_in_one_run(project: Path) -> None:

@@ -1,10 +1,13 @@
 """synthesize: a draft has to be of a rare class, new, of known parents, and agreed."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+import pytest
 
 from hybrid.config import SynthesizeConfig
+from hybrid.drafts.gate import Gate
 from hybrid.stages.synthesize import Synthesized, minority_classes, synthesize
 from hybrid.types import Decision, Draft, Example, Vote
 
@@ -17,11 +20,13 @@ ROWS = [
     Example(id="t9", text="zebra yak xerus in the wild park", label="b"),
     Example(id="c0", text="violet umbrella under the trembling stars", label="b", part="calibration"),
 ]
-DECISIONS = [
-    Decision(id=row.id, action="keep", given=row.label, label=row.label, weight=1, probs=(0.5, 0.5), reason="")
-    for row in ROWS
-    if row.part == "train"
-]
+
+
+def decided(row: Example) -> Decision:
+    return Decision(id=row.id, action="keep", given=row.label, label=row.label, weight=1, probs=(0.5, 0.5), reason="")
+
+
+DECISIONS = [decided(row) for row in ROWS if row.part == "train"]
 EMBEDDINGS = np.array([[1.0, 0.0, 0.0]] * 9 + [[0.0, 1.0, 0.0]])
 NEW = "an old walrus waits beside the frozen pier"
 
@@ -117,6 +122,55 @@ def test_the_gate_reports_and_decides_nothing_where_the_recipe_has_decided() -> 
     found = run(draft(NEW, parents=("t9",)), use=True)
     assert found.report["gate"]["passed"] is False  # type: ignore[index]
     assert found.drafts[0].status == "accepted"
+
+
+def helpful(count: int, start: int) -> tuple[list[Example], np.ndarray]:
+    """Rows of two clouds that overlap, one in eleven of the rare class."""
+    rng = np.random.default_rng(start)
+    labels = ["b" if i % 11 == 0 else "a" for i in range(count)]
+    texts = [" ".join(rng.choice(list("abcdefghijklmnop"), 12)) for _ in labels]
+    rows = [
+        Example(id=f"r{start + i}", text=t, label=one) for i, (t, one) in enumerate(zip(texts, labels, strict=True))
+    ]
+    vectors = rng.normal(size=(count, 3)) + np.array([[1.6, 0, 0] if one == "b" else [0, 0, 0] for one in labels])
+    return rows, vectors
+
+
+def judged(passed: bool) -> Gate:
+    scores = {"macro_f1": (0.7, 0.71), "recall": {"b": (0.5, 0.5)}, "recall_gain": 0.0, "recall_gain_p": 0.5}
+    reason = "" if passed else "recall on minority rows changes by +0.0000"
+    return Gate(passed=passed, reason=reason, drafts=1, seeds=1, folds=2, **scores)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("passes", [True, False])
+def test_a_batch_that_helps_on_frozen_embeddings_is_tried_with_the_encoder_which_has_the_last_word(
+    passes: bool,
+) -> None:
+    rows, vectors = helpful(330, 0)
+    more, places = helpful(660, 1000)
+    drafts = [draft(row.text, draft_id=row.id) for row in more if row.label == "b"]
+    known = {row.text: vector for row, vector in zip([*rows, *more], [*vectors, *places], strict=True)}
+    tried: list[tuple[int, list[str]]] = []
+
+    def trial(accepted: Sequence[Draft], minority: Sequence[str]) -> Gate:
+        tried.append((len(accepted), list(minority)))
+        return judged(passes)
+
+    found = synthesize(
+        drafts,
+        rows,
+        [decided(row) for row in rows],
+        vectors,
+        LABELS,
+        SynthesizeConfig(use="auto", near_duplicate=1, near_meaning=1, classifier_floor=0, classifier_veto=1),
+        embed=lambda texts: np.array([known[text] for text in texts]),
+        relabel=lambda _: [],
+        trial=trial,
+    )
+    assert found.report["gate"]["passed"] is True, found.report["gate"]  # type: ignore[index]
+    assert tried == [(len(drafts), ["b"])]
+    assert found.report["encoder_gate"]["passed"] is passes  # type: ignore[index]
+    assert {one.status for one in found.drafts} == {"accepted" if passes else "refused"}
 
 
 def test_diversity_is_reported_beside_real_texts_of_the_class() -> None:

@@ -1,6 +1,10 @@
-"""The gate of synthesis: a batch of drafts trains only where it helps to tell real rows apart."""
+"""The gate of synthesis: a batch of drafts trains only where it helps to tell real rows apart.
 
-from collections.abc import Sequence
+Two students are asked in turn: a regression on frozen embeddings, which costs seconds, and, where that gains, the
+encoder that will be trained, which may gain less.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 import numpy as np
@@ -8,13 +12,20 @@ from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
+from hybrid.data.training_rows import TrainingRow
 from hybrid.evaluation.metrics import macro_f1
 
 SEEDS = 5
 FOLDS = 5
+ENCODER_FOLDS = 2
+"""Each fold of the encoder is two trainings: two halves cost what two trainings on all rows do."""
 LEVEL = 0.05
 REFUSED = "the batch is refused: "
 """How the reason of a draft begins that passed every check of its own."""
+
+
+FitPredict = Callable[[str, Sequence[TrainingRow], Sequence[str]], np.ndarray]
+"""Trains the encoder on rows, under a name of its own, and returns its class indices [n] of the texts."""
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,8 +50,8 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True):
     """The mean over the minority classes' rows."""
     recall_gain_p: float
     """How likely as many minority rows would gain, of those that gain or lose, if the drafts did nothing."""
-    seeds: int = SEEDS
-    folds: int = FOLDS
+    seeds: int
+    folds: int
 
 
 def gate(
@@ -56,32 +67,74 @@ def gate(
     evenly, as training does where the recipe asks for it.
     """
     pairs = [_predict_twice(real, drafts, balanced=balanced, seed=seed + number) for number in range(SEEDS)]
-    without, with_drafts = (np.array([pair[side] for pair in pairs]) for side in (0, 1))
-    scores = [
-        float(np.mean([macro_f1(real.targets, said, len(labels)) for said in arm])) for arm in (without, with_drafts)
-    ]
-    hits = [(arm == real.targets).mean(axis=0) for arm in (without, with_drafts)]
-    rare = np.isin(real.targets, [labels.index(name) for name in minority])
+    return _judged(real.targets, np.array(pairs), labels, minority, n_drafts=len(drafts.targets), folds=FOLDS)
+
+
+def encoder_gate(
+    real: Sequence[TrainingRow],
+    drafts: Sequence[TrainingRow],
+    labels: Sequence[str],
+    minority: Sequence[str],
+    *,
+    fit_predict: FitPredict,
+    seed: int,
+) -> Gate:
+    """Return whether a batch of drafts earns its place with the encoder that it is to train.
+
+    As `gate`, with the encoder fine-tuned on one half of the real rows, without and with all drafts, and judged on the
+    other half. Half of the rows make drafts look more useful than they will be: a batch that fails here would fail all
+    the more, and one that passes has earned its trial.
+    """
+    targets = np.array([row.label for row in real])
+    said = np.zeros((1, 2, len(real)), dtype=int)
+    for number, (fit, held_out) in enumerate(_folds(targets, ENCODER_FOLDS, seed)):
+        known, asked = [real[i] for i in fit], [real[i].text for i in held_out]
+        said[0, 0, held_out] = fit_predict(f"fold-{number}-without", known, asked)
+        said[0, 1, held_out] = fit_predict(f"fold-{number}-with", [*known, *drafts], asked)
+    return _judged(targets, said, labels, minority, n_drafts=len(drafts), folds=ENCODER_FOLDS)
+
+
+def _judged(
+    targets: np.ndarray,
+    said: np.ndarray,
+    labels: Sequence[str],
+    minority: Sequence[str],
+    *,
+    n_drafts: int,
+    folds: int,
+) -> Gate:
+    """Return the judgement on held-out class indices, shape [seeds, 2, n]: without and with the drafts."""
+    arms = said[:, 0], said[:, 1]
+    scores = [float(np.mean([macro_f1(targets, one, len(labels)) for one in arm])) for arm in arms]
+    hits = [(arm == targets).mean(axis=0) for arm in arms]
+    rare = np.isin(targets, [labels.index(name) for name in minority])
     gain = hits[1][rare] - hits[0][rare] if rare.any() else np.zeros(1)
     p = _sign_test(int((gain > 0).sum()), int((gain < 0).sum()))
     reason = _reason(scores, float(gain.mean()), p)
     return Gate(
         passed=not reason,
         reason=reason,
-        drafts=len(drafts.targets),
+        drafts=n_drafts,
         macro_f1=(round(scores[0], 6), round(scores[1], 6)),
-        recall={name: _recalls(hits, real.targets == labels.index(name)) for name in minority},
+        recall={name: _recalls(hits, targets == labels.index(name)) for name in minority},
         recall_gain=round(float(gain.mean()), 6),
         recall_gain_p=round(p, 6),
+        seeds=len(said),
+        folds=folds,
     )
+
+
+def _folds(targets: np.ndarray, n_folds: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Return the row numbers to fit on and those held out, fold by fold; no more folds than the rarest class has rows."""
+    fewest = int(np.bincount(targets)[np.unique(targets)].min())
+    splitter = StratifiedKFold(max(2, min(n_folds, fewest)), shuffle=True, random_state=seed)
+    return iter(splitter.split(targets, targets))
 
 
 def _predict_twice(real: Batch, drafts: Batch, *, balanced: bool, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return held-out class indices [n] of the real rows, without and with the drafts."""
     said = np.zeros((2, len(real.targets)), dtype=int)
-    fewest = int(np.bincount(real.targets)[np.unique(real.targets)].min())
-    splitter = StratifiedKFold(max(2, min(FOLDS, fewest)), shuffle=True, random_state=seed)
-    for fit, held_out in splitter.split(real.vectors, real.targets):
+    for fit, held_out in _folds(real.targets, FOLDS, seed):
         folds = Batch(vectors=real.vectors[fit], targets=real.targets[fit], weights=real.weights[fit])
         for side, batch in enumerate((folds, _joined(folds, drafts))):
             said[side, held_out] = _predict(batch, real.vectors[held_out], balanced=balanced)

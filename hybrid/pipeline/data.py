@@ -145,7 +145,8 @@ def synthesize(story: Story) -> None:
     recipe, run = story.recipe, story.run
     recorded = story.files(recipe.synthesize.drafts)
 
-    def work(_: str) -> Report:
+    def work(key: str) -> Report:
+        from hybrid.pipeline.draft_trial import try_drafts
         from hybrid.stages.synthesize import nothing_written, synthesize
 
         if recipe.task == "multi_label":
@@ -163,6 +164,7 @@ def synthesize(story: Story) -> None:
             recipe.synthesize,
             embed=story.embed,
             relabel=lambda drafts: draft_votes(story, drafts),
+            trial=lambda drafts, minority: try_drafts(story, key, drafts, minority),
             balanced=recipe.train.class_weights == "balanced",
             seed=recipe.seed,
         )
@@ -178,7 +180,8 @@ def synthesize(story: Story) -> None:
             recipe.teacher,
             recipe.encoder,
             recipe.task,
-            recipe.train.class_weights,
+            # A batch that must earn its place is tried with the whole training.
+            recipe.train if recipe.synthesize.use == "auto" else recipe.train.class_weights,
             recipe.seed,
             prompt_text("synthesize"),
             prompt_text("attributes"),
@@ -198,5 +201,6 @@ def synthesize(story: Story) -> None:
 
 def _says_synthesize(report: Report) -> str:
     accepted = f"{sum(report['accepted'].values())} of {report['drafts']} drafts accepted"
-    judged = report.get("gate")
-    return accepted if judged is None or judged["passed"] else f"{accepted}; the gate: {judged['reason']}"
+    judged = [one for one in (report.get("gate"), report.get("encoder_gate")) if one]
+    failed = next((one["reason"] for one in judged if not one["passed"]), "")
+    return f"{accepted}; the gate: {failed}" if failed else accepted

@@ -9,11 +9,13 @@ import numpy as np
 from hybrid.config import SynthesizeConfig
 from hybrid.data.duplicates import NearIndex
 from hybrid.drafts.diversity import diversity
-from hybrid.drafts.gate import REFUSED, Batch, fitted, gate
+from hybrid.drafts.gate import REFUSED, Batch, Gate, fitted, gate
 from hybrid.types import Decision, Draft, Example, Vote
 
 Embed = Callable[[Sequence[str]], np.ndarray]
 Relabel = Callable[[Sequence[Draft]], Sequence[Vote]]
+Trial = Callable[[Sequence[Draft], Sequence[str]], Gate]
+"""What the encoder that is to be trained makes of the drafts, by the names of the minority classes."""
 
 
 class Synthesized(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +47,7 @@ def synthesize(
     *,
     embed: Embed,
     relabel: Relabel,
+    trial: Trial | None = None,
     balanced: bool = False,
     seed: int = 0,
 ) -> Synthesized:
@@ -56,8 +59,8 @@ def synthesize(
     of a real row or of an earlier draft, it says what a calibration or test row says, a classifier fitted
     on the cleaned rows is certain of another label, or neither the teacher's blind vote nor that
     classifier agrees with its label. `relabel` returns blind votes on drafts; it may return none. Where
-    `config.use` is "auto", a batch that does not pass the gate (`hybrid.drafts.gate`) is refused whole.
-    `balanced` says whether training weighs the classes evenly.
+    `config.use` is "auto", a batch that does not pass the gate (`hybrid.drafts.gate`) is refused whole; one
+    that passes on frozen embeddings has to pass `trial` too. `balanced` says whether training weighs the classes evenly.
     """
     minority = minority_classes(decisions, labels, config)
     reasons = _refuse_by_text(drafts, rows, minority, config)
@@ -71,13 +74,17 @@ def synthesize(
     beliefs = {draft.id: float(probs[draft.id][labels.index(draft.label)]) for draft in open_drafts}
     checked = [_with_status(draft, reasons.get(draft.id, ""), beliefs.get(draft.id)) for draft in drafts]
     written = _written(checked, vectors, labels)
-    judged = None
+    judged = tried = None
     if len(written.targets):
         judged = gate(real, written, labels, minority, balanced=balanced, seed=seed)
-        if config.use == "auto" and not judged.passed:
-            checked = [refuse_with_batch(draft, judged.reason) for draft in checked]
+        if config.use == "auto":
+            if judged.passed and trial:
+                tried = trial([draft for draft in checked if draft.status == "accepted"], minority)
+            if failed := next((one for one in (judged, tried) if one and not one.passed), None):
+                checked = [refuse_with_batch(draft, failed.reason) for draft in checked]
     report = _report(checked, minority, labels) | {
-        "gate": None if judged is None else msgspec.to_builtins(judged),
+        "gate": msgspec.to_builtins(judged),
+        "encoder_gate": msgspec.to_builtins(tried),
         "diversity": _diversity(checked, rows, decisions, vectors, embeddings),
     }
     return Synthesized(drafts=checked, report=report)
