@@ -4,11 +4,12 @@ import hashlib
 import json
 from collections.abc import Sequence
 from importlib.resources import files
-from string import Template
+from string import Template, ascii_lowercase
 from typing import Literal
 
 import msgspec
 
+_TAG_LETTERS = 14
 Name = Literal["verify", "direct", "decide", "synthesize", "attributes", "policy"]
 
 
@@ -58,4 +59,10 @@ def text_hash(text: str) -> str:
 
 
 def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    """Return 65 bits of the SHA-256 in letters: models read digits one by one, and letters two at a time."""
+    left = int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest(), "big")
+    found = ""
+    for _ in range(_TAG_LETTERS):
+        left, letter = divmod(left, len(ascii_lowercase))
+        found += ascii_lowercase[letter]
+    return found
