@@ -26,10 +26,12 @@ from hybrid.recipe_files.read import read_recipe
 from hybrid.stages.clean import clean
 from hybrid.stages.split import split
 from hybrid.stages.verify import verify
-from hybrid.types import Example
+from hybrid.types import Example, Trusted
 
 ROWS = 500
 MINUTES = 6
+TRUSTED = 100
+MOST_HARM = 0.003
 # Short reasons: a small model fills what it is given room for, and decides no better for it.
 TEACHER = LLMConfig(model="local", max_tokens=60, workers=4)
 
@@ -73,8 +75,8 @@ def main() -> None:
     )
     print(f"votes: {dict(Counter(vote.label or vote.status for vote in found.votes))}")
     right = np.mean([vote.label == gold[vote.id] for vote in found.votes])
-    given, cleaned = wrong_labels(rows, found.votes, gold)
-    print(f"teacher right {right:.3f}; wrong labels as given {given:.4f}, cleaned with its votes {cleaned:.4f}")
+    print(f"teacher right {right:.3f}")
+    harm = {n_trusted: harm_of(rows, found.votes, gold, n_trusted) for n_trusted in (0, TRUSTED)}
     valid = np.mean([is_valid(reply, recipe.labels) for reply in teacher.replies])
     bar(
         "local_teacher_minutes_500_rows",
@@ -83,14 +85,17 @@ def main() -> None:
         wall_s / 60 * ROWS / len(rows) <= MINUTES,
     )
     bar("local_teacher_valid_answers", valid, "== 1.0", valid == 1.0)
-    bar("local_teacher_harm", round(cleaned - given, 4), "<= 0.003", cleaned - given <= 0.003)
+    for n_trusted, more in harm.items():
+        bar(f"local_teacher_harm_{n_trusted}_trusted", round(more, 4), f"<= {MOST_HARM}", more <= MOST_HARM)
     finish()
 
 
-def wrong_labels(rows: Sequence[Example], votes, gold) -> tuple[float, float]:
-    """Return the share of wrong labels as given, and as cleaned with the votes."""
+def harm_of(rows: Sequence[Example], votes, gold, n_trusted: int) -> float:
+    """Return by how much the share of wrong labels grows when the votes are heard, trusted rows left out."""
     recipe = read_recipe(find_recipe("sentiment"))
     folder = model_folder(recipe.encoder.model)
+    drawn = np.random.default_rng(recipe.seed).permutation(len(rows))[:n_trusted]
+    trusted = [Trusted(id=rows[i].id, label=gold[rows[i].id], source="gold") for i in drawn]
     cleaned = clean(
         rows,
         votes,
@@ -98,10 +103,16 @@ def wrong_labels(rows: Sequence[Example], votes, gold) -> tuple[float, float]:
         CleanConfig(),
         embed=lambda texts: embed(folder, texts, max_length=recipe.encoder.max_length),
         seed=recipe.seed,
+        trusted=trusted,
     )
-    decided = {decision.id: decision.label for decision in cleaned.decisions}
-    before = np.mean([row.label != gold[row.id] for row in rows])
-    return float(before), float(np.mean([decided[row.id] != gold[row.id] for row in rows]))
+    known = {one.id for one in trusted}
+    judged = [one for one in cleaned.decisions if one.id not in known]
+    before, after = (np.mean([getattr(one, side) != gold[one.id] for one in judged]) for side in ("given", "label"))
+    print(
+        f"{n_trusted} trusted rows, {cleaned.report['method']}, not heard {cleaned.report['not_heard']}: wrong labels "
+        f"{before:.4f} as given, {after:.4f} cleaned, n = {len(judged)}"
+    )
+    return float(after - before)
 
 
 def is_valid(reply: Reply, labels: Sequence[str]) -> bool:

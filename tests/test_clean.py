@@ -71,6 +71,35 @@ def test_rows_below_the_drop_line_stay_in_the_table_with_no_weight() -> None:
     assert len(found.decisions) == N
 
 
+def votes_right(share: float, seed: int = 1) -> list[Vote]:
+    """Votes of a teacher that is right on a share of the rows, and wrong at random on the others."""
+    said = noisy(GOLD, 1 - share, seed=seed)
+    return [Vote(id=row.id, status="ok", label=one, teacher="weak") for row, one in zip(ROWS, said, strict=True)]
+
+
+def test_a_teacher_that_knows_little_does_no_harm_and_the_report_names_it() -> None:
+    as_given = wrong(clean(ROWS, [], LABELS, CONFIG, embed=embed, seed=0).decisions)
+    for share in (0.2, 0.33, 0.45):
+        found = clean(ROWS, votes_right(share), LABELS, CONFIG, embed=embed, seed=0)
+        assert found.report["not_heard"] == ["weak#0"]
+        assert found.report["source_weights"]["weak#0"] == 0  # type: ignore[index]
+        assert wrong(found.decisions) <= as_given
+
+
+def test_a_teacher_that_knows_as_much_as_the_given_labels_is_heard() -> None:
+    as_given = wrong(clean(ROWS, [], LABELS, CONFIG, embed=embed, seed=0).decisions)
+    for seed in (1, 2, 3):
+        found = clean(ROWS, votes_right(0.75, seed), LABELS, CONFIG, embed=embed, seed=0)
+        assert found.report["not_heard"] == []
+        assert wrong(found.decisions) < as_given
+
+
+def test_beside_a_teacher_that_knows_the_weak_one_is_left_out_alone() -> None:
+    found = clean(ROWS, [*VOTES, *votes_right(0.33)], LABELS, CONFIG, embed=embed, seed=0)
+    assert found.report["not_heard"] == ["weak#0"]
+    assert wrong(found.decisions) < 0.08
+
+
 def test_several_annotators_are_weighed_like_a_teacher() -> None:
     names = ("ann", "bob", "cid")
     said = {name: noisy(GOLD, 0.2, seed=i) for i, name in enumerate(names)}

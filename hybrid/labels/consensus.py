@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 import pandas as pd
 from cleanlab.multiannotator import get_label_quality_multiannotator
@@ -11,17 +12,23 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from hybrid.labels.opinion import Opinion
 from hybrid.labels.sources import SILENT, LabelSource
 
+LEAST_WORTH = 0.5
+"""Of what the given labels know of the truth; with less, CROWDLAB made labels worse (`benchmarks/local_teacher.py`)."""
+
 
 def consensus(
     sources: Sequence[LabelSource], given: np.ndarray, quality_given: np.ndarray, probs: np.ndarray
 ) -> Opinion:
     """Return what the sources and the classifier's out-of-sample `probs` [n, k] say together.
 
-    CROWDLAB (Goh et al. 2022) weighs them. Where no row has two sources there is no consensus to form: the given
-    label stays, and its quality is the classifier's belief.
+    CROWDLAB (Goh et al. 2022) weighs them, but for votes that are worth too little. Where no row has two sources there
+    is no consensus to form: the given label stays, and its quality is the classifier's belief.
     """
-    spoke = np.sum([source.spoke for source in sources], axis=0)
-    return _crowdlab(sources, probs) if spoke.max() > 1 else _alone(given, quality_given, probs)
+    weak = tuple(source.name for source in sources if _is_weak(source, given, probs))
+    heard = [source for source in sources if source.name not in weak]
+    spoke = np.sum([source.spoke for source in heard], axis=0)
+    found = _crowdlab(heard, probs) if spoke.max() > 1 else _alone(given, quality_given, probs)
+    return msgspec.structs.replace(found, weights=found.weights | dict.fromkeys(weak, 0.0), not_heard=weak)
 
 
 def cross_fitted(features: np.ndarray, targets: np.ndarray, n_labels: int, *, folds: int, seed: int) -> np.ndarray:
@@ -33,6 +40,23 @@ def cross_fitted(features: np.ndarray, targets: np.ndarray, n_labels: int, *, fo
     probs = np.full((len(targets), n_labels), 1e-9)
     probs[:, np.unique(targets)] = found
     return np.asarray(probs / probs.sum(axis=1, keepdims=True))
+
+
+def _is_weak(source: LabelSource, given: np.ndarray, probs: np.ndarray) -> bool:
+    """Return whether votes are clearly worth less than `LEAST_WORTH` of what the given labels are.
+
+    CROWDLAB cannot say which of two sources is the worse one: it weighs both by how often they agree, and where they
+    seldom do it follows the classifier, which is worse than either. The classifier can: of sources that err apart, two
+    agree beyond chance as often as the product of what each knows (Platanios et al. 2014), so that their agreements
+    with a third have the ratio of what they know.
+    """
+    if not source.is_vote or not source.spoke.any():
+        return False
+    rows, chance = source.spoke, 1 / probs.shape[1]
+    believes = probs[rows].argmax(axis=1)
+    vote, label = ((said[rows] == believes) - chance for said in (source.said, given))
+    short = LEAST_WORTH * label - vote
+    return bool(short.mean() > short.std() / np.sqrt(len(short)))
 
 
 def _crowdlab(sources: Sequence[LabelSource], probs: np.ndarray) -> Opinion:

@@ -20,6 +20,8 @@ class Opinion(msgspec.Struct, frozen=True, kw_only=True):
     kept: np.ndarray
     weights: dict[str, float]
     """What each source of evidence counts for."""
+    not_heard: tuple[str, ...] = ()
+    """The sources whose votes are worth too little to be weighed."""
 
 
 def as_given(given: np.ndarray, quality: np.ndarray, n_labels: int) -> Opinion:

@@ -16,6 +16,8 @@ class LabelSource(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     said: np.ndarray
     confidence: np.ndarray
+    is_vote: bool = False
+    """Whether it was asked about the text, as a teacher is, and is none of those whose labels came with the rows."""
 
     @property
     def spoke(self) -> np.ndarray:
@@ -36,12 +38,13 @@ def label_sources(rows: Sequence[Example], votes: Sequence[Vote], labels: Sequen
         if vote.status != "ok" or vote.label is None:
             continue
         name = f"{vote.teacher}#{vote.sample}"
-        source = sources.setdefault(name, _silent(name, len(rows)))
+        source = sources.setdefault(name, _silent(name, len(rows), is_vote=True))
         source.said[position[vote.id]] = place[vote.label]
         if vote.confidence is not None:
             source.confidence[position[vote.id]] = vote.confidence
     return list(sources.values())
 
 
-def _silent(name: str, n_rows: int) -> LabelSource:
-    return LabelSource(name=name, said=np.full(n_rows, SILENT), confidence=np.full(n_rows, np.nan))
+def _silent(name: str, n_rows: int, *, is_vote: bool = False) -> LabelSource:
+    silent, unstated = np.full(n_rows, SILENT), np.full(n_rows, np.nan)
+    return LabelSource(name=name, said=silent, confidence=unstated, is_vote=is_vote)

@@ -125,7 +125,7 @@ def clean(story: Story) -> None:
 
     run.stage(
         "clean",
-        version=2,
+        version=3,
         settings=settings_of(
             recipe.clean, recipe.data.trusted, recipe.encoder, recipe.task, recipe.seed, story.encoder_hash()
         ),
@@ -136,6 +136,7 @@ def clean(story: Story) -> None:
             f"{r['method']}: "
             + ", ".join(f"{n} {action}" for action, n in r["actions"].items())
             + (f"; {sum(r['trusted'].values())} trusted rows" if r["trusted"] else "")
+            + "".join(f"; {name} is not heard: its votes are worth too little" for name in r["not_heard"])
         ),
     )
 

@@ -26,9 +26,9 @@ Embed = Callable[[Sequence[str]], np.ndarray]
 class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
     """A decision for each row, in row order, the rows' embeddings [n, d], and the counts.
 
-    The report's keys: `method`, `rows`, `suspects`, `actions`, `changes`, `source_weights`, `classes_before`,
-    `classes_after`, `trusted` (rows by source), and, empty without trusted rows, `methods` (what each was worth on
-    them: `hybrid.labels.choice`), `repair` (its model and losses) and `sources` (how each is wrong:
+    The report's keys: `method`, `rows`, `suspects`, `actions`, `changes`, `source_weights`, `not_heard`,
+    `classes_before`, `classes_after`, `trusted` (rows by source), and, empty without trusted rows, `methods` (what each
+    was worth on them: `hybrid.labels.choice`), `repair` (its model and losses) and `sources` (how each is wrong:
     `hybrid.labels.source_report`).
     """
 
@@ -179,6 +179,7 @@ def _report(
         "suspects": int(suspects.sum()),
         "actions": {action: actions[action] for action in ("keep", "relabel", "drop", "review")},
         "changes": dict(changes.most_common()),
+        "not_heard": list(opinion.not_heard),
         "source_weights": {name: round(weight, 4) for name, weight in opinion.weights.items()},
         "classes_before": {label: before[label] for label in labels},
         "classes_after": {label: after[label] for label in labels},
