@@ -127,3 +127,18 @@ def test_drafts_that_mislead_the_encoder_are_refused() -> None:
     found = tried(drafts_of("bad"))
     assert not found.passed
     assert found.reason.startswith("macro-F1 on held-out real rows falls")
+
+
+def test_where_a_half_has_one_class_alone_nothing_is_trained_on_it() -> None:
+    trained: list[str] = []
+
+    def watched(name: str, rows: Sequence[TrainingRow], texts: Sequence[str]) -> np.ndarray:
+        trained.append(name)
+        return student(name, rows, texts)
+
+    texts = [f"text {number}" for number in range(9)]
+    real = taught(texts, ["bad"] * 8 + ["plain"])
+    with pytest.warns(UserWarning, match="least populated class"):
+        found = encoder_gate(real, drafts_of("plain"), DISHES, ["plain"], fit_predict=watched, seed=0)
+    assert len(trained) == 3
+    assert found.drafts == len(drafts_of("plain"))

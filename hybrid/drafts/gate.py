@@ -89,8 +89,12 @@ def encoder_gate(
     said = np.zeros((1, 2, len(real)), dtype=int)
     for number, (fit, held_out) in enumerate(_folds(targets, ENCODER_FOLDS, seed)):
         known, asked = [real[i] for i in fit], [real[i].text for i in held_out]
-        said[0, 0, held_out] = fit_predict(f"fold-{number}-without", known, asked)
-        said[0, 1, held_out] = fit_predict(f"fold-{number}-with", [*known, *drafts], asked)
+        for side, (name, rows) in enumerate((("without", known), ("with", [*known, *drafts]))):
+            classes = {row.label for row in rows}
+            # A half may lack a class of few rows, and what knows one class alone needs no training.
+            said[0, side, held_out] = (
+                fit_predict(f"fold-{number}-{name}", rows, asked) if len(classes) > 1 else min(classes)
+            )
     return _judged(targets, said, labels, minority, n_drafts=len(drafts), folds=ENCODER_FOLDS)
 
 

@@ -46,7 +46,7 @@ def _is_weak(source: LabelSource, given: np.ndarray, probs: np.ndarray) -> bool:
     """Return whether votes are clearly worth less than `LEAST_WORTH` of what the given labels are.
 
     CROWDLAB cannot say which of two sources is the worse one: it weighs both by how often they agree, and where they
-    seldom do it follows the classifier, which is worse than either. The classifier can: of sources that err apart, two
+    seldom do it follows the classifier, which may be worse than either. The classifier can: of sources that err apart, two
     agree beyond chance as often as the product of what each knows (Platanios et al. 2014), so that their agreements
     with a third have the ratio of what they know.
     """
