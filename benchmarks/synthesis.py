@@ -1,9 +1,9 @@
 """What the recorded drafts of the sentiment recipe are worth to the rare class, over five seeds.
 
 `python benchmarks/synthesis.py [--seeds N ...] [--no-encoder]`. Every seed draws split and raters anew, cleans with the
-recorded teacher, checks the drafts and lets the gate judge them on frozen embeddings and then with the encoder itself (four
-trainings a seed on half of the rows). Test rows score the student that let the drafts pass, trained without and with
-them. Test rows choose nothing.
+recorded teacher, checks the drafts and lets the gate judge them on frozen embeddings and then with the encoder itself (two
+trainings a seed). Test rows score the student that let the drafts pass, trained without and with them. Test rows choose
+nothing.
 """
 
 import argparse
@@ -136,7 +136,7 @@ def tried_by_encoder(recipe: Recipe, run: Cleaned) -> Gate:
     """Return what the gate says when the encoder itself is tried, as `synthesize.use = "auto"` does."""
     rows = training_rows(of_part(run.rows, "train"), run.decisions, run.found.drafts, recipe.labels, recipe.train)
     real, drafts = ([row for row in rows if row.synthetic == written] for written in (False, True))
-    print(f"seed {run.seed}, the encoder on halves of the real rows:")
+    print(f"seed {run.seed}, the encoder on a fifth of the real rows held out:")
     found = encoder_gate(
         real,
         drafts,

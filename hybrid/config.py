@@ -126,7 +126,7 @@ class SynthesizeConfig(Section, frozen=True, kw_only=True):
 
     use: bool | Literal["auto"] = False
     """Whether accepted drafts train the encoder that ships; auto: where the gate lets the batch pass, first on frozen
-    embeddings, then with the encoder itself, which takes as long as two trainings. `--ablate` measures them either way."""
+    embeddings, then with the encoder itself, which takes nearly as long as two trainings. `--ablate` measures them either way."""
     drafts: str = ""
     """Recorded drafts, a JSONL file beside the recipe; without it a live teacher writes them."""
     per_class: Whole = 50

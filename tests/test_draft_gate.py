@@ -76,9 +76,11 @@ def test_copies_have_fewer_different_words_and_more_similarity() -> None:
 
 
 def student(_: str, rows: Sequence[TrainingRow], texts: Sequence[str]) -> np.ndarray:
-    """A cheap encoder: logistic regression on words."""
+    """A cheap encoder that overlooks what is rare: logistic regression on words, held back."""
     words = CountVectorizer().fit([row.text for row in rows])
-    model = LogisticRegression(max_iter=1000).fit(words.transform([r.text for r in rows]), [r.label for r in rows])
+    model = LogisticRegression(C=0.02, max_iter=1000).fit(
+        words.transform([r.text for r in rows]), [r.label for r in rows]
+    )
     return np.asarray(model.predict(words.transform(texts)))
 
 
@@ -91,8 +93,14 @@ def taught(texts: Sequence[str], gold: Sequence[str], *, synthetic: bool = False
 
 
 def tried(drafts: list[TrainingRow], fit_predict: FitPredict = student) -> Gate:
-    texts, gold = texts_and_gold(80)
-    return encoder_gate(taught(texts, gold), drafts, DISHES, ["plain"], fit_predict=fit_predict, seed=0)
+    return encoder_gate(taught(*reviews()), drafts, DISHES, ["plain"], fit_predict=fit_predict, seed=0)
+
+
+def reviews() -> tuple[list[str], list[str]]:
+    """200 texts of the common classes and 40 of the rare one."""
+    pairs = list(zip(*texts_and_gold(900), strict=True))
+    chosen = [one for one in pairs if one[1] != "plain"][:200] + [one for one in pairs if one[1] == "plain"][:40]
+    return [text for text, _ in chosen], [label for _, label in chosen]
 
 
 def drafts_of(label: str) -> list[TrainingRow]:
@@ -102,7 +110,7 @@ def drafts_of(label: str) -> list[TrainingRow]:
     return taught(own, ["plain"] * len(own), synthetic=True)
 
 
-def test_the_encoder_is_tried_on_each_half_without_and_with_the_drafts() -> None:
+def test_the_encoder_is_tried_on_a_fifth_of_the_rows_without_and_with_the_drafts() -> None:
     seen: dict[str, tuple[int, int, int]] = {}
 
     def watched(name: str, rows: Sequence[TrainingRow], texts: Sequence[str]) -> np.ndarray:
@@ -113,13 +121,8 @@ def test_the_encoder_is_tried_on_each_half_without_and_with_the_drafts() -> None
     drafts = drafts_of("plain")
     found = tried(drafts, watched)
     n = len(drafts)
-    assert seen == {
-        "fold-0-without": (40, 0, 40),
-        "fold-0-with": (40 + n, n, 40),
-        "fold-1-without": (40, 0, 40),
-        "fold-1-with": (40 + n, n, 40),
-    }
-    assert (found.passed, found.drafts, found.seeds, found.folds) == (True, n, 1, 2)
+    assert seen == {"without": (192, 0, 48), "with": (192 + n, n, 48)}
+    assert (found.passed, found.drafts, found.seeds, found.folds) == (True, n, 1, 5), found.reason
     assert found.recall["plain"][1] > found.recall["plain"][0]
 
 
@@ -129,16 +132,20 @@ def test_drafts_that_mislead_the_encoder_are_refused() -> None:
     assert found.reason.startswith("macro-F1 on held-out real rows falls")
 
 
-def test_where_a_half_has_one_class_alone_nothing_is_trained_on_it() -> None:
+def test_where_one_class_alone_is_known_nothing_is_trained() -> None:
     trained: list[str] = []
 
     def watched(name: str, rows: Sequence[TrainingRow], texts: Sequence[str]) -> np.ndarray:
         trained.append(name)
         return student(name, rows, texts)
 
-    texts = [f"text {number}" for number in range(9)]
-    real = taught(texts, ["bad"] * 8 + ["plain"])
-    with pytest.warns(UserWarning, match="least populated class"):
-        found = encoder_gate(real, drafts_of("plain"), DISHES, ["plain"], fit_predict=watched, seed=0)
-    assert len(trained) == 3
-    assert found.drafts == len(drafts_of("plain"))
+    for seed in range(8):  # the fold held out has the only row of its class, or has not
+        trained.clear()
+        real = taught([f"text {number}" for number in range(9)], ["bad"] * 8 + ["plain"])
+        with pytest.warns(UserWarning, match="least populated class"):
+            found = encoder_gate(real, drafts_of("plain"), DISHES, ["plain"], fit_predict=watched, seed=seed)
+        assert trained in (["with"], ["without", "with"])
+        if trained == ["with"]:
+            assert found.recall["plain"][0] == 0
+            return
+    raise AssertionError("no seed held the only row out")

@@ -189,7 +189,7 @@ def test_drafts_are_tried_with_the_recipes_own_training_and_leave_no_folder(proj
         if label == "plain"
     ]
     found = try_drafts(story, "0" * 64, written, ["plain"])
-    assert (found.drafts, found.folds, found.seeds) == (len(written), 2, 1)
+    assert (found.drafts, found.folds, found.seeds) == (len(written), 5, 1)
     assert 0 < found.macro_f1[0] <= 1
     assert found.passed == (found.reason == "")
     assert not (folder / "synthesize" / "trials").exists()
