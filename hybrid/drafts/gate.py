@@ -81,8 +81,8 @@ def encoder_gate(
     """Return whether a batch of drafts earns its place with the encoder that it is to train.
 
     As `gate`, with the encoder fine-tuned once without and once with all drafts, and one fold alone held out: to train on
-    fewer rows would make drafts look more useful than they will be (on halves of the sentiment rows they passed where
-    the encoder trained on all of them then lost by them).
+    fewer rows would make drafts look more useful than they will be. The labels that judge are the decided ones, here as
+    there: where the author of the drafts had a part in deciding them, both see its idea of the class and not the truth.
     """
     targets = np.array([row.label for row in real])
     fit, held_out = next(_folds(targets, FOLDS, seed))
