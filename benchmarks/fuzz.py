@@ -111,7 +111,9 @@ def note(case: Any, tally: Tally, url: str, session: requests.Session) -> None:
     try:
         case.validate_response(reply, checks=CHECKS)
     except FailureGroup as found:
-        tally.wrong.append("\n".join(str(one) for one in found.exceptions))
+        asked, said = reply.request, reply.text[:200]
+        where = f"{asked.method} {asked.url[:200]} {dict(asked.headers)}: {reply.status_code} {said!r}"
+        tally.wrong.append("\n".join([where, *(str(one) for one in found.exceptions)]))
 
 
 def wait_long(case: Any) -> None:

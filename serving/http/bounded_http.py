@@ -5,9 +5,13 @@ uvicorn bounds neither; a client that sends one byte a minute, or a header of a 
 
 import asyncio
 import re
+import secrets
+from http import HTTPStatus
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from serving.errors import BadRequestError
+from serving.http.error_response import error_response
 from serving.http.gathered import Gathered
 
 HEAD_S = 10.0
@@ -23,6 +27,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     head_s = HEAD_S
     head_bytes = HEAD_BYTES
+    url: bytes = b""
     _head_ends: asyncio.TimerHandle | None = None
     _came = 0
 
@@ -60,6 +65,15 @@ class BoundedHttp(HttpToolsProtocol):
             # Bytes would be copied for every chunk, and a client may send chunks of one byte.
             self.cycle.body = bytearray(self.cycle.body)  # type: ignore[assignment]
         super().on_body(body)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse bytes that are no HTTP in the words of the protocol that its path speaks, as far as that was read."""
+        path = self.url.partition(b"?")[0].decode("ascii", "replace")
+        reply = error_response(BadRequestError(f"{msg} Send HTTP/1.1 or 1.0"), path, secrets.token_hex(16))
+        first = f"HTTP/1.1 {reply.status_code} {HTTPStatus(reply.status_code).phrase}\r\n".encode()
+        head = b"".join(name + b": " + value + b"\r\n" for name, value in reply.raw_headers)
+        self.transport.write(first + head + b"connection: close\r\n\r\n" + bytes(reply.body))
+        self.transport.close()
 
     def _wait_for_head(self) -> None:
         if self._head_ends is None:

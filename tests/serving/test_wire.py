@@ -1,6 +1,7 @@
 """What HTTP libraries never send: sizes that lie, heads without an end, bodies that drip, requests inside requests."""
 
 import gzip
+import json
 import socket
 import time
 import zlib
@@ -110,6 +111,16 @@ def test_a_head_is_understood_or_refused(hasty: str, name: str) -> None:
     assert len(found) <= len(allowed)
     assert set(found) <= set(allowed), came[:500]
     assert b"set-cookie" not in came.lower()
+
+
+@pytest.mark.parametrize("path", [PATH, "/predict", "/v2/models/soup/infer", "/v1/decisions", "/soup"])
+def test_what_is_no_http_is_refused_in_the_words_of_the_path(hasty: str, path: str) -> None:
+    came = send(hasty, f"POST {path} HTTP/1.1\r\nHost: here\r\nno colon\r\n\r\n".encode())
+    top, _, body = came.partition(b"\r\n\r\n")
+    assert b"content-type: application/json" in top.lower()
+    assert statuses(came)[0] in (400, 422)
+    assert "Send HTTP/1.1" in json.dumps(json.loads(body))
+    assert statuses(send(hasty, b"\x16\x03\x01 no HTTP at all\r\n\r\n")) == [400]
 
 
 def test_requests_in_one_go_are_answered_one_after_the_other(hasty: str) -> None:
