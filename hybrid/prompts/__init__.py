@@ -60,9 +60,5 @@ def text_hash(text: str) -> str:
 
 def _digest(text: str) -> str:
     """Return 65 bits of the SHA-256 in letters: models read digits one by one, and letters two at a time."""
-    left = int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest(), "big")
-    found = ""
-    for _ in range(_TAG_LETTERS):
-        left, letter = divmod(left, len(ascii_lowercase))
-        found += ascii_lowercase[letter]
-    return found
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+    return "".join(ascii_lowercase[byte % len(ascii_lowercase)] for byte in digest[:_TAG_LETTERS])
