@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from hybrid.drafts.gate import Gate
 from hybrid.pipeline.ablation import served_variant
 from hybrid.pipeline.run import Run
 from hybrid.pipeline.story import Story
@@ -127,7 +128,7 @@ def with_a_teacher(folder: Path, text: str) -> None:
         teacher=text,
         first_failure=text,
     )
-    change_report(folder, "clean", changes={f"{text} -> good": 1}, source_weights={text: 0.5})
+    change_report(folder, "clean", changes={f"{text} -> good": 1}, source_weights={text: 0.5}, not_heard=[text])
 
 
 def test_the_figures_of_the_page_are_those_of_the_summary(finished: Path) -> None:
@@ -231,6 +232,30 @@ def test_a_run_that_keeps_rows_or_none_says_so(folder: Path) -> None:
     for test, said in ((kept, "of which 93.0% are right"), (none, "every row escalates")):
         change_report(folder, "evaluate", threshold=test | {"accuracy": 0.8, "macro_f1": 0.7})
         assert said in words(write(folder))
+
+
+def test_the_page_says_what_both_gates_found_and_whose_votes_are_not_heard(folder: Path) -> None:
+    with_a_teacher(folder, "weak#0")
+    frozen = Gate(
+        passed=True,
+        reason="",
+        drafts=7,
+        macro_f1=(0.7, 0.71),
+        recall={"plain": (0.4, 0.5)},
+        recall_gain=0.1,
+        recall_gain_p=0.001,
+        seeds=5,
+        folds=5,
+    )
+    encoder = msgspec.structs.replace(frozen, passed=False, reason="macro-F1 falls", macro_f1=(0.8, 0.789), seeds=1)
+    gates = {"gate": msgspec.to_builtins(frozen), "encoder_gate": msgspec.to_builtins(encoder)}
+    change_report(folder, "synthesize", **gates)
+    said = words(write(folder))
+    assert "The votes of weak#0 are not heard" in said
+    assert "judges it on training rows held out, 5 times: macro-F1 0.700 without them and 0.710 with them" in said
+    assert "on all but one of 5 parts of the training rows and judged on that part: macro-F1 0.800 without" in said
+    assert "The batch passes. The encoder itself" in said
+    assert "The batch does not pass there: macro-F1 falls." in said
 
 
 def test_a_recorded_decoder_is_called_recorded_and_draws_the_cascade(folder: Path) -> None:
