@@ -119,6 +119,14 @@ def test_a_changed_setting_reruns_its_stage_and_what_follows_from_it_and_no_othe
     assert set(again) <= set(STAGES[STAGES.index(first) :])
 
 
+def test_a_run_in_bf16_ends_on_any_processor(project: Path) -> None:
+    done = rerun(project, "--set", "train.precision=bf16", "--set", "train.epochs=1")
+    assert done.returncode == 0, done.stderr
+    assert worked(done.stdout)[0] == "train"
+    assert json.loads((project / "runs/dishes/default/train/report.json").read_text())["precision"] == "bf16"
+    assert (project / "runs/dishes/default/bundle/bundle.json").is_file()
+
+
 def test_a_table_that_was_changed_by_hand_is_made_again(project: Path) -> None:
     table = project / "runs/dishes/default/clean/decisions.jsonl"
     wanted = sha256_of_file(table)

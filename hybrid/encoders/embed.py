@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from hybrid.encoders.checkpoint import load_encoder, load_tokenizer
+from hybrid.encoders.device import training_device
 
 BATCH = 64
 
@@ -18,7 +19,7 @@ def embed(
     tokenizer, model = load_tokenizer(folder), load_encoder(folder)
     order = np.argsort([len(text) for text in texts], kind="stable")
     vectors = np.zeros((len(texts), model.config.hidden_size), dtype=np.float32)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = training_device()
     model.to(device)
     with torch.inference_mode():
         for start in range(0, len(order), BATCH):

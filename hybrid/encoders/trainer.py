@@ -11,6 +11,7 @@ import transformers
 
 from hybrid.config import TrainConfig
 from hybrid.encoders.batches import LengthGroupedSampler
+from hybrid.encoders.device import training_device
 
 EVALUATION_BATCH = 64
 OnStep = Callable[[int, int], None]
@@ -62,6 +63,7 @@ def training_arguments(config: TrainConfig, workdir: Path, seed: int, *, bf16: b
     """Return the Trainer's settings for a recipe's; checkpoints go to `workdir`."""
     strategy = "steps" if config.checkpoint_steps else "epoch"
     every = config.checkpoint_steps or 1
+    device = training_device()
     return transformers.TrainingArguments(
         output_dir=str(workdir),
         num_train_epochs=config.epochs,
@@ -71,6 +73,7 @@ def training_arguments(config: TrainConfig, workdir: Path, seed: int, *, bf16: b
         warmup_steps=min(config.warmup, 0.999),
         weight_decay=config.weight_decay,
         bf16=bf16,
+        use_cpu=device == "cpu",  # without it the Trainer refuses bf16 on a processor
         save_total_limit=config.patience + 2,  # the chosen epoch is never older than that
         save_strategy=strategy,
         save_steps=every,
@@ -80,7 +83,7 @@ def training_arguments(config: TrainConfig, workdir: Path, seed: int, *, bf16: b
         logging_steps=every,
         label_names=["targets"],
         remove_unused_columns=False,
-        dataloader_pin_memory=torch.cuda.is_available(),
+        dataloader_pin_memory=device == "cuda",
         disable_tqdm=True,
         report_to=[],
         seed=seed,
