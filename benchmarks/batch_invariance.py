@@ -13,11 +13,11 @@ import numpy as np
 from bars import bar, finish
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
+from hybrid.files.table import read_rows
 from hybrid.runtime.bundle import Bundle, read_bundle
 from hybrid.runtime.calibration import apply
 from hybrid.runtime.encoder import Encoder
 from hybrid.runtime.session import Session
-from hybrid.table import read_rows
 from hybrid.types import Example
 
 N_TEXTS = 2000

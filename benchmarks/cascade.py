@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from bars import bar, finish
 
+from hybrid.files.table import read_rows
 from hybrid.runtime.bundle import read_bundle
-from hybrid.table import read_rows
 from hybrid.types import Judged
 
 SEEDS = 5

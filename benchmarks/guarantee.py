@@ -24,9 +24,9 @@ from bars import bar, finish
 from hybrid.calibration.calibrators import cross_fit
 from hybrid.calibration.escalation import choose_threshold, naive_threshold
 from hybrid.config import CalibrateConfig
+from hybrid.files.table import read_rows
 from hybrid.runtime.bundle import read_bundle
 from hybrid.runtime.calibration import apply
-from hybrid.table import read_rows
 from hybrid.types import Judged, Scored
 
 SPLITS = 200

@@ -21,6 +21,7 @@ from hybrid.asking.order import doubt_order, trusted_first
 from hybrid.config import CleanConfig, Recipe
 from hybrid.data.training_rows import TrainingRow, training_rows
 from hybrid.evaluation.metrics import accuracy, macro_f1
+from hybrid.files.table import read_rows
 from hybrid.pipeline import data
 from hybrid.pipeline.run import Run, settings_of
 from hybrid.pipeline.story import Story
@@ -28,7 +29,6 @@ from hybrid.progress import Screen
 from hybrid.recipe_files.find import find_recipe
 from hybrid.recipe_files.read import read_recipe
 from hybrid.stages.clean import Cleaned, clean
-from hybrid.table import read_rows
 from hybrid.types import Decision, Example, Report, Vote
 
 SEEDS = 5

@@ -18,8 +18,8 @@ from typing import IO, Literal
 import msgspec
 
 from hybrid.errors import ArtifactError, ConfigError, StorageError
+from hybrid.files.table import sha256_of_file, write_json
 from hybrid.pins import ARTIFACTS, Artifact
-from hybrid.table import sha256_of_file, write_json
 
 OnStart = Callable[[str], None]
 _STAMP = ".stamp.json"

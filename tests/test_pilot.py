@@ -18,6 +18,7 @@ from hybrid.commands.opening import Asked, recipe_story
 from hybrid.config import LLMConfig
 from hybrid.errors import ArtifactError
 from hybrid.evaluation.intervals import Estimate
+from hybrid.files.table import write_json
 from hybrid.llm import Reply, open_llm
 from hybrid.pilot.choose import choose
 from hybrid.pilot.compare import Piloted, pilot_rows
@@ -27,7 +28,6 @@ from hybrid.pilot.ways import Answers, Way, ask_ways, ways_of, what_it_says
 from hybrid.pilot.worth import AtHand, Point, adds_information_p, worth_in_rows
 from hybrid.pipeline.llm_work import teacher_votes
 from hybrid.progress import Screen
-from hybrid.table import write_json
 from hybrid.types import Example, Vote
 from tests.conftest import write_project
 from tests.corpus import LABELS, WORDS

@@ -13,6 +13,7 @@ from hybrid.asking.spending import reasoned
 from hybrid.commands.opening import run_story, shared_folder
 from hybrid.config import LLMConfig, VerifyConfig
 from hybrid.errors import StorageError
+from hybrid.files.table import read_rows, write_json, write_rows
 from hybrid.llm import Stored, key
 from hybrid.llm.answer import label_request
 from hybrid.llm.answers_at_hand import answers_about
@@ -26,7 +27,6 @@ from hybrid.receipts.rows import Receipt
 from hybrid.report.data_card import render_data_card
 from hybrid.report.tally import Tally, tally
 from hybrid.stages.verify import verify
-from hybrid.table import read_rows, write_json, write_rows
 from hybrid.types import Decision, Draft, Example, Vote
 from tests.messages_server import Act, MessagesServer, answer, label, status
 

@@ -10,9 +10,9 @@ import pytest
 import hybrid
 from hybrid.calibration.escalation import lower_bound
 from hybrid.calibration.referencing import counts_by_label, curve, histogram
+from hybrid.files.table import read_rows
 from hybrid.runtime.bundle import Bundle
 from hybrid.runtime.calibration import NOTHING_KEPT, Threshold
-from hybrid.table import read_rows
 from hybrid.types import Example
 
 NOTHING = Threshold(value=NOTHING_KEPT, target=0.9, delta=0.1, n_rows=9, kept=0.0, met=False)

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from hybrid.drafts.gate import Gate
+from hybrid.files.table import read_rows, write_json, write_rows
 from hybrid.pipeline.ablation import served_variant
 from hybrid.pipeline.run import Run
 from hybrid.pipeline.story import Story
@@ -21,7 +22,6 @@ from hybrid.progress import Screen
 from hybrid.recipe_files.read import read_recipe
 from hybrid.report import write_outcome
 from hybrid.report.summary import SeedFigures
-from hybrid.table import read_rows, write_json, write_rows
 from hybrid.types import Decision, Draft, Example, Judged, Vote
 
 pytestmark = pytest.mark.slow

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from hybrid.errors import StorageError
+from hybrid.files.table import write_bytes
 from hybrid.pipeline.run import Run, settings_of
 from hybrid.progress import Screen
-from hybrid.table import write_bytes
 from hybrid.types import Report
 
 

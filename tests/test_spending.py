@@ -9,10 +9,10 @@ from hybrid.asking.order import belief_of, conflict_order, doubt_order, trusted_
 from hybrid.asking.spending import Spent, Teacher, TrustedRows, spend
 from hybrid.config import LLMConfig, VerifyConfig
 from hybrid.errors import ConfigError, LLMError
+from hybrid.files.table import write_rows
 from hybrid.llm.messages import Messages
 from hybrid.llm.recorded import Recorded, Trace, text_digest
 from hybrid.recipe_files.read import read_recipe
-from hybrid.table import write_rows
 from hybrid.types import Example, Vote
 from tests.messages_server import Act, MessagesServer, label
 

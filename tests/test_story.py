@@ -13,13 +13,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from hybrid.files.table import sha256_of_file
 from hybrid.pipeline.draft_trial import try_drafts
 from hybrid.pipeline.run import Run
 from hybrid.pipeline.story import Story
 from hybrid.progress import Screen
 from hybrid.recipe_files.read import read_recipe
 from hybrid.report.summary import STAGES
-from hybrid.table import sha256_of_file
 from hybrid.types import Draft
 from tests.conftest import hybrid_recipe, write_project
 from tests.corpus import texts_and_gold

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hybrid.errors import DataError, StorageError
-from hybrid.table import read_rows, whole_file, write_rows
+from hybrid.files.table import read_rows, whole_file, write_rows
 from hybrid.types import Gold
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from hybrid.files.table import read_rows
 from hybrid.pipeline import data
 from hybrid.pipeline.run import Run
 from hybrid.pipeline.story import Story
 from hybrid.progress import Screen
 from hybrid.recipe_files.read import read_recipe
-from hybrid.table import read_rows
 from hybrid.types import Trusted
 from tests.conftest import write_project
 

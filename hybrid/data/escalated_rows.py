@@ -8,7 +8,7 @@ import msgspec
 
 from hybrid.data.duplicates import NearIndex
 from hybrid.errors import DataError
-from hybrid.table import read_rows
+from hybrid.files.table import read_rows
 from hybrid.types import Example, Gold, Report, Row, Trusted
 
 ADDED = "escalated.jsonl"

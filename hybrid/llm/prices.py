@@ -55,7 +55,7 @@ class _PriceList(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 def packaged_prices() -> dict[str, Price]:
     """Return the prices in the package, by model; `prices.toml` says when they were read."""
-    text = files("hybrid.llm").joinpath("prices.toml").read_text(encoding="utf-8")
+    text = files("hybrid.llm.cost").joinpath("prices.toml").read_text(encoding="utf-8")
     return msgspec.convert(tomllib.loads(text), _PriceList).models
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import msgspec
 
 from hybrid.errors import ConfigError, DataError
+from hybrid.files.table import read_rows
 from hybrid.llm.request import Reply, Request
-from hybrid.table import read_rows
 
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True):

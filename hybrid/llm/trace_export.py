@@ -6,10 +6,10 @@ from pathlib import Path
 import msgspec
 
 from hybrid.errors import DataError
+from hybrid.files.table import read_rows, whole_file
 from hybrid.llm.request import Reply, Request, key
 from hybrid.llm.store import keep
 from hybrid.llm.trace_file import TraceFile
-from hybrid.table import read_rows, whole_file
 
 
 class StoredAnswer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -9,6 +9,7 @@ import numpy as np
 from hybrid.asking.policy import read_receipt
 from hybrid.errors import ConfigError, DataError, LLMError
 from hybrid.evaluation.intervals import Estimate
+from hybrid.files.table import write_json
 from hybrid.llm import LLM
 from hybrid.pilot.choose import Choice, choose
 from hybrid.pilot.measure import Measured, Trial, measure
@@ -16,7 +17,6 @@ from hybrid.pilot.ways import Answers, Way, ask_ways, ways_of
 from hybrid.pilot.worth import AtHand, Point, at_hand
 from hybrid.pipeline.story import Story
 from hybrid.prompts import prompt_text, text_hash
-from hybrid.table import write_json
 from hybrid.types import Example, Report, Row, Trusted
 
 FILE = "pilot.json"

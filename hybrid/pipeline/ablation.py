@@ -10,11 +10,11 @@ import numpy as np
 
 from hybrid.evaluation.metrics import accuracy, macro_f1
 from hybrid.evaluation.set_metrics import macro_f1_of_sets, subset_accuracy
+from hybrid.files.table import read_rows, write_rows
 from hybrid.label_sets import join_labels, label_matrix
 from hybrid.pipeline.run import settings_of
 from hybrid.pipeline.story import Story, remove_workdirs
 from hybrid.runtime.bundle import MODEL
-from hybrid.table import read_rows, write_rows
 from hybrid.types import Draft, Example, Precision, Report, Row, Rung, Task
 
 if TYPE_CHECKING:

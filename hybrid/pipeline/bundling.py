@@ -11,6 +11,7 @@ import msgspec
 
 import hybrid
 from hybrid.config import Recipe
+from hybrid.files.table import sha256_of, sha256_of_file, write_json
 from hybrid.runtime.bundle import MANIFEST, MODEL, TOKENIZER, Bundle
 from hybrid.runtime.calibration import Calibration, Threshold, apply
 from hybrid.runtime.combination import Reliability
@@ -18,7 +19,6 @@ from hybrid.runtime.encoder import Encoder
 from hybrid.runtime.golden import Golden
 from hybrid.runtime.reading import Reading
 from hybrid.runtime.reference import Reference
-from hybrid.table import sha256_of, sha256_of_file, write_json
 from hybrid.types import Precision
 
 NOTED = ("torch", "transformers", "cleanlab", "scikit-learn", "onnx", "onnxruntime", "tokenizers", "numpy")

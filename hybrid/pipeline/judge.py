@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hybrid.files.table import read_rows, write_rows
 from hybrid.pipeline.llm_work import decoder_votes
 from hybrid.pipeline.run import settings_of
 from hybrid.pipeline.story import Story
 from hybrid.prompts import prompt_text
-from hybrid.table import read_rows, write_rows
 from hybrid.types import Example, Report, Trusted, Vote
 
 if TYPE_CHECKING:

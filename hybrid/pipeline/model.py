@@ -5,9 +5,9 @@ Heavy libraries are imported where a stage works, so that a run with nothing to 
 
 import shutil
 
+from hybrid.files.table import write_rows
 from hybrid.pipeline.run import settings_of
 from hybrid.pipeline.story import Story, remove_workdirs
-from hybrid.table import write_rows
 from hybrid.types import Report
 
 

@@ -9,12 +9,12 @@ import msgspec
 
 from hybrid.config import Recipe
 from hybrid.errors import DataError, StorageError
+from hybrid.files.table import write_json
 from hybrid.pipeline.judge import calibrate
 from hybrid.pipeline.model import quantize
 from hybrid.pipeline.run import Run
 from hybrid.pipeline.story import Story
 from hybrid.progress import Screen
-from hybrid.table import write_json
 from hybrid.types import Precision, Row
 
 RECIPE = "recipe.json"

@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 
 from hybrid.errors import DataError, HybridError, StorageError
+from hybrid.files.table import sha256_of, sha256_of_file, write_json
 from hybrid.progress import Screen
-from hybrid.table import sha256_of, sha256_of_file, write_json
 from hybrid.types import Report
 
 REPORT = "report.json"

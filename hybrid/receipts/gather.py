@@ -8,6 +8,7 @@ import numpy as np
 
 from hybrid.asking.spending import model_of
 from hybrid.errors import DataError
+from hybrid.files.table import read_rows
 from hybrid.llm.answer import read_vote
 from hybrid.llm.answers_at_hand import Kept, answers_about
 from hybrid.llm.recorded import Recorded
@@ -15,7 +16,6 @@ from hybrid.pipeline.story import Story
 from hybrid.prompts import text_hash
 from hybrid.receipts.rows import Receipt, Served, VoteReceipt
 from hybrid.runtime.bundle import read_bundle
-from hybrid.table import read_rows
 from hybrid.types import Decision, Draft, Example, Judged, Row, Scored, Trusted, Vote
 
 DIGITS = 6

@@ -12,7 +12,7 @@ from hybrid.artifacts import fetch
 from hybrid.config import CalibrateConfig, CleanConfig, DataConfig, EncoderConfig, TrainConfig, VerifyConfig
 from hybrid.data.sources import Dataset, labels_of, load_data
 from hybrid.errors import ConfigError
-from hybrid.table import write_bytes
+from hybrid.files.table import write_bytes
 
 
 def new_recipe(

@@ -5,10 +5,10 @@ from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 
+from hybrid.files.table import sha256_of, sha256_of_file, write_bytes, write_json
 from hybrid.pipeline.run import REPORT, STAMP, Run
 from hybrid.pipeline.story import Story
 from hybrid.report.summary import STAGES, SeedFigures, summarise
-from hybrid.table import sha256_of, sha256_of_file, write_bytes, write_json
 from hybrid.types import Report
 
 PAGE = "report.html"

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from hybrid.evaluation.metrics import ReliabilityBin, reliability_bins, risk_coverage
 from hybrid.evaluation.set_metrics import as_one_label
+from hybrid.files.table import read_rows
 from hybrid.label_sets import label_matrix
 from hybrid.pipeline.story import Story
 from hybrid.report import figures
@@ -19,7 +20,6 @@ from hybrid.report.steps import steps, variant_name
 from hybrid.report.summary import STAGES
 from hybrid.report.templates import source, template
 from hybrid.runtime.calibration import Calibration, decide, sigmoid, softmax
-from hybrid.table import read_rows
 from hybrid.types import Epoch, Judged, Report, Task, Vote
 
 MOST_LABELS_DRAWN = 24

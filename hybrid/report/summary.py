@@ -30,10 +30,10 @@ from typing import Any
 
 import msgspec
 
+from hybrid.files.table import read_rows
 from hybrid.pipeline.bundling import recipe_hash, versions
 from hybrid.pipeline.run import Run
 from hybrid.pipeline.story import Story
-from hybrid.table import read_rows
 from hybrid.types import Report, Rung
 
 STAGES = ("split", "verify", "clean", "synthesize", "train", "export", "quantize", "calibrate", "evaluate")

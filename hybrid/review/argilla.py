@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 
 from hybrid.errors import DataError
+from hybrid.files.table import write_json
 from hybrid.review.answers import Answer, Read
 from hybrid.review.queue import Look
-from hybrid.table import write_json
 
 QUESTION = "label"
 NO_ANSWER = ("draft", "discarded")

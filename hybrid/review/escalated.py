@@ -7,11 +7,11 @@ from typing import Literal
 
 from hybrid.data.escalated_rows import Added
 from hybrid.errors import ConfigError, DataError
+from hybrid.files.table import read_rows, write_rows
 from hybrid.pipeline.story import Story
 from hybrid.review.escalations import FILE, Escalated, open_store, read_escalations, shown
 from hybrid.review.export import WRITERS
 from hybrid.review.queue import DIGITS, Look
-from hybrid.table import read_rows, write_rows
 
 PREFIX = "escalated-"
 

@@ -8,13 +8,13 @@ from typing import Literal
 import numpy as np
 
 from hybrid.errors import ConfigError
+from hybrid.files.table import read_rows
 from hybrid.pipeline.story import Story
 from hybrid.review.argilla import write_records
 from hybrid.review.gain import with_what_votes_state
 from hybrid.review.label_studio import write_tasks
 from hybrid.review.queue import Look, review_queue
 from hybrid.review.sheet import write_sheet
-from hybrid.table import read_rows
 from hybrid.types import Decision, Vote
 
 WRITERS = {"label-studio": write_tasks, "argilla": write_records, "csv": write_sheet}

@@ -8,9 +8,9 @@ from xml.sax.saxutils import quoteattr
 import msgspec
 
 from hybrid.errors import DataError
+from hybrid.files.table import write_bytes, write_json
 from hybrid.review.answers import Answer, Read
 from hybrid.review.queue import Look
-from hybrid.table import write_bytes, write_json
 
 QUESTION = "label"
 ROW = "row_id"

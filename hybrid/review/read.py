@@ -7,13 +7,13 @@ import msgspec
 
 from hybrid.data.trusted import REVIEWED
 from hybrid.errors import DataError
+from hybrid.files.table import read_rows, write_rows
 from hybrid.pipeline.story import Story
 from hybrid.review.answers import Read, Settled, settle
 from hybrid.review.argilla import read_records
 from hybrid.review.escalated import PREFIX, add_escalated, stored_escalations, texts_by_id
 from hybrid.review.label_studio import read_tasks
 from hybrid.review.sheet import read_sheet
-from hybrid.table import read_rows, write_rows
 from hybrid.types import Trusted
 
 SHOWN = 10

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hybrid.errors import DataError
+from hybrid.files.table import write_bytes
 from hybrid.review.answers import Answer, Read
 from hybrid.review.queue import Look
-from hybrid.table import write_bytes
 
 COLUMNS = ("id", "text", "given", "decided", "teacher", "reason", "gain", "label")
 

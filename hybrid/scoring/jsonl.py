@@ -7,9 +7,9 @@ from pathlib import Path
 import msgspec
 
 from hybrid.errors import DataError
+from hybrid.files.table import whole_file
 from hybrid.scoring.lines import read_lines
 from hybrid.scoring.rows import Cell, Chunk, Columns, Problem, Read, gather
-from hybrid.table import whole_file
 
 Fields = dict[str, msgspec.Raw]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from hybrid.errors import ConfigError, DataError
+from hybrid.files.table import whole_file
 from hybrid.scoring.rows import Cell, Chunk, Columns, Problem
-from hybrid.table import whole_file
 
 ROW_GROUP_ROWS = 1 << 16
 ROW_GROUP_BYTES = 64 << 20

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from hybrid.errors import DataError, StorageError
-from hybrid.table import sha256_of_file, write_bytes, write_json
+from hybrid.files.table import sha256_of_file, write_bytes, write_json
 
 VERSION = 1
 """Of what a part looks like: a change of it makes older parts worthless."""

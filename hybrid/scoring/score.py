@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from hybrid.errors import ConfigError, DataError, StorageError
+from hybrid.files.table import sha256_of_file, write_json
 from hybrid.runtime.bundle import MANIFEST
 from hybrid.scoring.delimited import Delimited
 from hybrid.scoring.jsonl import Jsonl
 from hybrid.scoring.parquet import Parquet
 from hybrid.scoring.parts import Finished, Made, Parts, Tally, open_parts, read_finished, stamp_path
 from hybrid.scoring.rows import Chunk, Columns, Format, Problem, cells_of, columns_of
-from hybrid.table import sha256_of_file, write_json
 from hybrid.types import Prediction
 
 if TYPE_CHECKING:

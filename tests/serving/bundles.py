@@ -7,10 +7,10 @@ from pathlib import Path
 import onnx
 from tokenizers import Tokenizer
 
+from hybrid.files.table import sha256_of_file
 from hybrid.runtime.bundle import MANIFEST, MODEL, TOKENIZER, Bundle, read_bundle
 from hybrid.runtime.calibration import apply
 from hybrid.runtime.encoder import Encoder
-from hybrid.table import sha256_of_file
 
 POISON = "zzpoison"
 """A word that a poisoned tokenizer gives a token that the encoder has no vector for."""
