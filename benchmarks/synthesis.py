@@ -24,7 +24,7 @@ from hybrid.drafts.recorded import read_drafts
 from hybrid.encoders.checkpoint import load_classifier, load_tokenizer
 from hybrid.encoders.embed import embed
 from hybrid.evaluation.metrics import accuracy, macro_f1
-from hybrid.llm.recorded import Recorded
+from hybrid.llm.traces.recorded import Recorded
 from hybrid.recipe_files.find import find_recipe
 from hybrid.recipe_files.read import read_recipe
 from hybrid.runtime.reading import Reading

@@ -11,13 +11,13 @@ import pytest
 
 from hybrid.errors import BudgetError, LLMError
 from hybrid.llm import Reply, Request, ask_all, key, usage_of
-from hybrid.llm.batch_api import Pace
-from hybrid.llm.batches import Batched
-from hybrid.llm.ledger import Ledger
-from hybrid.llm.messages import Messages
-from hybrid.llm.retry import Retry
-from hybrid.llm.store import Stored
-from hybrid.llm.trace_file import TraceFile
+from hybrid.llm.batches.api import PollingPolicy
+from hybrid.llm.batches.batched import Batched
+from hybrid.llm.client.messages import Messages
+from hybrid.llm.client.retry import Retry
+from hybrid.llm.cost.ledger import Ledger
+from hybrid.llm.traces.cache import CachedLLM
+from hybrid.llm.traces.database import TraceDatabase
 from tests.billing_server import BillingServer, take, take_and_reset
 from tests.messages_server import Act, status
 from tests.test_faults import Address, check_books, questions, terms
@@ -31,11 +31,11 @@ class Teacher:
     def __init__(
         self, server: BillingServer | Address, path: Path, budget: float | None = None, size: int = 1000
     ) -> None:
-        self.file = TraceFile(path)
+        self.file = TraceDatabase(path)
         self.ledger = Ledger(self.file, terms(budget, batch=True))
         messages = Messages("m", base_url=server.url, timeout_s=5, retry=FAST, books=self.ledger)
-        pace = Pace(most_requests=size, first_wait_s=0.01, longest_wait_s=0.05)
-        self.llm = Batched(Stored(messages, self.file), messages, self.ledger, pace)
+        pace = PollingPolicy(most_requests=size, first_wait_s=0.01, longest_wait_s=0.05)
+        self.llm = Batched(CachedLLM(messages, self.file), messages, self.ledger, pace)
 
     def ask(self, requests: list[Request]) -> list[Reply]:
         return ask_all(requests, self.llm, 4)

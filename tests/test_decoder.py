@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 from hybrid.config import LLMConfig
-from hybrid.llm.messages import Messages, Retry
+from hybrid.llm.client.messages import Messages, Retry
 from hybrid.runtime.decoder import Decoder
 from tests.messages_server import MessagesServer, answer, label, status
 

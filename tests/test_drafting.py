@@ -10,8 +10,8 @@ from hybrid.config import LLMConfig, SynthesizeConfig
 from hybrid.drafts.writing import cost_between, write_drafts
 from hybrid.errors import DataError
 from hybrid.llm import Reply, Usage
-from hybrid.llm.drafts import GENERIC, Attribute, attributes_request, read_attributes
-from hybrid.llm.messages import Messages
+from hybrid.llm.client.messages import Messages
+from hybrid.llm.tasks.drafts import GENERIC, Attribute, attributes_request, read_attributes
 from hybrid.types import Draft, Example
 from tests.messages_server import MessagesServer, answer
 

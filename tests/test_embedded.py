@@ -10,9 +10,9 @@ import pytest
 from hybrid.artifacts import fetch
 from hybrid.config import LLMConfig
 from hybrid.errors import ArtifactError, LLMError
-from hybrid.llm import LLM, Stored, ask_all, open_llm
-from hybrid.llm.answer import label_request, label_schema, read_vote
-from hybrid.llm.embedded import bounded
+from hybrid.llm import LLM, CachedLLM, ask_all, open_llm
+from hybrid.llm.local.embedded import bounded
+from hybrid.llm.tasks.label import label_request, label_schema, read_vote
 
 LABELS = ("negative", "positive")
 CONFIG = LLMConfig(model="local", max_tokens=80, workers=2)
@@ -27,7 +27,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LLM]:
         pytest.skip(str(error))
     folder = tmp_path_factory.mktemp("store")
     llm = open_llm(CONFIG, folder=folder, store=folder / "s.sqlite", gguf=lambda: packaged, role="decoder")
-    assert isinstance(llm, Stored)
+    assert isinstance(llm, CachedLLM)
     yield llm
 
 
@@ -43,7 +43,7 @@ def test_a_real_model_answers_inside_the_schema_and_in_time(model: LLM) -> None:
         assert reply.input_tokens > 50
         assert reply.cost_usd == 0.0
     assert ask_all(requests, model, 1) == replies
-    assert isinstance(model, Stored)
+    assert isinstance(model, CachedLLM)
     assert (model.usage().calls, model.usage().hits) == (2, 2)
 
 
@@ -92,7 +92,7 @@ def test_labels_of_any_spelling_come_back_whole(model: LLM) -> None:
 
 @pytest.mark.slow
 def test_a_second_row_reads_only_itself_anew(model: LLM) -> None:
-    assert isinstance(model, Stored)
+    assert isinstance(model, CachedLLM)
     server = model._llm._server  # type: ignore[attr-defined]
     requests = [label_request("decide", f"It was row {n}.", LABELS, CONFIG) for n in range(2)]
     asked = [

@@ -6,13 +6,13 @@ import msgspec
 import pytest
 
 from hybrid.asking.estimate import Desk, plans, suspects_of
-from hybrid.llm import Request, Stored, ask_all
-from hybrid.llm.budget import Spent
-from hybrid.llm.forecast import Habits, Rehearsal, forecast, habits_of, open_requests
-from hybrid.llm.ledger import Ledger
-from hybrid.llm.messages import Messages
-from hybrid.llm.prices import Price
-from hybrid.llm.trace_file import TraceFile
+from hybrid.llm import CachedLLM, Request, ask_all
+from hybrid.llm.client.messages import Messages
+from hybrid.llm.cost.forecast import DryRunLLM, TokenStats, forecast, open_requests, token_stats
+from hybrid.llm.cost.ledger import Ledger
+from hybrid.llm.cost.prices import Price
+from hybrid.llm.cost.pricing import Spent
+from hybrid.llm.traces.database import TraceDatabase
 from hybrid.recipe import main
 from hybrid.types import Example
 from tests.billing_server import PRICES_TOML, BillingServer
@@ -24,8 +24,8 @@ MODEL = 'model = "m"\nbase_url = "{url}"\nprices = "prices.toml"\n'
 
 def ask(server: BillingServer, path: Path, requests: list[Request]) -> float:
     """Return what the server bills for questions, in USD."""
-    file, before = TraceFile(path), server.usd
-    llm = Stored(Messages("m", base_url=server.url, books=Ledger(file, terms())), file)
+    file, before = TraceDatabase(path), server.usd
+    llm = CachedLLM(Messages("m", base_url=server.url, books=Ledger(file, terms())), file)
     ask_all(requests, llm, 4)
     return server.usd - before
 
@@ -34,11 +34,11 @@ def test_the_bill_lies_in_the_range_and_earlier_calls_narrow_it(tmp_path: Path) 
     store = tmp_path / "store"
     first, second = questions(80)[:40], questions(80)[40:]
     with BillingServer() as server:
-        assumed = forecast("verify", first, terms(), habits_of(None, "m"))
+        assumed = forecast("verify", first, terms(), token_stats(None, "m"))
         paid = ask(server, store, first)
         assert assumed.cost_usd is not None
         assert assumed.cost_usd.low < paid < assumed.cost_usd.high
-        habits = habits_of(TraceFile(store), "m")
+        habits = token_stats(TraceDatabase(store), "m")
         known = forecast("verify", second, terms(), habits)
         paid = ask(server, store, second)
     assert habits.calls == 40
@@ -51,12 +51,12 @@ def test_what_the_store_has_is_not_counted_again(tmp_path: Path) -> None:
     requests = questions(12)
     with BillingServer() as server:
         ask(server, tmp_path / "store", requests[:5])
-    left = open_requests([*requests, requests[11]], "m", TraceFile(tmp_path / "store"))
+    left = open_requests([*requests, requests[11]], "m", TraceDatabase(tmp_path / "store"))
     assert left == requests[5:]
 
 
 def desk(budget_usd: float) -> Desk:
-    return Desk(terms=terms(budget_usd), habits=habits_of(None, "m"), file=None)
+    return Desk(terms=terms(budget_usd), habits=token_stats(None, "m"), file=None)
 
 
 def test_a_plan_says_what_each_way_of_asking_less_costs_and_all_cost_less() -> None:
@@ -102,11 +102,11 @@ def test_rows_with_a_wrong_label_are_among_the_suspects() -> None:
 
 
 def test_a_rehearsal_answers_nothing() -> None:
-    rehearsal = Rehearsal("m")
+    rehearsal = DryRunLLM("m")
     replies = ask_all(questions(3), rehearsal, 2)
     assert {reply.status for reply in replies} == {"refused"}
     assert len(rehearsal.requests) == 3
-    assert Habits(tokens_a_byte=habits_of(None, "m").tokens_a_byte).calls == 0
+    assert TokenStats(tokens_a_byte=token_stats(None, "m").tokens_a_byte).calls == 0
 
 
 def estimate(server: BillingServer, folder: Path, extra: str) -> None:

@@ -12,15 +12,15 @@ import pytest
 from hybrid.config import LLMConfig
 from hybrid.errors import BudgetError, StorageError
 from hybrid.llm import Request, ask_all, key
-from hybrid.llm.answer import label_request, read_vote
-from hybrid.llm.budget import Spent, Terms
-from hybrid.llm.ledger import Ledger
-from hybrid.llm.messages import Messages
-from hybrid.llm.prices import Price
+from hybrid.llm.client.messages import Messages
+from hybrid.llm.client.retry import Retry
+from hybrid.llm.cost.ledger import Ledger
+from hybrid.llm.cost.prices import Price
+from hybrid.llm.cost.pricing import Pricing, Spent
 from hybrid.llm.request import Reply
-from hybrid.llm.retry import Retry
-from hybrid.llm.store import Stored
-from hybrid.llm.trace_file import TraceFile
+from hybrid.llm.tasks.label import label_request, read_vote
+from hybrid.llm.traces.cache import CachedLLM
+from hybrid.llm.traces.database import TraceDatabase
 from tests.billing_server import (
     PRICE,
     BillingServer,
@@ -41,8 +41,8 @@ def questions(n: int) -> list[Request]:
     return [label_request("verify", f"The {i}th day was lovely", LABELS, CONFIG) for i in range(n)]
 
 
-def terms(budget_usd: float | None = None, *, batch: bool = False, cache: bool = True) -> Terms:
-    return Terms(model="m", role="teacher", price=Price(**PRICE), cache=cache, batch=batch, budget_usd=budget_usd)
+def terms(budget_usd: float | None = None, *, batch: bool = False, cache: bool = True) -> Pricing:
+    return Pricing(model="m", role="teacher", price=Price(**PRICE), cache=cache, batch=batch, budget_usd=budget_usd)
 
 
 class Teacher:
@@ -51,10 +51,10 @@ class Teacher:
     def __init__(
         self, server: "BillingServer | Address", path: Path, budget_usd: float | None = None, timeout_s: float = 5.0
     ) -> None:
-        file = TraceFile(path)
+        file = TraceDatabase(path)
         self.ledger = Ledger(file, terms(budget_usd))
         messages = Messages("m", base_url=server.url, timeout_s=timeout_s, workers=8, retry=FAST, books=self.ledger)
-        self.llm = Stored(messages, file)
+        self.llm = CachedLLM(messages, file)
 
     def ask(self, requests: list[Request]) -> list[Reply]:
         return ask_all(requests, self.llm, 8)
@@ -221,7 +221,7 @@ def test_two_processes_on_one_store_cannot_cross_the_budget_together(tmp_path: P
             _, said = run.communicate(timeout=120)
             assert run.returncode == 1, said
             assert "teacher.budget_usd = 1" in said
-        spent = Ledger(TraceFile(tmp_path / "store"), terms(1.0)).spent()
+        spent = Ledger(TraceDatabase(tmp_path / "store"), terms(1.0)).spent()
         worst_usd = max(terms().worst_nano(request) or 0 for request in questions(300)) / 1e9
         assert server.usd <= 1.0 < spent.settled_usd + worst_usd
         assert spent.unsettled == 0

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from hybrid.errors import ConfigError, LLMError
-from hybrid.llm.answer import label_schema, object_schema
-from hybrid.llm.gbnf import grammar
-from hybrid.llm.gguf_file import fast_copy, find_gguf
-from hybrid.llm.gguf_weights import from_q4_1, to_q8_0, with_fast_weights
+from hybrid.llm.local.gguf_file import fast_copy, find_gguf
+from hybrid.llm.local.gguf_weights import from_q4_1, to_q8_0, with_fast_weights
+from hybrid.llm.local.grammar import grammar
+from hybrid.llm.tasks.label import label_schema, object_schema
 
 Q4_1, F32, Q8_0 = 3, 0, 8
 

@@ -13,7 +13,7 @@ from hybrid.config import LLMConfig, SynthesizeConfig, VerifyConfig
 from hybrid.drafts.writing import write_drafts
 from hybrid.errors import ArtifactError
 from hybrid.llm import open_llm
-from hybrid.llm.messages import Messages
+from hybrid.llm.client.messages import Messages
 from hybrid.runtime.decoder import Decoder
 from hybrid.stages.verify import verify
 from tests.injection_rows import ASKS, LABELS, ROWS, TEXTS, WANTED
@@ -52,9 +52,9 @@ def test_no_attack_escapes_the_fence_of_the_teacher() -> None:
 
 
 def test_the_server_would_obey_an_attack_that_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hybrid.llm.answer.fence", lambda text: f"<text->\n{text}\n</text->")
+    monkeypatch.setattr("hybrid.llm.tasks.label.fence", lambda text: f"<text->\n{text}\n</text->")
     assert WANTED in labels_of(obeys_what_escapes)
-    monkeypatch.setattr("hybrid.llm.answer.fence", lambda text: text)
+    monkeypatch.setattr("hybrid.llm.tasks.label.fence", lambda text: text)
     # Without any fence only those rows are safe that bring one of their own.
     assert labels_of(obeys_what_escapes).count(WANTED) >= 36
 

@@ -9,10 +9,10 @@ import pytest
 
 from hybrid.config import LLMConfig
 from hybrid.llm import Request, ask_all
-from hybrid.llm.answer import label_request
-from hybrid.llm.limiter import Limiter
-from hybrid.llm.messages import Messages
-from hybrid.llm.retry import Retry
+from hybrid.llm.client.limiter import Limiter
+from hybrid.llm.client.messages import Messages
+from hybrid.llm.client.retry import Retry
+from hybrid.llm.tasks.label import label_request
 from tests.messages_server import MessagesServer, label, status
 
 LABELS = ("negative", "positive")

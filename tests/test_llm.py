@@ -13,11 +13,11 @@ import pytest
 from hybrid.config import LLMConfig
 from hybrid.errors import ConfigError, DataError, LLMError
 from hybrid.llm import LLM, Reply, Request, ask_all, key, open_llm
-from hybrid.llm.answer import label_request, label_schema, read_vote
-from hybrid.llm.drafts import draft_request, read_draft
-from hybrid.llm.messages import Messages, Retry
-from hybrid.llm.prices import cost_usd, packaged_prices, price_of, read_prices
-from hybrid.llm.recorded import Recorded
+from hybrid.llm.client.messages import Messages, Retry
+from hybrid.llm.cost.prices import cost_usd, packaged_prices, price_of, read_prices
+from hybrid.llm.tasks.drafts import draft_request, read_draft
+from hybrid.llm.tasks.label import label_request, label_schema, read_vote
+from hybrid.llm.traces.recorded import Recorded
 from hybrid.types import Example
 from tests.messages_server import Act, MessagesServer, answer, label, raw, reset, status
 
@@ -351,7 +351,7 @@ import sys
 from pathlib import Path
 heavy = ["anthropic", "xllamacpp", "torch", "sklearn", "transformers", "numpy", "httpx"]
 for name in heavy: sys.modules[name] = None
-import hybrid.llm, hybrid.llm.answer, hybrid.llm.drafts, hybrid.llm.messages, hybrid.llm.embedded, hybrid.llm.recorded
+import hybrid.llm, hybrid.llm.tasks.label, hybrid.llm.tasks.drafts, hybrid.llm.client.messages, hybrid.llm.local.embedded, hybrid.llm.traces.recorded
 from hybrid.config import LLMConfig
 from hybrid.errors import LLMError
 from hybrid.llm import open_llm

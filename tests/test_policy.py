@@ -12,7 +12,7 @@ from hybrid.asking.policy import shown_rows
 from hybrid.config import LLMConfig
 from hybrid.errors import DataError, LLMError
 from hybrid.llm import Reply
-from hybrid.llm.policy import Shown, policy_request, policy_text, read_policy
+from hybrid.llm.tasks.policy import Shown, policy_request, policy_text, read_policy
 from hybrid.prompts import text_hash
 from hybrid.types import Example, Trusted
 from tests.conftest import write_project

@@ -14,13 +14,13 @@ from hybrid.commands.opening import run_story, shared_folder
 from hybrid.config import LLMConfig, VerifyConfig
 from hybrid.errors import StorageError
 from hybrid.files.table import read_rows, write_json, write_rows
-from hybrid.llm import Stored, key
-from hybrid.llm.answer import label_request
-from hybrid.llm.answers_at_hand import answers_about
-from hybrid.llm.budget import Terms
-from hybrid.llm.ledger import NoBooks
-from hybrid.llm.messages import Messages
-from hybrid.llm.prices import Price
+from hybrid.llm import CachedLLM, key
+from hybrid.llm.client.messages import Messages
+from hybrid.llm.cost.ledger import NullLedger
+from hybrid.llm.cost.prices import Price
+from hybrid.llm.cost.pricing import Pricing
+from hybrid.llm.tasks.label import label_request
+from hybrid.llm.traces.lookup import traced_answers
 from hybrid.prompts import text_hash
 from hybrid.receipts.gather import read_receipts
 from hybrid.receipts.rows import Receipt
@@ -47,9 +47,9 @@ def ask(run: Path, n_rows: int, *acts: Act) -> list[Example]:
     """Have a live teacher vote on the first rows of a finished run, as its verify stage would; return them."""
     rows, config = train_rows(run)[:n_rows], LLMConfig(model="judge", workers=1)
     with MessagesServer(*acts) as server:
-        books = NoBooks(Terms(model="judge", price=Price(input=1.0, output=5.0)))
+        books = NullLedger(Pricing(model="judge", price=Price(input=1.0, output=5.0)))
         judge = Messages("judge", base_url=server.url, books=books)
-        teacher = Stored(judge, run.parent / "traces.sqlite")
+        teacher = CachedLLM(judge, run.parent / "traces.sqlite")
         found = verify(rows, LABELS, VerifyConfig(), teacher=teacher, llm=config, policy="Judge the dish.")
         teacher.close()
     write_rows(run / "verify/votes.jsonl", found.votes)
@@ -107,7 +107,7 @@ def test_a_vote_that_was_asked_for_again_with_reasoning_has_its_price_too(run: P
 def test_an_answer_under_an_earlier_policy_is_not_taken_for_the_vote(run: Path) -> None:
     row = train_rows(run)[0]
     with MessagesServer(answer(json.dumps({"rationale": "Old.", "label": "plain", "confidence": 0.5}))) as server:
-        earlier = Stored(Messages("judge", base_url=server.url), run.parent / "traces.sqlite")
+        earlier = CachedLLM(Messages("judge", base_url=server.url), run.parent / "traces.sqlite")
         earlier.ask(label_request("verify", row.text, LABELS, LLMConfig(), policy="Another."))
         earlier.close()
     ask(run, 1, label("good"))
@@ -201,8 +201,8 @@ def test_what_cannot_be_told_is_said(
 def test_a_file_that_is_no_store_is_named(tmp_path: Path) -> None:
     (tmp_path / "traces.sqlite").write_text("no database at all, but long enough to be read as one")
     with pytest.raises(StorageError, match="not a trace store"):
-        answers_about({"t"}, tmp_path / "traces.sqlite")
-    assert answers_about({"t"}, tmp_path / "nothing.sqlite") == {}
+        traced_answers({"t"}, tmp_path / "traces.sqlite")
+    assert traced_answers({"t"}, tmp_path / "nothing.sqlite") == {}
 
 
 def test_a_further_seeds_run_shares_the_store_of_the_first(run: Path) -> None:

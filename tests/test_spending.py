@@ -10,8 +10,8 @@ from hybrid.asking.spending import Spent, Teacher, TrustedRows, spend
 from hybrid.config import LLMConfig, VerifyConfig
 from hybrid.errors import ConfigError, LLMError
 from hybrid.files.table import write_rows
-from hybrid.llm.messages import Messages
-from hybrid.llm.recorded import Recorded, Trace, text_digest
+from hybrid.llm.client.messages import Messages
+from hybrid.llm.traces.recorded import Recorded, Trace, text_digest
 from hybrid.recipe_files.read import read_recipe
 from hybrid.types import Example, Vote
 from tests.messages_server import Act, MessagesServer, label

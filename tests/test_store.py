@@ -14,9 +14,9 @@ import pytest
 
 from hybrid.config import LLMConfig
 from hybrid.errors import StorageError
-from hybrid.llm import LLM, Reply, Request, Stored, Usage, ask_all, open_llm, usage_of
-from hybrid.llm.answer import label_request
-from hybrid.llm.messages import Messages, Retry
+from hybrid.llm import LLM, CachedLLM, Reply, Request, Usage, ask_all, open_llm, usage_of
+from hybrid.llm.client.messages import Messages, Retry
+from hybrid.llm.tasks.label import label_request
 from tests.messages_server import MessagesServer, answer, label, status
 
 LABELS = ("negative", "positive")
@@ -26,8 +26,8 @@ def question(text: str = "Lovely day") -> Request:
     return label_request("verify", text, LABELS, LLMConfig())
 
 
-def open_store(server: MessagesServer, path: Path, model: str = "m") -> Stored:
-    return Stored(Messages(model, base_url=server.url, retry=Retry(first_wait_s=0.01)), path)
+def open_store(server: MessagesServer, path: Path, model: str = "m") -> CachedLLM:
+    return CachedLLM(Messages(model, base_url=server.url, retry=Retry(first_wait_s=0.01)), path)
 
 
 def test_nothing_is_asked_twice_across_two_instances_on_one_file(tmp_path: Path) -> None:
@@ -92,12 +92,12 @@ class Priced:
 
 def test_usage_adds_up_and_an_unknown_price_makes_the_cost_unknown(tmp_path: Path) -> None:
     path = tmp_path / "store.sqlite"
-    first = Stored(Priced(), path)
+    first = CachedLLM(Priced(), path)
     for text in ("0.5", "0.25", "0.5"):
         first.ask(question(text))
     wanted = Usage(calls=2, hits=1, input_tokens=14, output_tokens=6, cost_usd=0.75, answers_cost_usd=1.25)
     assert first.usage() == wanted
-    second = Stored(Priced(), path)
+    second = CachedLLM(Priced(), path)
     second.ask(question("0.5"))
     assert (second.usage().cost_usd, second.usage().answers_cost_usd) == (0.0, 0.5)
     second.ask(question(""))
@@ -107,26 +107,26 @@ def test_usage_adds_up_and_an_unknown_price_makes_the_cost_unknown(tmp_path: Pat
 def test_usage_is_none_where_nobody_counts(tmp_path: Path) -> None:
     assert usage_of(None) is None
     assert usage_of(Priced()) is None
-    assert usage_of(Stored(Priced(), tmp_path / "s")) == Usage()
+    assert usage_of(CachedLLM(Priced(), tmp_path / "s")) == Usage()
 
 
 def test_a_file_that_is_no_store_is_one_clear_sentence(tmp_path: Path) -> None:
     path = tmp_path / "store.sqlite"
     path.write_bytes(b"this is not a database, however long one looks at it" * 50)
     with pytest.raises(StorageError, match=r"store\.sqlite: the trace store cannot be used"):
-        Stored(Priced(), path)
+        CachedLLM(Priced(), path)
 
 
 def test_a_full_disk_stops_the_run_and_keeps_what_was_stored(tmp_path: Path) -> None:
     path = tmp_path / "store.sqlite"
-    llm = Stored(Priced(), path)
+    llm = CachedLLM(Priced(), path)
     llm.ask(question("1"))
     pages = llm.file.read("PRAGMA page_count")[0][0]
     llm.file.read(f"PRAGMA max_page_count={pages}")
     with pytest.raises(StorageError, match="full"):
         ask_all([question("1" + "0" * n) for n in range(1, 60)], llm, 2)
     llm.close()
-    again = Stored(Priced(), path)
+    again = CachedLLM(Priced(), path)
     again.ask(question("1"))
     assert again.usage().hits == 1
 
@@ -137,7 +137,7 @@ def test_two_stores_may_be_opened_at_the_same_moment(tmp_path: Path) -> None:
     def go(number: int) -> None:
         ready.wait()
         try:
-            Stored(Priced(), path).ask(question(str(number)))
+            CachedLLM(Priced(), path).ask(question(str(number)))
         except Exception as error:
             errors.append(error)
 
@@ -157,7 +157,7 @@ def test_a_live_model_is_wrapped_where_a_store_is_given(tmp_path: Path) -> None:
         raise AssertionError
 
     wrapped = open_llm(config, folder=tmp_path, store=tmp_path / "a" / "s", gguf=no_gguf, role="teacher")
-    assert isinstance(wrapped, Stored)
+    assert isinstance(wrapped, CachedLLM)
     bare: LLM | None = open_llm(config, folder=tmp_path, store=None, gguf=no_gguf, role="teacher")
     assert isinstance(bare, Messages)
 
@@ -166,7 +166,7 @@ KILLED = """
 import sys
 from pathlib import Path
 from hybrid.llm import Stored, ask_all
-from hybrid.llm.messages import Messages
+from hybrid.llm.client.messages import Messages
 from tests.test_store import question
 llm = Stored(Messages("m", base_url=sys.argv[1]), Path(sys.argv[2]))
 ask_all([question(str(i)) for i in range(40)], llm, 2)

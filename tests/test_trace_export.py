@@ -10,19 +10,19 @@ import pytest
 import hybrid.__main__ as command
 from hybrid.asking.imported import read_votes, tally
 from hybrid.errors import DataError
-from hybrid.llm import Request, Stored, ask_all, key
-from hybrid.llm.ledger import Ledger
-from hybrid.llm.messages import Messages
-from hybrid.llm.trace_export import export_traces, import_traces
-from hybrid.llm.trace_file import TraceFile
+from hybrid.llm import CachedLLM, Request, ask_all, key
+from hybrid.llm.client.messages import Messages
+from hybrid.llm.cost.ledger import Ledger
+from hybrid.llm.traces.database import TraceDatabase
+from hybrid.llm.traces.export import export_traces, import_traces
 from hybrid.types import Example
 from tests.billing_server import BillingServer
 from tests.test_faults import questions, terms
 from tests.test_store import Priced, question
 
 
-def filled(path: Path, texts: tuple[str, ...] = ("0.5", "0.25", "0.125")) -> Stored:
-    store = Stored(Priced(), path)
+def filled(path: Path, texts: tuple[str, ...] = ("0.5", "0.25", "0.125")) -> CachedLLM:
+    store = CachedLLM(Priced(), path)
     for text in texts:
         store.ask(question(text))
     return store
@@ -92,7 +92,7 @@ def test_the_commands_export_import_and_count(tmp_path: Path, capsys: pytest.Cap
 def test_the_cost_of_a_store_is_what_the_provider_billed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = tmp_path / "store.sqlite"
     with BillingServer() as server:
-        books = Ledger(TraceFile(store), terms())
+        books = Ledger(TraceDatabase(store), terms())
         ask_all(questions(4), Messages("m", base_url=server.url, books=books), 2)
     assert command.main(["traces", "cost", str(store)]) == 0
     billed = server.billed

@@ -9,8 +9,8 @@ import pytest
 from hybrid.config import LLMConfig, VerifyConfig
 from hybrid.errors import DataError, LLMError
 from hybrid.llm import Reply, Request
-from hybrid.llm.answer import label_request
-from hybrid.llm.messages import Messages
+from hybrid.llm.client.messages import Messages
+from hybrid.llm.tasks.label import label_request
 from hybrid.prompts import fence, prompt_text, render
 from hybrid.stages.verify import Verified, verify
 from hybrid.types import Example

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from hybrid.config import LLMConfig
-from hybrid.llm.answer import label_request
-from hybrid.llm.messages import Messages
-from hybrid.llm.retry import Retry
+from hybrid.llm.client.messages import Messages
+from hybrid.llm.client.retry import Retry
+from hybrid.llm.tasks.label import label_request
 from tests.messages_server import Handler, MessagesServer
 
 REQUEST = label_request("decide", "The soup.", ("bad", "good"), LLMConfig(max_tokens=60))

@@ -7,12 +7,12 @@ import pytest
 
 from hybrid.config import LLMConfig
 from hybrid.errors import ConfigError
-from hybrid.llm import open_llm, terms_of
-from hybrid.llm.answer import label_request
-from hybrid.llm.messages import Messages
-from hybrid.llm.prices import cost_usd
+from hybrid.llm import open_llm, pricing_of
+from hybrid.llm.client.messages import Messages
+from hybrid.llm.client.messages_format import most_input_tokens, to_params
+from hybrid.llm.cost.prices import cost_usd
 from hybrid.llm.request import Reply
-from hybrid.llm.wire import most_input_tokens, to_params
+from hybrid.llm.tasks.label import label_request
 from hybrid.recipe_files.read import read_recipe
 from tests.billing_server import PRICES_TOML, BillingServer, billed
 from tests.conftest import write_project
@@ -77,9 +77,9 @@ def test_the_fixed_part_of_a_prompt_is_written_to_the_cache_once_and_read_after(
 
 def test_another_server_gets_a_plain_prompt_unless_the_recipe_says_that_it_caches(tmp_path: Path) -> None:
     elsewhere = LLMConfig(model="m", base_url="http://127.0.0.1:9")
-    assert not terms_of(elsewhere, folder=tmp_path, role="teacher").cache
-    assert terms_of(msgspec.structs.replace(elsewhere, cache=True), folder=tmp_path, role="teacher").cache
-    assert terms_of(LLMConfig(model="claude-haiku-4-5"), folder=tmp_path, role="teacher").cache
+    assert not pricing_of(elsewhere, folder=tmp_path, role="teacher").cache
+    assert pricing_of(msgspec.structs.replace(elsewhere, cache=True), folder=tmp_path, role="teacher").cache
+    assert pricing_of(LLMConfig(model="claude-haiku-4-5"), folder=tmp_path, role="teacher").cache
 
 
 def test_cached_tokens_have_prices_of_their_own_and_a_batch_is_cheaper() -> None:

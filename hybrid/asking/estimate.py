@@ -7,13 +7,13 @@ from typing import Literal
 import msgspec
 
 from hybrid.config import LLMConfig
-from hybrid.llm import Request, terms_of
-from hybrid.llm.answer import label_request
-from hybrid.llm.budget import Spent, Terms
-from hybrid.llm.forecast import Forecast, Habits, Range, Rehearsal, forecast, habits_of, open_requests, total
-from hybrid.llm.ledger import Ledger
-from hybrid.llm.prices import Price, packaged_prices
-from hybrid.llm.trace_file import TraceFile
+from hybrid.llm import Request, pricing_of
+from hybrid.llm.cost.forecast import DryRunLLM, Forecast, Range, TokenStats, forecast, open_requests, token_stats, total
+from hybrid.llm.cost.ledger import Ledger
+from hybrid.llm.cost.prices import Price, packaged_prices
+from hybrid.llm.cost.pricing import Pricing, Spent
+from hybrid.llm.tasks.label import label_request
+from hybrid.llm.traces.database import TraceDatabase
 from hybrid.pipeline.llm_work import decoder_votes, teacher_votes, written_drafts
 from hybrid.pipeline.story import Story
 from hybrid.types import Decision, Example
@@ -34,9 +34,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 class Desk(msgspec.Struct, frozen=True, kw_only=True):
     """What a forecast of one role is made from."""
 
-    terms: Terms
-    habits: Habits
-    file: TraceFile | None
+    terms: Pricing
+    habits: TokenStats
+    file: TraceDatabase | None
     spent: Spent = Spent()
 
     def forecast(self, step: str, requests: Sequence[Request], *, fewest: int | None = None) -> Forecast:
@@ -47,7 +47,7 @@ class Desk(msgspec.Struct, frozen=True, kw_only=True):
 
 def estimate(story: Story, traces: Path) -> list[str]:
     """Return the lines of an estimate for a story whose rows are split."""
-    file = TraceFile(traces) if traces.is_file() else None
+    file = TraceDatabase(traces) if traces.is_file() else None
     lines = [f"  {'step':<10} {'calls':>15} {'tokens in':>19} {'tokens out':>19} {'USD':>17}"]
     for role, config in _paid_roles(story):
         if config.model in FREE or (config.model.endswith(".gguf") and not config.base_url):
@@ -72,15 +72,15 @@ def estimate(story: Story, traces: Path) -> list[str]:
     return lines
 
 
-def open_desk(config: LLMConfig, folder: Path, role: str, file: TraceFile | None) -> Desk:
+def open_desk(config: LLMConfig, folder: Path, role: str, file: TraceDatabase | None) -> Desk:
     """Return what a forecast of one section's calls is made from.
 
     Raises:
         ConfigError: there is a budget and a price is not known.
     """
-    terms = terms_of(config, folder=folder, role=role)
+    terms = pricing_of(config, folder=folder, role=role)
     spent = Ledger(file, terms).spent() if file else Spent()
-    return Desk(terms=terms, habits=habits_of(file, terms.model), file=file, spent=spent)
+    return Desk(terms=terms, habits=token_stats(file, terms.model), file=file, spent=spent)
 
 
 def plans(desk: Desk, votes: Sequence[Request], suspects: set[str], prices: Mapping[str, Price]) -> list[Plan]:
@@ -96,7 +96,7 @@ def plans(desk: Desk, votes: Sequence[Request], suspects: set[str], prices: Mapp
         found.append(("in batches, within 24 hours", "--set teacher.batch=true", batched.forecast("", votes)))
     for name in _cheaper(terms, prices):
         other = msgspec.structs.replace(terms, model=name, price=prices[name])
-        smaller = msgspec.structs.replace(desk, terms=other, habits=habits_of(desk.file, name))
+        smaller = msgspec.structs.replace(desk, terms=other, habits=token_stats(desk.file, name))
         found.append((f"{name} in place of {terms.model}", f"--teacher {name}", smaller.forecast("", votes)))
     doubtful = [request for request in votes if request.text in suspects]
     if 0 < len(doubtful) < len(votes):
@@ -155,7 +155,7 @@ def _rehearse_teacher(story: Story, config: LLMConfig, rows: Sequence[Example]) 
     """Return the first questions to the teacher: what is asked again depends on the answers."""
     verify = msgspec.structs.replace(story.recipe.verify, more_calls=0)
     once = Story(msgspec.structs.replace(story.recipe, verify=verify), story.recipe_dir, story.run, story.traces)
-    teacher = Rehearsal(config.model)
+    teacher = DryRunLLM(config.model)
     once.use_llm("teacher", teacher)
     teacher_votes(once, rows)
     return teacher.requests
@@ -169,7 +169,7 @@ def _rehearsals_of_decoder(story: Story, desk: Desk, config: LLMConfig) -> list[
 
 
 def _rehearse_decoder(story: Story, config: LLMConfig, rows: Sequence[Example]) -> list[Request]:
-    decoder = Rehearsal(config.model)
+    decoder = DryRunLLM(config.model)
     story.use_llm("decoder", decoder)
     decoder_votes(story, rows)
     return decoder.requests
@@ -179,7 +179,7 @@ def _drafts(story: Story, desk: Desk, config: LLMConfig, votes: Sequence[Request
     """Return what writing drafts and labelling them anew would take, with the labels as they are given."""
     if story.recipe.synthesize.drafts or story.recipe.task == "multi_label":
         return []
-    teacher = Rehearsal(config.model)
+    teacher = DryRunLLM(config.model)
     story.use_llm("teacher", teacher)
     given = [
         Decision(id=row.id, action="keep", given=row.label, label=row.label, weight=1.0, probs=(), reason="")
@@ -194,7 +194,7 @@ def _drafts(story: Story, desk: Desk, config: LLMConfig, votes: Sequence[Request
     return [desk.forecast("drafts", teacher.requests), relabel]
 
 
-def _cheaper(terms: Terms, prices: Mapping[str, Price]) -> list[str]:
+def _cheaper(terms: Pricing, prices: Mapping[str, Price]) -> list[str]:
     """Return the dearest model that costs at most half, and the cheapest."""
     if terms.price is None:
         return []

@@ -10,7 +10,7 @@ import numpy as np
 from hybrid.errors import ConfigError, StorageError
 from hybrid.files.table import write_bytes, write_json
 from hybrid.llm import LLM
-from hybrid.llm.policy import Shown, policy_request, policy_text, read_policy
+from hybrid.llm.tasks.policy import Shown, policy_request, policy_text, read_policy
 from hybrid.pipeline.story import Story
 from hybrid.prompts import prompt_text, text_hash
 from hybrid.types import Example, Row, Trusted

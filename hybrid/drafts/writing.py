@@ -8,7 +8,7 @@ import numpy as np
 from hybrid.asking.spending import Teacher
 from hybrid.config import SynthesizeConfig
 from hybrid.llm import Usage, ask_all
-from hybrid.llm.drafts import Attribute, attributes_request, draft_request, read_attributes, read_draft
+from hybrid.llm.tasks.drafts import Attribute, attributes_request, draft_request, read_attributes, read_draft
 from hybrid.types import Draft, Example, Report
 
 EXAMPLES = 4

@@ -5,15 +5,15 @@ from pathlib import Path
 
 from hybrid.config import LLMConfig
 from hybrid.errors import ConfigError
-from hybrid.llm.budget import Terms
-from hybrid.llm.ledger import Ledger, NoBooks
-from hybrid.llm.pool import ask_all
-from hybrid.llm.prices import packaged_prices, price_of, read_prices
+from hybrid.llm.client.pool import ask_all
+from hybrid.llm.cost.ledger import Ledger, NullLedger
+from hybrid.llm.cost.prices import packaged_prices, price_of, read_prices
+from hybrid.llm.cost.pricing import Pricing
 from hybrid.llm.request import LLM, Reply, Request, key
-from hybrid.llm.store import Stored, Usage, usage_of
-from hybrid.llm.trace_file import TraceFile
+from hybrid.llm.traces.cache import CachedLLM, Usage, usage_of
+from hybrid.llm.traces.database import TraceDatabase
 
-__all__ = ["LLM", "Reply", "Request", "Stored", "Usage", "ask_all", "key", "open_llm", "terms_of", "usage_of"]
+__all__ = ["LLM", "CachedLLM", "Reply", "Request", "Usage", "ask_all", "key", "open_llm", "terms_of", "usage_of"]
 
 
 def open_llm(config: LLMConfig, *, folder: Path, store: Path | None, gguf: Callable[[], Path], role: str) -> LLM | None:
@@ -30,28 +30,28 @@ def open_llm(config: LLMConfig, *, folder: Path, store: Path | None, gguf: Calla
     if config.model == "none":
         return None
     if config.model == "recorded":
-        from hybrid.llm.recorded import Recorded
+        from hybrid.llm.traces.recorded import Recorded
 
         return Recorded(folder / config.traces)
-    file = TraceFile(store) if store else None
+    file = TraceDatabase(store) if store else None
     if config.model == "local" or (config.model.endswith(".gguf") and not config.base_url):
         if config.batch:
             raise ConfigError(f"{role}.batch = true with {config.model!r}: a local model has no batches; leave it out")
-        from hybrid.llm.embedded import Embedded
-        from hybrid.llm.gguf_file import find_gguf
+        from hybrid.llm.local.embedded import Embedded
+        from hybrid.llm.local.gguf_file import find_gguf
 
         path = find_gguf(config.model, folder=folder, packaged=gguf, role=role)
         local = Embedded(path, workers=config.workers)
-        return Stored(local, file) if file else local
+        return CachedLLM(local, file) if file else local
     if config.base_url or config.model.startswith("claude"):
-        return _open_server(config, terms_of(config, folder=folder, role=role), file)
+        return _open_server(config, pricing_of(config, folder=folder, role=role), file)
     raise ConfigError(
         f"{role}.model = {config.model!r}: unknown; want 'none', 'recorded', 'local', the path of a .gguf file, "
         "hf:owner/repo/file.gguf, a name that begins with 'claude', or any name together with base_url"
     )
 
 
-def terms_of(config: LLMConfig, *, folder: Path, role: str) -> Terms:
+def pricing_of(config: LLMConfig, *, folder: Path, role: str) -> Pricing:
     """Return on what terms a section of a recipe calls its model; prices in a file count from `folder`.
 
     Raises:
@@ -60,7 +60,7 @@ def terms_of(config: LLMConfig, *, folder: Path, role: str) -> Terms:
     # What another server charges for a model of the same name is not ours to know.
     prices = {} if config.base_url else packaged_prices()
     own = read_prices(folder / config.prices) if config.prices else {}
-    terms = Terms(
+    terms = Pricing(
         role=role,
         model=config.model,
         price=price_of(prices | own, config.model),
@@ -76,24 +76,24 @@ def terms_of(config: LLMConfig, *, folder: Path, role: str) -> Terms:
     return terms
 
 
-def _open_server(config: LLMConfig, terms: Terms, file: TraceFile | None) -> LLM:
-    from hybrid.llm.messages import Messages
+def _open_server(config: LLMConfig, terms: Pricing, file: TraceDatabase | None) -> LLM:
+    from hybrid.llm.client.messages import Messages
 
     # A budget without a store holds for this process.
-    held = TraceFile(None) if file is None and config.budget_usd is not None else file
+    held = TraceDatabase(None) if file is None and config.budget_usd is not None else file
     ledger = Ledger(held, terms) if held else None
     model = Messages(
         config.model,
         base_url=config.base_url,
         timeout_s=config.timeout_s,
         workers=config.workers,
-        books=ledger or NoBooks(terms),
+        books=ledger or NullLedger(terms),
     )
     if file is None or ledger is None:
         return model
-    stored = Stored(model, file)
+    stored = CachedLLM(model, file)
     if not config.batch:
         return stored
-    from hybrid.llm.batches import Batched
+    from hybrid.llm.batches.batched import Batched
 
     return Batched(stored, model, ledger)

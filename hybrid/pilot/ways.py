@@ -9,7 +9,7 @@ import numpy as np
 
 from hybrid.config import LLMConfig
 from hybrid.llm import LLM, Reply, ask_all
-from hybrid.llm.answer import label_request, read_vote
+from hybrid.llm.tasks.label import label_request, read_vote
 from hybrid.types import Example, Row, Vote
 
 Answer = Literal["reasoned", "direct"]

@@ -9,9 +9,9 @@ import numpy as np
 from hybrid.asking.spending import model_of
 from hybrid.errors import DataError
 from hybrid.files.table import read_rows
-from hybrid.llm.answer import read_vote
-from hybrid.llm.answers_at_hand import Kept, answers_about
-from hybrid.llm.recorded import Recorded
+from hybrid.llm.tasks.label import read_vote
+from hybrid.llm.traces.lookup import TracedAnswer, traced_answers
+from hybrid.llm.traces.recorded import Recorded
 from hybrid.pipeline.story import Story
 from hybrid.prompts import text_hash
 from hybrid.receipts.rows import Receipt, Served, VoteReceipt
@@ -28,7 +28,7 @@ class _Tables(Row, frozen=True, kw_only=True):
     policy: str
     method: str
     votes: dict[str, list[Vote]]
-    kept: dict[str, list[Kept]]
+    kept: dict[str, list[TracedAnswer]]
     decisions: dict[str, Decision]
     classifier: dict[str, tuple[float, ...]]
     trusted: dict[str, Trusted]
@@ -71,7 +71,7 @@ def _tables(story: Story, rows: Sequence[Example], drafts: Sequence[Draft]) -> _
         policy=verified.get("policy", ""),
         method=run.report("clean")["method"],
         votes=_by_row(votes),
-        kept=_preferring(policy, answers_about({row.text for row in train}, story.traces)) if live else {},
+        kept=_preferring(policy, traced_answers({row.text for row in train}, story.traces)) if live else {},
         decisions={decision.id: decision for decision in story.decisions()},
         classifier={row.id: tuple(probs) for row, probs in zip(train, classifier.tolist(), strict=False)},
         trusted={row.id: row for row in story.trusted()},
@@ -80,7 +80,7 @@ def _tables(story: Story, rows: Sequence[Example], drafts: Sequence[Draft]) -> _
     )
 
 
-def _preferring(policy: str, kept: Mapping[str, list[Kept]]) -> dict[str, list[Kept]]:
+def _preferring(policy: str, kept: Mapping[str, list[TracedAnswer]]) -> dict[str, list[TracedAnswer]]:
     """Return the stored answers with those under the policy first, where two read alike."""
     return {text: sorted(about, key=lambda one: policy not in one.request.system) for text, about in kept.items()}
 
@@ -155,7 +155,7 @@ def _of_row(row: Example, tables: _Tables) -> Receipt:
     )
 
 
-def _of_vote(vote: Vote, kept: Sequence[Kept], tables: _Tables) -> VoteReceipt:
+def _of_vote(vote: Vote, kept: Sequence[TracedAnswer], tables: _Tables) -> VoteReceipt:
     receipt = {
         name: getattr(vote, name)
         for name in ("teacher", "sample", "status", "label", "confidence", "rationale", "reason")
@@ -179,7 +179,7 @@ def _of_vote(vote: Vote, kept: Sequence[Kept], tables: _Tables) -> VoteReceipt:
     )
 
 
-def _is_answer(kept: Kept, vote: Vote, labels: Sequence[str]) -> bool:
+def _is_answer(kept: TracedAnswer, vote: Vote, labels: Sequence[str]) -> bool:
     asked_alike = (kept.model, kept.request.sample) == (model_of(vote), vote.sample)
     return asked_alike and read_vote(vote.id, kept.reply, labels, teacher=vote.teacher, sample=vote.sample) == vote
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from hybrid.config import LLMConfig
 from hybrid.errors import HybridError
 from hybrid.llm import LLM, ask_all
-from hybrid.llm.answer import label_request, read_vote
+from hybrid.llm.tasks.label import label_request, read_vote
 from hybrid.types import Vote
 
 

@@ -8,9 +8,9 @@ import msgspec
 
 from hybrid.config import LLMConfig, VerifyConfig
 from hybrid.errors import DataError, LLMError
-from hybrid.llm.answer import label_request, read_vote
-from hybrid.llm.pool import ask_all
+from hybrid.llm.client.pool import ask_all
 from hybrid.llm.request import LLM
+from hybrid.llm.tasks.label import label_request, read_vote
 from hybrid.types import Example, Vote
 
 AskPrompt = Literal["verify", "direct"]

@@ -7,11 +7,11 @@ import sqlalchemy as sql
 from hybrid.artifacts import fetch
 from hybrid.config import LLMConfig
 from hybrid.errors import ConfigError
-from hybrid.llm import open_llm, terms_of
-from hybrid.llm.ledger import Books, NoBooks
-from hybrid.llm.messages import Messages
+from hybrid.llm import open_llm, pricing_of
+from hybrid.llm.client.messages import Messages
+from hybrid.llm.client.retry import Retry
+from hybrid.llm.cost.ledger import CostLedger, NullLedger
 from hybrid.llm.request import LLM
-from hybrid.llm.retry import Retry
 from hybrid.review.escalations import FILE, open_store
 from hybrid.runtime.bundle import Bundle, read_bundle
 from serving.escalation.desk import Desk
@@ -83,10 +83,10 @@ def _open_llm(decoder: Decoder, engine: sql.Engine) -> LLM:
     )
 
 
-def _books(decoder: Decoder, engine: sql.Engine) -> Books:
+def _books(decoder: Decoder, engine: sql.Engine) -> CostLedger:
     if decoder.llm.budget_usd is not None:
         raise ConfigError("decoder.llm.budget_usd is for runs; want decoder.usd_an_hour or decoder.usd_a_day here")
-    terms = terms_of(decoder.llm, folder=Path(), role="decoder")
+    terms = pricing_of(decoder.llm, folder=Path(), role="decoder")
     if decoder.usd_an_hour is None and decoder.usd_a_day is None:
-        return NoBooks(terms)
+        return NullLedger(terms)
     return SpendCap(engine, terms, usd_an_hour=decoder.usd_an_hour, usd_a_day=decoder.usd_a_day)

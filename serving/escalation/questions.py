@@ -9,8 +9,8 @@ import msgspec
 
 from hybrid.config import LLMConfig
 from hybrid.errors import BudgetError, HybridError
-from hybrid.llm.answer import label_request, read_vote
 from hybrid.llm.request import LLM, Reply, Request
+from hybrid.llm.tasks.label import label_request, read_vote
 from hybrid.review.escalations import Outcome
 from hybrid.types import Vote
 

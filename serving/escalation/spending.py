@@ -7,7 +7,7 @@ import sqlalchemy as sql
 from sqlalchemy.exc import SQLAlchemyError
 
 from hybrid.errors import BudgetError, ConfigError
-from hybrid.llm.budget import NANO, Terms
+from hybrid.llm.cost.pricing import NANO, Pricing
 from hybrid.llm.request import Reply, Request
 from hybrid.review.escalations import calls
 
@@ -22,7 +22,9 @@ class SpendCap:
     a killed process had sent. Both fall out of the window with time.
     """
 
-    def __init__(self, engine: sql.Engine, terms: Terms, *, usd_an_hour: float | None, usd_a_day: float | None) -> None:
+    def __init__(
+        self, engine: sql.Engine, terms: Pricing, *, usd_an_hour: float | None, usd_a_day: float | None
+    ) -> None:
         """Keep the books in a review store.
 
         Raises:

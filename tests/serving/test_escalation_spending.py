@@ -9,10 +9,10 @@ import sqlalchemy as sql
 
 from hybrid.config import LLMConfig
 from hybrid.errors import BudgetError
-from hybrid.llm.answer import label_request
-from hybrid.llm.budget import Terms
-from hybrid.llm.prices import Price
+from hybrid.llm.cost.prices import Price
+from hybrid.llm.cost.pricing import Pricing
 from hybrid.llm.request import Reply, Request
+from hybrid.llm.tasks.label import label_request
 from hybrid.review.escalations import calls, open_store
 from serving.escalation.spending import DAY_S, HOUR_S, SpendCap
 from tests.billing_server import PRICE, BillingServer, billed, cut_in_mid_body, on_schedule
@@ -20,7 +20,7 @@ from tests.messages_server import Act, status
 from tests.serving.decoding import Heard, escalated, opened
 
 PRICES = "[models]\njudge = { input = 100, output = 500, cache_write = 125, cache_read = 10, batch = 0.5 }\n"
-TERMS = Terms(model="judge", role="decoder", price=Price(**PRICE))
+TERMS = Pricing(model="judge", role="decoder", price=Price(**PRICE))
 
 
 def worst_usd(text: str = "The soup.") -> float:

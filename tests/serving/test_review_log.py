@@ -16,8 +16,8 @@ import pytest
 import sqlalchemy as sql
 
 from hybrid.errors import BudgetError
-from hybrid.llm.budget import Terms
-from hybrid.llm.prices import Price
+from hybrid.llm.cost.prices import Price
+from hybrid.llm.cost.pricing import Pricing
 from hybrid.review import escalations
 from hybrid.review.escalations import Escalated, open_store, read_escalations, write_escalations
 from serving.escalation import review_log
@@ -147,7 +147,7 @@ def test_postgresql_keeps_what_sqlite_keeps(postgres: str, tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_two_services_on_one_postgresql_cannot_cross_the_cap_together(postgres: str) -> None:
-    terms = Terms(model="judge", role="decoder", price=Price(input=100.0, output=500.0))
+    terms = Pricing(model="judge", role="decoder", price=Price(input=100.0, output=500.0))
 
     async def reserve(cap: float | None) -> int:
         books = [SpendCap(open_store(postgres), terms, usd_an_hour=cap, usd_a_day=None) for _ in range(2)]

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 import msgspec
 
-from hybrid.llm.batch_api import Result
-from hybrid.llm.ledger import Ledger
+from hybrid.llm.batches.api import Result
+from hybrid.llm.cost.ledger import Ledger
 from hybrid.llm.request import Request
-from hybrid.llm.trace_file import TraceFile
+from hybrid.llm.traces.database import TraceDatabase
 
 
 class OpenBatch(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,7 +26,7 @@ class OpenBatch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @contextmanager
-def alone(file: TraceFile) -> Iterator[None]:
+def alone(file: TraceDatabase) -> Iterator[None]:
     """Hand over batches from one process at a time, so that no other takes an unfinished one for a crashed one."""
     if file.path is None:
         yield
@@ -52,12 +52,12 @@ def open_batches(ledger: Ledger) -> list[OpenBatch]:
     return list(found.values())
 
 
-def known_ids(file: TraceFile) -> set[str]:
+def known_ids(file: TraceDatabase) -> set[str]:
     """Return the provider's ids of all batches that the file knows."""
     return {batch_id for (batch_id,) in file.read("SELECT batch_id FROM batches WHERE batch_id IS NOT NULL")}
 
 
-def note_id(file: TraceFile, number: int, batch_id: str) -> None:
+def note_id(file: TraceDatabase, number: int, batch_id: str) -> None:
     """Note the id under which the provider has a batch."""
     with file.transaction() as db:
         db.execute("UPDATE batches SET batch_id = ?, state = 'submitted' WHERE id = ?", (batch_id, number))

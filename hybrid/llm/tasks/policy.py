@@ -7,8 +7,8 @@ import msgspec
 
 from hybrid.config import LLMConfig
 from hybrid.errors import DataError, LLMError
-from hybrid.llm.answer import object_schema
 from hybrid.llm.request import Reply, Request
+from hybrid.llm.tasks.label import object_schema
 from hybrid.prompts import fence, label_list, render
 from hybrid.types import Example, Row
 

@@ -29,7 +29,7 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
         return max(min(backoff, self.longest_wait_s), asked_s)
 
 
-class Trouble(msgspec.Struct, frozen=True, kw_only=True):
+class CallFailure(msgspec.Struct, frozen=True, kw_only=True):
     """Why a call brought no answer."""
 
     reason: str
@@ -53,7 +53,7 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True):
         return not self.status and not self.billed
 
 
-def trouble_of(error: Exception, where: str) -> Trouble:
+def failure_of(error: Exception, where: str) -> CallFailure:
     """Return what an error of the SDK, or of the connection under it, means.
 
     Errors that the server states are not billed. What is lost after the request was sent may be.
@@ -62,9 +62,9 @@ def trouble_of(error: Exception, where: str) -> Trouble:
     if status is None or status < 400:
         sent = not any(type(cause).__name__ in _NEVER_SENT for cause in (error, error.__cause__))
         reason = f"{where}: {_cause(error)}"
-        return Trouble(reason=reason, can_pass=True, billed=sent, foreign=status is not None)
+        return CallFailure(reason=reason, can_pass=True, billed=sent, foreign=status is not None)
     can_pass = status in _CAN_PASS or status >= 500
-    return Trouble(
+    return CallFailure(
         reason=f"{where}: status {status}: {_said(error)}",
         status=status,
         can_pass=can_pass,

@@ -10,20 +10,20 @@ from typing import Protocol
 import msgspec
 
 from hybrid.errors import BudgetError
-from hybrid.llm.budget import NANO, Spent, Terms, refusal
+from hybrid.llm.client.messages_format import prompt_bytes
+from hybrid.llm.cost.pricing import NANO, Pricing, Spent, refusal
 from hybrid.llm.request import Reply, Request, key
-from hybrid.llm.store import keep
-from hybrid.llm.trace_file import TraceFile
-from hybrid.llm.wire import prompt_bytes
+from hybrid.llm.traces.cache import keep
+from hybrid.llm.traces.database import TraceDatabase
 
 _LOOK_AGAIN_S = 1.0
 
 
-class Books(Protocol):
+class CostLedger(Protocol):
     """What a client tells of each call that it makes."""
 
     @property
-    def terms(self) -> Terms:
+    def terms(self) -> Pricing:
         """On what terms calls are made."""
 
     def reserve(self, request: Request) -> int:
@@ -39,10 +39,10 @@ class Books(Protocol):
         """Note that the call may have been billed and its answer never came."""
 
 
-class NoBooks:
+class NullLedger:
     """Notes nothing: for a model without a trace store and without a budget."""
 
-    def __init__(self, terms: Terms) -> None:
+    def __init__(self, terms: Pricing) -> None:
         self.terms = terms
 
     def reserve(self, request: Request) -> int:  # noqa: ARG002
@@ -67,7 +67,7 @@ class Ledger:
     provider knows whether it was billed, so that is what keeps the budget from being crossed.
     """
 
-    def __init__(self, file: TraceFile, terms: Terms) -> None:
+    def __init__(self, file: TraceDatabase, terms: Pricing) -> None:
         self.file = file
         self.terms = terms
         self._in_flight = 0

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 import msgspec
 
 from hybrid.llm.request import LLM, Reply, Request, key
-from hybrid.llm.trace_file import TraceFile
+from hybrid.llm.traces.database import TraceDatabase
 
 _STRIPES = 1024
 
@@ -30,7 +30,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """What all the answers cost when they were asked for, hits included; None where not known."""
 
 
-class Stored:
+class CachedLLM:
     """A language model that asks another only for what the store lacks.
 
     Safe across threads and processes. Each ok answer is committed as it comes, so a kill loses
@@ -38,14 +38,14 @@ class Stored:
     the same request ask once.
     """
 
-    def __init__(self, llm: LLM, file: TraceFile | Path) -> None:
+    def __init__(self, llm: LLM, file: TraceDatabase | Path) -> None:
         """Open the store, creating it where there is none.
 
         Raises:
             StorageError: the file cannot be opened or is not a store.
         """
         self._llm = llm
-        self.file = TraceFile(file) if isinstance(file, Path) else file
+        self.file = TraceDatabase(file) if isinstance(file, Path) else file
         self._lock = Lock()
         self._asking = [Lock() for _ in range(_STRIPES)]
         self._usage = Usage()

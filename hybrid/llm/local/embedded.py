@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid.errors import LLMError
-from hybrid.llm.gbnf import grammar, longest_text
+from hybrid.llm.local.grammar import grammar, longest_text
 from hybrid.llm.request import Reply, Request
 
 _SLOTS = 4

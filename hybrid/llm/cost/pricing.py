@@ -4,15 +4,15 @@ import math
 
 import msgspec
 
-from hybrid.llm.prices import Price
+from hybrid.llm.client.messages_format import most_input_tokens, most_output_tokens
+from hybrid.llm.cost.prices import Price
 from hybrid.llm.request import Request
-from hybrid.llm.wire import most_input_tokens, most_output_tokens
 
 NANO = 1_000_000_000
 """Billionths of a dollar in a dollar."""
 
 
-class Terms(msgspec.Struct, frozen=True, kw_only=True):
+class Pricing(msgspec.Struct, frozen=True, kw_only=True):
     """On what terms one section of a recipe calls a model."""
 
     model: str
@@ -64,7 +64,7 @@ class Spent(msgspec.Struct, frozen=True, kw_only=True):
     cache_read_tokens: int = 0
 
 
-def refusal(terms: Terms, spent: Spent, worst_nano: int) -> str:
+def refusal(terms: Pricing, spent: Spent, worst_nano: int) -> str:
     """Return the sentence that stops a run before a call that could cross the budget."""
     lost = f" and up to {spent.unsettled_usd:.4f} USD for {spent.unsettled} calls without an answer"
     return (

@@ -31,7 +31,7 @@ _SCHEMA = (
 Values = Sequence[Any]
 
 
-class TraceFile:
+class TraceDatabase:
     """The file, open. Safe across threads and processes."""
 
     def __init__(self, path: Path | None) -> None:

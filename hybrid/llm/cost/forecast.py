@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from hybrid.llm.budget import Terms
-from hybrid.llm.prices import Price
+from hybrid.llm.client.messages_format import most_output_tokens, prompt_bytes
+from hybrid.llm.cost.prices import Price
+from hybrid.llm.cost.pricing import Pricing
 from hybrid.llm.request import Reply, Request, key
-from hybrid.llm.trace_file import TraceFile
-from hybrid.llm.wire import most_output_tokens, prompt_bytes
+from hybrid.llm.traces.database import TraceDatabase
 
 ENOUGH = 30
 """Earlier calls from which a range is taken."""
@@ -38,7 +38,7 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
     """None where the price is not known."""
 
 
-class Habits(msgspec.Struct, frozen=True, kw_only=True):
+class TokenStats(msgspec.Struct, frozen=True, kw_only=True):
     """How a model counts tokens and how long it answers."""
 
     tokens_a_byte: Range
@@ -48,7 +48,7 @@ class Habits(msgspec.Struct, frozen=True, kw_only=True):
     """Earlier calls that this was taken from; 0 where it is assumed."""
 
 
-class Rehearsal:
+class DryRunLLM:
     """Stands in for a model and answers nothing, so that what would be asked can be counted."""
 
     def __init__(self, name: str) -> None:
@@ -61,7 +61,7 @@ class Rehearsal:
         return Reply(status="refused", reason="nothing is sent", model=self.name, cost_usd=0.0)
 
 
-def habits_of(file: TraceFile | None, model: str) -> Habits:
+def token_stats(file: TraceDatabase | None, model: str) -> TokenStats:
     """Return how a model did in its recent calls, from the 10th to the 90th percentile; else what is assumed."""
     rows = file.read(
         "SELECT bytes, input_tokens + cache_write_tokens + cache_read_tokens, output_tokens FROM calls "
@@ -69,15 +69,15 @@ def habits_of(file: TraceFile | None, model: str) -> Habits:
         (model, RECENT),
     ) if file else []  # fmt: skip
     if len(rows) < ENOUGH:
-        return Habits(tokens_a_byte=Range(1 / BYTES_A_TOKEN[1], 1 / BYTES_A_TOKEN[0]))
-    return Habits(
+        return TokenStats(tokens_a_byte=Range(1 / BYTES_A_TOKEN[1], 1 / BYTES_A_TOKEN[0]))
+    return TokenStats(
         tokens_a_byte=_middle([tokens / n_bytes for n_bytes, tokens, _ in rows]),
         output_tokens=_middle([float(written) for _, _, written in rows]),
         calls=len(rows),
     )
 
 
-def open_requests(requests: Sequence[Request], model: str, file: TraceFile | None) -> list[Request]:
+def open_requests(requests: Sequence[Request], model: str, file: TraceDatabase | None) -> list[Request]:
     """Return the requests that the store has no answer to, each once."""
     unique = {key(model, request): request for request in requests}
     if file is None:
@@ -87,7 +87,7 @@ def open_requests(requests: Sequence[Request], model: str, file: TraceFile | Non
 
 
 def forecast(
-    step: str, requests: Sequence[Request], terms: Terms, habits: Habits, *, fewest: int | None = None
+    step: str, requests: Sequence[Request], terms: Pricing, habits: TokenStats, *, fewest: int | None = None
 ) -> Forecast:
     """Return what asking `requests` would come to; at least `fewest` of them, or all.
 
@@ -124,7 +124,7 @@ def total(step: str, parts: Sequence[Forecast]) -> Forecast:
     )
 
 
-def _cost(terms: Terms, price: Price | None, read: Range, written: Range, fixed: float) -> Range | None:
+def _cost(terms: Pricing, price: Price | None, read: Range, written: Range, fixed: float) -> Range | None:
     if price is None or (terms.batch and price.batch is None):
         return None
     discount = (price.batch or 0.0) if terms.batch else 1.0

@@ -5,14 +5,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from hybrid.errors import LLMError
-from hybrid.llm.batch_api import BatchApi, Pace, Result
-from hybrid.llm.batch_file import OpenBatch, alone, close, drop, known_ids, note_id, open_batches, settle
-from hybrid.llm.ledger import Ledger
-from hybrid.llm.messages import Messages
+from hybrid.llm.batches.api import BatchApi, PollingPolicy, Result
+from hybrid.llm.batches.journal import OpenBatch, alone, close, drop, known_ids, note_id, open_batches, settle
+from hybrid.llm.client.messages import Messages
+from hybrid.llm.client.messages_format import prompt_bytes
+from hybrid.llm.client.retry import CallFailure
+from hybrid.llm.cost.ledger import Ledger
 from hybrid.llm.request import Reply, Request, key
-from hybrid.llm.retry import Trouble
-from hybrid.llm.store import Stored, Usage
-from hybrid.llm.wire import prompt_bytes
+from hybrid.llm.traces.cache import CachedLLM, Usage
 
 ROUNDS = 3
 """How often a request that expires, or meets an error that can pass, is handed over."""
@@ -30,12 +30,14 @@ class Batched:
     and size, and knows it by the keys in its results.
     """
 
-    def __init__(self, stored: Stored, messages: Messages, ledger: Ledger, pace: Pace = Pace()) -> None:  # noqa: B008
+    def __init__(
+        self, stored: CachedLLM, messages: Messages, ledger: Ledger, pace: PollingPolicy | None = None
+    ) -> None:
         """Bind a client, its store and its ledger, all of one file."""
         self._stored = stored
         self._messages = messages
         self._ledger = ledger
-        self._pace = pace
+        self._pace = pace = pace or PollingPolicy()
         self._api = BatchApi(messages, pace)
 
     @property
@@ -111,7 +113,7 @@ class Batched:
         while True:
             attempt += 1
             came = self._api.create(requests)
-            if not isinstance(came, Trouble):
+            if not isinstance(came, CallFailure):
                 note_id(self._ledger.file, number, came)
                 return
             # The provider may have taken the batch although its answer never came.
@@ -156,7 +158,9 @@ class Batched:
 class _Job:
     """What was asked for at once, and what has come of it."""
 
-    def __init__(self, stored: Stored, wanted: dict[str, Request], refuse: Callable[[Request], Reply | None]) -> None:
+    def __init__(
+        self, stored: CachedLLM, wanted: dict[str, Request], refuse: Callable[[Request], Reply | None]
+    ) -> None:
         self.handed_over: Counter[str] = Counter()
         self._stored = stored
         self._wanted = wanted

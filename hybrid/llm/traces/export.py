@@ -8,8 +8,8 @@ import msgspec
 from hybrid.errors import DataError
 from hybrid.files.table import read_rows, whole_file
 from hybrid.llm.request import Reply, Request, key
-from hybrid.llm.store import keep
-from hybrid.llm.trace_file import TraceFile
+from hybrid.llm.traces.cache import keep
+from hybrid.llm.traces.database import TraceDatabase
 
 
 class StoredAnswer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -37,7 +37,7 @@ def export_traces(store: Path, target: Path) -> int:
     return len(rows)
 
 
-def open_existing(store: Path) -> TraceFile:
+def open_existing(store: Path) -> TraceDatabase:
     """Return a trace store that is there.
 
     Raises:
@@ -45,7 +45,7 @@ def open_existing(store: Path) -> TraceFile:
     """
     if not store.is_file():
         raise DataError(f"{store}: no such trace store; want the traces.sqlite beside the runs of a recipe")
-    return TraceFile(store)
+    return TraceDatabase(store)
 
 
 def import_traces(store: Path, source: Path) -> int:
@@ -65,7 +65,7 @@ def import_traces(store: Path, source: Path) -> int:
             )
         if answer.reply.status != "ok":
             raise DataError(f"{source}:{number}: the reply is {answer.reply.status!r}; want answers alone: remove it")
-    file = TraceFile(store)
+    file = TraceDatabase(store)
     before = _count(file)
     with file.transaction() as db:
         _keep_all(db, answers)
@@ -77,5 +77,5 @@ def _keep_all(db: sqlite3.Connection, answers: list[StoredAnswer]) -> None:
         keep(db, answer.key, answer.model, answer.request, answer.reply)
 
 
-def _count(file: TraceFile) -> int:
+def _count(file: TraceDatabase) -> int:
     return int(file.read("SELECT count(*) FROM answers")[0][0])

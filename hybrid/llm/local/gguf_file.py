@@ -26,7 +26,7 @@ def fast_copy(path: Path) -> Path:
 
     The file itself where it needs no copy, or where there is no room for one.
     """
-    from hybrid.llm.gguf_weights import with_fast_weights
+    from hybrid.llm.local.gguf_weights import with_fast_weights
 
     copy = path.parent.with_name(f"{path.parent.name}-q8_0") / f"{path.stem}.Q8_0.gguf"
     if copy.is_file():

@@ -8,14 +8,14 @@ from typing import Any
 import msgspec
 
 from hybrid.errors import LLMError
-from hybrid.llm.budget import Terms
-from hybrid.llm.ledger import Books, NoBooks
-from hybrid.llm.limiter import Limiter
-from hybrid.llm.prices import cost_usd
+from hybrid.llm.client.limiter import Limiter
+from hybrid.llm.client.messages_format import is_message, read_message, to_params
+from hybrid.llm.client.retry import CallFailure, Retry, failure_of
+from hybrid.llm.client.total_timeout import within_timeout
+from hybrid.llm.cost.ledger import CostLedger, NullLedger
+from hybrid.llm.cost.prices import cost_usd
+from hybrid.llm.cost.pricing import Pricing
 from hybrid.llm.request import Reply, Request
-from hybrid.llm.retry import Retry, Trouble, trouble_of
-from hybrid.llm.whole_time import within_timeout
-from hybrid.llm.wire import is_message, read_message, to_params
 
 
 class Messages:
@@ -33,7 +33,7 @@ class Messages:
         timeout_s: float = 60.0,
         workers: int = 8,
         retry: Retry = Retry(),  # noqa: B008 a frozen struct
-        books: Books | None = None,
+        books: CostLedger | None = None,
     ) -> None:
         """Open a client; nothing is sent yet. At most `workers` calls are under way at once.
 
@@ -43,7 +43,7 @@ class Messages:
         self.name = model
         self.where = base_url or "the Claude API"
         self.retry = retry
-        self._books = books or NoBooks(Terms(model=model))
+        self._books = books or NullLedger(Pricing(model=model))
         self.terms = self._books.terms
         self._limiter = Limiter(workers)
         self._timeout_s = timeout_s
@@ -100,18 +100,18 @@ class Messages:
         """Return the reply that stands for an answer that never came."""
         return Reply(status="failed", reason=reason, model=self.name, cost_usd=0.0, seconds=seconds)
 
-    def fatal(self, trouble: Trouble) -> LLMError:
+    def fatal(self, trouble: CallFailure) -> LLMError:
         """Return the error that stops a run whose every request would end so."""
         what = "base_url" if trouble.foreign else f"the model ({self.name!r}), the key or the base_url"
         return LLMError(f"{trouble.reason}; correct {what}, then run again")
 
-    def trouble(self, error: Exception) -> Trouble:
+    def trouble(self, error: Exception) -> CallFailure:
         """Return what an error of the SDK, or of the connection under it, means."""
         if isinstance(error, (self.sdk.APIError, self.broken)):
-            return trouble_of(error, self.where)
+            return failure_of(error, self.where)
         return self._foreign(f"an answer that is not JSON ({error})")
 
-    def _give_up(self, trouble: Trouble, number: int, seconds: float) -> Reply:
+    def _give_up(self, trouble: CallFailure, number: int, seconds: float) -> Reply:
         if trouble.fatal or (trouble.foreign and not self._speaks):
             raise self.fatal(trouble)
         if trouble.unreached and not self._speaks:
@@ -119,12 +119,12 @@ class Messages:
             raise LLMError(f"{trouble.reason} (try {number}); start the server or correct base_url, then run again")
         return self.failed(f"{trouble.reason} (try {number})", seconds)
 
-    def _try(self, request: Request, until: float) -> Reply | Trouble:
+    def _try(self, request: Request, until: float) -> Reply | CallFailure:
         """Send a request once; every way that it can end is in the books."""
         with self._limiter.slot() as sent_at:
             timeout_s = min(self._timeout_s, until - sent_at)
             if timeout_s <= 0:
-                return Trouble(reason=f"{self.where}: timed out before it was sent")
+                return CallFailure(reason=f"{self.where}: timed out before it was sent")
             call = self._books.reserve(request)
             try:
                 came = self._send(request, timeout_s)
@@ -142,7 +142,7 @@ class Messages:
                 self._limiter.overloaded(sent_at, pause_s)
             return came
 
-    def _send(self, request: Request, timeout_s: float) -> Reply | Trouble:
+    def _send(self, request: Request, timeout_s: float) -> Reply | CallFailure:
         params = self.params(request)
         # The SDK has no parameter for the temperature, and the newest models refuse it.
         extra = {"temperature": params.pop("temperature")} if "temperature" in params else {}
@@ -152,9 +152,9 @@ class Messages:
             return self.trouble(error)
         return self.read(message) if is_message(message) else self._foreign(f"{str(message)[:80]!r}")
 
-    def _foreign(self, came: str) -> Trouble:
+    def _foreign(self, came: str) -> CallFailure:
         reason = f"{self.where}: {came} came, want an answer of the Messages protocol"
-        return Trouble(reason=reason, can_pass=True, billed=True, foreign=True)
+        return CallFailure(reason=reason, can_pass=True, billed=True, foreign=True)
 
 
 def _sdk() -> Any:

@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 import msgspec
 
 from hybrid.errors import LLMError
-from hybrid.llm.messages import Messages
+from hybrid.llm.client.messages import Messages
+from hybrid.llm.client.messages_format import is_message
+from hybrid.llm.client.retry import CallFailure
 from hybrid.llm.request import Reply, Request, key
-from hybrid.llm.retry import Trouble
-from hybrid.llm.wire import is_message
 
 PATIENCE = 20
 """Looks in a row that may fail before a run gives up on a batch."""
@@ -18,7 +18,7 @@ _CAN_PASS = {"api_error", "overloaded_error", "rate_limit_error", "timeout_error
 Found = TypeVar("Found")
 
 
-class Pace(msgspec.Struct, frozen=True, kw_only=True):
+class PollingPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """How large a batch is and how often its state is asked for."""
 
     most_requests: int = 10_000
@@ -39,7 +39,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the same request may pass another time."""
 
 
-class Handed(msgspec.Struct, frozen=True, kw_only=True):
+class RemoteBatch(msgspec.Struct, frozen=True, kw_only=True):
     """A batch that the provider has."""
 
     batch_id: str
@@ -49,31 +49,31 @@ class Handed(msgspec.Struct, frozen=True, kw_only=True):
 class BatchApi:
     """The batches of one client."""
 
-    def __init__(self, messages: Messages, pace: Pace) -> None:
+    def __init__(self, messages: Messages, pace: PollingPolicy) -> None:
         self._messages = messages
         self._pace = pace
         self._api = messages.client.messages.batches
 
-    def create(self, requests: Sequence[Request]) -> str | Trouble:
+    def create(self, requests: Sequence[Request]) -> str | CallFailure:
         """Return the id under which the provider took a batch, or why it did not, or may not have."""
         body = [
             {"custom_id": key(self._messages.name, request), "params": self._messages.params(request)}
             for request in requests
         ]
         made = self._call(lambda: self._api.create(requests=body))
-        return made if isinstance(made, Trouble) else str(made.id)
+        return made if isinstance(made, CallFailure) else str(made.id)
 
-    def recent(self, since: float) -> list[Handed]:
+    def recent(self, since: float) -> list[RemoteBatch]:
         """Return the provider's batches made since a moment, newest first."""
 
-        def pages() -> list[Handed]:
+        def pages() -> list[RemoteBatch]:
             found = []
             for batch in self._api.list(limit=100):
                 if batch.created_at.timestamp() < since:
                     break
                 counts = batch.request_counts
                 total = counts.processing + counts.succeeded + counts.errored + counts.canceled + counts.expired
-                found.append(Handed(batch_id=batch.id, n_requests=total))
+                found.append(RemoteBatch(batch_id=batch.id, n_requests=total))
             return found
 
         return self._patiently(pages)
@@ -84,7 +84,7 @@ class BatchApi:
         failed = 0
         while True:
             batch = self._call(lambda: self._api.retrieve(batch_id))
-            if not isinstance(batch, Trouble):
+            if not isinstance(batch, CallFailure):
                 failed = 0
                 if batch.processing_status == "ended":
                     return batch.results_url is not None
@@ -115,19 +115,19 @@ class BatchApi:
         retry = self._messages.retry
         for number in range(1, retry.tries + 1):
             came = self._call(act)
-            if not isinstance(came, Trouble):
+            if not isinstance(came, CallFailure):
                 return came
             if not came.can_pass or number == retry.tries:
                 raise self._lost_sight(came)
             time.sleep(retry.wait_s(number, min(came.asked_s, retry.longest_wait_s)))
         raise AssertionError("at least one try")
 
-    def _call(self, act: Callable[[], Found]) -> Found | Trouble:
+    def _call(self, act: Callable[[], Found]) -> Found | CallFailure:
         try:
             return act()
         # A stream of results that breaks off raises what the connection does, or leaves half a line.
         except (self._messages.sdk.AnthropicError, self._messages.broken, ValueError) as error:
             return self._messages.trouble(error)
 
-    def _lost_sight(self, trouble: Trouble) -> LLMError:
+    def _lost_sight(self, trouble: CallFailure) -> LLMError:
         return LLMError(f"{trouble.reason}; run again to go on from the batches that are open: their ids are kept")

@@ -6,8 +6,8 @@ import msgspec
 
 from hybrid.config import LLMConfig
 from hybrid.errors import DataError
-from hybrid.llm.answer import object_schema
 from hybrid.llm.request import Reply, Request
+from hybrid.llm.tasks.label import object_schema
 from hybrid.prompts import fence, label_list, policy_section, render
 from hybrid.types import Draft, Example
 

@@ -1,0 +1,1 @@
+"""Calls to a model behind the Messages protocol: format, retries, limits, time."""

@@ -1,0 +1,1 @@
+"""Prices, the ledger of money, and what a run will cost."""

@@ -1,0 +1,1 @@
+"""A GGUF model in the process."""

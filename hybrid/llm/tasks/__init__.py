@@ -1,0 +1,1 @@
+"""What models are asked for: a label, drafts, a labelling policy."""

@@ -1,0 +1,1 @@
+"""Every answer that was paid for, kept by its whole request."""
