@@ -17,7 +17,6 @@ from bars import bar, finish
 from scipy.stats import t as student
 from sklearn.metrics import average_precision_score
 
-from hybrid.asking.order import doubt_order, trusted_first
 from hybrid.config import CleanConfig, Recipe
 from hybrid.data.training_rows import TrainingRow, training_rows
 from hybrid.evaluation.metrics import accuracy, macro_f1
@@ -29,6 +28,7 @@ from hybrid.progress import Screen
 from hybrid.recipe_files.find import find_recipe
 from hybrid.recipe_files.read import read_recipe
 from hybrid.stages.clean import Cleaned, clean
+from hybrid.teacher.row_selection import by_uncertainty, trusted_first
 from hybrid.types import Decision, Example, Report, Vote
 
 SEEDS = 5
@@ -167,7 +167,7 @@ def budget(seeds: Sequence[Labelled]) -> None:
         given = np.array([place[row.label] for row in one.rows])
         trusted = np.array([row.id in one.trusted for row in one.rows])
         unasked = np.array([decision.probs for decision in one.cleaned([], "repair").decisions])
-        doubtful = doubt_order(given, unasked)
+        doubtful = by_uncertainty(given, unasked)
         shuffled = np.random.default_rng(one.seed).permutation(len(one.rows))
         n_asked = [round(share * len(one.rows)) for share in BUDGETS]
         curves["conflicts first"].append([_wrong_after(one, trusted_first(doubtful, trusted, n)[:n]) for n in n_asked])

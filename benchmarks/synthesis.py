@@ -19,8 +19,6 @@ from hybrid.artifacts import fetch, model_folder
 from hybrid.config import Recipe
 from hybrid.data.sources import load_data
 from hybrid.data.training_rows import TrainingRow, training_rows
-from hybrid.drafts.gate import Batch, Gate, encoder_gate, fitted
-from hybrid.drafts.recorded import read_drafts
 from hybrid.encoders.checkpoint import load_classifier, load_tokenizer
 from hybrid.encoders.embed import embed
 from hybrid.evaluation.metrics import accuracy, macro_f1
@@ -34,6 +32,8 @@ from hybrid.stages.split import split
 from hybrid.stages.synthesize import Synthesized, synthesize
 from hybrid.stages.train import train
 from hybrid.stages.verify import verify
+from hybrid.teacher.drafts.gate import Batch, Gate, encoder_gate, fitted
+from hybrid.teacher.drafts.recorded import read_drafts
 from hybrid.types import Decision, Example
 
 SEEDS = 5

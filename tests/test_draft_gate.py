@@ -9,8 +9,8 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from hybrid.data.training_rows import TrainingRow
-from hybrid.drafts.diversity import diversity
-from hybrid.drafts.gate import Batch, FitPredict, Gate, _reason, _sign_test, encoder_gate, gate
+from hybrid.teacher.drafts.diversity import diversity
+from hybrid.teacher.drafts.gate import Batch, FitPredict, Gate, _reason, _sign_test, encoder_gate, gate
 from tests.corpus import LABELS as DISHES
 from tests.corpus import texts_and_gold
 

@@ -5,13 +5,13 @@ import json
 import msgspec
 import pytest
 
-from hybrid.asking.spending import Teacher
 from hybrid.config import LLMConfig, SynthesizeConfig
-from hybrid.drafts.writing import cost_between, write_drafts
 from hybrid.errors import DataError
 from hybrid.llm import Reply, Usage
 from hybrid.llm.client.messages import Messages
 from hybrid.llm.tasks.drafts import GENERIC, Attribute, attributes_request, read_attributes
+from hybrid.teacher.drafts.writing import cost_between, write_drafts
+from hybrid.teacher.vote_collection import Teacher
 from hybrid.types import Draft, Example
 from tests.messages_server import MessagesServer, answer
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from hybrid.asking.estimate import Desk, plans, suspects_of
 from hybrid.llm import CachedLLM, Request, ask_all
 from hybrid.llm.client.messages import Messages
 from hybrid.llm.cost.forecast import DryRunLLM, TokenStats, forecast, open_requests, token_stats
@@ -13,6 +12,7 @@ from hybrid.llm.cost.ledger import Ledger
 from hybrid.llm.cost.prices import Price
 from hybrid.llm.cost.pricing import Spent
 from hybrid.llm.traces.database import TraceDatabase
+from hybrid.pipeline.estimate import CostModel, plans, suspects_of
 from hybrid.recipe import main
 from hybrid.types import Example
 from tests.billing_server import PRICES_TOML, BillingServer
@@ -55,8 +55,8 @@ def test_what_the_store_has_is_not_counted_again(tmp_path: Path) -> None:
     assert left == requests[5:]
 
 
-def desk(budget_usd: float) -> Desk:
-    return Desk(terms=terms(budget_usd), habits=token_stats(None, "m"), file=None)
+def desk(budget_usd: float) -> CostModel:
+    return CostModel(terms=terms(budget_usd), habits=token_stats(None, "m"), file=None)
 
 
 def test_a_plan_says_what_each_way_of_asking_less_costs_and_all_cost_less() -> None:

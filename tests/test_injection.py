@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from hybrid.artifacts import fetch
-from hybrid.asking.spending import Teacher
 from hybrid.config import LLMConfig, SynthesizeConfig, VerifyConfig
-from hybrid.drafts.writing import write_drafts
 from hybrid.errors import ArtifactError
 from hybrid.llm import open_llm
 from hybrid.llm.client.messages import Messages
 from hybrid.runtime.decoder import Decoder
 from hybrid.stages.verify import verify
+from hybrid.teacher.drafts.writing import write_drafts
+from hybrid.teacher.vote_collection import Teacher
 from tests.injection_rows import ASKS, LABELS, ROWS, TEXTS, WANTED
 from tests.messages_server import Act, MessagesServer, answer, label
 

@@ -13,21 +13,21 @@ from rich.console import Console
 
 from hybrid.__main__ import main
 from hybrid.artifacts import fetch
-from hybrid.asking.policy import PolicyReceipt
 from hybrid.commands.opening import Asked, recipe_story
 from hybrid.config import LLMConfig
 from hybrid.errors import ArtifactError
 from hybrid.evaluation.intervals import Estimate
 from hybrid.files.table import write_json
 from hybrid.llm import Reply, open_llm
-from hybrid.pilot.choose import choose
-from hybrid.pilot.compare import Piloted, pilot_rows
-from hybrid.pilot.measure import Measured, Trial
-from hybrid.pilot.says import say_pilot
-from hybrid.pilot.ways import Answers, Way, ask_ways, ways_of, what_it_says
-from hybrid.pilot.worth import AtHand, Point, adds_information_p, worth_in_rows
 from hybrid.pipeline.llm_work import teacher_votes
 from hybrid.progress import Screen
+from hybrid.teacher.pilot.baseline_curve import Baseline, Point, adds_information_p, worth_in_rows
+from hybrid.teacher.pilot.choose import choose
+from hybrid.teacher.pilot.compare import Piloted, pilot_rows
+from hybrid.teacher.pilot.measure import Measured, Trial
+from hybrid.teacher.pilot.strategies import Answers, PromptStrategy, ask_strategies, strategies_of, what_it_says
+from hybrid.teacher.pilot.table import say_pilot
+from hybrid.teacher.policy import PolicyReceipt
 from hybrid.types import Example, Vote
 from tests.conftest import write_project
 from tests.corpus import LABELS, WORDS
@@ -36,8 +36,8 @@ from tests.messages_server import MessagesServer, answer
 SURE = Estimate(value=0.5, low=0.4, high=0.6)
 
 
-def at_hand(right: np.ndarray, agrees: np.ndarray | None = None) -> AtHand:
-    return AtHand(
+def at_hand(right: np.ndarray, agrees: np.ndarray | None = None) -> Baseline:
+    return Baseline(
         given=SURE,
         tfidf=Estimate(value=0.8, low=0.7, high=0.9),
         rows=800,
@@ -77,7 +77,7 @@ def first(n_right: int) -> np.ndarray:
 
 def test_the_cheapest_way_that_is_not_significantly_worse_is_taken() -> None:
     dear = trial(first(90), cost=0.02)
-    assert choose([trial(first(87), answer="direct"), dear]).way == Way(model="m", answer="direct", votes=1)
+    assert choose([trial(first(87), answer="direct"), dear]).way == PromptStrategy(model="m", answer="direct", votes=1)
     choice = choose([trial(first(80), answer="direct"), dear])
     assert choice.way == dear.measured.way
     assert choice.below_best_p["m: direct"] == pytest.approx(2**-10)
@@ -118,7 +118,7 @@ def test_votes_are_counted_and_a_tie_goes_to_the_surest() -> None:
         [vote("bad", 0.6), vote("good", 0.9), vote(None)],
         [vote(None), vote(None), vote(None)],
     ]
-    way = Way(model="t", answer="reasoned", votes=3)
+    way = PromptStrategy(model="t", answer="reasoned", votes=3)
     said = what_it_says(Answers(way=way, votes=rows, replies=[[Reply(status="ok", model="t")]] * 3))
     assert said.labels == ["bad", "good", None]
     assert said.confidence == pytest.approx([0.7, 0.9, np.nan], nan_ok=True)
@@ -126,8 +126,8 @@ def test_votes_are_counted_and_a_tie_goes_to_the_surest() -> None:
 
 
 def test_a_recorded_teacher_answered_one_way() -> None:
-    assert ways_of("recorded", 3) == [Way(model="recorded", answer="reasoned", votes=1)]
-    assert [way.name for way in ways_of("m", 3)] == ["direct", "chain of thought", "chain of thought, 3 votes"]
+    assert strategies_of("recorded", 3) == [PromptStrategy(model="recorded", answer="reasoned", votes=1)]
+    assert [way.name for way in strategies_of("m", 3)] == ["direct", "chain of thought", "chain of thought, 3 votes"]
 
 
 def text_of(body: dict[str, Any]) -> str:
@@ -248,8 +248,8 @@ def test_a_small_model_in_the_process_answers_both_ways() -> None:
     local = open_llm(config, folder=gguf, store=None, gguf=lambda: gguf, role="teacher")
     assert local is not None
     rows = [Example(id="1", text="The soup was superb.", label="good")]
-    found = ask_ways(
-        rows, LABELS, ways_of("local", 1), teacher=local, llm=config, policy="", on_done=lambda done, total: None
+    found = ask_strategies(
+        rows, LABELS, strategies_of("local", 1), teacher=local, llm=config, policy="", on_done=lambda done, total: None
     )
     direct, reasoned = (what_it_says(answers) for answers in found)
     assert all(label in LABELS for label in (*direct.labels, *reasoned.labels))

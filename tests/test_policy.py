@@ -8,12 +8,12 @@ import msgspec
 import pytest
 
 from hybrid.__main__ import main
-from hybrid.asking.policy import shown_rows
 from hybrid.config import LLMConfig
 from hybrid.errors import DataError, LLMError
 from hybrid.llm import Reply
 from hybrid.llm.tasks.policy import Shown, policy_request, policy_text, read_policy
 from hybrid.prompts import text_hash
+from hybrid.teacher.policy import shown_rows
 from hybrid.types import Example, Trusted
 from tests.conftest import write_project
 from tests.messages_server import MessagesServer, answer

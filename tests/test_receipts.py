@@ -9,7 +9,6 @@ import msgspec
 import pytest
 
 from hybrid.__main__ import main
-from hybrid.asking.spending import reasoned
 from hybrid.commands.opening import run_story, shared_folder
 from hybrid.config import LLMConfig, VerifyConfig
 from hybrid.errors import StorageError
@@ -27,6 +26,7 @@ from hybrid.receipts.rows import Receipt
 from hybrid.report.data_card import render_data_card
 from hybrid.report.tally import Tally, tally
 from hybrid.stages.verify import verify
+from hybrid.teacher.vote_collection import reasoned
 from hybrid.types import Decision, Draft, Example, Vote
 from tests.messages_server import Act, MessagesServer, answer, label, status
 

@@ -13,7 +13,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from hybrid.drafts.gate import Gate
 from hybrid.files.table import read_rows, write_json, write_rows
 from hybrid.pipeline.ablation import served_variant
 from hybrid.pipeline.run import Run
@@ -22,6 +21,7 @@ from hybrid.progress import Screen
 from hybrid.recipe_files.read import read_recipe
 from hybrid.report import write_outcome
 from hybrid.report.summary import SeedFigures
+from hybrid.teacher.drafts.gate import Gate
 from hybrid.types import Decision, Draft, Example, Judged, Vote
 
 pytestmark = pytest.mark.slow

@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hybrid.asking.order import belief_of, conflict_order, doubt_order, trusted_first, votes_of_rows
-from hybrid.asking.spending import Spent, Teacher, TrustedRows, spend
 from hybrid.config import LLMConfig, VerifyConfig
 from hybrid.errors import ConfigError, LLMError
 from hybrid.files.table import write_rows
 from hybrid.llm.client.messages import Messages
 from hybrid.llm.traces.recorded import Recorded, Trace, text_digest
 from hybrid.recipe_files.read import read_recipe
+from hybrid.teacher.row_selection import belief_of, by_disagreement, by_uncertainty, trusted_first, votes_of_rows
+from hybrid.teacher.vote_collection import CollectedVotes, Teacher, TrustedRows, collect_votes
 from hybrid.types import Example, Vote
 from tests.messages_server import Act, MessagesServer, label
 
@@ -35,8 +35,8 @@ def teacher(server: MessagesServer, name: str = "m") -> Teacher:
 
 def buy(
     config: VerifyConfig, first: Teacher, second: Teacher | None = None, trusted: TrustedRows | None = None
-) -> Spent:
-    return spend(
+) -> CollectedVotes:
+    return collect_votes(
         ROWS,
         LABELS,
         config,
@@ -65,23 +65,23 @@ def reads_text(name_of: dict[str, str]) -> Act:
 
 def test_the_first_calls_go_where_the_classifier_denies_the_given_label_most() -> None:
     given = np.array([LABELS.index(row.label) for row in ROWS])
-    assert doubt_order(given, BELIEFS).tolist() == [1, 2, 3, 0]
+    assert by_uncertainty(given, BELIEFS).tolist() == [1, 2, 3, 0]
 
 
 def test_rows_of_equal_doubt_stay_in_their_order() -> None:
-    assert doubt_order(np.zeros(3, dtype=int), np.full((3, 2), 0.5)).tolist() == [0, 1, 2]
+    assert by_uncertainty(np.zeros(3, dtype=int), np.full((3, 2), 0.5)).tolist() == [0, 1, 2]
 
 
 def test_rows_on_which_all_agree_are_never_asked_again_and_the_most_divided_comes_first() -> None:
     given = np.array([0, 0, 0, 1])
     probs = np.array([[0.9, 0.1], [0.9, 0.1], [0.5, 0.5], [0.2, 0.8]])
     votes = [[vote("0", "bad")], [vote("1", "good", 0.9)], [vote("2", "good", 0.9)], [vote("3", "good", 0.6)]]
-    assert conflict_order(given, probs, votes, LABELS) == [2, 1]
+    assert by_disagreement(given, probs, votes, LABELS) == [2, 1]
 
 
 def test_a_silent_teacher_leaves_two_sources_that_can_differ() -> None:
     probs = np.array([[0.2, 0.8], [0.8, 0.2]])
-    assert conflict_order(np.array([0, 0]), probs, [[vote("0", None)], []], LABELS) == [0]
+    assert by_disagreement(np.array([0, 0]), probs, [[vote("0", None)], []], LABELS) == [0]
 
 
 def test_a_confidence_that_nobody_stated_is_not_invented() -> None:
@@ -163,7 +163,7 @@ def test_a_recorded_teacher_is_asked_nothing_more(tmp_path: Path) -> None:
 
 def test_without_a_limit_no_classifier_is_fitted() -> None:
     with MessagesServer(label("bad")) as server:
-        found = spend(
+        found = collect_votes(
             ROWS,
             LABELS,
             VerifyConfig(),

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from hybrid.config import SynthesizeConfig
-from hybrid.drafts.gate import Gate
 from hybrid.stages.synthesize import Synthesized, minority_classes, synthesize
+from hybrid.teacher.drafts.gate import Gate
 from hybrid.types import Decision, Draft, Example, Vote
 
 LABELS = ("a", "b")

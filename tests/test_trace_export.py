@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 import hybrid.__main__ as command
-from hybrid.asking.imported import read_votes, tally
 from hybrid.errors import DataError
 from hybrid.llm import CachedLLM, Request, ask_all, key
 from hybrid.llm.client.messages import Messages
 from hybrid.llm.cost.ledger import Ledger
 from hybrid.llm.traces.database import TraceDatabase
 from hybrid.llm.traces.export import export_traces, import_traces
+from hybrid.teacher.imported_votes import read_votes, tally
 from hybrid.types import Example
 from tests.billing_server import BillingServer
 from tests.test_faults import questions, terms

@@ -93,19 +93,19 @@ def _asked(options: argparse.Namespace) -> "Asked":
 
 
 def _policy(options: argparse.Namespace) -> None:
-    from hybrid.asking.policy import says_policy, write_policy
     from hybrid.commands.opening import recipe_story
+    from hybrid.teacher.policy import policy_lines, write_policy
 
     with recipe_story(_asked(options)) as story:
         receipt = write_policy(story, n_rows=options.rows, force=options.force)
-        for line in says_policy(receipt, story):
+        for line in policy_lines(receipt, story):
             story.run.screen.say(line)
 
 
 def _pilot(options: argparse.Namespace) -> None:
     from hybrid.commands.opening import recipe_story
-    from hybrid.pilot.compare import pilot
-    from hybrid.pilot.says import say_pilot
+    from hybrid.teacher.pilot.compare import pilot
+    from hybrid.teacher.pilot.table import say_pilot
 
     models = tuple(name.strip() for name in options.models.split(",") if name.strip())
     with recipe_story(_asked(options)) as story:

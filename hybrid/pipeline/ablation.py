@@ -155,7 +155,7 @@ def _rows(story: Story, variant: str) -> "list[TrainingRow]":
 
 def _drafts(story: Story) -> list[Draft]:
     """Return the drafts, with those accepted that only the gate kept out: what it kept out is what is measured."""
-    from hybrid.drafts.gate import REFUSED
+    from hybrid.teacher.drafts.gate import REFUSED
 
     return [
         msgspec.structs.replace(draft, status="accepted") if draft.reason.startswith(REFUSED) else draft

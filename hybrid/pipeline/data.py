@@ -6,15 +6,15 @@ Heavy libraries are imported where a stage works, so that a run with nothing to 
 import numpy as np
 
 from hybrid.artifacts import fetch
-from hybrid.asking.imported import read_votes, tally
-from hybrid.drafts.recorded import read_drafts
-from hybrid.drafts.writing import cost_between
 from hybrid.files.table import read_rows, write_rows
 from hybrid.llm import usage_of
 from hybrid.pipeline.llm_work import draft_votes, teacher_votes, written_drafts
 from hybrid.pipeline.run import settings_of
 from hybrid.pipeline.story import Story
 from hybrid.prompts import prompt_text, text_hash
+from hybrid.teacher.drafts.recorded import read_drafts
+from hybrid.teacher.drafts.writing import cost_between
+from hybrid.teacher.imported_votes import read_votes, tally
 from hybrid.types import Report, Vote
 
 

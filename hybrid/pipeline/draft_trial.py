@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from hybrid.data.training_rows import TrainingRow, training_rows
-from hybrid.drafts.gate import Gate, encoder_gate
 from hybrid.encoders.checkpoint import load_classifier, load_tokenizer
 from hybrid.pipeline.story import Story
 from hybrid.stages.export import checkpoint_logits
+from hybrid.teacher.drafts.gate import Gate, encoder_gate
 from hybrid.types import Draft
 
 

@@ -58,7 +58,7 @@ def forecast(recipe: Recipe, recipe_dir: Path, options: Options) -> None:
     Raises:
         HybridError: anything that the user can mend.
     """
-    from hybrid.asking.estimate import estimate
+    from hybrid.pipeline.estimate import estimate
 
     screen = Screen()
     folder = options.runs / recipe.name / (options.name or recipe.profile or "default")

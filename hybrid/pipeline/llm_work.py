@@ -6,15 +6,15 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from hybrid.asking.roles import Asked, ask_decoder, ask_teacher
-from hybrid.asking.spending import Teacher, TrustedRows
-from hybrid.drafts.writing import write_drafts
 from hybrid.pipeline.story import Story
 from hybrid.stages.verify import ask_votes, prompt_of
+from hybrid.teacher.ask import AskedVotes, ask_decoder, ask_teacher
+from hybrid.teacher.drafts.writing import write_drafts
+from hybrid.teacher.vote_collection import Teacher, TrustedRows
 from hybrid.types import Decision, Draft, Example, Vote
 
 
-def teacher_votes(story: Story, rows: Sequence[Example]) -> Asked:
+def teacher_votes(story: Story, rows: Sequence[Example]) -> AskedVotes:
     """Return the teachers' blind votes on training rows, with the books."""
     return ask_teacher(
         rows,
@@ -28,7 +28,7 @@ def teacher_votes(story: Story, rows: Sequence[Example]) -> Asked:
     )
 
 
-def decoder_votes(story: Story, rows: Sequence[Example]) -> Asked:
+def decoder_votes(story: Story, rows: Sequence[Example]) -> AskedVotes:
     """Return the decoder's votes on rows, with the books."""
     config = story.recipe.decoder
     return ask_decoder(

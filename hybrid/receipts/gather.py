@@ -6,7 +6,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from hybrid.asking.spending import model_of
 from hybrid.errors import DataError
 from hybrid.files.table import read_rows
 from hybrid.llm.tasks.label import read_vote
@@ -16,6 +15,7 @@ from hybrid.pipeline.story import Story
 from hybrid.prompts import text_hash
 from hybrid.receipts.rows import Receipt, Served, VoteReceipt
 from hybrid.runtime.bundle import read_bundle
+from hybrid.teacher.vote_collection import model_of
 from hybrid.types import Decision, Draft, Example, Judged, Row, Scored, Trusted, Vote
 
 DIGITS = 6

@@ -8,8 +8,8 @@ import numpy as np
 
 from hybrid.config import SynthesizeConfig
 from hybrid.data.duplicates import NearIndex
-from hybrid.drafts.diversity import diversity
-from hybrid.drafts.gate import REFUSED, Batch, Gate, fitted, gate
+from hybrid.teacher.drafts.diversity import diversity
+from hybrid.teacher.drafts.gate import REFUSED, Batch, Gate, fitted, gate
 from hybrid.types import Decision, Draft, Example, Vote
 
 Embed = Callable[[Sequence[str]], np.ndarray]
@@ -59,7 +59,7 @@ def synthesize(
     of a real row or of an earlier draft, it says what a calibration or test row says, a classifier fitted
     on the cleaned rows is certain of another label, or neither the teacher's blind vote nor that
     classifier agrees with its label. `relabel` returns blind votes on drafts; it may return none. Where
-    `config.use` is "auto", a batch that does not pass the gate (`hybrid.drafts.gate`) is refused whole; one
+    `config.use` is "auto", a batch that does not pass the gate (`hybrid.teacher.drafts.gate`) is refused whole; one
     that passes on frozen embeddings has to pass `trial` too. `balanced` says whether training weighs the classes evenly.
     """
     minority = minority_classes(decisions, labels, config)

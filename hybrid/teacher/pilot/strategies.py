@@ -16,7 +16,7 @@ Answer = Literal["reasoned", "direct"]
 OnDone = Callable[[int, int], None]
 
 
-class Way(Row, frozen=True, kw_only=True):
+class PromptStrategy(Row, frozen=True, kw_only=True):
     """One way of asking the teacher about a row."""
 
     model: str
@@ -33,7 +33,7 @@ class Way(Row, frozen=True, kw_only=True):
 class Answers(msgspec.Struct, frozen=True, kw_only=True):
     """All answers of one way: for each row [n] its votes and replies, in sample order."""
 
-    way: Way
+    way: PromptStrategy
     votes: list[list[Vote]]
     replies: list[list[Reply]]
 
@@ -46,19 +46,19 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
     share: np.ndarray
 
 
-def ways_of(model: str, votes: int) -> list[Way]:
+def strategies_of(model: str, votes: int) -> list[PromptStrategy]:
     """Return the ways that are compared for one model, cheapest first; a recorded one answered one way, once."""
-    once = Way(model=model, answer="reasoned", votes=1)
+    once = PromptStrategy(model=model, answer="reasoned", votes=1)
     if model == "recorded":
         return [once]
-    several = [Way(model=model, answer="reasoned", votes=votes)] if votes > 1 else []
-    return [Way(model=model, answer="direct", votes=1), once, *several]
+    several = [PromptStrategy(model=model, answer="reasoned", votes=votes)] if votes > 1 else []
+    return [PromptStrategy(model=model, answer="direct", votes=1), once, *several]
 
 
-def ask_ways(
+def ask_strategies(
     rows: Sequence[Example],
     labels: Sequence[str],
-    ways: Sequence[Way],
+    ways: Sequence[PromptStrategy],
     *,
     teacher: LLM,
     llm: LLMConfig,
@@ -81,7 +81,7 @@ def ask_ways(
 
 
 def _answers(
-    way: Way,
+    way: PromptStrategy,
     rows: Sequence[Example],
     labels: Sequence[str],
     found: dict[tuple[Answer, int], list[Reply]],

@@ -6,8 +6,8 @@ import msgspec
 import numpy as np
 
 from hybrid.evaluation.intervals import Estimate, auroc_interval, share_interval, worse_p
-from hybrid.pilot.ways import Answer, Answers, Way, what_it_says
-from hybrid.pilot.worth import AtHand, adds_information_p, surety_of, worth_in_rows
+from hybrid.teacher.pilot.baseline_curve import Baseline, adds_information_p, surety_of, worth_in_rows
+from hybrid.teacher.pilot.strategies import Answer, Answers, PromptStrategy, what_it_says
 from hybrid.types import Example, Row
 
 
@@ -42,9 +42,9 @@ class Measured(Row, frozen=True, kw_only=True):
     first_failure: str = ""
 
     @property
-    def way(self) -> Way:
+    def way(self) -> PromptStrategy:
         """The way that was measured."""
-        return Way(model=self.model, answer=self.answer, votes=self.votes)
+        return PromptStrategy(model=self.model, answer=self.answer, votes=self.votes)
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,7 +55,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def measure(
-    answers: Answers, rows: Sequence[Example], trusted: dict[str, str], found: AtHand, *, n_job: int, workers: int
+    answers: Answers, rows: Sequence[Example], trusted: dict[str, str], found: Baseline, *, n_job: int, workers: int
 ) -> Trial:
     """Return what a way came to; `n_job` is the number of training rows, `workers` how many are asked at once."""
     said, way = what_it_says(answers), answers.way

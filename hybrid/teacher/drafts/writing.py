@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 import msgspec
 import numpy as np
 
-from hybrid.asking.spending import Teacher
 from hybrid.config import SynthesizeConfig
 from hybrid.llm import Usage, ask_all
 from hybrid.llm.tasks.drafts import Attribute, attributes_request, draft_request, read_attributes, read_draft
+from hybrid.teacher.vote_collection import Teacher
 from hybrid.types import Draft, Example, Report
 
 EXAMPLES = 4

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 import msgspec
 import numpy as np
 
-from hybrid.asking.order import belief_of, conflict_order, doubt_order, trusted_first, votes_of_rows
 from hybrid.config import LLMConfig, VerifyConfig
 from hybrid.llm import LLM
 from hybrid.stages.verify import AskPrompt, ask_votes, prompt_of, report_votes
+from hybrid.teacher.row_selection import belief_of, by_disagreement, by_uncertainty, trusted_first, votes_of_rows
 from hybrid.types import Example, Report, Vote
 
 REASONED = ", reasoned"
@@ -34,7 +34,7 @@ class TrustedRows(msgspec.Struct, frozen=True):
     """Returns class probabilities [n, k]; called only where the first votes are not for every row."""
 
 
-class Spent(msgspec.Struct, frozen=True, kw_only=True):
+class CollectedVotes(msgspec.Struct, frozen=True, kw_only=True):
     """The votes, in row order, the first ones before the further ones, and the counts of each step."""
 
     votes: list[Vote]
@@ -46,7 +46,7 @@ def orders_rows(config: VerifyConfig, trusted: TrustedRows | None) -> bool:
     return bool(config.more_calls or (config.max_calls and trusted is None))
 
 
-def spend(
+def collect_votes(
     rows: Sequence[Example],
     labels: Sequence[str],
     config: VerifyConfig,
@@ -56,7 +56,7 @@ def spend(
     beliefs: Callable[[], np.ndarray],
     on_done: OnDone,
     trusted: TrustedRows | None = None,
-) -> Spent:
+) -> CollectedVotes:
     """Return the votes that the recipe's calls buy, asked where they are worth most.
 
     `beliefs` returns class probabilities [n, k] of the rows from a classifier that never saw the row's own label;
@@ -71,13 +71,13 @@ def spend(
     steps = [_step("first votes", first, [], labels)]
     further: list[Vote] = []
     if config.more_calls:
-        order = conflict_order(given, probs, votes_of_rows([row.id for row in rows], first), labels)
+        order = by_disagreement(given, probs, votes_of_rows([row.id for row in rows], first), labels)
         further = _further_votes([rows[i] for i in order], labels, config, teacher, second, on_done)
         step = _step(config.more, further, first, labels)
         steps.append(step | {"conflicting": len(order), "reason": _why_none(config, teacher) if not further else ""})
     votes = [vote for both in _by_row(rows, first, further) for vote in both]
     report = report_votes(rows, votes, labels, teacher.llm.name)
-    return Spent(
+    return CollectedVotes(
         votes=votes, report=report | {"not_asked": len(rows) - len({vote.id for vote in votes}), "steps": steps}
     )
 
@@ -90,10 +90,10 @@ def _chosen(
         return list(range(len(rows)))
     affordable = config.max_calls // config.votes
     if trusted is None:
-        order = doubt_order(given, probs)
+        order = by_uncertainty(given, probs)
     else:
         is_trusted = np.array([row.id in trusted.ids for row in rows])
-        order = trusted_first(doubt_order(given, trusted.repaired()), is_trusted, affordable)
+        order = trusted_first(by_uncertainty(given, trusted.repaired()), is_trusted, affordable)
     return sorted(int(i) for i in order[:affordable])
 
 

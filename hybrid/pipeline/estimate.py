@@ -31,7 +31,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: Range
 
 
-class Desk(msgspec.Struct, frozen=True, kw_only=True):
+class CostModel(msgspec.Struct, frozen=True, kw_only=True):
     """What a forecast of one role is made from."""
 
     terms: Pricing
@@ -53,7 +53,7 @@ def estimate(story: Story, traces: Path) -> list[str]:
         if config.model in FREE or (config.model.endswith(".gguf") and not config.base_url):
             lines.append(f"  {role} = {config.model}: nothing to pay")
             continue
-        desk = open_desk(config, story.recipe_dir, role, file)
+        desk = open_cost_model(config, story.recipe_dir, role, file)
         if role == "second":
             lines += [_line(desk.forecast(role, _rehearse_second(story, config), fewest=0)), *_basis(desk)]
             continue
@@ -72,7 +72,7 @@ def estimate(story: Story, traces: Path) -> list[str]:
     return lines
 
 
-def open_desk(config: LLMConfig, folder: Path, role: str, file: TraceDatabase | None) -> Desk:
+def open_cost_model(config: LLMConfig, folder: Path, role: str, file: TraceDatabase | None) -> CostModel:
     """Return what a forecast of one section's calls is made from.
 
     Raises:
@@ -80,10 +80,10 @@ def open_desk(config: LLMConfig, folder: Path, role: str, file: TraceDatabase | 
     """
     terms = pricing_of(config, folder=folder, role=role)
     spent = Ledger(file, terms).spent() if file else Spent()
-    return Desk(terms=terms, habits=token_stats(file, terms.model), file=file, spent=spent)
+    return CostModel(terms=terms, habits=token_stats(file, terms.model), file=file, spent=spent)
 
 
-def plans(desk: Desk, votes: Sequence[Request], suspects: set[str], prices: Mapping[str, Price]) -> list[Plan]:
+def plans(desk: CostModel, votes: Sequence[Request], suspects: set[str], prices: Mapping[str, Price]) -> list[Plan]:
     """Return ways to verify for less: fewer votes, batches, a smaller model, suspects alone, as many rows as fit."""
     terms = desk.terms
     assert terms.budget_usd is not None
@@ -134,7 +134,7 @@ def _paid_roles(story: Story) -> list[tuple[Role, LLMConfig]]:
     return [("teacher", recipe.teacher), *(second if asked else []), ("decoder", recipe.decoder)]
 
 
-def _votes_again(story: Story, desk: Desk, votes: Sequence[Request]) -> list[Forecast]:
+def _votes_again(story: Story, desk: CostModel, votes: Sequence[Request]) -> list[Forecast]:
     """Return what further votes of the same teacher would take: how many rows conflict is not known."""
     verify = story.recipe.verify
     if not verify.more_calls or verify.more == "second":
@@ -161,7 +161,7 @@ def _rehearse_teacher(story: Story, config: LLMConfig, rows: Sequence[Example]) 
     return teacher.requests
 
 
-def _rehearsals_of_decoder(story: Story, desk: Desk, config: LLMConfig) -> list[Forecast]:
+def _rehearsals_of_decoder(story: Story, desk: CostModel, config: LLMConfig) -> list[Forecast]:
     """Return what the decoder is asked: on calibration rows, as many as are set, and on test rows that escalate."""
     asked = story.rows("calibration")[: story.recipe.calibrate.decoder_rows] if story.weighs_decoder() else []
     parts = [desk.forecast("calibrate", _rehearse_decoder(story, config, asked))] if asked else []
@@ -175,7 +175,7 @@ def _rehearse_decoder(story: Story, config: LLMConfig, rows: Sequence[Example]) 
     return decoder.requests
 
 
-def _drafts(story: Story, desk: Desk, config: LLMConfig, votes: Sequence[Request]) -> list[Forecast]:
+def _drafts(story: Story, desk: CostModel, config: LLMConfig, votes: Sequence[Request]) -> list[Forecast]:
     """Return what writing drafts and labelling them anew would take, with the labels as they are given."""
     if story.recipe.synthesize.drafts or story.recipe.task == "multi_label":
         return []
@@ -204,7 +204,7 @@ def _cheaper(terms: Pricing, prices: Mapping[str, Price]) -> list[str]:
     return list(dict.fromkeys([*by_price[-1:], *by_price[:1]]))
 
 
-def _affordable(desk: Desk, votes: Sequence[Request]) -> int:
+def _affordable(desk: CostModel, votes: Sequence[Request]) -> int:
     """Return how many calls the high end of their cost leaves within what is left of the budget."""
     whole = desk.forecast("", votes)
     if not whole.cost_usd or not whole.calls.high or not whole.cost_usd.high:
@@ -212,11 +212,11 @@ def _affordable(desk: Desk, votes: Sequence[Request]) -> int:
     return int(_left(desk) / (whole.cost_usd.high / whole.calls.high))
 
 
-def _left(desk: Desk) -> float:
+def _left(desk: CostModel) -> float:
     return (desk.terms.budget_usd or 0.0) - desk.spent.settled_usd - desk.spent.unsettled_usd
 
 
-def _against_budget(desk: Desk, whole: Forecast, votes: Sequence[Request], rows: Sequence[Example]) -> list[str]:
+def _against_budget(desk: CostModel, whole: Forecast, votes: Sequence[Request], rows: Sequence[Example]) -> list[str]:
     budget = desk.terms.budget_usd
     if budget is None or whole.cost_usd is None:
         return []
@@ -232,7 +232,7 @@ def _against_budget(desk: Desk, whole: Forecast, votes: Sequence[Request], rows:
     ]
 
 
-def _basis(desk: Desk) -> list[str]:
+def _basis(desk: CostModel) -> list[str]:
     if desk.habits.calls:
         return [f"  from {desk.habits.calls} earlier calls of {desk.terms.model}, 10th to 90th percentile"]
     return ["  from 2 to 5 bytes a token and answers up to max_tokens; earlier calls will narrow it"]

@@ -12,7 +12,7 @@ import numpy as np
 from hybrid.types import Vote
 
 
-def doubt_order(given: np.ndarray, probs: np.ndarray) -> np.ndarray:
+def by_uncertainty(given: np.ndarray, probs: np.ndarray) -> np.ndarray:
     """Return row indices [n]: where classifier and given label differ first, the least believed label first.
 
     `given` are class indices [n]. Rows of equal doubt stay in their order.
@@ -35,7 +35,7 @@ def trusted_first(order: np.ndarray, trusted: np.ndarray, n_rows: int) -> np.nda
     return np.concatenate([first, order[~np.isin(order, first)]])
 
 
-def conflict_order(
+def by_disagreement(
     given: np.ndarray, probs: np.ndarray, votes: Sequence[Sequence[Vote]], labels: Sequence[str]
 ) -> list[int]:
     """Return the rows on which teacher, given label and classifier do not agree, the most conflicting first.

@@ -3,10 +3,10 @@
 from rich.table import Table
 
 from hybrid.evaluation.intervals import Estimate
-from hybrid.pilot.choose import title
-from hybrid.pilot.compare import FILE, Piloted
-from hybrid.pilot.measure import Measured
 from hybrid.progress import Screen
+from hybrid.teacher.pilot.choose import title
+from hybrid.teacher.pilot.compare import FILE, Piloted
+from hybrid.teacher.pilot.measure import Measured
 
 COLUMNS = ("model", "way", "accuracy", "answered", "AUROC confidence", "AUROC votes", "$ a row", "$ job", "time")
 

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from hybrid.asking.policy import read_receipt
 from hybrid.errors import ConfigError, DataError, LLMError
 from hybrid.evaluation.intervals import Estimate
 from hybrid.files.table import write_json
 from hybrid.llm import LLM
-from hybrid.pilot.choose import Choice, choose
-from hybrid.pilot.measure import Measured, Trial, measure
-from hybrid.pilot.ways import Answers, Way, ask_ways, ways_of
-from hybrid.pilot.worth import AtHand, Point, at_hand
 from hybrid.pipeline.story import Story
 from hybrid.prompts import prompt_text, text_hash
+from hybrid.teacher.pilot.baseline_curve import Baseline, Point, baseline_of
+from hybrid.teacher.pilot.choose import Choice, choose
+from hybrid.teacher.pilot.measure import Measured, Trial, measure
+from hybrid.teacher.pilot.strategies import Answers, PromptStrategy, ask_strategies, strategies_of
+from hybrid.teacher.policy import read_receipt
 from hybrid.types import Example, Report, Row, Trusted
 
 FILE = "pilot.json"
@@ -60,11 +60,11 @@ def pilot(story: Story, *, n_rows: int, models: Sequence[str] = (), votes: int =
     trusted = story.trusted()
     rows = pilot_rows(story, trusted, n_rows)
     label_of = {row.id: row.label for row in trusted}
-    found = at_hand(story.rows("train"), label_of, rows, story.labels, seed=story.recipe.seed)
+    found = baseline_of(story.rows("train"), label_of, rows, story.labels, seed=story.recipe.seed)
     trials = [
         trial
         for model in (models or (story.recipe.teacher.model,))
-        for trial in _try(_with_model(story, model), ways_of(model, votes), rows, label_of, found)
+        for trial in _try(_with_model(story, model), strategies_of(model, votes), rows, label_of, found)
     ]
     piloted = _piloted(story, [row for row in trusted if row.id in {r.id for r in rows}], found, trials)
     write_json(story.run.path(FILE), piloted)
@@ -100,14 +100,14 @@ def _with_model(story: Story, model: str) -> Story:
 
 
 def _try(
-    story: Story, ways: Sequence[Way], rows: Sequence[Example], trusted: dict[str, str], found: AtHand
+    story: Story, ways: Sequence[PromptStrategy], rows: Sequence[Example], trusted: dict[str, str], found: Baseline
 ) -> list[Trial]:
     config, screen = story.recipe.teacher, story.run.screen
     teacher: LLM | None = story.llm("teacher")
     if teacher is None:
         raise ConfigError("pilot: the recipe has no teacher; name one with --teacher or --models")
     with screen.working(f"pilot {config.model}"):
-        answered = ask_ways(
+        answered = ask_strategies(
             rows,
             story.labels,
             ways,
@@ -130,7 +130,7 @@ def _check(answered: Sequence[Answers], teacher: str) -> None:
         )
 
 
-def _piloted(story: Story, trusted: Sequence[Trusted], found: AtHand, trials: Sequence[Trial]) -> Piloted:
+def _piloted(story: Story, trusted: Sequence[Trusted], found: Baseline, trials: Sequence[Trial]) -> Piloted:
     prompts: Report = {"reasoned": text_hash(prompt_text("verify")), "direct": text_hash(prompt_text("direct"))}
     models = {trial.measured.model for trial in trials}
     return Piloted(

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from hybrid.evaluation.intervals import worse_p
-from hybrid.pilot.measure import Measured, Trial
-from hybrid.pilot.ways import Way
+from hybrid.teacher.pilot.measure import Measured, Trial
+from hybrid.teacher.pilot.strategies import PromptStrategy
 from hybrid.types import Row
 
 LEVEL = 0.05
@@ -20,10 +20,10 @@ RULE = (
 class Choice(Row, frozen=True, kw_only=True):
     """The way that the rule takes, and whether asking it pays."""
 
-    way: Way | None
+    way: PromptStrategy | None
     """None where no way answers enough rows."""
     ask: bool
-    best: Way | None
+    best: PromptStrategy | None
     below_best_p: dict[str, float]
     """By the way, as `model: way`: the exact one-sided paired test that it is less accurate than the best."""
     reason: str

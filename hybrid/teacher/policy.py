@@ -116,7 +116,7 @@ def read_receipt(story: Story) -> PolicyReceipt | None:
     return msgspec.json.decode(path.read_bytes(), type=PolicyReceipt) if path.is_file() else None
 
 
-def says_policy(receipt: PolicyReceipt, story: Story) -> list[str]:
+def policy_lines(receipt: PolicyReceipt, story: Story) -> list[str]:
     """Return what the command prints: where it is, what it came from, what is to be done."""
     cost = "price unknown" if receipt.cost_usd is None else f"${receipt.cost_usd:.4f}"
     lines = [

@@ -9,7 +9,7 @@ from sklearn.model_selection import KFold, cross_val_predict
 
 from hybrid.evaluation.baseline import tfidf_predictions
 from hybrid.evaluation.intervals import Estimate, lower_p, share_interval
-from hybrid.pilot.ways import Said
+from hybrid.teacher.pilot.strategies import Said
 from hybrid.types import Example, Row
 
 FOLDS = 5
@@ -25,7 +25,7 @@ class Point(Row, frozen=True, kw_only=True):
     accuracy: float
 
 
-class AtHand(msgspec.Struct, frozen=True, kw_only=True):
+class Baseline(msgspec.Struct, frozen=True, kw_only=True):
     """What the rows at hand give without a teacher, on the pilot's rows."""
 
     given: Estimate
@@ -41,9 +41,9 @@ class AtHand(msgspec.Struct, frozen=True, kw_only=True):
     """Where TF-IDF predicts the given label: booleans [n], as the two above."""
 
 
-def at_hand(
+def baseline_of(
     train: Sequence[Example], trusted: dict[str, str], piloted: Sequence[Example], labels: Sequence[str], *, seed: int
-) -> AtHand:
+) -> Baseline:
     """Return what TF-IDF and the given labels come to on the pilot's rows; a row never trains on itself."""
     place = {label: i for i, label in enumerate(labels)}
     judged = {row.id for row in piloted}
@@ -57,7 +57,7 @@ def at_hand(
         taught = known + [(piloted[i].text, int(gold[i])) for i in fit]
         predicted[test] = _predict(taught, [piloted[i].text for i in test])
         n_known.append(len(taught))
-    return AtHand(
+    return Baseline(
         given=share_interval(int((given == gold).sum()), len(gold)),
         tfidf=share_interval(int((predicted == gold).sum()), len(gold)),
         rows=round(float(np.mean(n_known))),
@@ -68,7 +68,7 @@ def at_hand(
     )
 
 
-def worth_in_rows(accuracy: float, found: AtHand) -> int | None:
+def worth_in_rows(accuracy: float, found: Baseline) -> int | None:
     """Return with about how many labelled rows TF-IDF is as accurate; None where all at hand are not enough.
 
     Read off the learning curve, which is made to rise, on a logarithmic scale of rows.
@@ -86,7 +86,7 @@ def worth_in_rows(accuracy: float, found: AtHand) -> int | None:
     return round(float(np.exp(rows)))
 
 
-def adds_information_p(said: Sequence[str | None], surety: np.ndarray, given: Sequence[str], found: AtHand) -> float:
+def adds_information_p(said: Sequence[str | None], surety: np.ndarray, given: Sequence[str], found: Baseline) -> float:
     """Return the probability that the teacher's answers tell wrong given labels from right ones only by chance.
 
     Two logistic regressions predict, cross-fitted, whether a given label is right: one knows whether TF-IDF agrees

@@ -5,16 +5,16 @@ from collections.abc import Callable, Sequence
 import msgspec
 import numpy as np
 
-from hybrid.asking.spending import Teacher, TrustedRows, spend
 from hybrid.config import LLMConfig, VerifyConfig
 from hybrid.llm import LLM, usage_of
 from hybrid.runtime.decoder import Decoder
+from hybrid.teacher.vote_collection import Teacher, TrustedRows, collect_votes
 from hybrid.types import Example, Report, Vote
 
 OnDone = Callable[[int, int], None]
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
+class AskedVotes(msgspec.Struct, frozen=True, kw_only=True):
     """The votes and the books: statuses, calls, tokens, cost."""
 
     votes: list[Vote]
@@ -31,17 +31,17 @@ def ask_teacher(
     beliefs: Callable[[], np.ndarray],
     on_done: OnDone,
     trusted: TrustedRows | None = None,
-) -> Asked:
+) -> AskedVotes:
     """Return the teachers' blind votes on training rows; none where the recipe has no teacher."""
     if teacher is None:
-        return Asked(votes=[], report={"asked": 0, "ok": 0} | books(None, LLMConfig()))
-    found = spend(
+        return AskedVotes(votes=[], report={"asked": 0, "ok": 0} | books(None, LLMConfig()))
+    found = collect_votes(
         rows, labels, config, teacher=teacher, second=second, beliefs=beliefs, on_done=on_done, trusted=trusted
     )
     report = found.report | books(teacher.llm, teacher.config, found.votes)
     if second is not None:
         report["second"] = books(second.llm, second.config, found.votes)
-    return Asked(votes=found.votes, report=report)
+    return AskedVotes(votes=found.votes, report=report)
 
 
 def ask_decoder(
@@ -52,15 +52,15 @@ def ask_decoder(
     llm: LLMConfig,
     policy: str,
     on_done: OnDone,
-) -> Asked:
+) -> AskedVotes:
     """Return the decoder's votes on rows under their ids; none where the recipe has no decoder."""
     if decoder is None:
-        return Asked(votes=[], report=books(None, llm))
+        return AskedVotes(votes=[], report=books(None, llm))
     found = Decoder(decoder, labels, policy=policy, config=llm).decide(
         [row.text for row in rows], on_done=lambda done: on_done(done, len(rows))
     )
     votes = [msgspec.structs.replace(vote, id=row.id) for vote, row in zip(found, rows, strict=True)]
-    return Asked(votes=votes, report={"asked": len(rows)} | books(decoder, llm, votes))
+    return AskedVotes(votes=votes, report={"asked": len(rows)} | books(decoder, llm, votes))
 
 
 def books(model: LLM | None, config: LLMConfig, votes: Sequence[Vote] = ()) -> Report:
