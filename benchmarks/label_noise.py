@@ -22,8 +22,8 @@ from hybrid.data.training_rows import TrainingRow, training_rows
 from hybrid.evaluation.metrics import accuracy, macro_f1
 from hybrid.files.table import read_rows
 from hybrid.pipeline import data
+from hybrid.pipeline.context import RunContext
 from hybrid.pipeline.run import Run, settings_of
-from hybrid.pipeline.story import Story
 from hybrid.progress import Screen
 from hybrid.recipe_files.find import find_recipe
 from hybrid.recipe_files.read import read_recipe
@@ -41,7 +41,7 @@ VARIANTS = ("given", "repaired", "gold")
 class Labelled(msgspec.Struct, frozen=True, kw_only=True):
     """One seed after cleaning: the story, its training rows, their votes and gold, and which rows are trusted."""
 
-    story: Story
+    story: RunContext
     rows: list[Example]
     votes: list[Vote]
     gold: dict[str, str]
@@ -90,7 +90,7 @@ def main() -> None:
 def labelled(recipe: Recipe, recipe_dir: Path, seed: int) -> Labelled:
     """Run split, verify and clean for one seed."""
     seeded = msgspec.structs.replace(recipe, seed=seed)
-    story = Story(seeded, recipe_dir, Run(RUNS / f"seed-{seed}", Screen()), RUNS / "traces.sqlite")
+    story = RunContext(seeded, recipe_dir, Run(RUNS / f"seed-{seed}", Screen()), RUNS / "traces.sqlite")
     for stage in (data.split, data.verify, data.clean):
         stage(story)
     return Labelled(

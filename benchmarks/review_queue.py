@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from bars import bar, finish
 
+from hybrid.pipeline.context import RunContext
 from hybrid.pipeline.data import clean, split, verify
 from hybrid.pipeline.run import Run
-from hybrid.pipeline.story import Story
 from hybrid.progress import Screen
 from hybrid.recipe_files.find import find_recipe
 from hybrid.recipe_files.read import read_recipe
@@ -49,20 +49,20 @@ def main() -> None:
     finish()
 
 
-def cleaned_stories() -> Iterator[Story]:
+def cleaned_stories() -> Iterator[RunContext]:
     """Yield the sentiment recipe with labels cleaned, once a seed."""
     path = find_recipe("sentiment")
     with tempfile.TemporaryDirectory() as scratch:
         for seed in range(SEEDS):
             recipe = read_recipe(path, overrides={"seed": seed})
             run = Run(Path(scratch) / str(seed), Screen())
-            story = Story(recipe, path.parent, run, Path(scratch) / "traces.sqlite")
+            story = RunContext(recipe, path.parent, run, Path(scratch) / "traces.sqlite")
             for stage in (split, verify, clean):
                 stage(story)
             yield story
 
 
-def orders(story: Story, ids: list[str]) -> dict[str, np.ndarray]:
+def orders(story: RunContext, ids: list[str]) -> dict[str, np.ndarray]:
     """Return the rows in the order of each way to choose, by its name."""
     probs = np.array([decision.probs for decision in story.decisions()])
     ranked = np.sort(probs, axis=1)

@@ -64,12 +64,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _bundle(options: argparse.Namespace) -> None:
     try:
-        from hybrid.pipeline.rebundle import rebundle
+        from hybrid.pipeline.requantize import requantize
     except ImportError as error:
         raise ConfigError(
             f"bundle: {error.name} is not installed; this command calibrates anew and wants hybrid-cascade[train]"
         ) from error
-    rebundle(options.run, options.target, options.precision)
+    requantize(options.run, options.target, options.precision)
     _info(argparse.Namespace(bundle=options.target))
 
 

@@ -10,9 +10,9 @@ import sqlalchemy as sql
 
 from hybrid.data.escalated_rows import Added, Joined, join_added
 from hybrid.errors import DataError, StorageError
+from hybrid.pipeline.context import RunContext
 from hybrid.pipeline.data import split
 from hybrid.pipeline.run import Run
-from hybrid.pipeline.story import Story
 from hybrid.progress import Screen
 from hybrid.recipe_files.read import read_recipe
 from hybrid.review.escalated import export_escalations, queue_of_escalations
@@ -102,17 +102,17 @@ def test_a_near_copy_of_a_row_that_judges_does_not_train() -> None:
 
 
 @pytest.fixture
-def story(tmp_path: Path) -> Story:
+def story(tmp_path: Path) -> RunContext:
     """The story of a recipe whose rows are dealt."""
     recipe = write_project(tmp_path / "dishes", tmp_path / "encoder")
     run = Run(tmp_path / "runs" / "dishes" / "default", Screen())
-    story = Story(read_recipe(recipe), recipe.parent, run, tmp_path / "runs" / "dishes" / "traces.sqlite")
+    story = RunContext(read_recipe(recipe), recipe.parent, run, tmp_path / "runs" / "dishes" / "traces.sqlite")
     split(story)
     return story
 
 
 @pytest.mark.slow
-def test_a_persons_labels_of_what_escalated_train_the_next_run(story: Story, tmp_path: Path) -> None:
+def test_a_persons_labels_of_what_escalated_train_the_next_run(story: RunContext, tmp_path: Path) -> None:
     judging = next(row for row in story.rows("test"))
     engine = open_store(str(story.run.path("escalations.sqlite")))
     write_escalations(engine, [ROW, of(judging.text), of("Who knows?", at=time.time())])
@@ -139,7 +139,7 @@ def test_a_persons_labels_of_what_escalated_train_the_next_run(story: Story, tmp
 
 
 @pytest.mark.slow
-def test_answers_without_their_store_are_refused(story: Story, tmp_path: Path) -> None:
+def test_answers_without_their_store_are_refused(story: RunContext, tmp_path: Path) -> None:
     sheet = tmp_path / "sheet.csv"
     sheet.write_text("id,label\nescalated-0000000000000000,bad\n")
     with pytest.raises(DataError, match="no such store"):

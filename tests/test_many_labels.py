@@ -11,7 +11,7 @@ from hybrid.config import CalibrateConfig, DataConfig, EvaluateConfig, ExportCon
 from hybrid.data.training_rows import training_rows
 from hybrid.encoders.checkpoint import vocabulary_of
 from hybrid.evaluation.baseline import MOST_LABELS, baselines
-from hybrid.pipeline.bundling import write_bundle
+from hybrid.pipeline.bundle_writer import write_bundle
 from hybrid.runtime.calibration import apply
 from hybrid.runtime.encoder import Encoder
 from hybrid.runtime.reading import Reading

@@ -15,8 +15,8 @@ import pytest
 
 from hybrid.files.table import read_rows, write_json, write_rows
 from hybrid.pipeline.ablation import served_variant
+from hybrid.pipeline.context import RunContext
 from hybrid.pipeline.run import Run
-from hybrid.pipeline.story import Story
 from hybrid.progress import Screen
 from hybrid.recipe_files.read import read_recipe
 from hybrid.report import write_outcome
@@ -58,9 +58,9 @@ def folder(finished: Path, tmp_path: Path) -> Path:
     return tmp_path / "project" / finished.relative_to(finished.parents[2])
 
 
-def story_of(folder: Path) -> Story:
+def story_of(folder: Path) -> RunContext:
     recipe = folder.parents[2] / "dishes" / "recipe.toml"
-    return Story(read_recipe(recipe), recipe.parent, Run(folder, Screen()), folder / "traces.sqlite")
+    return RunContext(read_recipe(recipe), recipe.parent, Run(folder, Screen()), folder / "traces.sqlite")
 
 
 def write(folder: Path, seeds: Callable[[SeedFigures], list[SeedFigures]] = lambda first: [first]) -> str:

@@ -14,9 +14,9 @@ import msgspec
 import pytest
 
 from hybrid.files.table import sha256_of_file
+from hybrid.pipeline.context import RunContext
 from hybrid.pipeline.draft_trial import try_drafts
 from hybrid.pipeline.run import Run
-from hybrid.pipeline.story import Story
 from hybrid.progress import Screen
 from hybrid.recipe_files.read import read_recipe
 from hybrid.report.summary import STAGES
@@ -189,7 +189,7 @@ def test_killed_while_training_it_resumes_and_says_so(deberta: Path, tmp_path: P
 def test_drafts_are_tried_with_the_recipes_own_training_and_leave_no_folder(project: Path) -> None:
     recipe = project / "dishes" / "recipe.toml"
     folder = project / "runs" / "dishes" / "default"
-    story = Story(read_recipe(recipe), recipe.parent, Run(folder, Screen()), project / "runs" / "traces.sqlite")
+    story = RunContext(read_recipe(recipe), recipe.parent, Run(folder, Screen()), project / "runs" / "traces.sqlite")
     texts, gold = texts_and_gold(600, seed=7)
     written = [
         Draft(id=f"draft/{i}", text=text, label="plain")

@@ -7,8 +7,8 @@ import pytest
 
 from hybrid.files.table import read_rows
 from hybrid.pipeline import data
+from hybrid.pipeline.context import RunContext
 from hybrid.pipeline.run import Run
-from hybrid.pipeline.story import Story
 from hybrid.progress import Screen
 from hybrid.recipe_files.read import read_recipe
 from hybrid.types import Trusted
@@ -17,11 +17,13 @@ from tests.conftest import write_project
 pytestmark = pytest.mark.slow
 
 
-def cleaned(project: Path, bert: Path, *, trusted: int, audit: str = "") -> Story:
+def cleaned(project: Path, bert: Path, *, trusted: int, audit: str = "") -> RunContext:
     """Run split, verify and clean of the project's recipe."""
     overrides = {"data": {"trusted": trusted, "audit": audit}, "clean": {"folds": 2}}
     recipe = read_recipe(write_project(project, bert), overrides=overrides)
-    story = Story(recipe, project, Run(project / "runs" / "dishes" / "default", Screen()), project / "runs/dishes/x.db")
+    story = RunContext(
+        recipe, project, Run(project / "runs" / "dishes" / "default", Screen()), project / "runs/dishes/x.db"
+    )
     for stage in (data.split, data.verify, data.clean):
         stage(story)
     return story

@@ -7,11 +7,11 @@ from pathlib import Path
 import msgspec
 
 from hybrid.errors import ConfigError
+from hybrid.pipeline.context import RunContext
 from hybrid.pipeline.data import split
-from hybrid.pipeline.launch import alone_in, traces_of
-from hybrid.pipeline.rebundle import read_noted, shared_folder
+from hybrid.pipeline.launch import run_lock, traces_of
+from hybrid.pipeline.requantize import read_run_manifest, shared_folder
 from hybrid.pipeline.run import Run
-from hybrid.pipeline.story import Story
 from hybrid.progress import Screen
 from hybrid.recipe import parse_settings
 from hybrid.recipe_files.find import find_recipe
@@ -30,7 +30,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @contextmanager
-def recipe_story(asked: Asked) -> Iterator[Story]:
+def recipe_story(asked: Asked) -> Iterator[RunContext]:
     """Yield the story of a recipe, its rows dealt; nobody else works in its run folder meanwhile.
 
     The rows are dealt in the folder that the recipe's run has or will have, so both see the same training rows.
@@ -46,17 +46,17 @@ def recipe_story(asked: Asked) -> Iterator[Story]:
     if recipe.task == "multi_label":
         raise ConfigError(f"{path}: task = 'multi_label': a teacher works with one label a text only, so there is none")
     folder = asked.runs / recipe.name / (asked.name or recipe.profile or "default")
-    with alone_in(folder):
-        story = Story(recipe, path.parent, Run(folder, Screen()), traces_of(recipe, asked.runs))
+    with run_lock(folder):
+        story = RunContext(recipe, path.parent, Run(folder, Screen()), traces_of(recipe, asked.runs))
         split(story)
         yield story
 
 
-def run_story(run: Path) -> Story:
+def run_story(run: Path) -> RunContext:
     """Return the story of a finished run, as it was started.
 
     Raises:
         DataError: `run` is no finished run.
     """
-    noted = read_noted(run)
-    return Story(noted.recipe, Path(noted.folder), Run(run, Screen()), shared_folder(run) / "traces.sqlite")
+    noted = read_run_manifest(run)
+    return RunContext(noted.recipe, Path(noted.folder), Run(run, Screen()), shared_folder(run) / "traces.sqlite")

@@ -12,8 +12,8 @@ from hybrid.evaluation.metrics import accuracy, macro_f1
 from hybrid.evaluation.set_metrics import macro_f1_of_sets, subset_accuracy
 from hybrid.files.table import read_rows, write_rows
 from hybrid.label_sets import join_labels, label_matrix
+from hybrid.pipeline.context import RunContext, remove_workdirs
 from hybrid.pipeline.run import settings_of
-from hybrid.pipeline.story import Story, remove_workdirs
 from hybrid.runtime.bundle import MODEL
 from hybrid.types import Draft, Example, Precision, Report, Row, Rung, Task
 
@@ -32,14 +32,14 @@ class Predicted(Row, frozen=True, kw_only=True):
     label: str
 
 
-def served_variant(story: Story) -> str:
+def served_variant(story: RunContext) -> str:
     """Return the variant that the run itself trains and ships."""
     if story.uses_drafts():
         return "cleaned_synthetic" if story.recipe.train.labels == "cleaned" else "given_synthetic"
     return story.recipe.train.labels
 
 
-def ablate(story: Story) -> list[str]:
+def ablate(story: RunContext) -> list[str]:
     """Train and judge every variant that the run does not ship; return the variants there are figures for."""
     known = {gold.id for gold in story.gold()}
     has_gold = all(row.id in known for row in story.rows("train"))
@@ -54,7 +54,7 @@ def ablate(story: Story) -> list[str]:
     return [served, *wanted]
 
 
-def _judge(story: Story, variant: str) -> None:
+def _judge(story: RunContext, variant: str) -> None:
     """Train one variant, predict the test rows through the runtime, and keep the predictions alone."""
     stage, run, recipe = f"ablate/{variant}", story.run, story.recipe
 
@@ -114,7 +114,7 @@ def _scores(predicted: Sequence[Predicted], labels: Sequence[str], task: Task) -
     return {"accuracy": round(found[0], 6), "macro_f1": round(found[1], 6)}
 
 
-def _as_served(story: Story, exported: Path) -> str:
+def _as_served(story: RunContext, exported: Path) -> str:
     """Write the graph at the precision that ships, so that like is compared with like; return its file name."""
     from hybrid.encoders.ladder import read_source, write_rung
     from hybrid.runtime.encoder import Encoder
@@ -139,7 +139,7 @@ def _inputs(variant: str) -> list[str]:
     return ["split/rows.jsonl", *tables.get(variant, [])]
 
 
-def _rows(story: Story, variant: str) -> "list[TrainingRow]":
+def _rows(story: RunContext, variant: str) -> "list[TrainingRow]":
     """Return the training rows of a variant. Gold is read here alone, for the ceiling, and never ships."""
     from hybrid.data.training_rows import training_rows
 
@@ -153,7 +153,7 @@ def _rows(story: Story, variant: str) -> "list[TrainingRow]":
     return training_rows(rows, story.decisions(), drafts, story.labels, config, task=story.recipe.task)
 
 
-def _drafts(story: Story) -> list[Draft]:
+def _drafts(story: RunContext) -> list[Draft]:
     """Return the drafts, with those accepted that only the gate kept out: what it kept out is what is measured."""
     from hybrid.teacher.drafts.gate import REFUSED
 

@@ -8,9 +8,9 @@ import numpy as np
 from hybrid.artifacts import fetch
 from hybrid.files.table import read_rows, write_rows
 from hybrid.llm import usage_of
+from hybrid.pipeline.context import RunContext
 from hybrid.pipeline.llm_work import draft_votes, teacher_votes, written_drafts
 from hybrid.pipeline.run import settings_of
-from hybrid.pipeline.story import Story
 from hybrid.prompts import prompt_text, text_hash
 from hybrid.teacher.drafts.recorded import read_drafts
 from hybrid.teacher.drafts.writing import cost_between
@@ -18,7 +18,7 @@ from hybrid.teacher.imported_votes import read_votes, tally
 from hybrid.types import Report, Vote
 
 
-def split(story: Story) -> None:
+def split(story: RunContext) -> None:
     """given rows -> train | calibration | test"""
     recipe, run = story.recipe, story.run
     data = recipe.data
@@ -62,7 +62,7 @@ def split(story: Story) -> None:
     )
 
 
-def verify(story: Story) -> None:
+def verify(story: RunContext) -> None:
     """train rows -> votes"""
     recipe, run = story.recipe, story.run
     prompt = prompt_text("verify" if recipe.verify.answer == "reasoned" else "direct")
@@ -94,7 +94,7 @@ def verify(story: Story) -> None:
     )
 
 
-def _order_settings(story: Story) -> object:
+def _order_settings(story: RunContext) -> object:
     """Return what the order of the teacher's calls depends on; None where every row is asked the same."""
     recipe = story.recipe
     if not (recipe.verify.max_calls or recipe.verify.more_calls):
@@ -103,7 +103,7 @@ def _order_settings(story: Story) -> object:
     return [recipe.second, recipe.encoder, story.encoder_hash(), recipe.clean.folds, recipe.seed, trusted]
 
 
-def clean(story: Story) -> None:
+def clean(story: RunContext) -> None:
     """train + votes -> keep, relabel, drop, review"""
     recipe, run = story.recipe, story.run
 
@@ -141,7 +141,7 @@ def clean(story: Story) -> None:
     )
 
 
-def synthesize(story: Story) -> None:
+def synthesize(story: RunContext) -> None:
     """cleaned rows -> drafts accepted and refused"""
     recipe, run = story.recipe, story.run
     recorded = story.files(recipe.synthesize.drafts)

@@ -7,13 +7,13 @@ import numpy as np
 
 from hybrid.data.training_rows import TrainingRow, training_rows
 from hybrid.encoders.checkpoint import load_classifier, load_tokenizer
-from hybrid.pipeline.story import Story
+from hybrid.pipeline.context import RunContext
 from hybrid.stages.export import checkpoint_logits
 from hybrid.teacher.drafts.gate import Gate, encoder_gate
 from hybrid.types import Draft
 
 
-def try_drafts(story: Story, key: str, drafts: Sequence[Draft], minority: Sequence[str]) -> Gate:
+def try_drafts(story: RunContext, key: str, drafts: Sequence[Draft], minority: Sequence[str]) -> Gate:
     """Return whether the drafts help the recipe's encoder on real rows held out, trained as the recipe trains it.
 
     Each training has a folder that carries the key of the stage: a run that was killed goes on in the midst of it.

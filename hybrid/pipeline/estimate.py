@@ -14,8 +14,8 @@ from hybrid.llm.cost.prices import Price, packaged_prices
 from hybrid.llm.cost.pricing import Pricing, Spent
 from hybrid.llm.tasks.label import label_request
 from hybrid.llm.traces.database import TraceDatabase
+from hybrid.pipeline.context import RunContext
 from hybrid.pipeline.llm_work import decoder_votes, teacher_votes, written_drafts
-from hybrid.pipeline.story import Story
 from hybrid.types import Decision, Example
 
 FREE = ("none", "recorded", "local")
@@ -45,7 +45,7 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True):
         return forecast(step, left, self.terms, self.habits, fewest=None if fewest is None else min(fewest, len(left)))
 
 
-def estimate(story: Story, traces: Path) -> list[str]:
+def estimate(story: RunContext, traces: Path) -> list[str]:
     """Return the lines of an estimate for a story whose rows are split."""
     file = TraceDatabase(traces) if traces.is_file() else None
     lines = [f"  {'step':<10} {'calls':>15} {'tokens in':>19} {'tokens out':>19} {'USD':>17}"]
@@ -126,7 +126,7 @@ def suspects_of(rows: Sequence[Example], *, seed: int = 0) -> set[str]:
     return {text for text, label, found in zip(texts, labels, said, strict=True) if label != found}
 
 
-def _paid_roles(story: Story) -> list[tuple[Role, LLMConfig]]:
+def _paid_roles(story: RunContext) -> list[tuple[Role, LLMConfig]]:
     """Return the sections of the recipe whose models a run would ask."""
     recipe = story.recipe
     second: list[tuple[Role, LLMConfig]] = [("second", recipe.second)]
@@ -134,7 +134,7 @@ def _paid_roles(story: Story) -> list[tuple[Role, LLMConfig]]:
     return [("teacher", recipe.teacher), *(second if asked else []), ("decoder", recipe.decoder)]
 
 
-def _votes_again(story: Story, desk: CostModel, votes: Sequence[Request]) -> list[Forecast]:
+def _votes_again(story: RunContext, desk: CostModel, votes: Sequence[Request]) -> list[Forecast]:
     """Return what further votes of the same teacher would take: how many rows conflict is not known."""
     verify = story.recipe.verify
     if not verify.more_calls or verify.more == "second":
@@ -144,38 +144,38 @@ def _votes_again(story: Story, desk: CostModel, votes: Sequence[Request]) -> lis
     return [desk.forecast("again", again, fewest=0)]
 
 
-def _rehearse_second(story: Story, config: LLMConfig) -> list[Request]:
+def _rehearse_second(story: RunContext, config: LLMConfig) -> list[Request]:
     """Return the questions to a second teacher, as many as it may be asked."""
     verify, rows = story.recipe.verify, story.rows("train")
     policy = story.policy(config)
     return [label_request("verify", row.text, story.labels, config, policy=policy) for row in rows[: verify.more_calls]]
 
 
-def _rehearse_teacher(story: Story, config: LLMConfig, rows: Sequence[Example]) -> list[Request]:
+def _rehearse_teacher(story: RunContext, config: LLMConfig, rows: Sequence[Example]) -> list[Request]:
     """Return the first questions to the teacher: what is asked again depends on the answers."""
     verify = msgspec.structs.replace(story.recipe.verify, more_calls=0)
-    once = Story(msgspec.structs.replace(story.recipe, verify=verify), story.recipe_dir, story.run, story.traces)
+    once = RunContext(msgspec.structs.replace(story.recipe, verify=verify), story.recipe_dir, story.run, story.traces)
     teacher = DryRunLLM(config.model)
     once.use_llm("teacher", teacher)
     teacher_votes(once, rows)
     return teacher.requests
 
 
-def _rehearsals_of_decoder(story: Story, desk: CostModel, config: LLMConfig) -> list[Forecast]:
+def _rehearsals_of_decoder(story: RunContext, desk: CostModel, config: LLMConfig) -> list[Forecast]:
     """Return what the decoder is asked: on calibration rows, as many as are set, and on test rows that escalate."""
     asked = story.rows("calibration")[: story.recipe.calibrate.decoder_rows] if story.weighs_decoder() else []
     parts = [desk.forecast("calibrate", _rehearse_decoder(story, config, asked))] if asked else []
     return [*parts, desk.forecast("decoder", _rehearse_decoder(story, config, story.rows("test")), fewest=0)]
 
 
-def _rehearse_decoder(story: Story, config: LLMConfig, rows: Sequence[Example]) -> list[Request]:
+def _rehearse_decoder(story: RunContext, config: LLMConfig, rows: Sequence[Example]) -> list[Request]:
     decoder = DryRunLLM(config.model)
     story.use_llm("decoder", decoder)
     decoder_votes(story, rows)
     return decoder.requests
 
 
-def _drafts(story: Story, desk: CostModel, config: LLMConfig, votes: Sequence[Request]) -> list[Forecast]:
+def _drafts(story: RunContext, desk: CostModel, config: LLMConfig, votes: Sequence[Request]) -> list[Forecast]:
     """Return what writing drafts and labelling them anew would take, with the labels as they are given."""
     if story.recipe.synthesize.drafts or story.recipe.task == "multi_label":
         return []

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hybrid.files.table import read_rows, write_rows
+from hybrid.pipeline.context import RunContext
 from hybrid.pipeline.llm_work import decoder_votes
 from hybrid.pipeline.run import settings_of
-from hybrid.pipeline.story import Story
 from hybrid.prompts import prompt_text
 from hybrid.types import Example, Report, Trusted, Vote
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hybrid.stages.evaluate import Ask, Evaluated
 
 
-def calibrate(story: Story) -> None:
+def calibrate(story: RunContext) -> None:
     """calibration rows -> probabilities and threshold of what ships, and the bundle"""
     recipe, run = story.recipe, story.run
 
@@ -48,10 +48,10 @@ def calibrate(story: Story) -> None:
     )
 
 
-def _calibrated(story: Story) -> Report:
+def _calibrated(story: RunContext) -> Report:
     """Calibrate what ships, write the bundle, and return the report."""
     from hybrid.encoders.checkpoint import vocabulary_of
-    from hybrid.pipeline.bundling import write_bundle
+    from hybrid.pipeline.bundle_writer import write_bundle
     from hybrid.runtime.encoder import Encoder
     from hybrid.runtime.golden import golden_texts
     from hybrid.stages.calibrate import calibrate
@@ -92,7 +92,7 @@ def _calibrated(story: Story) -> Report:
     return found.report | {"decoder": said or None, "complete": said.get("complete", True)}
 
 
-def _weigh_decoder(story: Story, rows: Sequence[Example], probs: np.ndarray) -> "Measured":
+def _weigh_decoder(story: RunContext, rows: Sequence[Example], probs: np.ndarray) -> "Measured":
     """Return how far the decoder can be believed on the calibration rows of which the encoder is least sure."""
     from hybrid.calibration.reliability import Measured, measure_reliability
 
@@ -106,7 +106,7 @@ def _weigh_decoder(story: Story, rows: Sequence[Example], probs: np.ndarray) -> 
     return Measured(reliability=found.reliability, report=asked.report | found.report)
 
 
-def evaluate(story: Story) -> None:
+def evaluate(story: RunContext) -> None:
     """test rows -> scores of the bundle: encoder alone, and with escalation"""
     recipe, run = story.recipe, story.run
 
@@ -169,7 +169,7 @@ def evaluate(story: Story) -> None:
     )
 
 
-def _scores_in_fp32(story: Story, rows: Sequence[Example]) -> Report | None:
+def _scores_in_fp32(story: RunContext, rows: Sequence[Example]) -> Report | None:
     """Return what the served precision is held against; None for several labels a text, which calibration decides."""
     from hybrid.evaluation.metrics import accuracy, macro_f1
     from hybrid.runtime.encoder import Encoder
@@ -186,7 +186,7 @@ def _scores_in_fp32(story: Story, rows: Sequence[Example]) -> Report | None:
     }
 
 
-def _judge(story: Story, rows: Sequence[Example], ask: "Ask") -> "Evaluated":
+def _judge(story: RunContext, rows: Sequence[Example], ask: "Ask") -> "Evaluated":
     """Return what the bundle says of the test rows, judged."""
     from hybrid.runtime import load
     from hybrid.runtime.calibration import apply

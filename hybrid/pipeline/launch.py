@@ -10,11 +10,11 @@ import msgspec
 from hybrid.config import Recipe
 from hybrid.errors import StorageError
 from hybrid.pipeline.ablation import ablate, served_variant
+from hybrid.pipeline.context import RunContext
 from hybrid.pipeline.data import split
-from hybrid.pipeline.order import run_stages
-from hybrid.pipeline.rebundle import note_recipe
+from hybrid.pipeline.requantize import write_run_manifest
 from hybrid.pipeline.run import Run
-from hybrid.pipeline.story import Story
+from hybrid.pipeline.stages import run_stages
 from hybrid.progress import Screen
 from hybrid.report import write_outcome
 from hybrid.report.closing import closing_lines
@@ -40,13 +40,13 @@ def launch(recipe: Recipe, recipe_dir: Path, options: Options) -> Path:
     """
     screen = Screen()
     folder = options.runs / recipe.name / (options.name or recipe.profile or "default")
-    with alone_in(folder):
+    with run_lock(folder):
         first = _run_seed(recipe, recipe_dir, folder, options, screen)
         figures = [first]
         for step in range(1, options.seeds):
             seeded = msgspec.structs.replace(recipe, seed=recipe.seed + step)
             figures.append(_run_seed(seeded, recipe_dir, folder / f"seed-{seeded.seed}", options, screen))
-        write_outcome(Story(recipe, recipe_dir, Run(folder, screen), traces_of(recipe, options.runs)), figures)
+        write_outcome(RunContext(recipe, recipe_dir, Run(folder, screen), traces_of(recipe, options.runs)), figures)
     for line in closing_lines(folder):
         screen.say(line)
     return folder
@@ -62,9 +62,9 @@ def forecast(recipe: Recipe, recipe_dir: Path, options: Options) -> None:
 
     screen = Screen()
     folder = options.runs / recipe.name / (options.name or recipe.profile or "default")
-    with alone_in(folder):
+    with run_lock(folder):
         traces = traces_of(recipe, options.runs)
-        story = Story(recipe, recipe_dir, Run(folder, screen), traces)
+        story = RunContext(recipe, recipe_dir, Run(folder, screen), traces)
         split(story)
         for line in estimate(story, traces):
             screen.say(line)
@@ -74,8 +74,8 @@ def _run_seed(recipe: Recipe, recipe_dir: Path, folder: Path, options: Options, 
     """Run every stage for one seed; return the figures that the summary averages over seeds."""
     named = f", profile {recipe.profile}" if recipe.profile else ""
     screen.say(f"{recipe.name}{named}, seed {recipe.seed}: {folder}")
-    story = Story(recipe, recipe_dir, Run(folder, screen), traces_of(recipe, options.runs))
-    note_recipe(story.run, recipe, recipe_dir)
+    story = RunContext(recipe, recipe_dir, Run(folder, screen), traces_of(recipe, options.runs))
+    write_run_manifest(story.run, recipe, recipe_dir)
     run_stages(story)
     variants = ablate(story) if options.ablate else [served_variant(story)]
     return SeedFigures.read(story, variants)
@@ -87,7 +87,7 @@ def traces_of(recipe: Recipe, runs: Path) -> Path:
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def run_lock(folder: Path) -> Iterator[None]:
     """Hold the run folder, so that two processes never write the same tables.
 
     Raises:

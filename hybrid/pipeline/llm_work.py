@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from hybrid.pipeline.story import Story
+from hybrid.pipeline.context import RunContext
 from hybrid.stages.verify import ask_votes, prompt_of
 from hybrid.teacher.ask import AskedVotes, ask_decoder, ask_teacher
 from hybrid.teacher.drafts.writing import write_drafts
@@ -14,7 +14,7 @@ from hybrid.teacher.vote_collection import Teacher, TrustedRows
 from hybrid.types import Decision, Draft, Example, Vote
 
 
-def teacher_votes(story: Story, rows: Sequence[Example]) -> AskedVotes:
+def teacher_votes(story: RunContext, rows: Sequence[Example]) -> AskedVotes:
     """Return the teachers' blind votes on training rows, with the books."""
     return ask_teacher(
         rows,
@@ -28,7 +28,7 @@ def teacher_votes(story: Story, rows: Sequence[Example]) -> AskedVotes:
     )
 
 
-def decoder_votes(story: Story, rows: Sequence[Example]) -> AskedVotes:
+def decoder_votes(story: RunContext, rows: Sequence[Example]) -> AskedVotes:
     """Return the decoder's votes on rows, with the books."""
     config = story.recipe.decoder
     return ask_decoder(
@@ -41,7 +41,7 @@ def decoder_votes(story: Story, rows: Sequence[Example]) -> AskedVotes:
     )
 
 
-def draft_votes(story: Story, drafts: Sequence[Draft]) -> Sequence[Vote]:
+def draft_votes(story: RunContext, drafts: Sequence[Draft]) -> Sequence[Vote]:
     """Return a live teacher's blind votes on drafts; a recorded one knows none of them."""
     if story.recipe.teacher.model in ("none", "recorded"):
         return []
@@ -58,7 +58,7 @@ def draft_votes(story: Story, drafts: Sequence[Draft]) -> Sequence[Vote]:
     )
 
 
-def written_drafts(story: Story, rows: Sequence[Example], decisions: Sequence[Decision]) -> list[Draft]:
+def written_drafts(story: RunContext, rows: Sequence[Example], decisions: Sequence[Decision]) -> list[Draft]:
     """Return what a live teacher writes for the minority classes; nothing without one."""
     from hybrid.stages.synthesize import minority_classes
 
@@ -77,14 +77,14 @@ def written_drafts(story: Story, rows: Sequence[Example], decisions: Sequence[De
     )
 
 
-def _teacher(story: Story, role: Literal["teacher", "second"]) -> Teacher | None:
+def _teacher(story: RunContext, role: Literal["teacher", "second"]) -> Teacher | None:
     """Return a teacher with its settings and policy; None where the recipe has none."""
     config = story.recipe.teacher if role == "teacher" else story.recipe.second
     llm = story.llm(role)
     return Teacher(llm=llm, config=config, policy=story.policy(config)) if llm is not None else None
 
 
-def _trusted_rows(story: Story, rows: Sequence[Example]) -> TrustedRows | None:
+def _trusted_rows(story: RunContext, rows: Sequence[Example]) -> TrustedRows | None:
     """Return what the trusted rows teach before any vote; None without one."""
     trusted = story.trusted()
 
@@ -98,7 +98,7 @@ def _trusted_rows(story: Story, rows: Sequence[Example]) -> TrustedRows | None:
     return TrustedRows(frozenset(one.id for one in trusted), repaired) if trusted else None
 
 
-def _beliefs(story: Story, rows: Sequence[Example]) -> np.ndarray:
+def _beliefs(story: RunContext, rows: Sequence[Example]) -> np.ndarray:
     """Return class probabilities [n, k] of rows, cross-fitted on frozen embeddings with the given labels."""
     from hybrid.labels.consensus import cross_fitted
 

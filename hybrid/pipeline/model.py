@@ -6,12 +6,12 @@ Heavy libraries are imported where a stage works, so that a run with nothing to 
 import shutil
 
 from hybrid.files.table import write_rows
+from hybrid.pipeline.context import RunContext, remove_workdirs
 from hybrid.pipeline.run import settings_of
-from hybrid.pipeline.story import Story, remove_workdirs
 from hybrid.types import Report
 
 
-def train(story: Story) -> None:
+def train(story: RunContext) -> None:
     """cleaned + drafts -> checkpoint"""
     recipe, run = story.recipe, story.run
     drafts = story.uses_drafts()
@@ -52,7 +52,7 @@ def train(story: Story) -> None:
     )
 
 
-def export(story: Story) -> None:
+def export(story: RunContext) -> None:
     """checkpoint -> ONNX graph"""
     recipe, run = story.recipe, story.run
 
@@ -86,7 +86,7 @@ def export(story: Story) -> None:
     )
 
 
-def quantize(story: Story) -> None:
+def quantize(story: RunContext) -> None:
     """fp32 graph -> the fastest graph that decides as well"""
     recipe, run = story.recipe, story.run
 

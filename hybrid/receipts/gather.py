@@ -11,7 +11,7 @@ from hybrid.files.table import read_rows
 from hybrid.llm.tasks.label import read_vote
 from hybrid.llm.traces.lookup import TracedAnswer, traced_answers
 from hybrid.llm.traces.recorded import Recorded
-from hybrid.pipeline.story import Story
+from hybrid.pipeline.context import RunContext
 from hybrid.prompts import text_hash
 from hybrid.receipts.rows import Receipt, Served, VoteReceipt
 from hybrid.runtime.bundle import read_bundle
@@ -36,7 +36,7 @@ class _Tables(Row, frozen=True, kw_only=True):
     children: dict[str, list[str]]
 
 
-def read_receipts(story: Story) -> list[Receipt]:
+def read_receipts(story: RunContext) -> list[Receipt]:
     """Return the receipt of every row, in the order of the rows, and then of every draft.
 
     Raises:
@@ -59,7 +59,7 @@ def receipt_of(receipts: Sequence[Receipt], row_id: str, run: Path) -> Receipt:
     raise DataError(f"{run}: no row {row_id!r}; want an id of split/rows.jsonl, such as {receipts[0].id!r}")
 
 
-def _tables(story: Story, rows: Sequence[Example], drafts: Sequence[Draft]) -> _Tables:
+def _tables(story: RunContext, rows: Sequence[Example], drafts: Sequence[Draft]) -> _Tables:
     run, train = story.run, [row for row in rows if row.part == "train"]
     verified, votes = run.report("verify"), read_rows(run.path("verify", "votes.jsonl"), Vote)
     policy = story.policy(story.recipe.teacher).strip()
@@ -100,7 +100,7 @@ def _children(drafts: Sequence[Draft]) -> dict[str, list[str]]:
     return found
 
 
-def _served(story: Story) -> dict[str, Served]:
+def _served(story: RunContext) -> dict[str, Served]:
     tables = [story.run.path(*parts) for parts in (("calibrate", "scored.jsonl"), ("evaluate", "judged.jsonl"))]
     # A run that was stopped before its bundle was judged has receipts all the same.
     if story.recipe.task == "multi_label" or not all(path.is_file() for path in tables):

@@ -6,8 +6,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from hybrid.files.table import sha256_of, sha256_of_file, write_bytes, write_json
+from hybrid.pipeline.context import RunContext
 from hybrid.pipeline.run import REPORT, STAMP, Run
-from hybrid.pipeline.story import Story
 from hybrid.report.summary import STAGES, SeedFigures, summarise
 from hybrid.types import Report
 
@@ -16,7 +16,7 @@ CARD = "README.md"
 DATA_CARD = "data-card.md"
 
 
-def write_outcome(story: Story, figures: Sequence[SeedFigures]) -> None:
+def write_outcome(story: RunContext, figures: Sequence[SeedFigures]) -> None:
     """Write the summary, and page and cards unless they were made from the very same run.
 
     Raises:

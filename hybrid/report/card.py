@@ -1,13 +1,13 @@
 """The bundle's model card: what the model is, what it was trained on, how far to trust it."""
 
-from hybrid.pipeline.story import Story
+from hybrid.pipeline.context import RunContext
 from hybrid.report.steps import decoder_name, variant_name
 from hybrid.report.tally import Tally
 from hybrid.report.templates import template
 from hybrid.types import Report
 
 
-def render_card(story: Story, counts: Tally, summary: Report, *, made_from: str) -> str:
+def render_card(story: RunContext, counts: Tally, summary: Report, *, made_from: str) -> str:
     """Return the card in Markdown, every figure from receipts and summary. `made_from` ends it, in a comment."""
     evaluated = story.run.report("evaluate")
     return template("card.md").render(

@@ -1,6 +1,6 @@
 """The bundle's data card: where the training labels come from, who changed which, and what that cost."""
 
-from hybrid.pipeline.story import Story
+from hybrid.pipeline.context import RunContext
 from hybrid.report.tally import Tally
 from hybrid.report.templates import template
 from hybrid.types import Report
@@ -8,7 +8,7 @@ from hybrid.types import Report
 MOST_CHANGES = 20
 
 
-def render_data_card(story: Story, counts: Tally, summary: Report, *, made_from: str) -> str:
+def render_data_card(story: RunContext, counts: Tally, summary: Report, *, made_from: str) -> str:
     """Return the card in Markdown, every figure from the receipts or the summary. `made_from` ends it, in a comment."""
     return template("data-card.md").render(
         made_from=made_from,

@@ -13,7 +13,7 @@ from hybrid.evaluation.metrics import ReliabilityBin, reliability_bins, risk_cov
 from hybrid.evaluation.set_metrics import as_one_label
 from hybrid.files.table import read_rows
 from hybrid.label_sets import label_matrix
-from hybrid.pipeline.story import Story
+from hybrid.pipeline.context import RunContext
 from hybrid.report import figures
 from hybrid.report.examples import doubted_rows, draft_examples, thinned
 from hybrid.report.steps import steps, variant_name
@@ -26,7 +26,7 @@ MOST_LABELS_DRAWN = 24
 MOST_LABELS_CROSSED = 15
 
 
-def render_page(story: Story, summary: Report, *, made_from: str) -> str:
+def render_page(story: RunContext, summary: Report, *, made_from: str) -> str:
     """Return the page. `made_from` is the fingerprint of what it was made from, kept in its head."""
     run = story.run
     reports = {stage: run.report(stage) for stage in STAGES}
@@ -55,7 +55,7 @@ def render_page(story: Story, summary: Report, *, made_from: str) -> str:
     )
 
 
-def _doubted(story: Story) -> dict[str, Any]:
+def _doubted(story: RunContext) -> dict[str, Any]:
     votes = read_rows(story.run.path("verify", "votes.jsonl"), Vote)
     gold = {row.id: row.label for row in story.gold()}
     found = doubted_rows(story.rows("train"), story.decisions(), votes, gold)

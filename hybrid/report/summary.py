@@ -31,9 +31,9 @@ from typing import Any
 import msgspec
 
 from hybrid.files.table import read_rows
-from hybrid.pipeline.bundling import recipe_hash, versions
+from hybrid.pipeline.bundle_writer import recipe_hash, versions
+from hybrid.pipeline.context import RunContext
 from hybrid.pipeline.run import Run
-from hybrid.pipeline.story import Story
 from hybrid.types import Report, Rung
 
 STAGES = ("split", "verify", "clean", "synthesize", "train", "export", "quantize", "calibrate", "evaluate")
@@ -61,7 +61,7 @@ class SeedFigures(msgspec.Struct, frozen=True, kw_only=True):
     llm_cost_usd: float | None
 
     @classmethod
-    def read(cls, story: Story, variants: Sequence[str]) -> "SeedFigures":
+    def read(cls, story: RunContext, variants: Sequence[str]) -> "SeedFigures":
         """Return the figures of a finished run; `variants` starts with the one that ships."""
         run = story.run
         evaluated = run.report("evaluate")
@@ -84,7 +84,7 @@ class SeedFigures(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def summarise(story: Story, figures: Sequence[SeedFigures]) -> Report:
+def summarise(story: RunContext, figures: Sequence[SeedFigures]) -> Report:
     """Return the summary of a run; `figures` starts with the run's own seed."""
     first, run = figures[0], story.run
     evaluated, calibrated = run.report("evaluate"), run.report("calibrate")

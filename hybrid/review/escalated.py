@@ -8,7 +8,7 @@ from typing import Literal
 from hybrid.data.escalated_rows import Added
 from hybrid.errors import ConfigError, DataError
 from hybrid.files.table import read_rows, write_rows
-from hybrid.pipeline.story import Story
+from hybrid.pipeline.context import RunContext
 from hybrid.review.escalations import FILE, Escalated, open_store, read_escalations, shown
 from hybrid.review.export import WRITERS
 from hybrid.review.queue import DIGITS, Look
@@ -17,7 +17,7 @@ PREFIX = "escalated-"
 
 
 def export_escalations(
-    story: Story, store: str, path: Path, *, to: Literal["label-studio", "argilla", "csv"], n_rows: int
+    story: RunContext, store: str, path: Path, *, to: Literal["label-studio", "argilla", "csv"], n_rows: int
 ) -> list[str]:
     """Write the first `n_rows` of the queue of escalations; return what the command prints.
 
@@ -55,7 +55,7 @@ def texts_by_id(rows: Sequence[Escalated]) -> dict[str, str]:
     return {_id_of(row.text): row.text for row in rows}
 
 
-def add_escalated(story: Story, labels: Mapping[str, str], texts: Mapping[str, str]) -> Path:
+def add_escalated(story: RunContext, labels: Mapping[str, str], texts: Mapping[str, str]) -> Path:
     """Write a person's labels of texts that escalated beside the recipe's runs; return the file.
 
     Raises:
@@ -75,7 +75,7 @@ def add_escalated(story: Story, labels: Mapping[str, str], texts: Mapping[str, s
     return table
 
 
-def stored_escalations(story: Story, store: str) -> list[Escalated]:
+def stored_escalations(story: RunContext, store: str) -> list[Escalated]:
     """Return what a store keeps; `store` empty: the one beside the bundle of the run.
 
     Raises:
@@ -92,7 +92,7 @@ def stored_escalations(story: Story, store: str) -> list[Escalated]:
         engine.dispose()
 
 
-def _added(story: Story) -> list[Added]:
+def _added(story: RunContext) -> list[Added]:
     return read_rows(story.added_file, Added) if story.added_file.is_file() else []
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from hybrid.errors import ConfigError
 from hybrid.files.table import read_rows
-from hybrid.pipeline.story import Story
+from hybrid.pipeline.context import RunContext
 from hybrid.review.argilla import write_records
 from hybrid.review.gain import with_what_votes_state
 from hybrid.review.label_studio import write_tasks
@@ -22,7 +22,7 @@ WEIGHED_NOTHING = ("as given", "prune")
 """Methods of cleaning whose probabilities are the given labels alone."""
 
 
-def export(story: Story, path: Path, *, to: Literal["label-studio", "argilla", "csv"], n_rows: int) -> list[str]:
+def export(story: RunContext, path: Path, *, to: Literal["label-studio", "argilla", "csv"], n_rows: int) -> list[str]:
     """Write the first `n_rows` of the queue; return what the command prints.
 
     Raises:
@@ -39,7 +39,7 @@ def export(story: Story, path: Path, *, to: Literal["label-studio", "argilla", "
     ]
 
 
-def queue_of(story: Story) -> list[Look]:
+def queue_of(story: RunContext) -> list[Look]:
     """Return the whole queue of a finished run; rows that are trusted already are not in it."""
     if story.recipe.task == "multi_label":
         raise ConfigError(
@@ -57,7 +57,7 @@ def queue_of(story: Story) -> list[Look]:
     )
 
 
-def _belief(story: Story, decisions: Sequence[Decision], votes: Sequence[Vote]) -> np.ndarray:
+def _belief(story: RunContext, decisions: Sequence[Decision], votes: Sequence[Vote]) -> np.ndarray:
     """Return what is believed of each row, probabilities [n, k], as `hybrid.review.gain` says."""
     probs = np.array([decision.probs for decision in decisions], dtype=float)
     method = story.run.report("clean")["method"]

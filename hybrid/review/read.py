@@ -8,7 +8,7 @@ import msgspec
 from hybrid.data.trusted import REVIEWED
 from hybrid.errors import DataError
 from hybrid.files.table import read_rows, write_rows
-from hybrid.pipeline.story import Story
+from hybrid.pipeline.context import RunContext
 from hybrid.review.answers import Read, Settled, settle
 from hybrid.review.argilla import read_records
 from hybrid.review.escalated import PREFIX, add_escalated, stored_escalations, texts_by_id
@@ -20,7 +20,7 @@ SHOWN = 10
 """Conflicts that are named one by one."""
 
 
-def read(story: Story, path: Path, *, store: str = "") -> list[str]:
+def read(story: RunContext, path: Path, *, store: str = "") -> list[str]:
     """Add the answers in a file to the recipe's trusted rows, all or none; return what the command prints.
 
     Answers about texts that escalated become rows of their own; `store` is where the service kept them.
@@ -61,7 +61,7 @@ def _parted(settled: Settled) -> tuple[Settled, Settled]:
     return rows, escalated
 
 
-def _add(story: Story, escalated: Settled, store: str) -> list[str]:
+def _add(story: RunContext, escalated: Settled, store: str) -> list[str]:
     if not escalated.labels and not escalated.conflicts:
         return []
     table = add_escalated(story, escalated.labels, texts_by_id(stored_escalations(story, store)))
@@ -91,7 +91,7 @@ def read_answers(path: Path) -> Read:
     raise DataError(f"{path}: neither Label Studio's JSON export nor Argilla's records; export as JSON, not JSON-MIN")
 
 
-def _check(settled: Settled, story: Story, path: Path) -> None:
+def _check(settled: Settled, story: RunContext, path: Path) -> None:
     known, labels = {row.id for row in story.rows("train")}, story.labels
     said: Sequence[tuple[str, str]] = [
         *settled.labels.items(),
@@ -104,7 +104,7 @@ def _check(settled: Settled, story: Story, path: Path) -> None:
             raise DataError(f"{path}: {row_id}: {label!r} is not one of {', '.join(labels)}; correct it there")
 
 
-def _says_answers(story: Story, settled: Settled, found: Read) -> list[str]:
+def _says_answers(story: RunContext, settled: Settled, found: Read) -> list[str]:
     decided = {decision.id: decision.label for decision in story.decisions()}
     wrong = sum(decided[row_id] != label for row_id, label in settled.labels.items())
     lines = [

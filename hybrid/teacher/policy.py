@@ -11,7 +11,7 @@ from hybrid.errors import ConfigError, StorageError
 from hybrid.files.table import write_bytes, write_json
 from hybrid.llm import LLM
 from hybrid.llm.tasks.policy import Shown, policy_request, policy_text, read_policy
-from hybrid.pipeline.story import Story
+from hybrid.pipeline.context import RunContext
 from hybrid.prompts import prompt_text, text_hash
 from hybrid.types import Example, Row, Trusted
 
@@ -41,7 +41,7 @@ class PolicyReceipt(Row, frozen=True, kw_only=True):
     seconds: float
 
 
-def write_policy(story: Story, *, n_rows: int, force: bool) -> PolicyReceipt:
+def write_policy(story: RunContext, *, n_rows: int, force: bool) -> PolicyReceipt:
     """Write the policy beside the recipe and its receipt beside the runs; return the receipt.
 
     Raises:
@@ -77,7 +77,7 @@ def write_policy(story: Story, *, n_rows: int, force: bool) -> PolicyReceipt:
     return receipt
 
 
-def live_teacher(story: Story) -> LLM:
+def live_teacher(story: RunContext) -> LLM:
     """Return the recipe's teacher.
 
     Raises:
@@ -110,13 +110,13 @@ def shown_rows(rows: Sequence[Example], trusted: Sequence[Trusted], n_rows: int,
     return in_turn[: min(max(n_rows, len(by_label)), most)]
 
 
-def read_receipt(story: Story) -> PolicyReceipt | None:
+def read_receipt(story: RunContext) -> PolicyReceipt | None:
     """Return what the recipe's policy was written from; None where a person wrote it."""
     path: Path = story.traces.parent / RECEIPT
     return msgspec.json.decode(path.read_bytes(), type=PolicyReceipt) if path.is_file() else None
 
 
-def policy_lines(receipt: PolicyReceipt, story: Story) -> list[str]:
+def policy_lines(receipt: PolicyReceipt, story: RunContext) -> list[str]:
     """Return what the command prints: where it is, what it came from, what is to be done."""
     cost = "price unknown" if receipt.cost_usd is None else f"${receipt.cost_usd:.4f}"
     lines = [

@@ -8,7 +8,7 @@ import pytest
 from hybrid.config import CalibrateConfig, DataConfig, ExportConfig, Recipe, TrainConfig
 from hybrid.data.training_rows import training_rows
 from hybrid.encoders.checkpoint import vocabulary_of
-from hybrid.pipeline.bundling import write_bundle
+from hybrid.pipeline.bundle_writer import write_bundle
 from hybrid.runtime.encoder import Encoder
 from hybrid.runtime.reading import Reading
 from hybrid.stages.calibrate import calibrate

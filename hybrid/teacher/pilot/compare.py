@@ -10,7 +10,7 @@ from hybrid.errors import ConfigError, DataError, LLMError
 from hybrid.evaluation.intervals import Estimate
 from hybrid.files.table import write_json
 from hybrid.llm import LLM
-from hybrid.pipeline.story import Story
+from hybrid.pipeline.context import RunContext
 from hybrid.prompts import prompt_text, text_hash
 from hybrid.teacher.pilot.baseline_curve import Baseline, Point, baseline_of
 from hybrid.teacher.pilot.choose import Choice, choose
@@ -47,7 +47,7 @@ class Piloted(Row, frozen=True, kw_only=True):
     """Ways that could not be compared, with the reason."""
 
 
-def pilot(story: Story, *, n_rows: int, models: Sequence[str] = (), votes: int = 3) -> Piloted:
+def pilot(story: RunContext, *, n_rows: int, models: Sequence[str] = (), votes: int = 3) -> Piloted:
     """Return what the ways of asking came to on at most `n_rows` trusted rows, and write it to the run's pilot.json.
 
     Raises:
@@ -71,7 +71,7 @@ def pilot(story: Story, *, n_rows: int, models: Sequence[str] = (), votes: int =
     return piloted
 
 
-def pilot_rows(story: Story, trusted: Sequence[Trusted], n_rows: int) -> list[Example]:
+def pilot_rows(story: RunContext, trusted: Sequence[Trusted], n_rows: int) -> list[Example]:
     """Return the training rows to compare on, drawn with the seed; none from which the teacher's policy was written.
 
     Raises:
@@ -91,16 +91,16 @@ def pilot_rows(story: Story, trusted: Sequence[Trusted], n_rows: int) -> list[Ex
     return [rows[i] for i in sorted(drawn)]
 
 
-def _with_model(story: Story, model: str) -> Story:
+def _with_model(story: RunContext, model: str) -> RunContext:
     if model == story.recipe.teacher.model:
         return story
     teacher = msgspec.structs.replace(story.recipe.teacher, model=model)
     recipe = msgspec.structs.replace(story.recipe, teacher=teacher)
-    return Story(recipe, story.recipe_dir, story.run, story.traces)
+    return RunContext(recipe, story.recipe_dir, story.run, story.traces)
 
 
 def _try(
-    story: Story, ways: Sequence[PromptStrategy], rows: Sequence[Example], trusted: dict[str, str], found: Baseline
+    story: RunContext, ways: Sequence[PromptStrategy], rows: Sequence[Example], trusted: dict[str, str], found: Baseline
 ) -> list[Trial]:
     config, screen = story.recipe.teacher, story.run.screen
     teacher: LLM | None = story.llm("teacher")
@@ -130,7 +130,7 @@ def _check(answered: Sequence[Answers], teacher: str) -> None:
         )
 
 
-def _piloted(story: Story, trusted: Sequence[Trusted], found: Baseline, trials: Sequence[Trial]) -> Piloted:
+def _piloted(story: RunContext, trusted: Sequence[Trusted], found: Baseline, trials: Sequence[Trial]) -> Piloted:
     prompts: Report = {"reasoned": text_hash(prompt_text("verify")), "direct": text_hash(prompt_text("direct"))}
     models = {trial.measured.model for trial in trials}
     return Piloted(

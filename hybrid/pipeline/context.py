@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hybrid.data.training_rows import TrainingRow
 
 
-class Story:
+class RunContext:
     """One recipe in one run folder. Each method is a stage: tables in, tables out."""
 
     def __init__(self, recipe: Recipe, recipe_dir: Path, run: Run, traces: Path) -> None:

@@ -10,10 +10,10 @@ import msgspec
 from hybrid.config import Recipe
 from hybrid.errors import DataError, StorageError
 from hybrid.files.table import write_json
+from hybrid.pipeline.context import RunContext
 from hybrid.pipeline.judge import calibrate
 from hybrid.pipeline.model import quantize
 from hybrid.pipeline.run import Run
-from hybrid.pipeline.story import Story
 from hybrid.progress import Screen
 from hybrid.types import Precision, Row
 
@@ -21,7 +21,7 @@ RECIPE = "recipe.json"
 STAGES = ("split", "clean", "train", "export")
 
 
-class Noted(Row, frozen=True, kw_only=True):
+class RunManifest(Row, frozen=True, kw_only=True):
     """What a run was started with."""
 
     recipe: Recipe
@@ -29,12 +29,12 @@ class Noted(Row, frozen=True, kw_only=True):
     """Where the recipe lies."""
 
 
-def note_recipe(run: Run, recipe: Recipe, folder: Path) -> None:
+def write_run_manifest(run: Run, recipe: Recipe, folder: Path) -> None:
     """Write beside a run's stages what it was started with."""
-    write_json(run.path(RECIPE), Noted(recipe=recipe, folder=str(folder.resolve())))
+    write_json(run.path(RECIPE), RunManifest(recipe=recipe, folder=str(folder.resolve())))
 
 
-def rebundle(run: Path, target: Path, precision: Precision) -> None:
+def requantize(run: Path, target: Path, precision: Precision) -> None:
     """Write the bundle of a finished run at `precision` into the new folder `target`; the run stays as it is.
 
     Below fp32 the gates of the recipe hold here too.
@@ -44,7 +44,7 @@ def rebundle(run: Path, target: Path, precision: Precision) -> None:
         StorageError: `target` exists.
         ExportError: the precision fails a gate.
     """
-    noted = read_noted(run)
+    noted = read_run_manifest(run)
     if target.exists():
         raise StorageError(f"{target}: is there already; name a folder that is not")
     recipe = msgspec.structs.replace(
@@ -55,20 +55,20 @@ def rebundle(run: Path, target: Path, precision: Precision) -> None:
         beside = Run(Path(scratch), Screen())
         for stage in STAGES:
             shutil.copytree(run / stage, beside.path(stage), copy_function=_link)
-        story = Story(recipe, Path(noted.folder), beside, shared_folder(run) / "traces.sqlite")
+        story = RunContext(recipe, Path(noted.folder), beside, shared_folder(run) / "traces.sqlite")
         quantize(story)
         calibrate(story)
         shutil.copytree(beside.path("bundle"), target)
 
 
-def read_noted(run: Path) -> Noted:
+def read_run_manifest(run: Path) -> RunManifest:
     """Return what a run was started with.
 
     Raises:
         DataError: `run` is no run of a recipe, or one of its stages up to the export is not finished.
     """
     try:
-        noted = msgspec.json.decode((run / RECIPE).read_bytes(), type=Noted)
+        noted = msgspec.json.decode((run / RECIPE).read_bytes(), type=RunManifest)
     except (OSError, msgspec.DecodeError) as error:
         raise DataError(
             f"{run}: not a run of a recipe ({RECIPE}: {error}); want a folder such as runs/sentiment/embedded"
