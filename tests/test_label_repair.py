@@ -8,8 +8,8 @@ import pytest
 from hybrid.config import CleanConfig
 from hybrid.data.trusted import draw_trusted
 from hybrid.errors import ConfigError
-from hybrid.labels.choice import Ballot, choose
 from hybrid.labels.conditional_logit import fit_weights, log_probs_of
+from hybrid.labels.method_selection import HeldOutLabels, choose
 from hybrid.labels.soft_regression import fit_softmax, out_of_fold, softmax_log_probs
 from hybrid.stages.clean import Cleaned, clean
 from hybrid.types import Decision, Example, Gold, Trusted, Vote
@@ -132,16 +132,16 @@ def test_of_methods_that_the_trusted_rows_cannot_tell_apart_the_simplest_is_take
     luckier[9] = np.eye(3)[(gold[9] + 1) % 3]
     everywhere = np.ones(60, dtype=bool)
     ballots = {
-        "given": Ballot(probs=given, kept=everywhere),
-        "repair": Ballot(probs=luckier, kept=everywhere),
+        "given": HeldOutLabels(probs=given, kept=everywhere),
+        "repair": HeldOutLabels(probs=luckier, kept=everywhere),
     }
     assert choose(ballots, gold).method == "given"
-    assert choose(ballots | {"repair": Ballot(probs=np.eye(3)[gold], kept=everywhere)}, gold).method == "repair"
+    assert choose(ballots | {"repair": HeldOutLabels(probs=np.eye(3)[gold], kept=everywhere)}, gold).method == "repair"
 
 
 def test_a_dropped_row_scores_as_one_of_which_nothing_is_known() -> None:
     gold = np.array([0, 1])
-    sure = Ballot(probs=np.eye(2), kept=np.array([True, False]))
+    sure = HeldOutLabels(probs=np.eye(2), kept=np.array([True, False]))
     assert choose({"prune": sure}, gold).scores["prune"] == {"right": 0.5, "wrong": 0.0, "dropped": 0.5, "brier": 0.25}
 
 

@@ -9,16 +9,16 @@ from cleanlab.multiannotator import get_label_quality_multiannotator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-from hybrid.labels.opinion import Opinion
-from hybrid.labels.sources import SILENT, LabelSource
+from hybrid.labels.estimate import LabelEstimate
+from hybrid.labels.sources import ABSTAIN, LabelSource
 
-LEAST_WORTH = 0.5
+MIN_RELATIVE_RELIABILITY = 0.5
 """Of what the given labels know of the truth; with less, CROWDLAB made labels worse (`benchmarks/local_teacher.py`)."""
 
 
 def consensus(
     sources: Sequence[LabelSource], given: np.ndarray, quality_given: np.ndarray, probs: np.ndarray
-) -> Opinion:
+) -> LabelEstimate:
     """Return what the sources and the classifier's out-of-sample `probs` [n, k] say together.
 
     CROWDLAB (Goh et al. 2022) weighs them, but for votes that are worth too little. Where no row has two sources there
@@ -43,7 +43,7 @@ def cross_fitted(features: np.ndarray, targets: np.ndarray, n_labels: int, *, fo
 
 
 def _is_weak(source: LabelSource, given: np.ndarray, probs: np.ndarray) -> bool:
-    """Return whether votes are clearly worth less than `LEAST_WORTH` of what the given labels are.
+    """Return whether votes are clearly worth less than `MIN_RELATIVE_RELIABILITY` of what the given labels are.
 
     CROWDLAB cannot say which of two sources is the worse one: it weighs both by how often they agree, and where they
     seldom do it follows the classifier, which may be worse than either. The classifier can: of sources that err apart, two
@@ -55,21 +55,21 @@ def _is_weak(source: LabelSource, given: np.ndarray, probs: np.ndarray) -> bool:
     rows, chance = source.spoke, 1 / probs.shape[1]
     believes = probs[rows].argmax(axis=1)
     vote, label = ((said[rows] == believes) - chance for said in (source.said, given))
-    short = LEAST_WORTH * label - vote
+    short = MIN_RELATIVE_RELIABILITY * label - vote
     return bool(short.mean() > short.std() / np.sqrt(len(short)))
 
 
-def _crowdlab(sources: Sequence[LabelSource], probs: np.ndarray) -> Opinion:
+def _crowdlab(sources: Sequence[LabelSource], probs: np.ndarray) -> LabelEstimate:
     said = pd.DataFrame({s.name: np.where(s.spoke, s.said, np.nan) for s in sources}, dtype="float")
     found = get_label_quality_multiannotator(said, probs, verbose=False, return_weights=True)
     label_quality = found["label_quality"]
     weights = np.asarray(found["annotator_weight"], dtype=float)
     mixed = float(found["model_weight"]) * probs
     for weight, source in zip(weights, sources, strict=True):
-        rows = np.flatnonzero(source.said != SILENT)
+        rows = np.flatnonzero(source.said != ABSTAIN)
         mixed[rows, source.said[rows]] += weight
     named = {source.name: float(weight) for source, weight in zip(sources, weights, strict=True)}
-    return Opinion(
+    return LabelEstimate(
         name="crowdlab",
         label=label_quality["consensus_label"].to_numpy().astype(int),
         quality=label_quality["consensus_quality_score"].to_numpy(),
@@ -79,9 +79,9 @@ def _crowdlab(sources: Sequence[LabelSource], probs: np.ndarray) -> Opinion:
     )
 
 
-def _alone(given: np.ndarray, quality: np.ndarray, probs: np.ndarray) -> Opinion:
+def _alone(given: np.ndarray, quality: np.ndarray, probs: np.ndarray) -> LabelEstimate:
     onehot = np.eye(probs.shape[1])[given]
-    return Opinion(
+    return LabelEstimate(
         name="confident learning",
         label=given,
         quality=quality,

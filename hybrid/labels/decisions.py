@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hybrid.config import CleanConfig
-from hybrid.labels.opinion import Opinion
+from hybrid.labels.estimate import LabelEstimate
 from hybrid.labels.sources import LabelSource
 from hybrid.types import Action, Decision, Example, Trusted
 
@@ -14,7 +14,7 @@ DIGITS = 6
 
 def decisions_of(
     rows: Sequence[Example],
-    opinion: Opinion,
+    opinion: LabelEstimate,
     labels: Sequence[str],
     config: CleanConfig,
     *,
@@ -52,7 +52,7 @@ def _trusted(row: Example, one: Trusted, labels: Sequence[str], said: str, score
 def _decision(
     row: Example,
     i: int,
-    opinion: Opinion,
+    opinion: LabelEstimate,
     labels: Sequence[str],
     config: CleanConfig,
     suspect: bool,

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from hybrid.labels.choice import simplest_within_error
 from hybrid.labels.conditional_logit import fit_weights, log_probs_of
+from hybrid.labels.estimate import LabelEstimate
 from hybrid.labels.evidence import Evidence, TextViews, evidence, text_views
-from hybrid.labels.opinion import Opinion
+from hybrid.labels.method_selection import simplest_within_error
 from hybrid.labels.sources import LabelSource
 
 PLAIN = ("_says", "_sure", "_text")
@@ -18,7 +18,7 @@ PLAIN = ("_says", "_sure", "_text")
 class Repaired(msgspec.Struct, frozen=True, kw_only=True):
     """The repaired labels of all rows, and what a model that never saw a trusted row makes of it, [m, k]."""
 
-    opinion: Opinion
+    opinion: LabelEstimate
     fair: np.ndarray
     report: dict[str, object]
 
@@ -92,8 +92,8 @@ def _cross_validated(values: np.ndarray, gold: np.ndarray, fold: np.ndarray) -> 
     return log_probs
 
 
-def _opinion(probs: np.ndarray, of_all: Evidence, kind: Sequence[int], weights: np.ndarray) -> Opinion:
-    return Opinion(
+def _opinion(probs: np.ndarray, of_all: Evidence, kind: Sequence[int], weights: np.ndarray) -> LabelEstimate:
+    return LabelEstimate(
         name="repair",
         label=probs.argmax(axis=1),
         quality=probs.max(axis=1),

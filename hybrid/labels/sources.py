@@ -7,11 +7,11 @@ import numpy as np
 
 from hybrid.types import Example, Vote
 
-SILENT = -1
+ABSTAIN = -1
 
 
 class LabelSource(msgspec.Struct, frozen=True, kw_only=True):
-    """One voice: class index [n], `SILENT` where it did not speak, and its own confidence [n], NaN where unstated."""
+    """One voice: class index [n], `ABSTAIN` where it did not speak, and its own confidence [n], NaN where unstated."""
 
     name: str
     said: np.ndarray
@@ -22,7 +22,7 @@ class LabelSource(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def spoke(self) -> np.ndarray:
         """Where it named a label, truth values [n]."""
-        return np.asarray(self.said != SILENT)
+        return np.asarray(self.said != ABSTAIN)
 
 
 def label_sources(rows: Sequence[Example], votes: Sequence[Vote], labels: Sequence[str]) -> list[LabelSource]:
@@ -33,7 +33,7 @@ def label_sources(rows: Sequence[Example], votes: Sequence[Vote], labels: Sequen
     for name in sorted({name for row in rows for name in row.annotations}) or ["given"]:
         said = [row.annotations.get(name) if row.annotations else row.label for row in rows]
         sources[name] = _silent(name, len(rows))
-        sources[name].said[:] = [SILENT if label is None else place[label] for label in said]
+        sources[name].said[:] = [ABSTAIN if label is None else place[label] for label in said]
     for vote in votes:
         if vote.status != "ok" or vote.label is None:
             continue
@@ -46,5 +46,5 @@ def label_sources(rows: Sequence[Example], votes: Sequence[Vote], labels: Sequen
 
 
 def _silent(name: str, n_rows: int, *, is_vote: bool = False) -> LabelSource:
-    silent, unstated = np.full(n_rows, SILENT), np.full(n_rows, np.nan)
+    silent, unstated = np.full(n_rows, ABSTAIN), np.full(n_rows, np.nan)
     return LabelSource(name=name, said=silent, confidence=unstated, is_vote=is_vote)

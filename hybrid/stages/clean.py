@@ -11,10 +11,10 @@ from cleanlab.rank import get_label_quality_scores
 from hybrid.config import CleanConfig
 from hybrid.errors import ConfigError
 from hybrid.label_sets import label_matrix
-from hybrid.labels.choice import Ballot, choose
 from hybrid.labels.consensus import consensus, cross_fitted
 from hybrid.labels.decisions import decisions_of
-from hybrid.labels.opinion import METHODS, Method, Opinion, as_given, prune
+from hybrid.labels.estimate import METHODS, LabelEstimate, Method, as_given, prune
+from hybrid.labels.method_selection import HeldOutLabels, choose
 from hybrid.labels.repair import Repaired, repair
 from hybrid.labels.source_report import source_report
 from hybrid.labels.sources import LabelSource, label_sources
@@ -28,7 +28,7 @@ class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
 
     The report's keys: `method`, `rows`, `suspects`, `actions`, `changes`, `source_weights`, `not_heard`,
     `classes_before`, `classes_after`, `trusted` (rows by source), and, empty without trusted rows, `methods` (what each
-    was worth on them: `hybrid.labels.choice`), `repair` (its model and losses) and `sources` (how each is wrong:
+    was worth on them: `hybrid.labels.method_selection`), `repair` (its model and losses) and `sources` (how each is wrong:
     `hybrid.labels.source_report`).
     """
 
@@ -78,7 +78,7 @@ def clean(
     quality = get_label_quality_scores(given, probs)
     sources = label_sources(rows, votes, labels)
     known = _known(rows, trusted, place)
-    plain: dict[Method, Callable[[], Opinion]] = {
+    plain: dict[Method, Callable[[], LabelEstimate]] = {
         "given": lambda: as_given(given, quality, len(labels)),
         "prune": lambda: prune(given, quality, len(labels), suspects),
         "consensus": lambda: consensus(sources, given, quality, probs),
@@ -133,14 +133,14 @@ def _known(rows: Sequence[Example], trusted: Sequence[Trusted], place: dict[str,
 
 
 def _best_opinion(
-    plain: dict[Method, Callable[[], Opinion]],
+    plain: dict[Method, Callable[[], LabelEstimate]],
     embeddings: np.ndarray,
     sources: Sequence[LabelSource],
     known: _Known,
     n_labels: int,
     config: CleanConfig,
     seed: int,
-) -> tuple[Opinion, dict[str, object]]:
+) -> tuple[LabelEstimate, dict[str, object]]:
     """Return the opinion of the recipe's method, or of the one that the trusted rows speak for, and what it showed."""
     if not len(known.rows):
         if config.method == "repair":
@@ -157,16 +157,20 @@ def _best_opinion(
     return _chosen({name: form() for name, form in plain.items()}, repaired, known)
 
 
-def _chosen(opinions: dict[Method, Opinion], repaired: Repaired, known: _Known) -> tuple[Opinion, dict[str, object]]:
-    ballots = {name: Ballot(probs=one.probs[known.rows], kept=one.kept[known.rows]) for name, one in opinions.items()}
-    ballots["repair"] = Ballot(probs=repaired.fair, kept=np.ones(len(known.rows), dtype=bool))
+def _chosen(
+    opinions: dict[Method, LabelEstimate], repaired: Repaired, known: _Known
+) -> tuple[LabelEstimate, dict[str, object]]:
+    ballots = {
+        name: HeldOutLabels(probs=one.probs[known.rows], kept=one.kept[known.rows]) for name, one in opinions.items()
+    }
+    ballots["repair"] = HeldOutLabels(probs=repaired.fair, kept=np.ones(len(known.rows), dtype=bool))
     choice = choose({name: ballots[name] for name in METHODS}, known.gold)
     opinion = repaired.opinion if choice.method == "repair" else opinions[choice.method]
     return opinion, {"methods": choice.scores, "repair": repaired.report}
 
 
 def _report(
-    decisions: Sequence[Decision], suspects: np.ndarray, opinion: Opinion, labels: Sequence[str]
+    decisions: Sequence[Decision], suspects: np.ndarray, opinion: LabelEstimate, labels: Sequence[str]
 ) -> dict[str, object]:
     actions = Counter(decision.action for decision in decisions)
     assert actions.total() == len(decisions)

@@ -10,7 +10,7 @@ METHODS: tuple[Method, ...] = ("given", "prune", "consensus", "repair")
 """From the simplest to the richest."""
 
 
-class Opinion(msgspec.Struct, frozen=True, kw_only=True):
+class LabelEstimate(msgspec.Struct, frozen=True, kw_only=True):
     """Class index [n] and the probability that it is right [n], probabilities [n, k], which rows train, and why."""
 
     name: str
@@ -24,9 +24,9 @@ class Opinion(msgspec.Struct, frozen=True, kw_only=True):
     """The sources whose votes are worth too little to be weighed."""
 
 
-def as_given(given: np.ndarray, quality: np.ndarray, n_labels: int) -> Opinion:
+def as_given(given: np.ndarray, quality: np.ndarray, n_labels: int) -> LabelEstimate:
     """Return every row with the label that it came with."""
-    return Opinion(
+    return LabelEstimate(
         name="as given",
         label=given,
         quality=quality,
@@ -36,7 +36,7 @@ def as_given(given: np.ndarray, quality: np.ndarray, n_labels: int) -> Opinion:
     )
 
 
-def prune(given: np.ndarray, quality: np.ndarray, n_labels: int, suspects: np.ndarray) -> Opinion:
+def prune(given: np.ndarray, quality: np.ndarray, n_labels: int, suspects: np.ndarray) -> LabelEstimate:
     """Return the given labels without the suspects of confident learning (Northcutt et al. 2021)."""
     plain = as_given(given, quality, n_labels)
     return msgspec.structs.replace(plain, name="prune", kept=~suspects)

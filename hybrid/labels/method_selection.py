@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from hybrid.labels.opinion import Method
+from hybrid.labels.estimate import Method
 
 DIGITS = 4
 
 
-class Ballot(msgspec.Struct, frozen=True, kw_only=True):
+class HeldOutLabels(msgspec.Struct, frozen=True, kw_only=True):
     """What a method makes of the trusted rows, their labels unseen: probabilities [m, k], and which it keeps."""
 
     probs: np.ndarray
@@ -24,7 +24,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     scores: dict[str, dict[str, float]]
 
 
-def choose(ballots: dict[Method, Ballot], gold: np.ndarray) -> Choice:
+def choose(ballots: dict[Method, HeldOutLabels], gold: np.ndarray) -> Choice:
     """Return the simplest method whose Brier score is within one standard error of the best.
 
     The score (0 to 2, Brier 1950) is that of the soft label with which a row would train; of a dropped row nothing is
@@ -49,13 +49,13 @@ def simplest_within_error(points: Sequence[np.ndarray]) -> int:
     )
 
 
-def _brier_by_row(ballot: Ballot, gold: np.ndarray) -> np.ndarray:
+def _brier_by_row(ballot: HeldOutLabels, gold: np.ndarray) -> np.ndarray:
     n_labels = ballot.probs.shape[1]
     probs = np.where(ballot.kept[:, None], ballot.probs, 1 / n_labels)
     return np.asarray(((probs - np.eye(n_labels)[gold]) ** 2).sum(axis=1))
 
 
-def _shares(ballot: Ballot, gold: np.ndarray) -> dict[str, float]:
+def _shares(ballot: HeldOutLabels, gold: np.ndarray) -> dict[str, float]:
     right = ballot.kept & (ballot.probs.argmax(axis=1) == gold)
     shares = {"right": right, "wrong": ballot.kept & ~right, "dropped": ~ballot.kept}
     return {name: round(float(rows.mean()), DIGITS) for name, rows in shares.items()}
