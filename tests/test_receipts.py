@@ -21,8 +21,8 @@ from hybrid.llm.cost.pricing import Pricing
 from hybrid.llm.tasks.label import label_request
 from hybrid.llm.traces.lookup import traced_answers
 from hybrid.prompts import text_hash
-from hybrid.receipts.gather import read_receipts
-from hybrid.receipts.rows import Receipt
+from hybrid.provenance.build import read_receipts
+from hybrid.provenance.rows import Receipt
 from hybrid.report.data_card import render_data_card
 from hybrid.report.tally import Tally, tally
 from hybrid.stages.verify import verify

@@ -143,7 +143,7 @@ def _review_read(options: argparse.Namespace) -> None:
 def _why(options: argparse.Namespace) -> None:
     from hybrid.commands.opening import run_story
     from hybrid.files.table import write_rows
-    from hybrid.receipts.gather import read_receipts, receipt_of
+    from hybrid.provenance.build import read_receipts, receipt_of
     from hybrid.report.receipt import says_receipt
 
     if bool(options.row_id) == bool(options.all):

@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Mapping
 
-from hybrid.receipts.rows import Receipt, VoteReceipt
+from hybrid.provenance.rows import Receipt, VoteReceipt
 from hybrid.report.templates import dollars
 
 WIDTH = 100

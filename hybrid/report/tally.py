@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from statistics import median
 
-from hybrid.receipts.rows import Receipt, VoteReceipt
+from hybrid.provenance.rows import Receipt, VoteReceipt
 from hybrid.types import Row
 
 

@@ -13,7 +13,7 @@ from hybrid.llm.traces.lookup import TracedAnswer, traced_answers
 from hybrid.llm.traces.recorded import Recorded
 from hybrid.pipeline.context import RunContext
 from hybrid.prompts import text_hash
-from hybrid.receipts.rows import Receipt, Served, VoteReceipt
+from hybrid.provenance.rows import Receipt, Served, VoteReceipt
 from hybrid.runtime.bundle import read_bundle
 from hybrid.teacher.vote_collection import model_of
 from hybrid.types import Decision, Draft, Example, Judged, Row, Scored, Trusted, Vote
