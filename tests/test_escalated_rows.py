@@ -17,7 +17,7 @@ from hybrid.progress import Screen
 from hybrid.recipe_files.read import read_recipe
 from hybrid.review.escalated import export_escalations, queue_of_escalations
 from hybrid.review.escalations import Escalated, open_store, read_escalations, versions, write_escalations
-from hybrid.review.read import read
+from hybrid.review.import_answers import read
 from hybrid.types import Example, Gold
 from tests.conftest import write_project
 

@@ -14,16 +14,16 @@ from hybrid.__main__ import main
 from hybrid.errors import DataError
 from hybrid.review.answers import Answer, settle
 from hybrid.review.argilla import read_records, write_records
+from hybrid.review.csv_form import read_sheet, write_sheet
 from hybrid.review.gain import expected_gains, with_what_votes_state
+from hybrid.review.import_answers import read_answers
 from hybrid.review.label_studio import read_tasks, write_tasks
-from hybrid.review.queue import Look, review_queue
-from hybrid.review.read import read_answers
-from hybrid.review.sheet import read_sheet, write_sheet
+from hybrid.review.queue import ReviewItem, review_queue
 from hybrid.types import Decision, Example, Vote
 
 LABELS = ("bad", "good")
 LOOKS = [
-    Look(
+    ReviewItem(
         id="a/1",
         text='She said: "fine, I guess"\nand left <b>',
         given="good",
@@ -35,7 +35,7 @@ LOOKS = [
         teacher_confidence=0.7,
         reason="A shrug.",
     ),
-    Look(id="a/2", text="=1+1 ünïcode", given="good", label="good", belief=0.9, gain=0.1),
+    ReviewItem(id="a/2", text="=1+1 ünïcode", given="good", label="good", belief=0.9, gain=0.1),
 ]
 
 

@@ -133,7 +133,7 @@ def _review_escalations(options: argparse.Namespace) -> None:
 
 def _review_read(options: argparse.Namespace) -> None:
     from hybrid.commands.opening import run_story
-    from hybrid.review.read import read
+    from hybrid.review.import_answers import read
 
     story = run_story(options.run)
     for line in read(story, options.file, store=options.store):

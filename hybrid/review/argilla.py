@@ -9,7 +9,7 @@ import msgspec
 from hybrid.errors import DataError
 from hybrid.files.table import write_json
 from hybrid.review.answers import Answer, Read
-from hybrid.review.queue import Look
+from hybrid.review.queue import ReviewItem
 
 QUESTION = "label"
 NO_ANSWER = ("draft", "discarded")
@@ -27,7 +27,7 @@ class _Record(msgspec.Struct, frozen=True):
     responses: dict[str, list[_Response]] = {}
 
 
-def write_records(looks: Sequence[Look], labels: Sequence[str], path: Path) -> list[str]:
+def write_records(looks: Sequence[ReviewItem], labels: Sequence[str], path: Path) -> list[str]:
     """Write the records; return what to do with them."""
     write_json(path, [_record(look) for look in looks])
     return [
@@ -62,7 +62,7 @@ def read_records(records: Sequence[object], path: Path) -> Read:
     return Read(answers=answers, unanswered=unanswered)
 
 
-def _record(look: Look) -> dict[str, Any]:
+def _record(look: ReviewItem) -> dict[str, Any]:
     suggestion = {"value": look.label, "score": look.belief, "agent": "decided"}
     return {
         "id": look.id,

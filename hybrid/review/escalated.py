@@ -11,7 +11,7 @@ from hybrid.files.table import read_rows, write_rows
 from hybrid.pipeline.context import RunContext
 from hybrid.review.escalations import FILE, Escalated, open_store, read_escalations, shown
 from hybrid.review.export import WRITERS
-from hybrid.review.queue import DIGITS, Look
+from hybrid.review.queue import DIGITS, ReviewItem
 
 PREFIX = "escalated-"
 
@@ -36,7 +36,7 @@ def export_escalations(
     return [f"{len(looks[:n_rows])} of {len(looks)} texts that escalated written to {path}", *steps]
 
 
-def queue_of_escalations(rows: Sequence[Escalated], labels: Sequence[str]) -> list[Look]:
+def queue_of_escalations(rows: Sequence[Escalated], labels: Sequence[str]) -> list[ReviewItem]:
     """Return each text once, first what is asked for most often and answered least surely.
 
     The gain of a look is how often the text came, times the encoder's probability that its answer was wrong; a text
@@ -96,9 +96,9 @@ def _added(story: RunContext) -> list[Added]:
     return read_rows(story.added_file, Added) if story.added_file.is_file() else []
 
 
-def _look(row: Escalated, times: int) -> Look:
+def _look(row: Escalated, times: int) -> ReviewItem:
     right = row.probs.get(row.answer_label or "", 0.0)
-    return Look(
+    return ReviewItem(
         id=_id_of(row.text),
         text=row.text,
         given=row.encoder_label,

@@ -11,10 +11,10 @@ from hybrid.errors import ConfigError
 from hybrid.files.table import read_rows
 from hybrid.pipeline.context import RunContext
 from hybrid.review.argilla import write_records
+from hybrid.review.csv_form import write_sheet
 from hybrid.review.gain import with_what_votes_state
 from hybrid.review.label_studio import write_tasks
-from hybrid.review.queue import Look, review_queue
-from hybrid.review.sheet import write_sheet
+from hybrid.review.queue import ReviewItem, review_queue
 from hybrid.types import Decision, Vote
 
 WRITERS = {"label-studio": write_tasks, "argilla": write_records, "csv": write_sheet}
@@ -39,7 +39,7 @@ def export(story: RunContext, path: Path, *, to: Literal["label-studio", "argill
     ]
 
 
-def queue_of(story: RunContext) -> list[Look]:
+def queue_of(story: RunContext) -> list[ReviewItem]:
     """Return the whole queue of a finished run; rows that are trusted already are not in it."""
     if story.recipe.task == "multi_label":
         raise ConfigError(

@@ -10,7 +10,7 @@ import msgspec
 from hybrid.errors import DataError
 from hybrid.files.table import write_bytes, write_json
 from hybrid.review.answers import Answer, Read
-from hybrid.review.queue import Look
+from hybrid.review.queue import ReviewItem
 
 QUESTION = "label"
 ROW = "row_id"
@@ -38,7 +38,7 @@ class _Task(msgspec.Struct, frozen=True):
     annotations: list[_Annotation] = []
 
 
-def write_tasks(looks: Sequence[Look], labels: Sequence[str], path: Path) -> list[str]:
+def write_tasks(looks: Sequence[ReviewItem], labels: Sequence[str], path: Path) -> list[str]:
     """Write the tasks, and beside them the labelling interface that they want; return what to do with both."""
     write_json(path, [_task(look) for look in looks])
     interface = path.with_suffix(".xml")
@@ -64,7 +64,7 @@ def read_tasks(tasks: Sequence[object], path: Path) -> Read:
     return Read(answers=answers, unanswered=unanswered)
 
 
-def _task(look: Look) -> dict[str, Any]:
+def _task(look: ReviewItem) -> dict[str, Any]:
     predictions = [_prediction("decided", look.label, look.belief)]
     if look.teacher_label:
         predictions.append(_prediction(look.teacher, look.teacher_label, look.teacher_confidence))

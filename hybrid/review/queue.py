@@ -11,7 +11,7 @@ from hybrid.types import Decision, Example, Row, Vote
 DIGITS = 6
 
 
-class Look(Row, frozen=True, kw_only=True):
+class ReviewItem(Row, frozen=True, kw_only=True):
     """A training row that waits for a look."""
 
     id: str
@@ -39,7 +39,7 @@ def review_queue(
     labels: Sequence[str],
     *,
     known: Collection[str] = (),
-) -> list[Look]:
+) -> list[ReviewItem]:
     """Return every training row but the `known` (trusted) ones, the most worthwhile look first.
 
     `rows`, `decisions`, `embeddings` [n, d] and `belief` [n, k] are in the same order.
@@ -72,8 +72,8 @@ def _said(votes: Sequence[Vote]) -> Mapping[str, Vote]:
     return found
 
 
-def _look(row: Example, decision: Decision, vote: Vote | None, *, belief: float, gain: float) -> Look:
-    looked = Look(
+def _look(row: Example, decision: Decision, vote: Vote | None, *, belief: float, gain: float) -> ReviewItem:
+    looked = ReviewItem(
         id=row.id,
         text=row.text,
         given=decision.given,

@@ -9,11 +9,11 @@ from hybrid.data.trusted import REVIEWED
 from hybrid.errors import DataError
 from hybrid.files.table import read_rows, write_rows
 from hybrid.pipeline.context import RunContext
-from hybrid.review.answers import Read, Settled, settle
+from hybrid.review.answers import Agreed, Read, settle
 from hybrid.review.argilla import read_records
+from hybrid.review.csv_form import read_sheet
 from hybrid.review.escalated import PREFIX, add_escalated, stored_escalations, texts_by_id
 from hybrid.review.label_studio import read_tasks
-from hybrid.review.sheet import read_sheet
 from hybrid.types import Trusted
 
 SHOWN = 10
@@ -48,11 +48,11 @@ def read(story: RunContext, path: Path, *, store: str = "") -> list[str]:
     ]
 
 
-def _parted(settled: Settled) -> tuple[Settled, Settled]:
+def _parted(settled: Agreed) -> tuple[Agreed, Agreed]:
     """Return what was said of training rows, and of texts that escalated."""
     labels, conflicts = settled.labels.items(), settled.conflicts.items()
     rows, escalated = (
-        Settled(
+        Agreed(
             labels={row_id: label for row_id, label in labels if row_id.startswith(PREFIX) == wanted},
             conflicts={row_id: several for row_id, several in conflicts if row_id.startswith(PREFIX) == wanted},
         )
@@ -61,7 +61,7 @@ def _parted(settled: Settled) -> tuple[Settled, Settled]:
     return rows, escalated
 
 
-def _add(story: RunContext, escalated: Settled, store: str) -> list[str]:
+def _add(story: RunContext, escalated: Agreed, store: str) -> list[str]:
     if not escalated.labels and not escalated.conflicts:
         return []
     table = add_escalated(story, escalated.labels, texts_by_id(stored_escalations(story, store)))
@@ -91,7 +91,7 @@ def read_answers(path: Path) -> Read:
     raise DataError(f"{path}: neither Label Studio's JSON export nor Argilla's records; export as JSON, not JSON-MIN")
 
 
-def _check(settled: Settled, story: RunContext, path: Path) -> None:
+def _check(settled: Agreed, story: RunContext, path: Path) -> None:
     known, labels = {row.id for row in story.rows("train")}, story.labels
     said: Sequence[tuple[str, str]] = [
         *settled.labels.items(),
@@ -104,7 +104,7 @@ def _check(settled: Settled, story: RunContext, path: Path) -> None:
             raise DataError(f"{path}: {row_id}: {label!r} is not one of {', '.join(labels)}; correct it there")
 
 
-def _says_answers(story: RunContext, settled: Settled, found: Read) -> list[str]:
+def _says_answers(story: RunContext, settled: Agreed, found: Read) -> list[str]:
     decided = {decision.id: decision.label for decision in story.decisions()}
     wrong = sum(decided[row_id] != label for row_id, label in settled.labels.items())
     lines = [

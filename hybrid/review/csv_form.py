@@ -8,12 +8,12 @@ from pathlib import Path
 from hybrid.errors import DataError
 from hybrid.files.table import write_bytes
 from hybrid.review.answers import Answer, Read
-from hybrid.review.queue import Look
+from hybrid.review.queue import ReviewItem
 
 COLUMNS = ("id", "text", "given", "decided", "teacher", "reason", "gain", "label")
 
 
-def write_sheet(looks: Sequence[Look], labels: Sequence[str], path: Path) -> list[str]:
+def write_sheet(looks: Sequence[ReviewItem], labels: Sequence[str], path: Path) -> list[str]:
     """Write the sheet; return what to do with it."""
     written = io.StringIO()
     writer = csv.writer(written)
