@@ -23,7 +23,7 @@ from bars import bar, finish
 from peers import peer_python
 
 from hybrid.encoders.deberta_onnx import export_deberta
-from hybrid.encoders.ladder import read_source, write_rung
+from hybrid.encoders.served_precisions import read_source, write_graph_at
 
 THREADS = 2
 SHAPES = ((1, 16), (1, 32), (1, 128), (8, 32), (32, 32), (8, 128))
@@ -110,7 +110,7 @@ def our_graphs(folder: Path) -> dict[str, Path]:
     source = read_source(graphs["ours fp32"], [feed((1, int(n))) for n in rng.integers(8, 100, 16)])
     for precision in (SERVED, "int8_mixed", "int8_row"):
         graphs[f"ours {precision}"] = folder / f"{precision}.onnx"
-        write_rung(source, precision, graphs[f"ours {precision}"])
+        write_graph_at(source, precision, graphs[f"ours {precision}"])
     return graphs
 
 

@@ -9,7 +9,7 @@ LABEL_SEPARATOR = "|"
 Task = Literal["single_label", "multi_label"]
 """One label a text, or any number of them, none included."""
 Precision = Literal["int8_static", "int8_mixed", "int8_row", "int8_partial", "int8_half", "int8_weights", "fp32"]
-"""What a graph computes in, from the fastest to the most exact (`hybrid.encoders.ladder`)."""
+"""What a graph computes in, from the fastest to the most exact (`hybrid.encoders.served_precisions`)."""
 Part = Literal["train", "calibration", "test"]
 VoteStatus = Literal["ok", "failed", "unreadable", "abstained"]
 Action = Literal["keep", "relabel", "drop", "review"]
@@ -116,7 +116,7 @@ class Parity(Row, frozen=True, kw_only=True):
     max_abs_diff: float
 
 
-class Rung(Row, frozen=True, kw_only=True):
+class PrecisionTrial(Row, frozen=True, kw_only=True):
     """One precision that was tried, beside the fp32 graph on the same rows."""
 
     precision: Precision

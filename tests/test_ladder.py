@@ -11,7 +11,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from hybrid.config import QuantizeConfig
 from hybrid.encoders.checkpoint import load_classifier, load_tokenizer, write_tokenizer
 from hybrid.encoders.deberta_onnx import export_deberta
-from hybrid.encoders.ladder import RUNGS
+from hybrid.encoders.served_precisions import PRECISIONS
 from hybrid.errors import ExportError
 from hybrid.runtime.encoder import Encoder
 from hybrid.runtime.reading import Reading
@@ -52,7 +52,7 @@ def climbed(exported: Path, folder: Path, config: QuantizeConfig) -> Quantized:
 
 def test_the_fastest_precision_that_holds_every_gate_is_served(exported: Path, tmp_path: Path) -> None:
     found = climbed(exported, tmp_path, EASY)
-    assert found.precision == RUNGS[0]
+    assert found.precision == PRECISIONS[0]
     assert [rung.passed for rung in found.rungs] == [True]
     assert (tmp_path / "model.onnx").stat().st_size == found.rungs[0].bytes
     served = Encoder(tmp_path, n_labels=len(LABELS)).logits(TEXTS)
@@ -63,11 +63,11 @@ def test_the_fastest_precision_that_holds_every_gate_is_served(exported: Path, t
 def test_what_fails_climbs_to_fp32_and_every_rung_says_why(exported: Path, tmp_path: Path) -> None:
     found = climbed(exported, tmp_path, QuantizeConfig(margin=1e-9))
     assert found.precision == "fp32"
-    assert [rung.precision for rung in found.rungs] == list(RUNGS[:-1])
+    assert [rung.precision for rung in found.rungs] == list(PRECISIONS[:-1])
     assert all("may fall by up to" in rung.reason or "decides" in rung.reason for rung in found.rungs)
     assert (tmp_path / "model.onnx").read_bytes() == (exported / "model.onnx").read_bytes()
-    half = found.rungs[RUNGS.index("int8_half")].fp32_linears
-    assert set(found.rungs[RUNGS.index("int8_partial")].fp32_linears) < set(half)
+    half = found.rungs[PRECISIONS.index("int8_half")].fp32_linears
+    assert set(found.rungs[PRECISIONS.index("int8_partial")].fp32_linears) < set(half)
 
 
 def test_few_rows_cannot_show_that_nothing_is_lost(exported: Path, tmp_path: Path) -> None:

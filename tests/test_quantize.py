@@ -15,9 +15,9 @@ from tokenizers import Tokenizer
 from hybrid.encoders.bert_onnx import export_bert
 from hybrid.encoders.checkpoint import load_classifier, load_tokenizer, write_tokenizer
 from hybrid.encoders.deberta_onnx import export_deberta
-from hybrid.encoders.ladder import RUNGS, read_source, sensitivities, write_rung
 from hybrid.encoders.linears import find_linears
 from hybrid.encoders.quantize import quantized
+from hybrid.encoders.served_precisions import PRECISIONS, read_source, sensitivities, write_graph_at
 from hybrid.encoders.to_onnx import export_onnx
 from hybrid.runtime.reading import Reading
 from hybrid.runtime.session import Session
@@ -25,7 +25,7 @@ from hybrid.types import Precision
 from tests.corpus import LABELS, texts_and_gold
 
 pytestmark = pytest.mark.slow
-BELOW_FP32 = RUNGS[:-1]
+BELOW_FP32 = PRECISIONS[:-1]
 MANY = [*texts_and_gold(1998)[0], "short", "long " * 60]
 TEXTS = [*MANY[:120], *MANY[-2:]]
 Feed = dict[str, np.ndarray]
@@ -102,7 +102,7 @@ def moved_by_neighbours(path: Path, folder: Path) -> tuple[float, int]:
 @pytest.mark.parametrize("precision", BELOW_FP32)
 def test_no_neighbour_and_no_padding_moves_an_answer(precision: Precision, exported: Path, tmp_path: Path) -> None:
     source = read_source(exported / "model.onnx", some_feeds(exported, 40))
-    write_rung(source, precision, tmp_path / "model.onnx", sensitive=[linear.name for linear in source.linears])
+    write_graph_at(source, precision, tmp_path / "model.onnx", sensitive=[linear.name for linear in source.linears])
     shift, changed = moved_by_neighbours(tmp_path / "model.onnx", exported)
     # A scale for each token comes from fp32 values; where their last bit depends on the batch, one may round to the next
     # step of int8. Fixed scales and plain fp32 know no such step.
@@ -119,7 +119,9 @@ def test_plain_dynamic_quantization_fails_the_same_test(exported: Path, tmp_path
 @pytest.mark.parametrize("precision", BELOW_FP32)
 def test_every_precision_stays_near_fp32_and_is_smaller(precision: Precision, exported: Path, tmp_path: Path) -> None:
     source = read_source(exported / "model.onnx", some_feeds(exported, 40))
-    kept = write_rung(source, precision, tmp_path / "model.onnx", sensitive=[linear.name for linear in source.linears])
+    kept = write_graph_at(
+        source, precision, tmp_path / "model.onnx", sensitive=[linear.name for linear in source.linears]
+    )
     rows = read(exported, TEXTS)
     exact = probs(exported / "model.onnx", rows)
     assert np.abs(probs(tmp_path / "model.onnx", rows) - exact).mean() < 0.02
@@ -130,7 +132,7 @@ def test_every_precision_stays_near_fp32_and_is_smaller(precision: Precision, ex
 def test_onnxruntime_makes_one_kernel_of_every_product(exported: Path, tmp_path: Path) -> None:
     source = read_source(exported / "model.onnx", some_feeds(exported, 8))
     for precision in ("int8_static", "int8_row"):
-        write_rung(source, precision, tmp_path / "model.onnx")
+        write_graph_at(source, precision, tmp_path / "model.onnx")
         model = onnx.load(tmp_path / "model.onnx")
         onnx.checker.check_model(model)
         assert {node.domain for node in model.graph.node} == {""}

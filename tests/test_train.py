@@ -11,7 +11,7 @@ import torch
 
 from hybrid.config import TrainConfig
 from hybrid.data.training_rows import TrainingRow, class_weights, training_rows
-from hybrid.encoders import precision
+from hybrid.encoders import training_precision
 from hybrid.encoders.batches import LengthGroupedSampler
 from hybrid.encoders.checkpoint import load_classifier
 from hybrid.encoders.epochs import last_within_one_error
@@ -189,8 +189,8 @@ def test_an_encoder_trains_in_bf16_on_any_processor(bert: Path, tmp_path: Path) 
 def test_a_processor_with_bf16_trains_in_what_the_trial_chose(
     bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(precision, "has_bf16", lambda _device: True)
-    monkeypatch.setattr(precision, "faster_of", lambda _seconds: "bf16")
+    monkeypatch.setattr(training_precision, "has_bf16", lambda _device: True)
+    monkeypatch.setattr(training_precision, "faster_of", lambda _seconds: "bf16")
     config = msgspec.structs.replace(CONFIG, epochs=1, precision="auto")
     trained = train(ROWS[:48], LABELS, config, encoder=bert, reading=READING, workdir=tmp_path, seed=0)
     assert trained.report["precision"] == "bf16"
@@ -201,4 +201,4 @@ def test_a_processor_with_bf16_trains_in_what_the_trial_chose(
     ("fp32", "bf16", "chosen"), [(0.48, 0.23, "bf16"), (0.23, 0.20, "bf16"), (0.21, 0.20, "fp32"), (0.2, 9.0, "fp32")]
 )
 def test_bf16_is_taken_where_it_is_clearly_faster(fp32: float, bf16: float, chosen: str) -> None:
-    assert precision.faster_of({"fp32": fp32, "bf16": bf16}) == chosen
+    assert training_precision.faster_of({"fp32": fp32, "bf16": bf16}) == chosen

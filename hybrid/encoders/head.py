@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 
-def start_from_shares(model: Any, counts: np.ndarray, n_rows: int) -> None:
+def init_bias_from_label_frequency(model: Any, counts: np.ndarray, n_rows: int) -> None:
     """Set the head's bias to the log-odds of each label among the rows to fit on: `counts` [k] of `n_rows`.
 
     Lin et al. 2017 (focal loss), section 4.1: where most labels are absent from most rows, training from even odds

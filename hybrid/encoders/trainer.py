@@ -46,7 +46,7 @@ def loss_of_batch(model: Any, inputs: Mapping[str, torch.Tensor], loss: Loss) ->
     return loss(outputs.logits, inputs["targets"], inputs["weights"]), outputs
 
 
-class TellStep(transformers.TrainerCallback):  # type: ignore[misc]
+class ProgressCallback(transformers.TrainerCallback):  # type: ignore[misc]
     """Tell the pipeline how far training is."""
 
     def __init__(self, on_step: OnStep | None) -> None:

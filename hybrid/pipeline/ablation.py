@@ -15,7 +15,7 @@ from hybrid.label_sets import join_labels, label_matrix
 from hybrid.pipeline.context import RunContext, remove_workdirs
 from hybrid.pipeline.run import settings_of
 from hybrid.runtime.bundle import MODEL
-from hybrid.types import Draft, Example, Precision, Report, Row, Rung, Task
+from hybrid.types import Draft, Example, Precision, PrecisionTrial, Report, Row, Task
 
 if TYPE_CHECKING:
     from hybrid.data.training_rows import TrainingRow
@@ -116,7 +116,7 @@ def _scores(predicted: Sequence[Predicted], labels: Sequence[str], task: Task) -
 
 def _as_served(story: RunContext, exported: Path) -> str:
     """Write the graph at the precision that ships, so that like is compared with like; return its file name."""
-    from hybrid.encoders.ladder import read_source, write_rung
+    from hybrid.encoders.served_precisions import read_source, write_graph_at
     from hybrid.runtime.encoder import Encoder
 
     served: Precision = story.run.report("quantize")["precision"]
@@ -124,9 +124,9 @@ def _as_served(story: RunContext, exported: Path) -> str:
         return MODEL
     fp32 = Encoder(exported, n_labels=len(story.labels), reading=story.reading)
     source = read_source(exported / MODEL, fp32.feeds(story.range_texts()))
-    kept = set(read_rows(story.run.path("quantize", "rungs.jsonl"), Rung)[-1].fp32_linears)
+    kept = set(read_rows(story.run.path("quantize", "rungs.jsonl"), PrecisionTrial)[-1].fp32_linears)
     sensitive = [linear.name for linear in source.linears if linear.name in kept and not linear.narrows]
-    write_rung(source, served, exported / "served.onnx", sensitive=sensitive)
+    write_graph_at(source, served, exported / "served.onnx", sensitive=sensitive)
     return "served.onnx"
 
 

@@ -34,7 +34,7 @@ from hybrid.files.table import read_rows
 from hybrid.pipeline.bundle_writer import recipe_hash, versions
 from hybrid.pipeline.context import RunContext
 from hybrid.pipeline.run import Run
-from hybrid.types import Report, Rung
+from hybrid.types import PrecisionTrial, Report
 
 STAGES = ("split", "verify", "clean", "synthesize", "train", "export", "quantize", "calibrate", "evaluate")
 CALIBRATION = (
@@ -124,7 +124,7 @@ def summarise(story: RunContext, figures: Sequence[SeedFigures]) -> Report:
 
 def _precision(run: Run, evaluated: Report) -> Report:
     found = run.report("quantize")
-    rungs = read_rows(run.path("quantize", "rungs.jsonl"), Rung)
+    rungs = read_rows(run.path("quantize", "rungs.jsonl"), PrecisionTrial)
     return {
         "served": found["precision"],
         "rows": found["rows"],

@@ -9,7 +9,14 @@ import msgspec
 import numpy as np
 
 from hybrid.config import QuantizeConfig
-from hybrid.encoders.ladder import RUNGS, WITH_SENSITIVITY, Source, read_source, sensitivities, write_rung
+from hybrid.encoders.served_precisions import (
+    PRECISIONS,
+    WITH_SENSITIVITY,
+    Source,
+    read_source,
+    sensitivities,
+    write_graph_at,
+)
 from hybrid.errors import ExportError
 from hybrid.evaluation.paired import accuracy_drop, macro_f1_drop
 from hybrid.label_sets import label_matrix
@@ -17,7 +24,7 @@ from hybrid.runtime.bundle import MODEL, TOKENIZER
 from hybrid.runtime.calibration import softmax
 from hybrid.runtime.encoder import Encoder
 from hybrid.runtime.reading import Reading
-from hybrid.types import Example, Precision, Rung, Task
+from hybrid.types import Example, Precision, PrecisionTrial, Task
 
 TRIAL = "trial.onnx"
 ALONE = 64
@@ -32,7 +39,7 @@ class Quantized(msgspec.Struct, frozen=True, kw_only=True):
     """What was chosen, every precision that was tried, and the times."""
 
     precision: Precision
-    rungs: list[Rung]
+    rungs: list[PrecisionTrial]
     report: dict[str, object]
 
 
@@ -54,7 +61,7 @@ class _Trial(msgspec.Struct, frozen=True, kw_only=True):
 class _Tried(msgspec.Struct, frozen=True, kw_only=True):
     """A precision as it was judged, and its milliseconds a text."""
 
-    rung: Rung
+    rung: PrecisionTrial
     ms_a_text: float
 
 
@@ -117,7 +124,7 @@ def _climb(source: Source, folder: Path, trial: _Trial) -> list[_Tried]:
     """
     demanded = trial.config.precision
     climbed = []
-    for precision in RUNGS[:-1] if demanded == "auto" else (demanded,):
+    for precision in PRECISIONS[:-1] if demanded == "auto" else (demanded,):
         kept = _write(source, precision, folder, trial)
         climbed.append(_judge(precision, folder, kept, trial))
         rung = climbed[-1].rung
@@ -166,7 +173,7 @@ def _write(source: Source, precision: Precision, folder: Path, trial: _Trial) ->
             return Encoder(path.parent, n_labels=n_labels, reading=trial.reading, model=path.name).logits(some)
 
         sensitive = list(sensitivities(source, probe, folder / TRIAL))
-    return write_rung(source, precision, folder / TRIAL, sensitive=sensitive)
+    return write_graph_at(source, precision, folder / TRIAL, sensitive=sensitive)
 
 
 def _judge(precision: Precision, folder: Path, kept: Sequence[str], trial: _Trial) -> _Tried:
@@ -182,7 +189,7 @@ def _judge(precision: Precision, folder: Path, kept: Sequence[str], trial: _Tria
     probs = _probs(logits, trial.task)
     some = range(0, len(logits), max(1, len(logits) // ALONE))
     alone = np.concatenate([encoder.logits([trial.texts[i]]) for i in some])
-    rung = Rung(
+    rung = PrecisionTrial(
         precision=precision,
         bytes=(folder / TRIAL).stat().st_size,
         fp32_linears=tuple(kept),
@@ -201,7 +208,7 @@ def _judge(precision: Precision, folder: Path, kept: Sequence[str], trial: _Tria
     return _Tried(rung=rung, ms_a_text=ms_a_text)
 
 
-def _failed_gate(rung: Rung, config: QuantizeConfig) -> str:
+def _failed_gate(rung: PrecisionTrial, config: QuantizeConfig) -> str:
     """Return which gate a rung fails, in words; empty where it fails none."""
     if rung.neighbour_shift > config.neighbours:
         return f"neighbours in a batch move a probability by {rung.neighbour_shift:.1e}, want {config.neighbours:.0e}"

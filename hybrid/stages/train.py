@@ -18,18 +18,18 @@ from hybrid.data.training_rows import TrainingRow, class_weights, hold_out, labe
 from hybrid.encoders.batches import Collator
 from hybrid.encoders.checkpoint import load_classifier, load_tokenizer, write_tokenizer
 from hybrid.encoders.epochs import StopEarly, chosen_step, learning_curve
-from hybrid.encoders.head import start_from_shares
+from hybrid.encoders.head import init_bias_from_label_frequency
 from hybrid.encoders.loss import classification_loss, label_loss
-from hybrid.encoders.precision import choose_precision
 from hybrid.encoders.trainer import (
     ClassifierTrainer,
     Loss,
     OnStep,
-    TellStep,
+    ProgressCallback,
     last_whole_checkpoint,
     loss_of_batch,
     training_arguments,
 )
+from hybrid.encoders.training_precision import choose_precision
 from hybrid.encoders.windows import Windows, read_windows
 from hybrid.errors import DataError
 from hybrid.evaluation.set_metrics import macro_f1_error, macro_f1_of_sets
@@ -89,7 +89,7 @@ def train(
     lesson = _lesson(fitting, validation, labels, config, encoder=encoder, reading=reading, seed=seed, task=task)
     precision, seconds = _precision(lesson, config, workdir)
     trainer = _trainer(lesson, len(labels), config, workdir, seed, bf16=precision == "bf16", task=task)
-    trainer.add_callback(TellStep(on_step))
+    trainer.add_callback(ProgressCallback(on_step))
     resume = last_whole_checkpoint(workdir)
     transformers.set_seed(seed)
     done = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
@@ -144,7 +144,7 @@ def _lesson(
     loss: Loss = partial(classification_loss, focal_gamma=gamma)
     row_weights = weights
     if task == "multi_label":
-        start_from_shares(model, label_counts(fitting, len(labels), task), len(fitting))
+        init_bias_from_label_frequency(model, label_counts(fitting, len(labels), task), len(fitting))
         positive = torch.tensor(weights, dtype=torch.float32)
         loss, row_weights = partial(label_loss, positive_weights=positive, focal_gamma=gamma), np.ones(len(labels))
     windows = [read_windows(tokenizer, [row.text for row in part], reading) for part in (fitting, validation)]

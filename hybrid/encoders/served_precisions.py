@@ -11,7 +11,7 @@ from hybrid.encoders.linears import Feed, Linear, Range, find_linears, input_ran
 from hybrid.encoders.quantize import Scheme, quantized
 from hybrid.types import Precision
 
-RUNGS: tuple[Precision, ...] = (
+PRECISIONS: tuple[Precision, ...] = (
     "int8_static",
     "int8_mixed",
     "int8_row",
@@ -44,7 +44,7 @@ def read_source(path: Path, feeds: Sequence[Feed]) -> Source:
     return Source(model=model, linears=linears, ranges=input_ranges(path, linears, feeds))
 
 
-def write_rung(source: Source, precision: Precision, path: Path, *, sensitive: Sequence[str] = ()) -> list[str]:
+def write_graph_at(source: Source, precision: Precision, path: Path, *, sensitive: Sequence[str] = ()) -> list[str]:
     """Write the graph at a precision below fp32; return the linear maps that stay in fp32.
 
     `sensitive` names linear maps from the most sensitive on, for `int8_half`.
