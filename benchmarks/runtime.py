@@ -63,10 +63,10 @@ def write_model(folder: Path, layers: int | None = None) -> None:
     from hybrid.encoders.lean_onnx import export_lean
     from hybrid.pipeline.bundle_writer import write_bundle
     from hybrid.runtime.calibration import Calibration, Threshold
-    from hybrid.runtime.reading import Reading
+    from hybrid.runtime.text_encoder import TextLimits
 
     torch.manual_seed(0)
-    encoder, reading = fetch("all-MiniLM-L6-v2"), Reading(max_length=MAX_LENGTH)
+    encoder, reading = fetch("all-MiniLM-L6-v2"), TextLimits(max_length=MAX_LENGTH)
     tokenizer, model = load_tokenizer(encoder), load_classifier(encoder, LABELS).eval()
     model.bert.encoder.layer = model.bert.encoder.layer[:layers]
     model.save_pretrained(folder / "checkpoint")

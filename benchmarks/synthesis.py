@@ -25,7 +25,7 @@ from hybrid.evaluation.metrics import accuracy, macro_f1
 from hybrid.llm.traces.recorded import Recorded
 from hybrid.recipe_files.find import find_recipe
 from hybrid.recipe_files.read import read_recipe
-from hybrid.runtime.reading import Reading
+from hybrid.runtime.text_encoder import TextLimits
 from hybrid.stages.clean import clean
 from hybrid.stages.export import checkpoint_logits
 from hybrid.stages.split import split
@@ -169,7 +169,7 @@ def fine_tuned_scores(recipe: Recipe, run: Cleaned) -> tuple[Score, Score]:
 
 def fine_tuned(recipe: Recipe, seed: int, rows: Sequence[TrainingRow], texts: Sequence[str]) -> np.ndarray:
     """Return class indices [n] of the texts by the recipe's encoder trained on rows."""
-    reading = Reading(max_length=recipe.encoder.max_length)
+    reading = TextLimits(max_length=recipe.encoder.max_length)
     with tempfile.TemporaryDirectory() as scratch:
         trained = train(
             rows,

@@ -23,7 +23,7 @@ from hybrid.artifacts import fetch
 from hybrid.config import TrainConfig
 from hybrid.data.training_rows import TrainingRow
 from hybrid.encoders.checkpoint import load_classifier, load_tokenizer
-from hybrid.runtime.reading import Reading
+from hybrid.runtime.text_encoder import TextLimits
 from hybrid.stages.export import checkpoint_logits
 from hybrid.stages.train import train
 
@@ -99,7 +99,7 @@ def our_train(encoder: Path, rows: Rows, labels: list[str], *, epochs: int) -> t
             labels,
             TrainConfig(epochs=epochs),
             encoder=encoder,
-            reading=Reading(max_length=MAX_LENGTH),
+            reading=TextLimits(max_length=MAX_LENGTH),
             workdir=Path(scratch),
             seed=0,
         )
@@ -109,7 +109,7 @@ def our_train(encoder: Path, rows: Rows, labels: list[str], *, epochs: int) -> t
 
 def accuracy(model: torch.nn.Module, rows: Rows, labels: list[str]) -> float:
     tokenizer = load_tokenizer(fetch("all-MiniLM-L6-v2"))
-    logits = checkpoint_logits(model.eval(), tokenizer, [text for text, _ in rows], Reading(max_length=MAX_LENGTH))
+    logits = checkpoint_logits(model.eval(), tokenizer, [text for text, _ in rows], TextLimits(max_length=MAX_LENGTH))
     return float((logits.argmax(axis=1) == [labels.index(label) for _, label in rows]).mean())
 
 

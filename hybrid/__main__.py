@@ -16,7 +16,7 @@ from hybrid.commands.teaching import add_commands
 from hybrid.commands.traces import add_traces
 from hybrid.errors import ConfigError, DataError, HybridError
 from hybrid.runtime.bundle import MODEL, read_bundle
-from hybrid.runtime.reading import Reading
+from hybrid.runtime.text_encoder import TextLimits
 from hybrid.scoring.command import add_score
 from hybrid.types import Precision
 
@@ -120,7 +120,7 @@ def _chunks(texts: Iterable[str]) -> Iterable[list[str]]:
         yield chunk
 
 
-def _says_reading(reading: Reading) -> str:
+def _says_reading(reading: TextLimits) -> str:
     if reading.windows != "none":
         return f"windows of {reading.max_length} tokens, {reading.overlap} shared, pooled by {reading.windows}"
     lost = {"right": "its end", "left": "its beginning", "both": "its middle"}[reading.truncate]

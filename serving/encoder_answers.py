@@ -9,8 +9,8 @@ import numpy as np
 from hybrid.label_sets import join_labels
 from hybrid.runtime.bundle import Bundle
 from hybrid.runtime.calibration import apply, decide
-from hybrid.runtime.reading import Encoded, pool
-from hybrid.runtime.single import probs_of_one, serves
+from hybrid.runtime.scalar_calibration import probs_of_one, supports
+from hybrid.runtime.text_encoder import Encoded, pool
 from serving.answers import Answer
 
 
@@ -47,7 +47,7 @@ def encoder_answer(
 
 def decided(bundle: Bundle, windows: Sequence[list[float]]) -> Decided:
     """Return labels, calibrated probabilities and confidence of one text."""
-    if len(windows) == 1 and serves(bundle.calibration, len(bundle.labels)):
+    if len(windows) == 1 and supports(bundle.calibration, len(bundle.labels)):
         probs = probs_of_one(bundle.calibration, windows[0])
         confidence = max(probs)
         return Decided((bundle.labels[probs.index(confidence)],), probs, confidence)

@@ -13,7 +13,7 @@ import msgspec
 from hybrid.errors import BundleError
 from hybrid.runtime.bundle import MANIFEST, MODEL, TOKENIZER, Bundle, read_bundle
 from hybrid.runtime.padding import TOKENS_A_BATCH
-from hybrid.runtime.reading import Encoded, Reader, load_tokenizer, pad_id_of
+from hybrid.runtime.text_encoder import Encoded, TextEncoder, load_tokenizer, pad_id_of
 from serving.answers import Answer, Options, Timings
 from serving.deadline import Deadline
 from serving.encoder_answers import encoder_answer
@@ -37,7 +37,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     folder: Path
     bundle: Bundle
     bundle_id: str
-    reader: Reader
+    reader: TextEncoder
     pad_id: int
 
 
@@ -50,7 +50,7 @@ def load(folder: Path) -> Loaded:
     bundle = read_bundle(folder)
     tokenizer = load_tokenizer(folder / TOKENIZER)
     pad_id = pad_id_of(tokenizer)
-    reader = Reader(tokenizer, bundle.reading)
+    reader = TextEncoder(tokenizer, bundle.reading)
     if reader.vocabulary > bundle.vocabulary:
         raise BundleError(
             f"{folder}: the tokenizer knows {reader.vocabulary} tokens and the encoder {bundle.vocabulary}; "

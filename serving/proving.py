@@ -10,7 +10,7 @@ from hybrid.errors import BundleError
 from hybrid.runtime.bundle import Bundle
 from hybrid.runtime.calibration import apply
 from hybrid.runtime.golden import check_golden
-from hybrid.runtime.reading import Reader, pool
+from hybrid.runtime.text_encoder import TextEncoder, pool
 from serving.engine.process import EngineError, EngineProcess
 from serving.queue.cost import Cost
 
@@ -18,7 +18,7 @@ PROVE_S = 30.0
 """The most that one batch may take: the first that a graph sees."""
 
 
-async def prove(engine: EngineProcess, bundle: Bundle, reader: Reader, folder: Path) -> None:
+async def prove(engine: EngineProcess, bundle: Bundle, reader: TextEncoder, folder: Path) -> None:
     """Compare the probabilities of the golden texts.
 
     Raises:
@@ -34,7 +34,7 @@ async def prove(engine: EngineProcess, bundle: Bundle, reader: Reader, folder: P
     check_golden(bundle.golden, probs, precision=bundle.precision, folder=folder)
 
 
-async def measure(engine: EngineProcess, bundle: Bundle, reader: Reader, cost: Cost, most_tokens: int) -> None:
+async def measure(engine: EngineProcess, bundle: Bundle, reader: TextEncoder, cost: Cost, most_tokens: int) -> None:
     """Run golden texts alone and in full batches, and tell `cost`; the first batch of each kind warms the graph up.
 
     Raises:

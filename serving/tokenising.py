@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from hybrid.runtime.reading import Encoded, Reader
+from hybrid.runtime.text_encoder import Encoded, TextEncoder
 from serving.answers import Truncate
 from serving.deadline import Deadline
 from serving.errors import DeadlineError, UnanswerableError
@@ -26,9 +26,9 @@ def open_pool() -> ThreadPoolExecutor:
 class Tokenising:
     """The readers of one bundle: its own, and those that a request asks for instead."""
 
-    def __init__(self, reader: Reader, pool: ThreadPoolExecutor, held: Held) -> None:
+    def __init__(self, reader: TextEncoder, pool: ThreadPoolExecutor, held: Held) -> None:
         self._own = reader
-        self._cutting: dict[str, Reader] = {}
+        self._cutting: dict[str, TextEncoder] = {}
         self._pool = pool
         self._held = held
 
@@ -67,7 +67,7 @@ class Tokenising:
         except (TypeError, UnicodeEncodeError) as error:  # a lone surrogate
             raise UnanswerableError(*_culprit(texts)) from error
 
-    def _reader(self, truncate: Truncate | None) -> Reader:
+    def _reader(self, truncate: Truncate | None) -> TextEncoder:
         if truncate is None or truncate == "error":
             return self._own
         if truncate not in self._cutting:

@@ -14,14 +14,14 @@ from hybrid.config import ExportConfig
 from hybrid.encoders.checkpoint import load_classifier, load_tokenizer, write_tokenizer
 from hybrid.errors import ExportError
 from hybrid.runtime.encoder import Encoder
-from hybrid.runtime.reading import Reading
+from hybrid.runtime.text_encoder import TextLimits
 from hybrid.stages.export import checkpoint_logits, export
 from hybrid.types import Example
 from tests.corpus import LABELS, texts_and_gold
 
 TEXTS = texts_and_gold(60)[0] + ["short", "long " * 60]
 ROWS = [Example(id=str(i), text=text, label="good") for i, text in enumerate(TEXTS)]
-READING = Reading(max_length=32)
+READING = TextLimits(max_length=32)
 pytestmark = pytest.mark.slow
 
 

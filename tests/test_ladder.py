@@ -14,7 +14,7 @@ from hybrid.encoders.deberta_onnx import export_deberta
 from hybrid.encoders.served_precisions import PRECISIONS
 from hybrid.errors import ExportError
 from hybrid.runtime.encoder import Encoder
-from hybrid.runtime.reading import Reading
+from hybrid.runtime.text_encoder import TextLimits
 from hybrid.stages import quantize as stage
 from hybrid.stages.quantize import Quantized, quantize
 from hybrid.types import Example, Precision
@@ -31,7 +31,7 @@ def exported(deberta: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A DeBERTa-v3 with a fresh head as fp32 graph, with its tokenizer."""
     torch.manual_seed(1)
     folder = tmp_path_factory.mktemp("exported")
-    write_tokenizer(load_tokenizer(deberta), folder / "tokenizer.json", Reading(max_length=32))
+    write_tokenizer(load_tokenizer(deberta), folder / "tokenizer.json", TextLimits(max_length=32))
     model = load_classifier(deberta, LABELS)
     export_deberta(model, ("input_ids", "attention_mask"), folder / "model.onnx", opset=20)
     return folder
@@ -45,7 +45,7 @@ def climbed(exported: Path, folder: Path, config: QuantizeConfig) -> Quantized:
         exported=exported,
         folder=folder,
         range_texts=TEXTS[:40],
-        reading=Reading(max_length=32),
+        reading=TextLimits(max_length=32),
         seed=0,
     )
 

@@ -14,7 +14,7 @@ from hybrid.evaluation.baseline import MOST_LABELS, baselines
 from hybrid.pipeline.bundle_writer import write_bundle
 from hybrid.runtime.calibration import apply
 from hybrid.runtime.encoder import Encoder
-from hybrid.runtime.reading import Reading
+from hybrid.runtime.text_encoder import TextLimits
 from hybrid.stages.calibrate import calibrate
 from hybrid.stages.evaluate import Answers, evaluate, evaluate_sets
 from hybrid.stages.export import export
@@ -24,7 +24,7 @@ from tests.corpus import texts_and_gold
 
 N_LABELS = 1100
 LABELS = tuple(f"label {n:04d}" for n in range(N_LABELS))
-READING = Reading(max_length=32)
+READING = TextLimits(max_length=32)
 CONFIG = TrainConfig(labels="given", epochs=1, batch_size=64, learning_rate=5e-3, precision="fp32")
 
 

@@ -19,8 +19,8 @@ from hybrid.encoders.linears import find_linears
 from hybrid.encoders.quantize import quantized
 from hybrid.encoders.served_precisions import PRECISIONS, read_source, sensitivities, write_graph_at
 from hybrid.encoders.to_onnx import export_onnx
-from hybrid.runtime.reading import Reading
 from hybrid.runtime.session import Session
+from hybrid.runtime.text_encoder import TextLimits
 from hybrid.types import Precision
 from tests.corpus import LABELS, texts_and_gold
 
@@ -46,7 +46,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     with torch.no_grad():
         for layer in model.get_submodule(family).encoder.layer:
             layer.output.LayerNorm.weight[3] *= 12  # real encoders have features that outlie the others
-    write_tokenizer(tokenizer, folder / "tokenizer.json", Reading(max_length=32))
+    write_tokenizer(tokenizer, folder / "tokenizer.json", TextLimits(max_length=32))
     EXPORTERS[request.param](model, ("input_ids", "attention_mask"), folder / "model.onnx", opset=20)
     return folder
 

@@ -10,18 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from hybrid.runtime.lanes import Lanes
 from hybrid.runtime.padding import FEW_TOKENS, TOKENS_A_BATCH, batches_of
 from hybrid.runtime.session import Session
+from hybrid.runtime.session_pool import SessionPool
 from tests.test_runtime_session import write_graph
 
 RNG = np.random.default_rng(0)
 ROWS = [RNG.integers(1, 1000, n).tolist() for n in RNG.integers(1, 60, 400)]
 
 
-def opened(folder: Path, threads: int) -> Lanes:
+def opened(folder: Path, threads: int) -> SessionPool:
     write_graph(folder / "model.onnx", scale=1.0)
-    return Lanes(Session(folder / "model.onnx", threads=threads), pad_id=0)
+    return SessionPool(Session(folder / "model.onnx", threads=threads), pad_id=0)
 
 
 def check(rows: list[list[int]], outputs: np.ndarray) -> None:
@@ -71,7 +71,7 @@ def test_a_row_that_the_graph_raises_on_is_an_error_and_the_next_call_is_none(tm
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     onnx.save_model(model, str(tmp_path / "model.onnx"))
-    lanes = Lanes(Session(tmp_path / "model.onnx", threads=2), pad_id=0)
+    lanes = SessionPool(Session(tmp_path / "model.onnx", threads=2), pad_id=0)
     with pytest.raises(Exception, match="out of data bounds"):
         lanes.run([*ROWS[:20], [5000] * 9, *ROWS[20:]])
     check(ROWS, lanes.run(ROWS))
@@ -90,4 +90,4 @@ def test_a_large_graph_is_not_in_memory_twice(tmp_path: Path, monkeypatch: pytes
     assert session.with_one_thread().threads == 1
     monkeypatch.setattr("hybrid.runtime.session.TWICE_BYTES", 10)
     assert session.with_one_thread() is session
-    check(ROWS, Lanes(session, pad_id=0).run(ROWS))
+    check(ROWS, SessionPool(session, pad_id=0).run(ROWS))

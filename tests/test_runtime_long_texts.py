@@ -10,7 +10,7 @@ from hybrid.data.training_rows import TrainingRow
 from hybrid.encoders.checkpoint import load_classifier, load_tokenizer
 from hybrid.encoders.windows import Windows
 from hybrid.runtime.encoder import Encoder
-from hybrid.runtime.reading import Reading
+from hybrid.runtime.text_encoder import TextLimits
 from hybrid.stages.export import checkpoint_logits, export
 from hybrid.stages.train import _encode, train
 from hybrid.types import Example
@@ -31,14 +31,14 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize(
     ("reading", "reads_the_end"),
     [
-        (Reading(max_length=24), False),
-        (Reading(max_length=24, truncate="both"), True),
-        (Reading(max_length=24, windows="mean", overlap=8), True),
+        (TextLimits(max_length=24), False),
+        (TextLimits(max_length=24, truncate="both"), True),
+        (TextLimits(max_length=24, windows="mean", overlap=8), True),
     ],
     ids=("right", "both", "windows"),
 )
 def test_a_long_text_is_served_as_it_was_trained(
-    bert: Path, tmp_path: Path, reading: Reading, reads_the_end: bool
+    bert: Path, tmp_path: Path, reading: TextLimits, reads_the_end: bool
 ) -> None:
     done = train(ROWS, LABELS, CONFIG, encoder=bert, reading=reading, workdir=tmp_path / "work", seed=0)
     assert done.report["rows"] == {"fitted": 41, "validation": 4}  # texts, not windows

@@ -13,7 +13,7 @@ from hybrid.encoders.checkpoint import write_tokenizer
 from hybrid.encoders.windows import read_windows
 from hybrid.errors import BundleError, ConfigError
 from hybrid.recipe_files.read import read_recipe
-from hybrid.runtime.reading import Reader, Reading, pool, reading_of
+from hybrid.runtime.text_encoder import TextEncoder, TextLimits, pool, text_limits_of
 from tests.corpus import texts_and_gold
 from tests.tiny import unigram_tokenizer
 
@@ -27,8 +27,8 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return unigram_tokenizer(TEXTS)
 
 
-def reader(tokenizer: PreTrainedTokenizerFast, reading: Reading) -> Reader:
-    return Reader(Tokenizer.from_str(tokenizer.backend_tokenizer.to_str()), reading)
+def reader(tokenizer: PreTrainedTokenizerFast, reading: TextLimits) -> TextEncoder:
+    return TextEncoder(Tokenizer.from_str(tokenizer.backend_tokenizer.to_str()), reading)
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
@@ -37,7 +37,7 @@ def test_a_text_cut_at_one_end_has_the_tokens_that_transformers_gives_it(
 ) -> None:
     tokenizer.truncation_side = side
     wanted = tokenizer(MANY, truncation=True, max_length=16)["input_ids"]
-    read = reader(tokenizer, Reading(max_length=16, truncate=side)).read(MANY)  # type: ignore[arg-type]
+    read = reader(tokenizer, TextLimits(max_length=16, truncate=side)).read(MANY)  # type: ignore[arg-type]
     assert [one.windows for one in read] == [(ids,) for ids in wanted]
     whole = tokenizer(MANY)["input_ids"]
     assert [one.truncated for one in read] == [len(ids) > 16 for ids in whole]
@@ -50,14 +50,14 @@ def test_both_ends_of_a_text_stay_with_the_special_tokens_in_place(
     tokenizer: PreTrainedTokenizerFast, length: int
 ) -> None:
     whole = tokenizer(LONG)["input_ids"]
-    long, short = reader(tokenizer, Reading(max_length=length, truncate="both")).read([LONG, "short"])
+    long, short = reader(tokenizer, TextLimits(max_length=length, truncate="both")).read([LONG, "short"])
     assert long.windows == (whole[:8] + whole[-(length - 8) :],)
     assert (long.truncated, short.truncated) == (True, False)
     assert short.windows == (tokenizer("short")["input_ids"],)
 
 
 def test_windows_share_their_overlap_and_together_hold_every_token(tokenizer: PreTrainedTokenizerFast) -> None:
-    (read,) = reader(tokenizer, Reading(max_length=16, windows="mean", overlap=4)).read([LONG])
+    (read,) = reader(tokenizer, TextLimits(max_length=16, windows="mean", overlap=4)).read([LONG])
     whole = tokenizer(LONG, add_special_tokens=False)["input_ids"]
     assert not read.truncated
     assert len(read.windows) > 2
@@ -68,33 +68,33 @@ def test_windows_share_their_overlap_and_together_hold_every_token(tokenizer: Pr
 
 
 def test_one_text_alone_reads_as_it_does_among_others(tokenizer: PreTrainedTokenizerFast) -> None:
-    for reading in (Reading(max_length=16), Reading(max_length=16, windows="max", overlap=4)):
+    for reading in (TextLimits(max_length=16), TextLimits(max_length=16, windows="max", overlap=4)):
         ours = reader(tokenizer, reading)
         assert [ours.read([text])[0] for text in MANY] == ours.read(MANY)
 
 
 def test_logits_of_windows_are_pooled_by_text() -> None:
     logits = np.array([[1, 0], [3, -2], [5, 5], [0, 9], [0, 3]], dtype=np.float32)
-    mean = pool(logits, [2, 1, 2], Reading(max_length=8, windows="mean"))
+    mean = pool(logits, [2, 1, 2], TextLimits(max_length=8, windows="mean"))
     assert np.array_equal(mean, [[2, -1], [5, 5], [0, 6]])
-    assert np.array_equal(pool(logits, [2, 1, 2], Reading(max_length=8, windows="max")), [[3, 0], [5, 5], [0, 9]])
+    assert np.array_equal(pool(logits, [2, 1, 2], TextLimits(max_length=8, windows="max")), [[3, 0], [5, 5], [0, 9]])
     assert mean.dtype == np.float32
 
 
 @pytest.mark.parametrize(
     "reading",
     [
-        Reading(max_length=16),
-        Reading(max_length=16, truncate="left"),
-        Reading(max_length=16, truncate="both"),
-        Reading(max_length=16, windows="mean", overlap=4),
+        TextLimits(max_length=16),
+        TextLimits(max_length=16, truncate="left"),
+        TextLimits(max_length=16, truncate="both"),
+        TextLimits(max_length=16, windows="mean", overlap=4),
     ],
 )
 def test_training_reads_the_tokens_that_serving_reads(
-    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, reading: Reading
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, reading: TextLimits
 ) -> None:
     write_tokenizer(tokenizer, tmp_path / "tokenizer.json", reading)
-    served = Reader(Tokenizer.from_file(str(tmp_path / "tokenizer.json")), reading).read(MANY)
+    served = TextEncoder(Tokenizer.from_file(str(tmp_path / "tokenizer.json")), reading).read(MANY)
     trained = read_windows(tokenizer, MANY, reading)
     assert trained.columns["input_ids"] == [ids for one in served for ids in one.windows]
     assert trained.counts == tuple(len(one.windows) for one in served)
@@ -108,17 +108,17 @@ def test_a_saved_tokenizer_names_its_reading_or_says_that_it_cannot(
     tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
     path = tmp_path / "tokenizer.json"
-    for reading in (Reading(max_length=16), Reading(max_length=24, truncate="left")):
+    for reading in (TextLimits(max_length=16), TextLimits(max_length=24, truncate="left")):
         write_tokenizer(tokenizer, path, reading)
-        assert reading_of(Tokenizer.from_file(str(path))) == reading
-    for unsaid in (Reading(max_length=16, truncate="both"), Reading(max_length=16, windows="mean", overlap=4)):
+        assert text_limits_of(Tokenizer.from_file(str(path))) == reading
+    for unsaid in (TextLimits(max_length=16, truncate="both"), TextLimits(max_length=16, windows="mean", overlap=4)):
         write_tokenizer(tokenizer, path, unsaid)
         with pytest.raises(BundleError, match="does not say how a long text is read; pass the `reading`"):
-            reading_of(Tokenizer.from_file(str(path)))
+            text_limits_of(Tokenizer.from_file(str(path)))
 
 
 def test_threads_read_at_once_and_change_nothing(tokenizer: PreTrainedTokenizerFast) -> None:
-    ours = reader(tokenizer, Reading(max_length=16))
+    ours = reader(tokenizer, TextLimits(max_length=16))
     wanted = ours.read(MANY)
     wrong: list[object] = []
 

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from hybrid.errors import BundleError
 from hybrid.runtime.encoder import Encoder
-from hybrid.runtime.reading import Reading, set_up
+from hybrid.runtime.text_encoder import TextLimits, set_up
 from tests.tiny import unigram_tokenizer
 
 LIMIT_S = 60
@@ -101,7 +101,7 @@ def test_a_child_does_not_open_a_graph_that_took_the_place_of_the_checked_one(fi
 def folder(tmp_path: Path) -> Path:
     """A tokenizer whose readings cut at 8 tokens."""
     tokenizer = Tokenizer.from_str(unigram_tokenizer(["warm soup and bread"] * 9, 40).backend_tokenizer.to_str())
-    set_up(tokenizer, Reading(max_length=8)).save(str(tmp_path / "tokenizer.json"))
+    set_up(tokenizer, TextLimits(max_length=8)).save(str(tmp_path / "tokenizer.json"))
     return tmp_path
 
 
@@ -149,7 +149,7 @@ def test_an_input_that_the_runtime_does_not_make_is_refused(folder: Path) -> Non
 @pytest.mark.parametrize(("windows", "pooled"), [("mean", np.mean), ("max", np.max)])
 def test_windows_of_a_text_are_answered_and_pooled(folder: Path, windows: str, pooled: np.ufunc) -> None:
     write_graph(folder / "model.onnx", scale=1)
-    reading = Reading(max_length=8, windows=windows, overlap=2)  # type: ignore[arg-type]
+    reading = TextLimits(max_length=8, windows=windows, overlap=2)  # type: ignore[arg-type]
     encoder = Encoder(folder, n_labels=2, reading=reading)
     texts = ["warm soup and bread and warm bread", "soup"]
     feeds = encoder.feeds(texts)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hybrid.runtime.calibration import Calibration, Knots, apply
-from hybrid.runtime.single import FEW_LABELS, probs_of_one, serves
+from hybrid.runtime.scalar_calibration import FEW_LABELS, probs_of_one, supports
 
 CURVE = Knots(x=(0.1, 0.4, 0.7, 0.95), y=(0.2, 0.35, 0.8, 0.9))
 FLAT = Knots(x=(0.3,), y=(0.5,))
@@ -29,6 +29,6 @@ def test_plain_floats_give_what_arrays_give(method: str) -> None:
 
 
 def test_several_labels_a_text_and_many_labels_stay_with_arrays() -> None:
-    assert serves(Calibration(), FEW_LABELS)
-    assert not serves(Calibration(), FEW_LABELS + 1)
-    assert not serves(Calibration(activation="sigmoid"), 3)
+    assert supports(Calibration(), FEW_LABELS)
+    assert not supports(Calibration(), FEW_LABELS + 1)
+    assert not supports(Calibration(activation="sigmoid"), 3)

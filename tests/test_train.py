@@ -17,14 +17,14 @@ from hybrid.encoders.checkpoint import load_classifier
 from hybrid.encoders.epochs import last_within_one_error
 from hybrid.encoders.loss import classification_loss
 from hybrid.errors import DataError
-from hybrid.runtime.reading import Reading
+from hybrid.runtime.text_encoder import TextLimits
 from hybrid.stages.train import train
 from hybrid.types import Decision, Draft, Example
 from tests.corpus import LABELS, texts_and_gold
 
 TEXTS, GOLD = texts_and_gold(160)
 EYE = np.eye(3)
-READING = Reading(max_length=32)
+READING = TextLimits(max_length=32)
 ROWS = [
     TrainingRow(text=text, label=LABELS.index(gold), target=tuple(EYE[LABELS.index(gold)]), weight=1.0)
     for text, gold in zip(TEXTS, GOLD, strict=True)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from hybrid.calibration.escalation import lower_bound
 from hybrid.runtime.calibration import Threshold
-from hybrid.runtime.reference import Histogram, Point
+from hybrid.runtime.calibration_reference import Histogram, Point
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]

@@ -8,7 +8,7 @@ import tokenizers
 import transformers
 
 from hybrid.errors import ConfigError
-from hybrid.runtime.reading import Reading, set_up
+from hybrid.runtime.text_encoder import TextLimits, set_up
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -49,7 +49,7 @@ def load_encoder(folder: Path) -> Any:
     return transformers.AutoModel.from_pretrained(folder).eval()
 
 
-def write_tokenizer(tokenizer: Any, path: Path, reading: Reading) -> None:
+def write_tokenizer(tokenizer: Any, path: Path, reading: TextLimits) -> None:
     """Write `tokenizer.json` as the runtime reads it: long texts cut as `reading` says, the padding token named."""
     backend = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     backend.enable_padding(pad_id=tokenizer.pad_token_id, pad_token=tokenizer.pad_token)

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import tokenizers
 
-from hybrid.runtime.reading import Reader, Reading
+from hybrid.runtime.text_encoder import TextEncoder, TextLimits
 
 
 class Windows(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,9 +27,9 @@ class Windows(msgspec.Struct, frozen=True, kw_only=True):
         return self.each([1 / count for count in self.counts])
 
 
-def read_windows(tokenizer: Any, texts: Sequence[str], reading: Reading) -> Windows:
+def read_windows(tokenizer: Any, texts: Sequence[str], reading: TextLimits) -> Windows:
     """Return what the model reads of each text, by a copy of a transformers tokenizer's own fast tokenizer."""
-    reader = Reader(tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str()), reading)
+    reader = TextEncoder(tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str()), reading)
     encoded = reader.read(texts)
     ids = [window for one in encoded for window in one.windows]
     constant = {"attention_mask": 1, "token_type_ids": 0}

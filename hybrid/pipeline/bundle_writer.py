@@ -14,11 +14,11 @@ from hybrid.config import Recipe
 from hybrid.files.table import sha256_of, sha256_of_file, write_json
 from hybrid.runtime.bundle import MANIFEST, MODEL, TOKENIZER, Bundle
 from hybrid.runtime.calibration import Calibration, Threshold, apply
+from hybrid.runtime.calibration_reference import Reference
 from hybrid.runtime.combination import Reliability
 from hybrid.runtime.encoder import Encoder
 from hybrid.runtime.golden import Golden
-from hybrid.runtime.reading import Reading
-from hybrid.runtime.reference import Reference
+from hybrid.runtime.text_encoder import TextLimits
 from hybrid.types import Precision
 
 NOTED = ("torch", "transformers", "cleanlab", "scikit-learn", "onnx", "onnxruntime", "tokenizers", "numpy")
@@ -30,7 +30,7 @@ def write_bundle(
     exported: Path,
     recipe: Recipe,
     labels: Sequence[str],
-    reading: Reading,
+    reading: TextLimits,
     calibration: Calibration,
     threshold: Threshold,
     policy: str,

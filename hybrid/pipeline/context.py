@@ -16,7 +16,7 @@ from hybrid.errors import ConfigError
 from hybrid.files.table import read_rows, sha256_of, sha256_of_file, write_rows
 from hybrid.llm import LLM, open_llm
 from hybrid.pipeline.run import Run
-from hybrid.runtime.reading import Reading
+from hybrid.runtime.text_encoder import TextLimits
 from hybrid.types import Decision, Draft, Example, Gold, Part, Report, Trusted
 
 if TYPE_CHECKING:
@@ -118,10 +118,10 @@ class RunContext:
         return texts[:: max(1, len(texts) // self.recipe.quantize.range_rows)][: self.recipe.quantize.range_rows]
 
     @property
-    def reading(self) -> Reading:
+    def reading(self) -> TextLimits:
         """How training, export and serving read a text."""
         encoder = self.recipe.encoder
-        return Reading(
+        return TextLimits(
             max_length=encoder.max_length, truncate=encoder.truncate, windows=encoder.windows, overlap=encoder.overlap
         )
 

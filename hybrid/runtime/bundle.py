@@ -6,11 +6,11 @@ import msgspec
 
 from hybrid.errors import BundleError
 from hybrid.runtime.calibration import Calibration, Threshold
+from hybrid.runtime.calibration_reference import Reference
 from hybrid.runtime.combination import Reliability
 from hybrid.runtime.golden import Golden
 from hybrid.runtime.hashes import check_file
-from hybrid.runtime.reading import Reading
-from hybrid.runtime.reference import Reference
+from hybrid.runtime.text_encoder import TextLimits
 from hybrid.types import Precision, Task
 
 FORMAT = 2
@@ -36,7 +36,7 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     """In the order of the logits."""
     task: Task = "single_label"
     """Whether a text has one of the labels or any number of them."""
-    reading: Reading
+    reading: TextLimits
     """How many tokens the encoder reads, and what becomes of a longer text."""
     encoder: str
     vocabulary: int

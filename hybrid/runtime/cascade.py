@@ -16,7 +16,7 @@ from hybrid.runtime.combination import Reliability, combine_vote
 from hybrid.runtime.encoder import Encoder
 from hybrid.runtime.explain import Explanation, Word, without_each, words_of
 from hybrid.runtime.golden import check_golden
-from hybrid.runtime.single import probs_of_one, serves
+from hybrid.runtime.scalar_calibration import probs_of_one, supports
 from hybrid.types import Prediction, Vote
 
 
@@ -58,7 +58,7 @@ class Classifier:
         encoded = self._encoder.encode(_checked(texts))
         logits = self._encoder.run(encoded)
         limit = self.bundle.threshold.value if threshold is None else threshold
-        if len(texts) == 1 and serves(self.bundle.calibration, logits.shape[1]):
+        if len(texts) == 1 and supports(self.bundle.calibration, logits.shape[1]):
             return self._escalate(texts, [self._predict_one(logits[0].tolist(), limit, encoded[0].truncated)])
         probs = apply(self.bundle.calibration, logits)
         decided = decide(self.bundle.calibration, probs)

@@ -8,9 +8,17 @@ import numpy as np
 
 from hybrid.errors import BundleError
 from hybrid.runtime.bundle import MODEL, TOKENIZER
-from hybrid.runtime.lanes import Lanes
-from hybrid.runtime.reading import Encoded, Reader, Reading, load_tokenizer, pad_id_of, pool, reading_of
 from hybrid.runtime.session import Session
+from hybrid.runtime.session_pool import SessionPool
+from hybrid.runtime.text_encoder import (
+    Encoded,
+    TextEncoder,
+    TextLimits,
+    load_tokenizer,
+    pad_id_of,
+    pool,
+    text_limits_of,
+)
 
 
 class Encoder:
@@ -21,7 +29,7 @@ class Encoder:
         folder: Path,
         *,
         n_labels: int,
-        reading: Reading | None = None,
+        reading: TextLimits | None = None,
         threads: int | None = None,
         dedicated: bool = False,
         model: str = MODEL,
@@ -38,10 +46,10 @@ class Encoder:
         self._n_labels = n_labels
         tokenizer = load_tokenizer(folder / TOKENIZER)
         pad_id = pad_id_of(tokenizer)
-        self._reader = Reader(tokenizer, reading or reading_of(tokenizer))
+        self._reader = TextEncoder(tokenizer, reading or text_limits_of(tokenizer))
         self._session = Session(folder / model, threads=threads, dedicated=dedicated)
         self._session.check(n_labels)
-        self._lanes = Lanes(self._session, pad_id=pad_id)
+        self._lanes = SessionPool(self._session, pad_id=pad_id)
 
     @property
     def vocabulary(self) -> int:

@@ -16,7 +16,7 @@ from hybrid.errors import DataError
 from hybrid.evaluation import metrics, set_metrics
 from hybrid.label_sets import join_labels, label_matrix, rarest_labels
 from hybrid.runtime.calibration import Calibration, Decided, Threshold, apply, decide
-from hybrid.runtime.reference import Reference
+from hybrid.runtime.calibration_reference import Reference
 from hybrid.types import Example, Scored, Task
 
 Floats = npt.NDArray[np.float64]

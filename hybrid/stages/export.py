@@ -18,7 +18,7 @@ from hybrid.encoders.windows import read_windows
 from hybrid.errors import ExportError
 from hybrid.runtime.bundle import MODEL, TOKENIZER
 from hybrid.runtime.encoder import Encoder
-from hybrid.runtime.reading import Reading, pool
+from hybrid.runtime.text_encoder import TextLimits, pool
 from hybrid.types import Example, Parity
 
 BATCH = 32
@@ -43,7 +43,7 @@ def export(
     config: ExportConfig,
     *,
     folder: Path,
-    reading: Reading,
+    reading: TextLimits,
     on_done: Callable[[int, int], None] | None = None,
 ) -> Exported:
     """Write `model.onnx` and `tokenizer.json` into `folder` and compare them with the checkpoint.
@@ -88,7 +88,7 @@ def export(
     )
 
 
-def checkpoint_logits(model: Any, tokenizer: Any, texts: Sequence[str], reading: Reading) -> np.ndarray:
+def checkpoint_logits(model: Any, tokenizer: Any, texts: Sequence[str], reading: TextLimits) -> np.ndarray:
     """Return the checkpoint's own logits, float32 of shape [n, k], in the order of the texts."""
     windows = read_windows(tokenizer, texts, reading)
     found = []

@@ -23,7 +23,7 @@ from hybrid.label_sets import label_matrix
 from hybrid.runtime.bundle import MODEL, TOKENIZER
 from hybrid.runtime.calibration import softmax
 from hybrid.runtime.encoder import Encoder
-from hybrid.runtime.reading import Reading
+from hybrid.runtime.text_encoder import TextLimits
 from hybrid.types import Example, Precision, PrecisionTrial, Task
 
 TRIAL = "trial.onnx"
@@ -54,7 +54,7 @@ class _Trial(msgspec.Struct, frozen=True, kw_only=True):
     ms_a_text: float
     task: Task
     config: QuantizeConfig
-    reading: Reading
+    reading: TextLimits
     seed: int
 
 
@@ -73,7 +73,7 @@ def quantize(
     exported: Path,
     folder: Path,
     range_texts: Sequence[str],
-    reading: Reading,
+    reading: TextLimits,
     seed: int,
     task: Task = "single_label",
     on_done: OnDone | None = None,
@@ -141,7 +141,7 @@ def _trial(
     config: QuantizeConfig,
     fp32: Encoder,
     *,
-    reading: Reading,
+    reading: TextLimits,
     seed: int,
     task: Task,
     on_done: OnDone | None,

@@ -34,7 +34,7 @@ from hybrid.encoders.windows import Windows, read_windows
 from hybrid.errors import DataError
 from hybrid.evaluation.set_metrics import macro_f1_error, macro_f1_of_sets
 from hybrid.runtime.calibration import sigmoid
-from hybrid.runtime.reading import Reading, pool
+from hybrid.runtime.text_encoder import TextLimits, pool
 from hybrid.types import Epoch, Task
 
 
@@ -46,7 +46,7 @@ class _Lesson(msgspec.Struct, frozen=True, kw_only=True):
     loss: Loss
     fitting: datasets.Dataset
     validation: datasets.Dataset
-    reading: Reading
+    reading: TextLimits
     validation_windows: tuple[int, ...]
     """Windows by validation text: they are scored pooled, as they are served."""
 
@@ -65,7 +65,7 @@ def train(
     config: TrainConfig,
     *,
     encoder: Path,
-    reading: Reading,
+    reading: TextLimits,
     workdir: Path,
     seed: int,
     on_step: OnStep | None = None,
@@ -132,7 +132,7 @@ def _lesson(
     config: TrainConfig,
     *,
     encoder: Path,
-    reading: Reading,
+    reading: TextLimits,
     seed: int,
     task: Task,
 ) -> _Lesson:
@@ -216,7 +216,7 @@ def _validation_score(found: Any, *, lesson: _Lesson, n_labels: int, task: Task)
     return {"macro_f1": macro_f1_of_sets(gold, chosen), "macro_f1_error": macro_f1_error(gold, chosen)}
 
 
-def _write_checkpoint(chosen: Path, folder: Path, tokenizer: Any, labels: Sequence[str], reading: Reading) -> Path:
+def _write_checkpoint(chosen: Path, folder: Path, tokenizer: Any, labels: Sequence[str], reading: TextLimits) -> Path:
     """Write model and tokenizer of the chosen epoch to `folder` and return it."""
     load_classifier(chosen, labels).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

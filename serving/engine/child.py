@@ -16,8 +16,8 @@ import numpy as np
 
 from hybrid.errors import HybridError
 from hybrid.runtime.hashes import check_file
-from hybrid.runtime.lanes import Lanes
 from hybrid.runtime.session import Session
+from hybrid.runtime.session_pool import SessionPool
 from serving.engine.frames import BATCHES_AT_HAND, Batch, Failed, Logits, Open, Opened, Refused, pack, take
 
 PR_SET_PDEATHSIG = 1
@@ -49,7 +49,7 @@ def serve(connection: socket.socket) -> None:
         connection.sendall(pack(Refused(str(error))))
         return
     connection.sendall(pack(Opened(session.threads)))
-    lanes, sending = Lanes(session, pad_id=first.pad_id), threading.Lock()
+    lanes, sending = SessionPool(session, pad_id=first.pad_id), threading.Lock()
 
     def run(batch: Batch) -> None:
         said = pack(answer(lanes, batch))
@@ -74,7 +74,7 @@ def opened(wanted: Open) -> Session:
     return session
 
 
-def answer(lanes: Lanes, batch: Batch) -> Logits | Failed:
+def answer(lanes: SessionPool, batch: Batch) -> Logits | Failed:
     """Return the logits of a batch, or why the graph raised."""
     try:
         logits = lanes.run(batch.rows)

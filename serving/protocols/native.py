@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from hybrid.errors import BundleError
 from hybrid.runtime.calibration import Threshold
-from hybrid.runtime.reading import Reading
+from hybrid.runtime.text_encoder import TextLimits
 from hybrid.types import Precision, Task
 from serving.answers import Answer, Escalate, Options, Truncate
 from serving.deadline import Deadline
@@ -72,7 +72,7 @@ class BundleReply(msgspec.Struct, frozen=True, kw_only=True):
     encoder: str
     precision: Precision
     threshold: Threshold
-    reading: Reading
+    reading: TextLimits
     limits: Limits
 
 

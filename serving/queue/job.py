@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from hybrid.runtime.reading import Encoded
+from hybrid.runtime.text_encoder import Encoded
 from serving.errors import ItemError, ServingError
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from hybrid.runtime.bundle import Bundle
-from hybrid.runtime.reference import Histogram, Reference
+from hybrid.runtime.calibration_reference import Histogram, Reference
 from serving.answers import Answer
 from serving.watch.two_samples import compare
 

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from hybrid.runtime.bundle import Bundle
-from hybrid.runtime.reference import Reference
+from hybrid.runtime.calibration_reference import Reference
 from serving.answers import Answer, Timings
 from serving.errors import OverloadedError, ServingError
 from serving.settings import Settings

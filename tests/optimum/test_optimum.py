@@ -17,7 +17,7 @@ from hybrid.encoders.checkpoint import load_classifier, load_tokenizer, write_to
 from hybrid.encoders.optimum_onnx import export_onnx
 from hybrid.errors import ConfigError, ExportError
 from hybrid.runtime.encoder import Encoder
-from hybrid.runtime.reading import Reading
+from hybrid.runtime.text_encoder import TextLimits
 from hybrid.stages.export import checkpoint_logits, export
 from hybrid.types import Example
 from tests.corpus import LABELS, texts_and_gold
@@ -25,7 +25,7 @@ from tests.corpus import LABELS, texts_and_gold
 TEXTS = texts_and_gold(40)[0] + ["short", "long " * 60]
 ROWS = [Example(id=str(i), text=text, label="good") for i, text in enumerate(TEXTS)]
 CONFIG = msgspec.convert({"backend": "optimum", "parity_rows": 40}, ExportConfig)
-READING = Reading(max_length=32)
+READING = TextLimits(max_length=32)
 needs_optimum = pytest.mark.skipif(importlib.util.find_spec("optimum") is None, reason="make test-optimum runs these")
 
 

@@ -5,8 +5,8 @@ import numpy as np
 from hybrid.calibration.referencing import counts_by_label, histogram
 from hybrid.runtime.bundle import Bundle
 from hybrid.runtime.calibration import Calibration, Threshold
-from hybrid.runtime.reading import Reading
-from hybrid.runtime.reference import Point, Reference
+from hybrid.runtime.calibration_reference import Point, Reference
+from hybrid.runtime.text_encoder import TextLimits
 from serving.answers import Answer
 
 LABELS = ("bad", "good", "plain")
@@ -69,7 +69,7 @@ def bundle_with(reference: Reference | None, labels: tuple[str, ...] = LABELS) -
         name="dishes",
         recipe_hash="0" * 64,
         labels=labels,
-        reading=Reading(max_length=64),
+        reading=TextLimits(max_length=64),
         encoder="tiny",
         vocabulary=400,
         calibration=Calibration(),

@@ -10,7 +10,7 @@ from hybrid.data.training_rows import training_rows
 from hybrid.encoders.checkpoint import vocabulary_of
 from hybrid.pipeline.bundle_writer import write_bundle
 from hybrid.runtime.encoder import Encoder
-from hybrid.runtime.reading import Reading
+from hybrid.runtime.text_encoder import TextLimits
 from hybrid.stages.calibrate import calibrate
 from hybrid.stages.export import export
 from hybrid.stages.train import train
@@ -26,7 +26,7 @@ def bundle_dir(tmp_path_factory: pytest.TempPathFactory, bert: Path) -> Path:
     texts, gold = texts_and_gold(160, seed=3)
     rows = [Example(id=str(i), text=text, label=label) for i, (text, label) in enumerate(zip(texts, gold, strict=True))]
     config = TrainConfig(labels="given", epochs=3, batch_size=16, learning_rate=5e-3, precision="fp32")
-    reading = Reading(max_length=32)
+    reading = TextLimits(max_length=32)
     learned = training_rows(rows, [], [], LABELS, config, task="single_label")
     trained = train(learned, LABELS, config, encoder=bert, reading=reading, workdir=folder / "train", seed=0)
     exported = folder / "export"

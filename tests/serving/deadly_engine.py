@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 
-from hybrid.runtime.lanes import Lanes
+from hybrid.runtime.session_pool import SessionPool
 from serving.engine import child
 from serving.engine.frames import Batch, Failed, Logits
 
@@ -13,7 +13,7 @@ SIGNAL = "DEADLY_SIGNAL"
 sound_answer = child.answer
 
 
-def deadly_answer(lanes: Lanes, batch: Batch) -> Logits | Failed:
+def deadly_answer(lanes: SessionPool, batch: Batch) -> Logits | Failed:
     if any(int(os.environ[TOKEN]) in row for row in batch.rows):
         os.kill(os.getpid(), signal.Signals[os.environ[SIGNAL]])
         threading.Event().wait()  # another thread takes the signal, and this one is not to answer meanwhile

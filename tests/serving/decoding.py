@@ -11,7 +11,7 @@ from hybrid.config import LLMConfig
 from hybrid.runtime.bundle import MANIFEST, Bundle
 from hybrid.runtime.calibration import Calibration, Threshold
 from hybrid.runtime.combination import Reliability, Weights
-from hybrid.runtime.reading import Reading
+from hybrid.runtime.text_encoder import TextLimits
 from serving.answers import Answer, Timings
 from serving.deadline import Deadline
 from serving.errors import ServingError
@@ -32,7 +32,7 @@ BUNDLE = Bundle(
     name="dishes",
     recipe_hash="0",
     labels=LABELS,
-    reading=Reading(max_length=32),
+    reading=TextLimits(max_length=32),
     encoder="tiny",
     vocabulary=10,
     calibration=Calibration(),

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from hybrid.runtime.reading import Encoded
+from hybrid.runtime.text_encoder import Encoded
 from serving.errors import EngineDownError
 from serving.queue.batching import CALL_TOKENS, batch_of
 from serving.queue.job import Job, Row

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Iterator
 import pytest
 from starlette.requests import Request
 
-from hybrid.runtime.reading import Encoded
+from hybrid.runtime.text_encoder import Encoded
 from serving.http import presence
 from serving.http.presence import ended_when_gone
 from serving.queue.job import Job

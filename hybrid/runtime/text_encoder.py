@@ -1,6 +1,6 @@
 """How a text becomes tokens: cut where it is longer than the encoder reads, or read in windows and pooled.
 
-Training, export and serving read through the same `Reader`, so that a text has the same tokens everywhere.
+Training, export and serving read through the same `TextEncoder`, so that a text has the same tokens everywhere.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from tokenizers import Encoding, Tokenizer
 from hybrid.errors import BundleError
 
 
-class Reading(msgspec.Struct, frozen=True, kw_only=True):
+class TextLimits(msgspec.Struct, frozen=True, kw_only=True):
     """What the encoder reads of a text; the special tokens count and stay in place."""
 
     max_length: int
@@ -40,10 +40,10 @@ class Encoded(msgspec.Struct, frozen=True, kw_only=True):
         return sum(map(len, self.windows))
 
 
-class Reader:
-    """A tokenizer that reads as a `Reading` says. Set up once and never changed: threads may share it."""
+class TextEncoder:
+    """A tokenizer that reads as a `TextLimits` says. Set up once and never changed: threads may share it."""
 
-    def __init__(self, tokenizer: Tokenizer, reading: Reading) -> None:
+    def __init__(self, tokenizer: Tokenizer, reading: TextLimits) -> None:
         """Take a tokenizer over: it is set up here, and nobody else may change it.
 
         Raises:
@@ -66,10 +66,10 @@ class Reader:
         added = {token.content for token in self._tokenizer.get_added_tokens_decoder().values()}
         return next((name for name in ("[MASK]", "<mask>") if name in added), "")
 
-    def cutting(self, end: Literal["right", "left"]) -> "Reader":
+    def cutting(self, end: Literal["right", "left"]) -> "TextEncoder":
         """Return another reader of the same tokenizer: one that cuts a longer text at that end."""
         reading = msgspec.structs.replace(self.reading, truncate=end, windows="none")
-        return Reader(Tokenizer.from_str(self._tokenizer.to_str()), reading)
+        return TextEncoder(Tokenizer.from_str(self._tokenizer.to_str()), reading)
 
     def read(self, texts: Sequence[str]) -> list[Encoded]:
         """Return the tokens of each text, in their order."""
@@ -97,11 +97,11 @@ def load_tokenizer(path: Path) -> Tokenizer:
 
 
 def pad_id_of(tokenizer: Tokenizer) -> int:
-    """Return the token id that fills up shorter rows; ask before a `Reader` takes the tokenizer over."""
+    """Return the token id that fills up shorter rows; ask before a `TextEncoder` takes the tokenizer over."""
     return int((tokenizer.padding or {}).get("pad_id", 0))
 
 
-def set_up(tokenizer: Tokenizer, reading: Reading) -> Tokenizer:
+def set_up(tokenizer: Tokenizer, reading: TextLimits) -> Tokenizer:
     """Return the tokenizer, changed to cut as the reading says; saved, it goes on doing so."""
     if reading.windows != "none":
         tokenizer.enable_truncation(reading.max_length, stride=reading.overlap)
@@ -112,7 +112,7 @@ def set_up(tokenizer: Tokenizer, reading: Reading) -> Tokenizer:
     return tokenizer
 
 
-def reading_of(tokenizer: Tokenizer) -> Reading:
+def text_limits_of(tokenizer: Tokenizer) -> TextLimits:
     """Return the reading that a saved tokenizer names by itself: one that cuts at one end.
 
     Raises:
@@ -123,10 +123,10 @@ def reading_of(tokenizer: Tokenizer) -> Reading:
         raise BundleError(
             "tokenizer.json: it does not say how a long text is read; pass the `reading` that it was written with"
         )
-    return Reading(max_length=cut["max_length"], truncate=cut["direction"])
+    return TextLimits(max_length=cut["max_length"], truncate=cut["direction"])
 
 
-def pool(logits: np.ndarray, counts: Sequence[int], reading: Reading) -> np.ndarray:
+def pool(logits: np.ndarray, counts: Sequence[int], reading: TextLimits) -> np.ndarray:
     """Return the logits [n, k] of texts from those of their windows [w, k], `counts[i]` of them for text i."""
     if len(logits) == len(counts):
         return logits

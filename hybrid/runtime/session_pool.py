@@ -20,7 +20,7 @@ AHEAD = 2
 """Batches of each thread that are made before they run: enough that none waits, and a million texts are not in memory."""
 
 
-class Lanes:
+class SessionPool:
     """A session, and as many threads to call it from as it has. Safe to share between threads and after a fork."""
 
     def __init__(self, session: Session, *, pad_id: int) -> None:
@@ -81,7 +81,7 @@ class Lanes:
             return self._calls, self._single
 
 
-_live: weakref.WeakSet[Lanes] = weakref.WeakSet()
+_live: weakref.WeakSet[SessionPool] = weakref.WeakSet()
 
 
 def _after_fork() -> None:

@@ -14,7 +14,7 @@ FEW_LABELS = 32
 """Up to so many labels lists are quicker than arrays."""
 
 
-def serves(calibration: Calibration, n_labels: int) -> bool:
+def supports(calibration: Calibration, n_labels: int) -> bool:
     """Return whether `probs_of_one` is for this calibration: one label a text, of few."""
     return calibration.activation == "softmax" and n_labels <= FEW_LABELS
 
