@@ -12,7 +12,7 @@ from typing import get_args
 import msgspec
 
 import hybrid
-from hybrid.commands.teaching import add_commands
+from hybrid.commands.teacher import add_commands
 from hybrid.commands.traces import add_traces
 from hybrid.errors import ConfigError, DataError, HybridError
 from hybrid.runtime.bundle import MODEL, read_bundle

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from hybrid.__main__ import main
 from hybrid.artifacts import fetch
-from hybrid.commands.opening import Asked, recipe_story
+from hybrid.commands.open_run import Asked, recipe_story
 from hybrid.config import LLMConfig
 from hybrid.errors import ArtifactError
 from hybrid.evaluation.intervals import Estimate

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from hybrid.__main__ import main
-from hybrid.commands.opening import run_story, shared_folder
+from hybrid.commands.open_run import run_story, shared_folder
 from hybrid.config import LLMConfig, VerifyConfig
 from hybrid.errors import StorageError
 from hybrid.files.table import read_rows, write_json, write_rows
@@ -24,7 +24,7 @@ from hybrid.prompts import text_hash
 from hybrid.provenance.build import read_receipts
 from hybrid.provenance.rows import Receipt
 from hybrid.report.data_card import render_data_card
-from hybrid.report.tally import Tally, tally
+from hybrid.report.data_card_counts import Tally, tally
 from hybrid.stages.verify import verify
 from hybrid.teacher.vote_collection import reasoned
 from hybrid.types import Decision, Draft, Example, Vote

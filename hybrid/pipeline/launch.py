@@ -17,7 +17,7 @@ from hybrid.pipeline.run import Run
 from hybrid.pipeline.stages import run_stages
 from hybrid.progress import Screen
 from hybrid.report import write_outcome
-from hybrid.report.closing import closing_lines
+from hybrid.report.console_summary import closing_lines
 from hybrid.report.summary import SeedFigures
 
 

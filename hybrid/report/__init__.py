@@ -35,7 +35,7 @@ def write_outcome(story: RunContext, figures: Sequence[SeedFigures]) -> None:
         from hybrid.provenance.build import read_receipts
         from hybrid.report.card import render_card
         from hybrid.report.data_card import render_data_card
-        from hybrid.report.tally import tally
+        from hybrid.report.data_card_counts import tally
 
         counts = tally(read_receipts(story))
         write_bytes(run.path("bundle", CARD), render_card(story, counts, summary, made_from=made_from).encode())

@@ -1,8 +1,8 @@
 """The bundle's model card: what the model is, what it was trained on, how far to trust it."""
 
 from hybrid.pipeline.context import RunContext
-from hybrid.report.steps import decoder_name, variant_name
-from hybrid.report.tally import Tally
+from hybrid.report.data_card_counts import Tally
+from hybrid.report.step_gains import decoder_name, variant_name
 from hybrid.report.templates import template
 from hybrid.types import Report
 

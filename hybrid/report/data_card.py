@@ -1,7 +1,7 @@
 """The bundle's data card: where the training labels come from, who changed which, and what that cost."""
 
 from hybrid.pipeline.context import RunContext
-from hybrid.report.tally import Tally
+from hybrid.report.data_card_counts import Tally
 from hybrid.report.templates import template
 from hybrid.types import Report
 

@@ -16,7 +16,7 @@ from hybrid.label_sets import label_matrix
 from hybrid.pipeline.context import RunContext
 from hybrid.report import figures
 from hybrid.report.examples import doubted_rows, draft_examples, thinned
-from hybrid.report.steps import steps, variant_name
+from hybrid.report.step_gains import steps, variant_name
 from hybrid.report.summary import STAGES
 from hybrid.report.templates import source, template
 from hybrid.runtime.calibration import Calibration, decide, sigmoid, softmax

@@ -11,7 +11,7 @@ SHORT = 12
 """Hex digits of a key that are printed; the JSONL has them all."""
 
 
-def says_receipt(receipt: Receipt) -> list[str]:
+def row_history_lines(receipt: Receipt) -> list[str]:
     """Return a row's story as lines: what came, what was said of it, what was decided, what follows."""
     about = f"{receipt.id}: {'draft' if receipt.origin == 'synthetic' else f'{receipt.part} row'}"
     return [

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hybrid.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from hybrid.commands.opening import Asked
+    from hybrid.commands.open_run import Asked
 
 Act = Callable[[argparse.Namespace], None]
 
@@ -80,7 +80,7 @@ def _wants_train(act: Act) -> Act:
 
 
 def _asked(options: argparse.Namespace) -> "Asked":
-    from hybrid.commands.opening import Asked
+    from hybrid.commands.open_run import Asked
 
     return Asked(
         recipe=options.recipe,
@@ -93,7 +93,7 @@ def _asked(options: argparse.Namespace) -> "Asked":
 
 
 def _policy(options: argparse.Namespace) -> None:
-    from hybrid.commands.opening import recipe_story
+    from hybrid.commands.open_run import recipe_story
     from hybrid.teacher.policy import policy_lines, write_policy
 
     with recipe_story(_asked(options)) as story:
@@ -103,7 +103,7 @@ def _policy(options: argparse.Namespace) -> None:
 
 
 def _pilot(options: argparse.Namespace) -> None:
-    from hybrid.commands.opening import recipe_story
+    from hybrid.commands.open_run import recipe_story
     from hybrid.teacher.pilot.compare import pilot
     from hybrid.teacher.pilot.table import say_pilot
 
@@ -113,7 +113,7 @@ def _pilot(options: argparse.Namespace) -> None:
 
 
 def _review_export(options: argparse.Namespace) -> None:
-    from hybrid.commands.opening import run_story
+    from hybrid.commands.open_run import run_story
     from hybrid.review.export import export
 
     story = run_story(options.run)
@@ -122,7 +122,7 @@ def _review_export(options: argparse.Namespace) -> None:
 
 
 def _review_escalations(options: argparse.Namespace) -> None:
-    from hybrid.commands.opening import run_story
+    from hybrid.commands.open_run import run_story
     from hybrid.review.escalated import export_escalations
 
     story = run_story(options.run)
@@ -132,7 +132,7 @@ def _review_escalations(options: argparse.Namespace) -> None:
 
 
 def _review_read(options: argparse.Namespace) -> None:
-    from hybrid.commands.opening import run_story
+    from hybrid.commands.open_run import run_story
     from hybrid.review.import_answers import read
 
     story = run_story(options.run)
@@ -141,10 +141,10 @@ def _review_read(options: argparse.Namespace) -> None:
 
 
 def _why(options: argparse.Namespace) -> None:
-    from hybrid.commands.opening import run_story
+    from hybrid.commands.open_run import run_story
     from hybrid.files.table import write_rows
     from hybrid.provenance.build import read_receipts, receipt_of
-    from hybrid.report.receipt import says_receipt
+    from hybrid.report.row_history import row_history_lines
 
     if bool(options.row_id) == bool(options.all):
         raise DataError("why: want either the id of a row or --all FILE, one of the two")
@@ -154,5 +154,5 @@ def _why(options: argparse.Namespace) -> None:
         write_rows(options.all, receipts)
         story.run.screen.say(f"{len(receipts)} receipts written to {options.all}")
         return
-    for line in says_receipt(receipt_of(receipts, options.row_id, options.run)):
+    for line in row_history_lines(receipt_of(receipts, options.row_id, options.run)):
         story.run.screen.say(line)
