@@ -8,20 +8,20 @@ from typing import Self, Unpack, overload
 import httpx
 
 from hybrid.client.connection import checked, connection, one_answer
+from hybrid.client.exchange import PATH, ClientConfig, Found, Send, exchange
 from hybrid.client.messages import Answer, Failed, Options
-from hybrid.client.replies import Lost, Received
-from hybrid.client.talk import PATH, Found, Send, Terms, talk
+from hybrid.client.replies import NoReply, Received
 
 
 class AsyncClient:
     """A connection to a service, for one event loop; close it, or use it as an asynchronous context manager."""
 
-    def __init__(self, url: str, *, api_key: str | None = None, terms: Terms | None = None) -> None:
+    def __init__(self, url: str, *, api_key: str | None = None, terms: ClientConfig | None = None) -> None:
         """Connect to the service at `url`, such as http://127.0.0.1:8000, when it is first asked.
 
         `api_key`: None takes the one of the environment variable HYBRID_API_KEY, if it is set.
         """
-        self._terms = terms or Terms()
+        self._terms = terms or ClientConfig()
         self._http = httpx.AsyncClient(**connection(url, api_key))
 
     @overload
@@ -55,7 +55,7 @@ class AsyncClient:
         await self.close()
 
     async def _hold(self, texts: Sequence[str], options: Options) -> Found:
-        held = talk(texts, options, self._terms)
+        held = exchange(texts, options, self._terms)
         try:
             step = next(held)
             while True:
@@ -68,12 +68,12 @@ class AsyncClient:
             found: Found = done.value
             return found
 
-    async def _send(self, step: Send) -> Received | Lost:
+    async def _send(self, step: Send) -> Received | NoReply:
         try:
             async with asyncio.timeout(step.timeout_s):
                 response = await self._http.post(PATH, content=step.body, timeout=None)
         except TimeoutError:
-            return Lost(f"no reply within {step.timeout_s:.3g} s", timed_out=True)
+            return NoReply(f"no reply within {step.timeout_s:.3g} s", timed_out=True)
         except httpx.TransportError as error:
-            return Lost(f"{self._http.base_url}: {error or type(error).__name__}; is the service there?")
+            return NoReply(f"{self._http.base_url}: {error or type(error).__name__}; is the service there?")
         return Received(response.status_code, response.content, response.headers.get("retry-after", ""))

@@ -22,7 +22,7 @@ class Received(msgspec.Struct, frozen=True):
     retry_after: str = ""
 
 
-class Lost(msgspec.Struct, frozen=True):
+class NoReply(msgspec.Struct, frozen=True):
     """A request without a reply."""
 
     reason: str
@@ -49,9 +49,9 @@ def read_reply(received: Received, texts: Sequence[str], first: int) -> list[Ans
     return known
 
 
-def error_of(got: Received | Lost, first: int) -> ClientError:
+def error_of(got: Received | NoReply, first: int) -> ClientError:
     """Return the error of a request that got no answers."""
-    if isinstance(got, Lost):
+    if isinstance(got, NoReply):
         return DeadlineError(got.reason) if got.timed_out else UnreachableError(got.reason)
     error_type = BY_STATUS.get(got.status, ServerError)
     wait = seconds_of(got.retry_after)

@@ -8,20 +8,20 @@ from typing import Self, Unpack, overload
 import httpx
 
 from hybrid.client.connection import checked, connection, one_answer
+from hybrid.client.exchange import PATH, ClientConfig, Found, Send, exchange
 from hybrid.client.messages import Answer, Failed, Options
-from hybrid.client.replies import Lost, Received
-from hybrid.client.talk import PATH, Found, Send, Terms, talk
+from hybrid.client.replies import NoReply, Received
 
 
 class Client:
     """A connection to a service. Threads may share it; close it, or use it as a context manager."""
 
-    def __init__(self, url: str, *, api_key: str | None = None, terms: Terms | None = None) -> None:
+    def __init__(self, url: str, *, api_key: str | None = None, terms: ClientConfig | None = None) -> None:
         """Connect to the service at `url`, such as http://127.0.0.1:8000, when it is first asked.
 
         `api_key`: None takes the one of the environment variable HYBRID_API_KEY, if it is set.
         """
-        self._terms = terms or Terms()
+        self._terms = terms or ClientConfig()
         self._http = httpx.Client(**connection(url, api_key))
 
     @overload
@@ -55,7 +55,7 @@ class Client:
         self.close()
 
     def _hold(self, texts: Sequence[str], options: Options) -> Found:
-        held = talk(texts, options, self._terms)
+        held = exchange(texts, options, self._terms)
         try:
             step = next(held)
             while True:
@@ -68,7 +68,7 @@ class Client:
             found: Found = done.value
             return found
 
-    def _send(self, step: Send) -> Received | Lost:
+    def _send(self, step: Send) -> Received | NoReply:
         until = time.monotonic() + step.timeout_s
         try:
             with self._http.stream("POST", PATH, content=step.body, timeout=step.timeout_s) as response:
@@ -76,10 +76,10 @@ class Client:
                 for part in response.iter_bytes():
                     # httpx limits the wait for each part: the sum of them would have no limit.
                     if time.monotonic() > until:
-                        return Lost("the reply was still coming when the time was over", timed_out=True)
+                        return NoReply("the reply was still coming when the time was over", timed_out=True)
                     parts.append(part)
         except httpx.TimeoutException:
-            return Lost(f"no reply within {step.timeout_s:.3g} s", timed_out=True)
+            return NoReply(f"no reply within {step.timeout_s:.3g} s", timed_out=True)
         except httpx.TransportError as error:
-            return Lost(f"{self._http.base_url}: {error or type(error).__name__}; is the service there?")
+            return NoReply(f"{self._http.base_url}: {error or type(error).__name__}; is the service there?")
         return Received(response.status_code, b"".join(parts), response.headers.get("retry-after", ""))

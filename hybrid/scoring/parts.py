@@ -40,7 +40,7 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class Made(msgspec.Struct, frozen=True, kw_only=True):
+class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
     """What an output is made from. Equal: the same bytes come out."""
 
     version: int = VERSION
@@ -54,7 +54,7 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
 class Finished(msgspec.Struct, frozen=True, kw_only=True):
     """The stamp beside a finished output."""
 
-    made: Made
+    made: Fingerprint
     output: str
     """SHA-256 of the file."""
     tally: Tally
@@ -79,7 +79,7 @@ def read_finished(target: Path) -> Finished | None:
         return None
 
 
-def what_changed(old: Made, new: Made) -> str:
+def what_changed(old: Fingerprint, new: Fingerprint) -> str:
     """Return which of the things that an output is made from differ, in words."""
     names = {"version": "the format of parts", "input": "the input", "bundle": "the bundle", "settings": "the settings"}
     return " and ".join(words for name, words in names.items() if getattr(old, name) != getattr(new, name))
@@ -88,7 +88,7 @@ def what_changed(old: Made, new: Made) -> str:
 class Parts:
     """The folder of an unfinished output: a file a chunk, and beside it the tally that says it is whole."""
 
-    def __init__(self, folder: Path, made: Made) -> None:
+    def __init__(self, folder: Path, made: Fingerprint) -> None:
         self._folder = folder
         self._made = made
         self.dropped = ""
@@ -114,7 +114,7 @@ class Parts:
 
     def _found(self) -> list[Tally]:
         try:
-            old = msgspec.json.decode((self._folder / STAMP).read_bytes(), type=Made)
+            old = msgspec.json.decode((self._folder / STAMP).read_bytes(), type=Fingerprint)
         except (OSError, msgspec.DecodeError):
             old = None
         if old != self._made:
@@ -141,7 +141,7 @@ class Parts:
 
 
 @contextmanager
-def open_parts(target: Path, made: Made) -> Iterator[Parts]:
+def open_parts(target: Path, made: Fingerprint) -> Iterator[Parts]:
     """Yield the parts of an output, its own alone; they stay where the block ends with an error.
 
     Raises:

@@ -14,7 +14,7 @@ from hybrid.runtime.bundle import MANIFEST
 from hybrid.scoring.delimited import Delimited
 from hybrid.scoring.jsonl import Jsonl
 from hybrid.scoring.parquet import Parquet
-from hybrid.scoring.parts import Finished, Made, Parts, Tally, open_parts, read_finished, stamp_path
+from hybrid.scoring.parts import Fingerprint, Finished, Parts, Tally, open_parts, read_finished, stamp_path
 from hybrid.scoring.rows import Chunk, Columns, Format, Problem, cells_of, columns_of
 from hybrid.types import Prediction
 
@@ -49,7 +49,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     chunk_rows: int = CHUNK_ROWS
 
 
-class Tells(Protocol):
+class Progress(Protocol):
     """Who hears how far the work is."""
 
     def say(self, line: str) -> None:
@@ -59,7 +59,7 @@ class Tells(Protocol):
         """Hear how many rows are scored."""
 
 
-def score(classifier: "Classifier", bundle_dir: Path, job: Job, tells: Tells) -> Tally:
+def score(classifier: "Classifier", bundle_dir: Path, job: Job, tells: Progress) -> Tally:
     """Write the rows of `job.source` with their answers to `job.target`; return what became of them.
 
     A job that was cut off goes on where it was, if input, bundle and settings are still the same.
@@ -101,7 +101,7 @@ def _format(job: Job) -> Format:
     return FORMATS[suffix]()
 
 
-def _made(form: Format, bundle_dir: Path, job: Job, tells: Tells) -> tuple[Made, int]:
+def _made(form: Format, bundle_dir: Path, job: Job, tells: Progress) -> tuple[Fingerprint, int]:
     """Return what the output is made from and the number of rows; every row has been looked at.
 
     A row that cannot be read ends hours of work at once and not after them.
@@ -115,10 +115,10 @@ def _made(form: Format, bundle_dir: Path, job: Job, tells: Tells) -> tuple[Made,
                 raise DataError(f"{text.reason}; or mark such rows with --skip-bad")
     settings = {name: value for name, value in msgspec.structs.asdict(job).items() if name not in ("source", "target")}
     bundle = sha256_of_file(bundle_dir / MANIFEST)
-    return Made(input=sha256_of_file(job.source), bundle=bundle, settings=settings), n_rows
+    return Fingerprint(input=sha256_of_file(job.source), bundle=bundle, settings=settings), n_rows
 
 
-def _say_start(finished: Finished | None, parts: Parts, tells: Tells) -> None:
+def _say_start(finished: Finished | None, parts: Parts, tells: Progress) -> None:
     done = sum(tally.rows for tally in parts.tallies)
     if done:
         tells.say(f"going on after {done:,} rows that are scored")
@@ -156,7 +156,7 @@ def _tally(answers: Sequence[Prediction | Problem]) -> Tally:
     )
 
 
-def _finish(form: Format, parts: Parts, made: Made, job: Job) -> Tally:
+def _finish(form: Format, parts: Parts, made: Fingerprint, job: Job) -> Tally:
     if sha256_of_file(job.source) != made.input:
         raise DataError(f"{job.source}: changed while it was scored; run again, on a file that nobody writes to")
     tally = sum(parts.tallies, Tally())

@@ -23,14 +23,14 @@ from hybrid.client import (
     UnauthorizedError,
     UnreachableError,
 )
-from hybrid.client.talk import BODY_BYTES, Terms, parts_of
+from hybrid.client.exchange import BODY_BYTES, ClientConfig, parts_of
 from hybrid.errors import ConfigError
 from tests.corpus import texts_and_gold
 from tests.serving.started import started
 
 TEXTS = texts_and_gold(40, seed=5)[0]
 KEY = "only-for-tests"
-FEW = Terms(max_items=7, timeout_s=60.0)
+FEW = ClientConfig(max_items=7, timeout_s=60.0)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def url(bundle_dir: Path) -> Iterator[str]:
         yield found
 
 
-def asked(kind: str, url: str, texts: Sequence[str], terms: Terms = FEW) -> list[Answer | Failed]:
+def asked(kind: str, url: str, texts: Sequence[str], terms: ClientConfig = FEW) -> list[Answer | Failed]:
     if kind == "sync":
         with Client(url, api_key=KEY, terms=terms) as client:
             return client.classify(texts)
@@ -60,7 +60,7 @@ def test_a_long_list_is_answered_in_order_in_requests_that_the_service_takes(
     url: str, bundle_dir: Path, kind: str, max_items: int
 ) -> None:
     # 256 is more than this service takes at once: the client halves the list until it does.
-    found = asked(kind, url, TEXTS, Terms(max_items=max_items, timeout_s=60.0))
+    found = asked(kind, url, TEXTS, ClientConfig(max_items=max_items, timeout_s=60.0))
     wanted = hybrid.load(bundle_dir).classify(TEXTS)
     assert [one.label for one in found if isinstance(one, Answer)] == [one.label for one in wanted]
     sure = [one.encoder_confidence for one in found if isinstance(one, Answer)]
@@ -104,7 +104,10 @@ def test_a_key_that_is_not_known_an_unknown_option_and_no_service_are_said(
     monkeypatch.setenv("HYBRID_API_KEY", KEY)
     with Client(url, terms=FEW) as client:
         assert client.classify("soup").label
-    with Client("http://127.0.0.1:9", terms=Terms(retries=0)) as client, pytest.raises(UnreachableError, match="there"):
+    with (
+        Client("http://127.0.0.1:9", terms=ClientConfig(retries=0)) as client,
+        pytest.raises(UnreachableError, match="there"),
+    ):
         client.classify("soup")
     with pytest.raises(ConfigError, match="not the URL of a service"):
         Client("127.0.0.1:8000")

@@ -23,8 +23,8 @@ from hybrid.client import (
     UnavailableError,
     UnreachableError,
 )
+from hybrid.client.exchange import ClientConfig
 from hybrid.client.replies import seconds_of
-from hybrid.client.talk import Terms
 
 ANSWER = {
     "label": "a",
@@ -100,7 +100,7 @@ def door() -> Iterator[Callable[[Script], Door]]:
 
 
 def ask(kind: str, door: Door, texts: list[str] | None = None, **terms: Any) -> list[Answer | Failed]:
-    kept = Terms(**{"timeout_s": 20.0} | terms)
+    kept = ClientConfig(**{"timeout_s": 20.0} | terms)
     if kind == "sync":
         with Client(door.url, terms=kept) as client:
             return client.classify(texts or ["soup"])

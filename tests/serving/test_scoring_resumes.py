@@ -189,9 +189,9 @@ def test_memory_stays_where_it_is_over_many_rows(bundle_dir: Path, tmp_path: Pat
 
 
 def test_the_parts_are_the_work_of_one_output(tmp_path: Path) -> None:
-    from hybrid.scoring.parts import Made, Tally
+    from hybrid.scoring.parts import Fingerprint, Tally
 
-    made = Made(input="a", bundle="b", settings={})
+    made = Fingerprint(input="a", bundle="b", settings={})
     with pytest.raises(KeyboardInterrupt), open_parts(tmp_path / "out.csv", made) as parts:
         parts.add(b"one", Tally(rows=1, labels={"x": 1}))
         (parts_folder(tmp_path / "out.csv") / "00000001.part").write_bytes(b"without a tally: cut off")

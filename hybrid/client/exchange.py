@@ -12,7 +12,7 @@ import msgspec
 
 from hybrid.client.errors import DeadlineError, TooLargeError
 from hybrid.client.messages import Answer, Failed, Options, Request
-from hybrid.client.replies import Lost, Received, error_of, read_reply
+from hybrid.client.replies import NoReply, Received, error_of, read_reply
 
 PATH = "/v1/classify"
 BODY_BYTES = (1 << 20) - (1 << 12)
@@ -23,7 +23,7 @@ FIRST_PAUSE_S = 0.1
 """Before the first retry where the service names no wait; doubled each time."""
 
 
-class Terms(msgspec.Struct, frozen=True, kw_only=True):
+class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What holds for all calls of a client."""
 
     timeout_s: float = 10.0
@@ -47,10 +47,10 @@ class Wait(msgspec.Struct, frozen=True):
 
 
 Found = list[Answer | Failed]
-Talk = Generator[Send | Wait, Received | Lost | None, Found]
+Talk = Generator[Send | Wait, Received | NoReply | None, Found]
 
 
-def talk(texts: Sequence[str], options: Options, terms: Terms) -> Talk:
+def exchange(texts: Sequence[str], options: Options, terms: ClientConfig) -> Talk:
     """Hold one call; return what became of each text, in their order.
 
     Raises:
@@ -78,7 +78,7 @@ def parts_of(texts: Sequence[str], max_items: int) -> Iterator[tuple[int, Sequen
         yield first, texts[first:]
 
 
-def _part(texts: Sequence[str], first: int, options: Options, terms: Terms, until: float) -> Talk:
+def _part(texts: Sequence[str], first: int, options: Options, terms: ClientConfig, until: float) -> Talk:
     """Ask for one part; where this service takes less at once, ask for each half."""
     try:
         return (yield from _request(texts, first, options, terms, until))
@@ -91,14 +91,14 @@ def _part(texts: Sequence[str], first: int, options: Options, terms: Terms, unti
     return left + right
 
 
-def _request(texts: Sequence[str], first: int, options: Options, terms: Terms, until: float) -> Talk:
+def _request(texts: Sequence[str], first: int, options: Options, terms: ClientConfig, until: float) -> Talk:
     """Ask until there is an answer, or none that may come in time."""
     for attempt in range(terms.retries + 1):
         left = min(until - time.monotonic(), LONGEST_REQUEST_S)
         if left <= 0:
             raise DeadlineError(f"no time was left for the texts from {first} on; allow more with timeout_s")
         # A wait is answered with None and a request never is.
-        got = cast(Received | Lost, (yield Send(_body(texts, options, left), left)))
+        got = cast(Received | NoReply, (yield Send(_body(texts, options, left), left)))
         if isinstance(got, Received) and got.status == 200:
             return read_reply(got, texts, first)
         error = error_of(got, first)
