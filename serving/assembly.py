@@ -30,6 +30,6 @@ def build(bundle_dir: Path, settings: Settings) -> tuple[LiveService, Starlette]
 def _escalation(settings: Settings, bundle_dir: Path, watch: Watch) -> Escalates | None:
     if settings.decoder.llm.model == "none":
         return None
-    from serving.escalation import open_escalation  # with the database library, which only a decoder needs
+    from serving.decoder.open_decoder import open_decoder  # with the database library, which only a decoder needs
 
-    return open_escalation(settings, bundle_dir, watch)
+    return open_decoder(settings, bundle_dir, watch)

@@ -1,5 +1,1 @@
-"""The decoder behind the service: asked about what the encoder is not sure of, and never in the way of the rest."""
-
-from serving.escalation.opening import open_escalation
-
-__all__ = ["open_escalation"]
+"""From what the decoder said to the answer that the caller gets."""

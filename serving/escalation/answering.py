@@ -7,8 +7,9 @@ import msgspec
 from hybrid.runtime.bundle import Bundle
 from hybrid.runtime.combination import combine_vote
 from serving.answers import Answer
+from serving.decoder.client import DecoderQuestion as Question
+from serving.decoder.client import DecoderResult as Ruling
 from serving.errors import UnanswerableError
-from serving.escalation.questions import Question, Ruling
 
 Policy = Literal["local_label_flagged", "abstain", "error"]
 

@@ -13,11 +13,11 @@ from hybrid.config import LLMConfig
 from hybrid.errors import ConfigError
 from hybrid.runtime.bundle import MANIFEST
 from serving.deadline import Deadline
+from serving.decoder.open_decoder import open_decoder
 from serving.errors import DeadlineError, UnanswerableError
-from serving.escalation import open_escalation
 from serving.settings import Decoder, Settings, read_settings
 from tests.messages_server import Act, MessagesServer, answer, label, raw, reset, status
-from tests.serving.decoding import BUNDLE, LABELS, UNSURE, Heard, after, escalated, opened
+from tests.serving.escalation_fixtures import BUNDLE, LABELS, UNSURE, Heard, after, escalated, opened
 
 SILENT = after(1.5)
 CLOSED = "http://127.0.0.1:9"
@@ -243,7 +243,7 @@ def test_settings_that_cannot_be_are_refused_and_none_needs_no_store(tmp_path: P
     bundle = tmp_path / "bundle"
     bundle.mkdir()
     (bundle / MANIFEST).write_bytes(msgspec.json.encode(BUNDLE))
-    assert open_escalation(Settings(), bundle, Heard()) is None
+    assert open_decoder(Settings(), bundle, Heard()) is None
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
     refused: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         ({"usd_a_day": 1.0}, {}, "the price of judge is not known"),
@@ -254,11 +254,11 @@ def test_settings_that_cannot_be_are_refused_and_none_needs_no_store(tmp_path: P
     for decoder, llm, said in refused:
         config = LLMConfig(model="judge", base_url=CLOSED, **llm)
         with pytest.raises(ConfigError, match=said):
-            open_escalation(Settings(decoder=Decoder(llm=config, **decoder)), bundle, Heard())
+            open_decoder(Settings(decoder=Decoder(llm=config, **decoder)), bundle, Heard())
     several = msgspec.structs.replace(BUNDLE, task="multi_label")
     (bundle / MANIFEST).write_bytes(msgspec.json.encode(several))
     with pytest.raises(ConfigError, match="multi_label bundle"):
-        open_escalation(Settings(decoder=Decoder(llm=LLMConfig(model="judge", base_url=CLOSED))), bundle, Heard())
+        open_decoder(Settings(decoder=Decoder(llm=LLMConfig(model="judge", base_url=CLOSED))), bundle, Heard())
 
 
 def test_the_decoders_files_count_from_the_settings_file(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 import hybrid
 from hybrid.runtime import Classifier
 from tests.messages_server import MessagesServer
-from tests.serving.decoding import after, escalated, opened
+from tests.serving.escalation_fixtures import after, escalated, opened
 
 ROUNDS, TEXTS, ESCALATIONS = 5, 30, 16
 SILENT_S = 3.0

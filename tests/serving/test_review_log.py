@@ -20,12 +20,12 @@ from hybrid.llm.cost.prices import Price
 from hybrid.llm.cost.pricing import Pricing
 from hybrid.review import escalations
 from hybrid.review.escalations import Escalated, open_store, read_escalations, write_escalations
-from serving.escalation import review_log
-from serving.escalation.review_log import ReviewLog
-from serving.escalation.spending import HOUR_S, SpendCap
+from serving.decoder import review_log
+from serving.decoder.review_log import ReviewLog
+from serving.decoder.spend_cap import HOUR_S, SpendCap
 from tests.messages_server import MessagesServer, label
-from tests.serving.decoding import UNSURE, escalated, opened
-from tests.serving.test_escalation_spending import request
+from tests.serving.escalation_fixtures import UNSURE, escalated, opened
+from tests.serving.test_spend_cap import request
 from tests.test_escalated_rows import ROW, of
 
 POSTGRES = next((path for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)

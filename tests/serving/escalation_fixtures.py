@@ -14,9 +14,9 @@ from hybrid.runtime.combination import Reliability, Weights
 from hybrid.runtime.text_encoder import TextLimits
 from serving.answers import Answer, Timings
 from serving.deadline import Deadline
+from serving.decoder.handler import EscalationHandler
+from serving.decoder.open_decoder import open_decoder
 from serving.errors import ServingError
-from serving.escalation import open_escalation
-from serving.escalation.escalation import Escalation
 from serving.settings import Decoder, Settings
 from tests.messages_server import Act, Handler, label
 
@@ -89,19 +89,21 @@ class Heard:
         pass
 
 
-def opened(folder: Path, url: str, heard: Heard | None = None, *, reviews: str = "", **decoder: Any) -> Escalation:
+def opened(
+    folder: Path, url: str, heard: Heard | None = None, *, reviews: str = "", **decoder: Any
+) -> EscalationHandler:
     """Return the decoder behind a service whose settings name the server at `url`, its store in `folder`."""
     bundle = folder / "bundle"
     bundle.mkdir(exist_ok=True)
     (bundle / MANIFEST).write_bytes(msgspec.json.encode(BUNDLE))
     llm = LLMConfig(model="judge", base_url=url, **decoder.pop("llm", {}))
-    found = open_escalation(Settings(decoder=Decoder(llm=llm, **decoder), reviews=reviews), bundle, heard or Heard())
+    found = open_decoder(Settings(decoder=Decoder(llm=llm, **decoder), reviews=reviews), bundle, heard or Heard())
     assert found is not None
     return found
 
 
 async def escalated(
-    to: Escalation, text: str = "The soup.", *, timeout_s: float = 20.0, bundle: Bundle = BUNDLE
+    to: EscalationHandler, text: str = "The soup.", *, timeout_s: float = 20.0, bundle: Bundle = BUNDLE
 ) -> Answer:
     return await to.escalate(bundle, text, UNSURE, Deadline.after(timeout_s))
 

@@ -14,10 +14,10 @@ from hybrid.llm.cost.pricing import Pricing
 from hybrid.llm.request import Reply, Request
 from hybrid.llm.tasks.label import label_request
 from hybrid.review.escalations import calls, open_store
-from serving.escalation.spending import DAY_S, HOUR_S, SpendCap
+from serving.decoder.spend_cap import DAY_S, HOUR_S, SpendCap
 from tests.billing_server import PRICE, BillingServer, billed, cut_in_mid_body, on_schedule
 from tests.messages_server import Act, status
-from tests.serving.decoding import Heard, escalated, opened
+from tests.serving.escalation_fixtures import Heard, escalated, opened
 
 PRICES = "[models]\njudge = { input = 100, output = 500, cache_write = 125, cache_read = 10, batch = 0.5 }\n"
 TERMS = Pricing(model="judge", role="decoder", price=Price(**PRICE))

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from serving.escalation.breaker import Breaker
+from serving.decoder.breaker import Breaker
 from tests.messages_server import Act, MessagesServer, label, status
-from tests.serving.decoding import Heard, after, escalated, opened
+from tests.serving.escalation_fixtures import Heard, after, escalated, opened
 
 
 @pytest.mark.parametrize(

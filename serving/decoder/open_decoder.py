@@ -14,10 +14,10 @@ from hybrid.llm.cost.ledger import CostLedger, NullLedger
 from hybrid.llm.request import LLM
 from hybrid.review.escalations import FILE, open_store
 from hybrid.runtime.bundle import Bundle, read_bundle
-from serving.escalation.desk import Desk
-from serving.escalation.escalation import Escalation
-from serving.escalation.review_log import ReviewLog
-from serving.escalation.spending import SpendCap
+from serving.decoder.client import DecoderClient
+from serving.decoder.handler import EscalationHandler
+from serving.decoder.review_log import ReviewLog
+from serving.decoder.spend_cap import SpendCap
 from serving.observer import Observer
 from serving.settings import Decoder, Settings
 
@@ -26,7 +26,7 @@ LONGEST_WAIT_S = 2.0
 """A server that asks for a longer rest gets none of the retries."""
 
 
-def open_escalation(settings: Settings, bundle_dir: str | Path, observer: Observer) -> Escalation | None:
+def open_decoder(settings: Settings, bundle_dir: str | Path, observer: Observer) -> EscalationHandler | None:
     """Return what answers texts that escalate; None where the settings name no decoder. Nothing is sent yet.
 
     Raises:
@@ -43,7 +43,7 @@ def open_escalation(settings: Settings, bundle_dir: str | Path, observer: Observ
     policy = _policy(decoder.llm)
     engine = open_store(settings.reviews or str(folder.resolve().parent / FILE))
     llm = _open_llm(decoder, engine)
-    return Escalation(Desk(llm, decoder, observer), ReviewLog(engine), decoder, policy=policy)
+    return EscalationHandler(DecoderClient(llm, decoder, observer), ReviewLog(engine), decoder, policy=policy)
 
 
 def _check(decoder: Decoder, bundle: Bundle, folder: Path) -> None:

@@ -9,25 +9,24 @@ from hybrid.review.escalations import Escalated
 from hybrid.runtime.bundle import Bundle
 from serving.answers import Answer
 from serving.deadline import Deadline
+from serving.decoder.client import DecoderClient, DecoderQuestion, DecoderResult
+from serving.decoder.review_log import ReviewLog
 from serving.errors import UnanswerableError
 from serving.escalation.answering import answered, decided, unanswered
-from serving.escalation.desk import Desk
-from serving.escalation.questions import Question, Ruling
-from serving.escalation.review_log import ReviewLog
 from serving.settings import Decoder
 
 CLOSING_S = 5.0
 """The most that the review log gets to write what waits."""
 
 
-class Escalation:
+class EscalationHandler:
     """The decoder behind a service: `serving.escalate.Escalates`."""
 
-    def __init__(self, desk: Desk, reviews: ReviewLog, settings: Decoder, *, policy: str = "") -> None:
-        """Ask at `desk`. `policy` is the labelling policy in place of the bundle's; empty: the bundle's."""
-        self.model = desk.model
+    def __init__(self, client: DecoderClient, reviews: ReviewLog, settings: Decoder, *, policy: str = "") -> None:
+        """Ask through `client`. `policy` is the labelling policy in place of the bundle's; empty: the bundle's."""
+        self.model = client.model
         self.reviews = reviews
-        self._desk = desk
+        self._client = client
         self._settings = settings
         self._policy = policy
 
@@ -40,17 +39,19 @@ class Escalation:
         """
         deadline.check("escalation")
         if bundle.task == "multi_label":
-            ruling = Ruling(outcome="failed", reason="the decoder gives one label a text, and this bundle several")
+            result = DecoderResult(
+                outcome="failed", reason="the decoder gives one label a text, and this bundle several"
+            )
         else:
-            question = Question(
+            question = DecoderQuestion(
                 text=text, labels=bundle.labels, policy=self._policy or bundle.policy, scope=answer.bundle_id
             )
-            ruling = await self._desk.rule(question, deadline.left_s())
+            result = await self._client.ask(question, deadline.left_s())
         final: Answer | None = None
         try:
-            final = self._final(bundle, answer, ruling)
+            final = self._final(bundle, answer, result)
         finally:
-            self.reviews.note(_row(text, answer, ruling, final, self.model))
+            self.reviews.note(_row(text, answer, result, final, self.model))
         return final
 
     async def decide(self, text: str, labels: tuple[str, ...], instructions: str, deadline: Deadline) -> Answer:
@@ -65,21 +66,21 @@ class Escalation:
             raise UnanswerableError(
                 f"{len(labels)} options, {len(set(labels))} of them different; want two or more, each once"
             )
-        question = Question(text=text, labels=labels, policy=instructions, scope="")
-        return decided(question, await self._desk.rule(question, deadline.left_s()))
+        question = DecoderQuestion(text=text, labels=labels, policy=instructions, scope="")
+        return decided(question, await self._client.ask(question, deadline.left_s()))
 
     async def close(self) -> None:
         """Let what is under way end, and close the store."""
-        await self._desk.close()
+        await self._client.close()
         await asyncio.to_thread(self.reviews.close, CLOSING_S)
 
-    def _final(self, bundle: Bundle, answer: Answer, ruling: Ruling) -> Answer:
-        if ruling.outcome == "answered":
-            return answered(bundle, answer, ruling, combine=self._settings.combine)
-        return unanswered(answer, ruling, self._settings.policy)
+    def _final(self, bundle: Bundle, answer: Answer, result: DecoderResult) -> Answer:
+        if result.outcome == "answered":
+            return answered(bundle, answer, result, combine=self._settings.combine)
+        return unanswered(answer, result, self._settings.policy)
 
 
-def _row(text: str, answer: Answer, ruling: Ruling, final: Answer | None, model: str) -> Escalated:
+def _row(text: str, answer: Answer, result: DecoderResult, final: Answer | None, model: str) -> Escalated:
     row = Escalated(
         at=time.time(),
         bundle_id=answer.bundle_id,
@@ -87,14 +88,14 @@ def _row(text: str, answer: Answer, ruling: Ruling, final: Answer | None, model:
         encoder_label=answer.encoder_label,
         encoder_confidence=answer.encoder_confidence,
         probs=answer.probs,
-        outcome=ruling.outcome,
+        outcome=result.outcome,
         decoder=model,
-        reason=ruling.reason,
+        reason=result.reason,
         answer_label=final.label if final else None,
-        cost_usd=ruling.cost_usd,
-        seconds=ruling.seconds,
+        cost_usd=result.cost_usd,
+        seconds=result.seconds,
     )
-    vote = ruling.vote
+    vote = result.vote
     if vote is None:
         return row
     return msgspec.structs.replace(

@@ -1,0 +1,281 @@
+"""The decoder's client: equal questions share one call, every question has a deadline, and a decoder that fails is paused."""
+
+import asyncio
+import logging
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, runtime_checkable
+
+import msgspec
+
+from hybrid.config import LLMConfig
+from hybrid.errors import BudgetError, HybridError
+from hybrid.llm.request import LLM, Reply, Request
+from hybrid.llm.tasks.label import label_request, read_vote
+from hybrid.review.escalations import Outcome
+from hybrid.types import Vote
+from serving.decoder.breaker import Breaker
+from serving.observer import Observer
+from serving.settings import Decoder
+
+FIRST_PATIENCE_S = 1.0
+"""A decoder that has never answered counts as failing once it was silent for this long."""
+PATIENCE_FACTOR = 3.0
+"""Later it counts as failing after this many times its usual answer time. A shorter deadline of a caller is no failure."""
+MARGIN_S = 0.05
+"""Part of a caller's time that is kept back, so that the answer without the decoder is in time."""
+EMA_WEIGHT = 0.1
+"""Weight of the newest answer time in the exponential moving average that is the usual one."""
+
+_log = logging.getLogger(__name__)
+
+
+class DecoderQuestion(msgspec.Struct, frozen=True, kw_only=True):
+    """Asks which of the labels a text has. Equal questions have the same answer."""
+
+    text: str
+    labels: tuple[str, ...]
+    policy: str
+    """What the labels mean: the labelling policy or the caller's instructions."""
+    scope: str
+    """Keeps apart questions whose answers must not be shared: the bundle's id, or "" for labels of the caller."""
+
+
+class DecoderResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What the decoder's votes on a question come to."""
+
+    outcome: Outcome
+    vote: Vote | None = None
+    """The vote to use, where the outcome is `answered`. With several votes it is one for the most frequent label, and its
+    confidence is the share of the votes for that label."""
+    votes: int = 1
+    """The number of votes that were asked for."""
+    shares: dict[str, float] = {}
+    """The share of the votes by label; a label without votes is left out."""
+    reason: str = ""
+    """Why there is no label; empty where there is one."""
+    cost_usd: float | None = 0.0
+    """What the calls cost; None where the price is not known."""
+    seconds: float = 0.0
+    cached: bool = False
+    """Whether an earlier result was used again."""
+
+
+class SharedDeadline:
+    """The moment until which anybody waits for a question; a later caller with the same question may extend it."""
+
+    def __init__(self, until: float) -> None:
+        """Set the moment, in seconds of `time.monotonic`."""
+        self.until = until
+
+
+class CallOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How one call to the model ended."""
+
+    reply: Reply | None
+    """None where the call was not sent."""
+    reason: str = ""
+    refused_by_spend: bool = False
+    seconds: float = 0.0
+    """How long the model had to answer."""
+
+
+@runtime_checkable
+class RemoteLLM(Protocol):
+    """A model behind a network, whose calls end at a deadline."""
+
+    def ask(self, request: Request, *, until: float = ...) -> Reply:
+        """Return one answer, or why there is none, by `until` (seconds of `time.monotonic`)."""
+
+    @property
+    def where(self) -> str:
+        """The server, for messages."""
+
+
+class _InFlight(msgspec.Struct):
+    """A question that is being asked."""
+
+    deadline: SharedDeadline
+    task: "asyncio.Task[DecoderResult]"
+
+
+class DecoderClient:
+    """Asks the decoder from the event loop; the calls block threads of a pool of its own."""
+
+    def __init__(self, llm: LLM, settings: Decoder, observer: Observer) -> None:
+        """Ask `llm`; `settings` bound how often and how long."""
+        self.model = llm.name
+        self._llm = llm
+        self._settings = settings
+        self._observer = observer
+        self._breaker = Breaker(
+            failures=settings.breaker_failures, rest_s=settings.breaker_rest_s, changed=observer.breaker_changed
+        )
+        self._pool = ThreadPoolExecutor(max_workers=settings.llm.workers, thread_name_prefix="decoder")
+        self._in_flight: dict[DecoderQuestion, _InFlight] = {}
+        self._cache: OrderedDict[DecoderQuestion, DecoderResult] = OrderedDict()
+        self._usual_s: float | None = None
+
+    async def ask(self, question: DecoderQuestion, left_s: float) -> DecoderResult:
+        """Return the decoder's result for a question within `left_s` seconds; a failure is a result too."""
+        if (cached := self._from_cache(question)) is not None:
+            self._observer.escalation_ended("cached", 0.0, 0.0)
+            return cached
+        wait_s = min(self._settings.timeout_ms / 1000, max(left_s - MARGIN_S, left_s / 2))
+        in_flight = self._in_flight.get(question) or self._start(question, wait_s)
+        if in_flight is None:
+            return self._reported(DecoderResult(outcome="failed", reason="too many texts wait for the decoder"))
+        in_flight.deadline.until = max(in_flight.deadline.until, time.monotonic() + wait_s)
+        done, _ = await asyncio.wait([in_flight.task], timeout=wait_s)
+        if done:
+            return in_flight.task.result()
+        reason = f"the decoder gave no answer within {wait_s:.2f} s"
+        return DecoderResult(outcome="failed", reason=reason, seconds=wait_s)
+
+    async def close(self) -> None:
+        """Wait until the questions in flight have ended; each has a deadline."""
+        if self._in_flight:
+            await asyncio.wait([in_flight.task for in_flight in self._in_flight.values()])
+        await asyncio.to_thread(self._pool.shutdown, cancel_futures=True)
+
+    def _start(self, question: DecoderQuestion, wait_s: float) -> _InFlight | None:
+        """Start to ask a question; return None where too many are in flight."""
+        if len(self._in_flight) >= self._settings.waiting:
+            return None
+        deadline = SharedDeadline(time.monotonic() + wait_s)
+        in_flight = _InFlight(deadline, asyncio.create_task(self._run(question, deadline)))
+        self._in_flight[question] = in_flight
+        return in_flight
+
+    async def _run(self, question: DecoderQuestion, deadline: SharedDeadline) -> DecoderResult:
+        try:
+            result = await self._ask_safely(question, deadline)
+            if result.outcome in ("answered", "undecided"):
+                self._to_cache(question, result)
+            return self._reported(result)
+        finally:
+            del self._in_flight[question]
+
+    async def _ask_safely(self, question: DecoderQuestion, deadline: SharedDeadline) -> DecoderResult:
+        try:
+            return await self._ask_model(question, deadline)
+        except Exception as error:
+            # Whatever a model's library raises: the encoder's answer must not be lost over it.
+            _log.exception("the decoder %s", self.model)
+            return DecoderResult(outcome="failed", reason=f"the decoder: {type(error).__name__}")
+
+    async def _ask_model(self, question: DecoderQuestion, deadline: SharedDeadline) -> DecoderResult:
+        if not await self._breaker.admits():
+            reason = "the decoder fails and is left alone for a while"
+            return DecoderResult(outcome="refused_by_breaker", reason=reason)
+        started, loop = time.monotonic(), asyncio.get_running_loop()
+        healthy: bool | None = None
+        try:
+            requests = requests_of(question, self._settings.llm, self._settings.votes)
+            calls = [loop.run_in_executor(self._pool, call, self._llm, request, deadline) for request in requests]
+            outcomes = await asyncio.gather(*calls)
+            healthy = self._health(outcomes)
+        finally:
+            await self._breaker.ended(healthy)
+        result = result_of(question, outcomes, self.model)
+        return msgspec.structs.replace(result, seconds=time.monotonic() - started)
+
+    def _health(self, outcomes: Sequence[CallOutcome]) -> bool | None:
+        """Return whether the decoder works; None where these calls do not tell."""
+        sent = [outcome for outcome in outcomes if outcome.reply is not None]
+        served = [outcome for outcome in sent if outcome.reply is not None and outcome.reply.status != "failed"]
+        if served:
+            self._learn(max(outcome.seconds for outcome in served))
+            return True
+        # What fails in the process, or is not recorded, fails for the text alone.
+        if not sent or not isinstance(self._llm, RemoteLLM):
+            return None
+        seconds = max(outcome.seconds for outcome in sent)
+        timed_out = all("timed out" in (outcome.reply.reason if outcome.reply else "") for outcome in sent)
+        return None if timed_out and seconds < self._patience_s() else False
+
+    def _patience_s(self) -> float:
+        patience_s = FIRST_PATIENCE_S if self._usual_s is None else PATIENCE_FACTOR * self._usual_s
+        return min(patience_s, self._settings.timeout_ms / 1000 - MARGIN_S)
+
+    def _learn(self, seconds: float) -> None:
+        usual_s = seconds if self._usual_s is None else self._usual_s
+        self._usual_s = (1 - EMA_WEIGHT) * usual_s + EMA_WEIGHT * seconds
+
+    def _from_cache(self, question: DecoderQuestion) -> DecoderResult | None:
+        cached = self._cache.get(question)
+        if cached is None:
+            return None
+        self._cache.move_to_end(question)
+        return msgspec.structs.replace(cached, cached=True, cost_usd=0.0, seconds=0.0)
+
+    def _to_cache(self, question: DecoderQuestion, result: DecoderResult) -> None:
+        self._cache[question] = result
+        while len(self._cache) > self._settings.cached_answers:
+            self._cache.popitem(last=False)
+
+    def _reported(self, result: DecoderResult) -> DecoderResult:
+        self._observer.escalation_ended(result.outcome, result.seconds, result.cost_usd)
+        return result
+
+
+def requests_of(question: DecoderQuestion, config: LLMConfig, votes: int) -> list[Request]:
+    """Return the requests that a question is put in: the same one for each vote, told apart by the sample number."""
+    return [
+        label_request("decide", question.text, question.labels, config, policy=question.policy, sample=sample)
+        for sample in range(votes)
+    ]
+
+
+def call(llm: LLM, request: Request, deadline: SharedDeadline) -> CallOutcome:
+    """Ask the model once, in the calling thread; a remote call ends at the deadline."""
+    started = time.monotonic()
+    if started >= deadline.until:
+        return CallOutcome(reply=None, reason="not asked: nobody waited any longer when its turn came")
+    try:
+        reply = llm.ask(request, until=deadline.until) if isinstance(llm, RemoteLLM) else llm.ask(request)
+    except BudgetError as error:
+        return CallOutcome(reply=None, reason=str(error), refused_by_spend=True)
+    except HybridError as error:
+        failed = Reply(status="failed", reason=str(error), model=llm.name, cost_usd=0.0)
+        return CallOutcome(reply=failed, reason=str(error))
+    return CallOutcome(reply=reply, seconds=time.monotonic() - started)
+
+
+def result_of(question: DecoderQuestion, outcomes: Sequence[CallOutcome], model: str) -> DecoderResult:
+    """Return the result of the calls about one question: the most frequent label, or why there is none."""
+    votes = [
+        read_vote(question.scope, outcome.reply, question.labels, teacher=model, sample=sample)
+        for sample, outcome in enumerate(outcomes)
+        if outcome.reply is not None
+    ]
+    cost_usd = _sum([outcome.reply.cost_usd for outcome in outcomes if outcome.reply is not None])
+    labelled = [vote for vote in votes if vote.label is not None]
+    if not labelled:
+        return DecoderResult(outcome=_outcome(votes, outcomes), reason=_reason(votes, outcomes), cost_usd=cost_usd)
+    counts = Counter(str(vote.label) for vote in labelled)
+    label, count = counts.most_common(1)[0]
+    chosen = next(vote for vote in labelled if vote.label == label)
+    if len(outcomes) > 1:
+        chosen = msgspec.structs.replace(chosen, confidence=count / len(labelled))
+    shares = {name: number / len(labelled) for name, number in counts.items()}
+    return DecoderResult(outcome="answered", vote=chosen, votes=len(outcomes), shares=shares, cost_usd=cost_usd)
+
+
+def _outcome(votes: Sequence[Vote], outcomes: Sequence[CallOutcome]) -> Outcome:
+    if any(vote.status in ("abstained", "unreadable") for vote in votes):
+        return "undecided"
+    return "refused_by_spend" if not votes and any(outcome.refused_by_spend for outcome in outcomes) else "failed"
+
+
+def _reason(votes: Sequence[Vote], outcomes: Sequence[CallOutcome]) -> str:
+    reasons = [vote.reason for vote in votes if vote.status in ("abstained", "unreadable")]
+    reasons += [vote.reason for vote in votes] + [outcome.reason for outcome in outcomes]
+    return next((reason for reason in reasons if reason), "the decoder gave no answer")
+
+
+def _sum(costs: Sequence[float | None]) -> float | None:
+    known = [cost for cost in costs if cost is not None]
+    return sum(known) if len(known) == len(costs) else None
