@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hybrid.errors import BudgetError, LLMError
-from hybrid.llm import Reply, Request, ask_all, key, usage_of
+from hybrid.llm import FailureKind, Reply, Request, ask_all, key, usage_of
 from hybrid.llm.batches.api import PollingPolicy
 from hybrid.llm.batches.batched import Batched
 from hybrid.llm.client.messages import Messages
@@ -89,7 +89,7 @@ def test_a_batch_half_errored_asks_again_only_what_can_pass(tmp_path: Path) -> N
         assert invalid
         assert passing
         assert {reply.status for reply in invalid} == {"failed"}
-        assert "invalid_request_error" in invalid[0].reason
+        assert (invalid[0].failure, "invalid_request_error" in invalid[0].reason) == (FailureKind.REJECTED, True)
         assert sum(reply.status == "ok" for reply in replies) == 40 - len(invalid)
         assert asked == {key("m", r): 1 + (r in passing) for r in requests}
         assert set(server.answers.values()) == {1}
@@ -101,7 +101,7 @@ def test_a_batch_that_expires_is_handed_over_three_times_and_costs_nothing(tmp_p
         server.outcome = by_turn("expired")
         teacher = Teacher(server, tmp_path / "store", budget=2.0)
         replies = teacher.ask(questions(5))
-        assert {(reply.status, reply.reason) for reply in replies} == {("failed", "expired in the batch")}
+        assert {(reply.status, reply.failure) for reply in replies} == {("failed", FailureKind.EXPIRED)}
         assert len(server.batches) == 3
         spent = teacher.ledger.spent()
         assert (spent.calls, spent.settled_usd, spent.unsettled_usd) == (0, 0, 0)

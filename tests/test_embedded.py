@@ -10,7 +10,7 @@ import pytest
 from hybrid.artifacts import fetch
 from hybrid.config import LLMConfig
 from hybrid.errors import ArtifactError, LLMError
-from hybrid.llm import LLM, CachedLLM, ask_all, open_llm
+from hybrid.llm import LLM, CachedLLM, FailureKind, ask_all, open_llm
 from hybrid.llm.local.embedded import bounded
 from hybrid.llm.tasks.label import label_request, label_schema, read_vote
 
@@ -50,8 +50,7 @@ def test_a_real_model_answers_inside_the_schema_and_in_time(model: LLM) -> None:
 @pytest.mark.slow
 def test_a_text_longer_than_the_context_fails_alone(model: LLM) -> None:
     reply = model.ask(label_request("decide", "word " * 6000, LABELS, CONFIG))
-    assert reply.status == "failed"
-    assert "context" in reply.reason
+    assert (reply.status, reply.failure) == ("failed", FailureKind.LOCAL_ERROR)
 
 
 @pytest.mark.slow

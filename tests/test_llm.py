@@ -9,10 +9,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec import UNSET, UnsetType
 
 from hybrid.config import LLMConfig
 from hybrid.errors import ConfigError, DataError, LLMError
-from hybrid.llm import LLM, Reply, Request, ask_all, key, open_llm
+from hybrid.llm import LLM, FailureKind, Reply, Request, ask_all, key, open_llm
 from hybrid.llm.client.messages import Messages, Retry
 from hybrid.llm.cost.prices import cost_usd, packaged_prices, price_of, read_prices
 from hybrid.llm.tasks.drafts import draft_request, read_draft
@@ -73,10 +74,20 @@ def test_what_can_pass_is_tried_again(first: Act) -> None:
     assert len(server.bodies) == 2
 
 
-@pytest.mark.parametrize(("act", "said"), [(status(500, "broken"), "500: broken"), (reset, "onnection")])
-def test_what_never_passes_fails_after_four_tries(act: Act, said: str) -> None:
+@pytest.mark.parametrize(
+    ("act", "kind", "http_status", "said"),
+    [
+        (status(500, "it timed out"), FailureKind.SERVER_ERROR, 500, "500: it timed out"),
+        (status(529, "busy"), FailureKind.RATE_LIMITED, 529, "529: busy"),
+        (status(409, "conflict"), FailureKind.REJECTED, 409, "409: conflict"),
+        (reset, FailureKind.NETWORK, UNSET, "onnection"),
+    ],
+)
+def test_what_never_passes_fails_after_four_tries_and_says_how(
+    act: Act, kind: FailureKind, http_status: int | UnsetType, said: str
+) -> None:
     reply, server = asked(act)
-    assert reply.status == "failed"
+    assert (reply.status, reply.failure, reply.http_status) == ("failed", kind, http_status)
     assert said in reply.reason
     assert reply.text == ""
     assert len(server.bodies) == 4
@@ -85,7 +96,7 @@ def test_what_never_passes_fails_after_four_tries(act: Act, said: str) -> None:
 @pytest.mark.slow
 def test_a_timeout_is_tried_again_and_then_fails() -> None:
     reply, server = asked(lambda handler, body: time.sleep(1), timeout_s=0.1)
-    assert reply.status == "failed"
+    assert (reply.status, reply.failure) == ("failed", FailureKind.TIMED_OUT)
     assert len(server.bodies) == 4
 
 
@@ -105,21 +116,21 @@ def test_a_server_of_another_protocol_is_an_error_not_an_answer(act: Act) -> Non
 
 def test_a_text_too_large_for_the_server_fails_alone() -> None:
     reply, server = asked(status(413, "too large"))
-    assert reply.status == "failed"
+    assert (reply.status, reply.failure, reply.http_status) == ("failed", FailureKind.REJECTED, 413)
     assert len(server.bodies) == 1
 
 
 @pytest.mark.parametrize(
-    ("act", "wanted"),
+    ("act", "status", "failure"),
     [
-        (answer('{"rationale": "It', stop_reason="max_tokens"), "cut_off"),
-        (answer("", stop_reason="refusal"), "refused"),
-        (answer(""), "failed"),
+        (answer('{"rationale": "It', stop_reason="max_tokens"), "cut_off", UNSET),
+        (answer("", stop_reason="refusal"), "refused", UNSET),
+        (answer(""), "failed", FailureKind.EMPTY),
     ],
 )
-def test_an_answer_that_is_not_whole_is_not_ok(act: Act, wanted: str) -> None:
+def test_an_answer_that_is_not_whole_is_not_ok(act: Act, status: str, failure: FailureKind | UnsetType) -> None:
     reply, _ = asked(act)
-    assert reply.status == wanted
+    assert (reply.status, reply.failure) == (status, failure)
     assert reply.reason
 
 
@@ -251,7 +262,7 @@ def test_a_recorded_answer_is_found_by_its_text_whatever_the_white_space(tmp_pat
 @pytest.mark.parametrize("change", [{"text": "lovely day"}, {"text": ""}, {"sample": 1}])
 def test_what_is_not_recorded_fails_and_is_never_made_up(tmp_path: Path, change: dict[str, object]) -> None:
     reply = Recorded(traces(tmp_path, TRACE % DIGEST)).ask(msgspec.structs.replace(REQUEST, **change))
-    assert (reply.status, reply.reason, reply.text) == ("failed", "not recorded", "")
+    assert (reply.status, reply.failure, reply.text) == ("failed", FailureKind.NOT_RECORDED, "")
 
 
 @pytest.mark.parametrize("second", ["not json\n", '{"id": "t/2"}\n', (TRACE % DIGEST).replace("positive", "negative")])

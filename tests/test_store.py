@@ -165,10 +165,10 @@ def test_a_live_model_is_wrapped_where_a_store_is_given(tmp_path: Path) -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from hybrid.llm import Stored, ask_all
+from hybrid.llm import CachedLLM, ask_all
 from hybrid.llm.client.messages import Messages
 from tests.test_store import question
-llm = Stored(Messages("m", base_url=sys.argv[1]), Path(sys.argv[2]))
+llm = CachedLLM(Messages("m", base_url=sys.argv[1]), Path(sys.argv[2]))
 ask_all([question(str(i)) for i in range(40)], llm, 2)
 """
 

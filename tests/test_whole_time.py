@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from hybrid.config import LLMConfig
+from hybrid.llm import FailureKind
 from hybrid.llm.client.messages import Messages
 from hybrid.llm.client.retry import Retry
 from hybrid.llm.tasks.label import label_request
@@ -36,5 +37,5 @@ def test_a_body_that_drips_is_cut_off_at_the_timeout(timeout_s: float, in_time: 
         reply = model.ask(REQUEST)
         took_s = time.monotonic() - started
     assert reply.status == "failed"
-    assert ("timed out" in reply.reason) == in_time
+    assert (reply.failure is FailureKind.TIMED_OUT) == in_time
     assert (took_s < DRIPS * PAUSE_S / 2) == in_time

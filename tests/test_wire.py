@@ -7,7 +7,7 @@ import pytest
 
 from hybrid.config import LLMConfig
 from hybrid.errors import ConfigError
-from hybrid.llm import open_llm, pricing_of
+from hybrid.llm import FailureKind, open_llm, pricing_of
 from hybrid.llm.client.messages import Messages
 from hybrid.llm.client.messages_format import most_input_tokens, to_params
 from hybrid.llm.cost.prices import cost_usd
@@ -122,7 +122,7 @@ def test_a_prompt_too_long_for_its_price_fails_alone_under_a_budget(tmp_path: Pa
         assert llm is not None
         short, long = (llm.ask(label_request("verify", "word " * n, LABELS, config)) for n in (3, 2000))
         assert (short.status, long.status, len(server.bodies)) == ("ok", "failed", 1)
-        assert "no price is known" in long.reason
+        assert long.failure is FailureKind.NO_PRICE
 
 
 def test_batches_are_opened_where_the_recipe_asks_for_them(tmp_path: Path) -> None:

@@ -9,11 +9,23 @@ from hybrid.llm.client.pool import ask_all
 from hybrid.llm.cost.ledger import Ledger, NullLedger
 from hybrid.llm.cost.prices import packaged_prices, price_of, read_prices
 from hybrid.llm.cost.pricing import Pricing
-from hybrid.llm.request import LLM, Reply, Request, key
+from hybrid.llm.request import LLM, FailureKind, Reply, Request, key
 from hybrid.llm.traces.cache import CachedLLM, Usage, usage_of
 from hybrid.llm.traces.database import TraceDatabase
 
-__all__ = ["LLM", "CachedLLM", "Reply", "Request", "Usage", "ask_all", "key", "open_llm", "terms_of", "usage_of"]
+__all__ = [
+    "LLM",
+    "CachedLLM",
+    "FailureKind",
+    "Reply",
+    "Request",
+    "Usage",
+    "ask_all",
+    "key",
+    "open_llm",
+    "terms_of",
+    "usage_of",
+]
 
 
 def open_llm(config: LLMConfig, *, folder: Path, store: Path | None, gguf: Callable[[], Path], role: str) -> LLM | None:

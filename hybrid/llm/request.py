@@ -1,5 +1,6 @@
 """What is asked of a language model and what comes back: the one seam to all of them."""
 
+from enum import StrEnum
 from typing import Literal, Protocol
 
 import msgspec
@@ -9,6 +10,33 @@ from hybrid.config import Thinking
 from hybrid.files.table import sha256_of
 
 ReplyStatus = Literal["ok", "refused", "cut_off", "failed"]
+
+
+class FailureKind(StrEnum):
+    """Why a call brought no answer. `Reply.reason` says the same in words, for people alone."""
+
+    TIMED_OUT = "timed_out"
+    """The time that the caller gave it was over, before it was sent or after."""
+    NETWORK = "network"
+    """No connection came about, or it broke before the answer was whole."""
+    RATE_LIMITED = "rate_limited"
+    """The server has too much to do, or this client asks too much (HTTP 429 and 529)."""
+    SERVER_ERROR = "server_error"
+    """The server failed (HTTP 500 and above)."""
+    REJECTED = "rejected"
+    """The server does not take such a request: a wrong key, an unknown model, a text too long (other HTTP 4xx)."""
+    UNREADABLE = "unreadable"
+    """The answer is not one of the Messages protocol."""
+    EMPTY = "empty"
+    """The answer holds no text."""
+    NO_PRICE = "no_price"
+    """It was not sent: there is a budget, and no price is known for a prompt that may be so long."""
+    NOT_RECORDED = "not_recorded"
+    """The file of recorded answers has none for this request."""
+    LOCAL_ERROR = "local_error"
+    """The model in the process could not answer, for example because the prompt is longer than its context."""
+    EXPIRED = "expired"
+    """The batch ended before the provider came to it, was canceled, or has no result for it."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,7 +64,11 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     status: ReplyStatus
     text: str = ""
     reason: str = ""
-    """Why the status is not ok."""
+    """Why the status is not ok, in words for people. Programs read `failure` and `http_status`."""
+    failure: FailureKind | UnsetType = UNSET
+    """Set where the status is failed, and only there."""
+    http_status: int | UnsetType = UNSET
+    """The HTTP status of the server's error; unset where the server stated none."""
     model: str
     thinking: str = ""
     """What the model thought before it answered, where it shows that."""

@@ -10,11 +10,17 @@ from hybrid.errors import LLMError
 from hybrid.llm.client.messages import Messages
 from hybrid.llm.client.messages_format import is_message
 from hybrid.llm.client.retry import CallFailure
-from hybrid.llm.request import Reply, Request, key
+from hybrid.llm.request import FailureKind, Reply, Request, key
 
 PATIENCE = 20
 """Looks in a row that may fail before a run gives up on a batch."""
-_CAN_PASS = {"api_error", "overloaded_error", "rate_limit_error", "timeout_error"}
+_KINDS = {
+    "api_error": FailureKind.SERVER_ERROR,
+    "overloaded_error": FailureKind.RATE_LIMITED,
+    "rate_limit_error": FailureKind.RATE_LIMITED,
+    "timeout_error": FailureKind.SERVER_ERROR,
+}
+"""Errors of one request in a batch that may pass another time; every other type says that the request is wrong."""
 Found = TypeVar("Found")
 
 
@@ -35,6 +41,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     reply: Reply | None = None
     """None where it was not billed: errored, canceled, expired."""
     reason: str = ""
+    kind: FailureKind = FailureKind.EXPIRED
+    """What the reason says, where there is no reply."""
     can_pass: bool = False
     """Whether the same request may pass another time."""
 
@@ -100,15 +108,16 @@ class BatchApi:
         return self._patiently(lambda: [self._result(line) for line in self._api.results(batch_id)])
 
     def _result(self, line: Any) -> Result:
-        kind = line.result.type
-        if kind == "succeeded" and is_message(line.result.message):
+        ended = line.result.type
+        if ended == "succeeded" and is_message(line.result.message):
             return Result(key=line.custom_id, reply=self._messages.read(line.result.message, batch=True))
-        if kind == "errored":
+        if ended == "errored":
             error = line.result.error.error
             reason = f"errored in the batch: {error.type}: {error.message}"
-            return Result(key=line.custom_id, reason=reason, can_pass=error.type in _CAN_PASS)
+            kind = _KINDS.get(error.type, FailureKind.REJECTED)
+            return Result(key=line.custom_id, reason=reason, kind=kind, can_pass=error.type in _KINDS)
         # Only a person cancels a batch, and would not thank for another.
-        return Result(key=line.custom_id, reason=f"{kind} in the batch", can_pass=kind == "expired")
+        return Result(key=line.custom_id, reason=f"{ended} in the batch", can_pass=ended == "expired")
 
     def _patiently(self, act: Callable[[], Found]) -> Found:
         """Return what a call that changes nothing brings, tried again while that can help."""

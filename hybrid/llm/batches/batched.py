@@ -11,7 +11,7 @@ from hybrid.llm.client.messages import Messages
 from hybrid.llm.client.messages_format import prompt_bytes
 from hybrid.llm.client.retry import CallFailure
 from hybrid.llm.cost.ledger import Ledger
-from hybrid.llm.request import Reply, Request, key
+from hybrid.llm.request import FailureKind, Reply, Request, key
 from hybrid.llm.traces.cache import CachedLLM, Usage
 
 ROUNDS = 3
@@ -180,7 +180,7 @@ class _Job:
         known = self._replies.keys() | self._found.keys()
         return {digest: request for digest, request in self._wanted.items() if digest not in known}
 
-    def hear(self, results: Sequence[Result], failed: Callable[[str], Reply]) -> None:
+    def hear(self, results: Sequence[Result], failed: Callable[[FailureKind, str], Reply]) -> None:
         """Take in results; what can pass stays missing until it was handed over often enough."""
         for result in results:
             if result.key not in self._wanted or result.key in self._found:
@@ -189,7 +189,7 @@ class _Job:
                 self._replies[result.key] = result.reply
                 self._stored.count(result.reply, hit=False)
             elif not result.can_pass or self.handed_over[result.key] >= ROUNDS:
-                self._replies[result.key] = failed(result.reason)
+                self._replies[result.key] = failed(result.kind, result.reason)
 
     def reply(self, digest: str) -> Reply:
         """Return the reply to one of the requests."""

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from hybrid.errors import LLMError
 from hybrid.llm.client.limiter import Limiter
@@ -15,7 +16,7 @@ from hybrid.llm.client.total_timeout import within_timeout
 from hybrid.llm.cost.ledger import CostLedger, NullLedger
 from hybrid.llm.cost.prices import cost_usd
 from hybrid.llm.cost.pricing import Pricing
-from hybrid.llm.request import Reply, Request
+from hybrid.llm.request import FailureKind, Reply, Request
 
 
 class Messages:
@@ -84,7 +85,8 @@ class Messages:
         """Return the reply to a request whose worst case no price covers, where there is a budget to hold."""
         if self.terms.budget_usd is None or self.terms.worst_nano(request) is not None:
             return None
-        return self.failed("not sent: no price is known for a prompt that may be so long; shorten the text")
+        reason = "not sent: no price is known for a prompt that may be so long; shorten the text"
+        return self.failed(FailureKind.NO_PRICE, reason)
 
     def params(self, request: Request) -> dict[str, Any]:
         """Return the body of a request as the protocol has it."""
@@ -96,9 +98,17 @@ class Messages:
         cost = cost_usd(self.terms.price, reply, batch=batch) if message.usage else None
         return msgspec.structs.replace(reply, cost_usd=cost)
 
-    def failed(self, reason: str, seconds: float = 0.0) -> Reply:
-        """Return the reply that stands for an answer that never came."""
-        return Reply(status="failed", reason=reason, model=self.name, cost_usd=0.0, seconds=seconds)
+    def failed(self, kind: FailureKind, reason: str, *, http_status: int = 0, seconds: float = 0.0) -> Reply:
+        """Return the reply that stands for an answer that never came; `http_status` is 0 where there was none."""
+        return Reply(
+            status="failed",
+            failure=kind,
+            http_status=http_status or UNSET,
+            reason=reason,
+            model=self.name,
+            cost_usd=0.0,
+            seconds=seconds,
+        )
 
     def fatal(self, trouble: CallFailure) -> LLMError:
         """Return the error that stops a run whose every request would end so."""
@@ -117,14 +127,15 @@ class Messages:
         if trouble.unreached and not self._speaks:
             # It was never there: the other rows need not find that out one by one.
             raise LLMError(f"{trouble.reason} (try {number}); start the server or correct base_url, then run again")
-        return self.failed(f"{trouble.reason} (try {number})", seconds)
+        reason = f"{trouble.reason} (try {number})"
+        return self.failed(trouble.kind, reason, http_status=trouble.status, seconds=seconds)
 
     def _try(self, request: Request, until: float) -> Reply | CallFailure:
         """Send a request once; every way that it can end is in the books."""
         with self._limiter.slot() as sent_at:
             timeout_s = min(self._timeout_s, until - sent_at)
             if timeout_s <= 0:
-                return CallFailure(reason=f"{self.where}: timed out before it was sent")
+                return CallFailure(kind=FailureKind.TIMED_OUT, reason=f"{self.where}: timed out before it was sent")
             call = self._books.reserve(request)
             try:
                 came = self._send(request, timeout_s)
@@ -154,7 +165,7 @@ class Messages:
 
     def _foreign(self, came: str) -> CallFailure:
         reason = f"{self.where}: {came} came, want an answer of the Messages protocol"
-        return CallFailure(reason=reason, can_pass=True, billed=True, foreign=True)
+        return CallFailure(kind=FailureKind.UNREADABLE, reason=reason, can_pass=True, billed=True, foreign=True)
 
 
 def _sdk() -> Any:

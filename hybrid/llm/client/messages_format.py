@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from hybrid.llm.request import Reply, Request
+from hybrid.llm.request import FailureKind, Reply, Request
 
 FRAME_TOKENS = 1024
 """Tokens set aside for what the provider adds around a prompt: roles, and its words about structured output."""
@@ -76,4 +76,6 @@ def read_message(message: Any, name: str) -> Reply:
     if message.stop_reason in ("max_tokens", "model_context_window_exceeded"):
         reason = f"cut off after {reply.output_tokens} tokens ({message.stop_reason}); raise max_tokens"
         return msgspec.structs.replace(reply, status="cut_off", reason=reason)
-    return reply if reply.text else msgspec.structs.replace(reply, status="failed", reason="an empty answer")
+    if not reply.text:
+        return msgspec.structs.replace(reply, status="failed", failure=FailureKind.EMPTY, reason="an empty answer")
+    return reply

@@ -8,8 +8,12 @@ from typing import Any
 
 import msgspec
 
+from hybrid.llm.request import FailureKind
+
 _CAN_PASS = {408, 409, 429}
 _TOO_MANY = {429, 529}
+_TIMED_OUT = {"APITimeoutError", "TimeoutException"}
+"""What the SDK, and the transport under it, raise where a call took too long."""
 _NEVER_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout")
 """What httpx calls a connection that never came about."""
 
@@ -32,6 +36,7 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
 class CallFailure(msgspec.Struct, frozen=True, kw_only=True):
     """Why a call brought no answer."""
 
+    kind: FailureKind
     reason: str
     status: int = 0
     """Of HTTP; 0 where there was no answer, or one of another protocol."""
@@ -62,9 +67,11 @@ def failure_of(error: Exception, where: str) -> CallFailure:
     if status is None or status < 400:
         sent = not any(type(cause).__name__ in _NEVER_SENT for cause in (error, error.__cause__))
         reason = f"{where}: {_cause(error)}"
-        return CallFailure(reason=reason, can_pass=True, billed=sent, foreign=status is not None)
+        kind = _kind_without_status(error) if status is None else FailureKind.UNREADABLE
+        return CallFailure(kind=kind, reason=reason, can_pass=True, billed=sent, foreign=status is not None)
     can_pass = status in _CAN_PASS or status >= 500
     return CallFailure(
+        kind=_kind_of_status(status),
         reason=f"{where}: status {status}: {_said(error)}",
         status=status,
         can_pass=can_pass,
@@ -72,6 +79,18 @@ def failure_of(error: Exception, where: str) -> CallFailure:
         overloaded=status in _TOO_MANY,
         asked_s=_retry_after_s(error.response.headers),  # type: ignore[attr-defined]
     )
+
+
+def _kind_without_status(error: Exception) -> FailureKind:
+    """Tell a call that took too long from a connection that failed, by the classes of the SDK and of its transport."""
+    names = {base.__name__ for cause in (error, error.__cause__) for base in type(cause).__mro__}
+    return FailureKind.TIMED_OUT if names & _TIMED_OUT else FailureKind.NETWORK
+
+
+def _kind_of_status(status: int) -> FailureKind:
+    if status in _TOO_MANY:
+        return FailureKind.RATE_LIMITED
+    return FailureKind.SERVER_ERROR if status >= 500 else FailureKind.REJECTED
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float:

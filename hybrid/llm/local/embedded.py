@@ -9,7 +9,7 @@ from typing import Any
 
 from hybrid.errors import LLMError
 from hybrid.llm.local.grammar import grammar, longest_text
-from hybrid.llm.request import Reply, Request
+from hybrid.llm.request import FailureKind, Reply, Request
 
 _SLOTS = 4
 _CONTEXT_TOKENS = 4096
@@ -56,7 +56,8 @@ class Embedded:
     def _read(self, answer: dict[str, Any], seconds: float) -> Reply:
         if "error" in answer:
             reason = str(answer["error"].get("message", answer["error"]))
-            return Reply(status="failed", reason=reason, model=self.name, cost_usd=0.0, seconds=seconds)
+            kind = FailureKind.LOCAL_ERROR
+            return Reply(status="failed", failure=kind, reason=reason, model=self.name, cost_usd=0.0, seconds=seconds)
         choice, used = answer["choices"][0], answer["usage"]
         cut_off = choice["finish_reason"] == "length"
         return Reply(

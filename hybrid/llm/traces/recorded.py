@@ -7,7 +7,7 @@ import msgspec
 
 from hybrid.errors import ConfigError, DataError
 from hybrid.files.table import read_rows
-from hybrid.llm.request import Reply, Request
+from hybrid.llm.request import FailureKind, Reply, Request
 
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +53,7 @@ class Recorded:
         """Return the recorded answer about `request.text`; failed where there is none."""
         trace = self._answers.get(text_digest(request.text)) if request.text else None
         if trace is None or request.sample > 0:
-            return Reply(status="failed", reason="not recorded", model=self.name, cost_usd=0.0)
+            kind = FailureKind.NOT_RECORDED
+            return Reply(status="failed", failure=kind, reason="not recorded", model=self.name, cost_usd=0.0)
         answer = {"rationale": trace.rationale, "label": trace.label, "confidence": trace.confidence}
         return Reply(status="ok", text=msgspec.json.encode(answer).decode(), model=self.name, cost_usd=0.0)
