@@ -1,63 +1,76 @@
-"""The circuit breaker: a decoder that fails again and again is left alone for a while, then asked once."""
+"""The circuit breaker: a decoder that fails several times in a row gets no calls for a while, and then a single one.
 
+Fowler, "CircuitBreaker", 2014. The breakers of the package index let any number of calls through while half-open, and
+know no call that ends without telling whether the server works, such as one that its caller cut short.
+"""
+
+import time
 from collections.abc import Callable
-from typing import Literal
-
-from purgatory import AsyncCircuitBreakerFactory
-from purgatory.domain.model import OpenedState
-from purgatory.service._async.circuitbreaker import AsyncCircuitBreaker
+from typing import Literal, NewType
 
 State = Literal["closed", "open", "half-open"]
-_STATES: dict[str, State] = {"closed": "closed", "opened": "open", "half-opened": "half-open"}
-_NAME = "decoder"
-
-
-class DecoderDownError(Exception):
-    """A call to the decoder failed in a way that speaks of the decoder and not of the text."""
+Permit = NewType("Permit", int)
+"""Allows one call. It is valid until the state changes next."""
 
 
 class Breaker:
-    """Counts failures in a row (purgatory); half-open it lets one call through, whose end decides for all."""
+    """Admits calls while the decoder works. Not thread-safe: it lives on the event loop.
 
-    def __init__(self, *, failures: int, rest_s: float, changed: Callable[[State], None]) -> None:
-        """Be closed; `changed` hears every new state."""
-        self._factory = AsyncCircuitBreakerFactory(default_threshold=failures, default_ttl=rest_s)
-        self._circuit: AsyncCircuitBreaker | None = None
-        self._changed = changed
-        self._said: State = "closed"
-        self._probing = False
+    closed: every call is admitted; `failures` failures in a row open it. open: no call is admitted; after `rest_s`
+    seconds it is half-open. half-open: one call at a time is admitted; the first that tells closes or opens it.
+    """
 
-    @property
-    def state(self) -> State:
-        """The state as it was at the last call."""
-        return self._said
+    def __init__(
+        self,
+        *,
+        failures: int,
+        rest_s: float,
+        on_change: Callable[[State], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Start closed; `on_change` is called with each new state."""
+        self.state: State = "closed"
+        """The state at the last `admit` or `report`."""
+        self._failures = failures
+        self._rest_s = rest_s
+        self._on_change = on_change
+        self._clock = clock
+        self._failed_in_a_row = 0
+        self._opened_at = 0.0
+        self._is_probing = False
+        self._period = Permit(0)
+        """The number of state changes so far."""
 
-    async def admits(self) -> bool:
-        """Return whether a call may be made; each that may must end in `ended`."""
-        if self._circuit is None:
-            self._circuit = await self._factory.get_breaker(_NAME)
-        if self._probing:
-            return False
-        try:
-            await self._circuit.__aenter__()
-        except OpenedState:
-            return False
-        self._tell()
-        self._probing = self._said == "half-open"
-        return True
+    def admit(self) -> Permit | None:
+        """Return the permit for a call, which must be handed to `report` in the end; None where no call may be made."""
+        if self.state == "open" and self._clock() >= self._opened_at + self._rest_s:
+            self._change("half-open")
+        if self.state == "open" or self._is_probing:
+            return None
+        self._is_probing = self.state == "half-open"
+        return self._period
 
-    async def ended(self, verdict: bool | None) -> None:
-        """Hear how a call ended: True well, False badly, None in a way that says nothing of the decoder."""
-        self._probing = False
-        if verdict is None or self._circuit is None:
+    def report(self, permit: Permit, healthy: bool | None) -> None:
+        """Note how a call ended: whether the decoder works, or None where the call does not tell.
+
+        A call of an earlier state is ignored: its end says nothing about the decoder of now.
+        """
+        if permit != self._period:
             return
-        error = None if verdict else DecoderDownError()
-        await self._circuit.__aexit__(type(error) if error else None, error, None)
-        self._tell()
+        self._is_probing = False
+        if healthy:
+            self._failed_in_a_row = 0
+            if self.state == "half-open":
+                self._change("closed")
+        elif healthy is False:
+            self._failed_in_a_row += 1
+            if self.state == "half-open" or self._failed_in_a_row >= self._failures:
+                self._opened_at = self._clock()
+                self._change("open")
 
-    def _tell(self) -> None:
-        assert self._circuit is not None
-        state = _STATES[self._circuit.context.state]
-        if state != self._said:
-            self._said = state
-            self._changed(state)
+    def _change(self, state: State) -> None:
+        self.state = state
+        self._period = Permit(self._period + 1)
+        self._is_probing = False
+        self._failed_in_a_row = 0
+        self._on_change(state)

@@ -111,7 +111,7 @@ class DecoderClient:
         self._settings = settings
         self._observer = observer
         self._breaker = Breaker(
-            failures=settings.breaker_failures, rest_s=settings.breaker_rest_s, changed=observer.breaker_changed
+            failures=settings.breaker_failures, rest_s=settings.breaker_rest_s, on_change=observer.breaker_changed
         )
         self._pool = ThreadPoolExecutor(max_workers=settings.llm.workers, thread_name_prefix="decoder")
         self._in_flight: dict[DecoderQuestion, _InFlight] = {}
@@ -167,7 +167,8 @@ class DecoderClient:
             return DecoderResult(outcome="failed", reason=f"the decoder: {type(error).__name__}")
 
     async def _ask_model(self, question: DecoderQuestion, deadline: SharedDeadline) -> DecoderResult:
-        if not await self._breaker.admits():
+        permit = self._breaker.admit()
+        if permit is None:
             reason = "the decoder fails and is left alone for a while"
             return DecoderResult(outcome="refused_by_breaker", reason=reason)
         started, loop = time.monotonic(), asyncio.get_running_loop()
@@ -178,7 +179,7 @@ class DecoderClient:
             outcomes = await asyncio.gather(*calls)
             healthy = self._health(outcomes)
         finally:
-            await self._breaker.ended(healthy)
+            self._breaker.report(permit, healthy)
         result = result_of(question, outcomes, self.model)
         return msgspec.structs.replace(result, seconds=time.monotonic() - started)
 
