@@ -13,7 +13,33 @@ Precision = Literal["int8_static", "int8_mixed", "int8_row", "int8_partial", "in
 Part = Literal["train", "calibration", "test"]
 VoteStatus = Literal["ok", "failed", "unreadable", "abstained"]
 Action = Literal["keep", "relabel", "drop", "review"]
-DraftStatus = Literal["accepted", "refused"]
+DraftStatus = Literal[
+    "accepted",
+    "batch_refused",
+    "no_answer",
+    "not_rare",
+    "foreign_parent",
+    "near_row",
+    "duplicate",
+    "near_test",
+    "off_label",
+    "not_agreed",
+    "refused",
+]
+"""Whether a draft trains, or which check it failed (`REFUSALS`)."""
+REFUSALS: dict[DraftStatus, str] = {
+    "batch_refused": "the batch did not pass the gate",
+    "no_answer": "the teacher's answer",
+    "not_rare": "no minority class",
+    "foreign_parent": "parent outside train",
+    "near_row": "near-copy of a real row",
+    "duplicate": "near-copy of draft",
+    "near_test": "meaning of a calibration or test row",
+    "off_label": "another label for certain",
+    "not_agreed": "label not agreed",
+    "refused": "another reason",
+}
+"""What the reports call each reason to refuse a draft. "refused" is read from old tables alone, see `Draft`."""
 TrustedSource = Literal["gold", "audit", "review"]
 Escalation = Literal["none", "answered", "failed", "undecided"]
 Report = dict[str, Any]
@@ -85,7 +111,11 @@ class Decision(Row, frozen=True, kw_only=True):
 
 
 class Draft(Row, frozen=True, kw_only=True):
-    """A text that a teacher wrote for a rare class, accepted or refused with the reason."""
+    """A text that a teacher wrote for a rare class, accepted or refused with the reason.
+
+    Tables written before there was a status a check say "refused" and keep the check in the sentence alone; reading
+    such a row gives it the status of its sentence, or leaves "refused" where the sentence is unknown.
+    """
 
     id: str
     text: str
@@ -94,7 +124,33 @@ class Draft(Row, frozen=True, kw_only=True):
     parents: tuple[str, ...] = ()
     status: DraftStatus = "accepted"
     reason: str = ""
+    """A sentence for people; nothing decides by it."""
     scores: dict[str, float] = {}
+
+    def __post_init__(self) -> None:
+        """Give a refusal of an old table the status of its sentence."""
+        if self.status == "refused":
+            msgspec.structs.force_setattr(self, "status", _status_of(self.reason))
+
+
+def _status_of(reason: str) -> DraftStatus:
+    """Return the status that an old table's sentence stands for; "refused" where it is unknown."""
+    if reason.endswith("is no minority class here"):
+        return "not_rare"
+    return next((status for start, status in _OLD_REASONS if reason.startswith(start)), "refused")
+
+
+_OLD_REASONS: tuple[tuple[str, DraftStatus], ...] = (
+    ("the batch is refused: ", "batch_refused"),
+    ("near-copy of draft", "duplicate"),
+    ("near-copy of", "near_row"),
+    ("means what", "near_test"),
+    ("its parent", "foreign_parent"),
+    ("the classifier is certain", "off_label"),
+    ("label not agreed", "not_agreed"),
+    ("the teacher's answer", "no_answer"),
+)
+"""How the sentences of old tables begin, the more exact ones first."""
 
 
 class Epoch(Row, frozen=True, kw_only=True):

@@ -155,10 +155,8 @@ def _rows(story: RunContext, variant: str) -> "list[TrainingRow]":
 
 def _drafts(story: RunContext) -> list[Draft]:
     """Return the drafts, with those accepted that only the gate kept out: what it kept out is what is measured."""
-    from hybrid.teacher.drafts.gate import REFUSED
-
     return [
-        msgspec.structs.replace(draft, status="accepted") if draft.reason.startswith(REFUSED) else draft
+        msgspec.structs.replace(draft, status="accepted") if draft.status == "batch_refused" else draft
         for draft in story.drafts()
     ]
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 
 from hybrid.provenance.rows import Receipt, VoteReceipt
-from hybrid.types import Row
+from hybrid.types import DraftStatus, Row
 
 
 class Teacher(Row, frozen=True, kw_only=True):
@@ -68,9 +68,13 @@ def tally(receipts: Sequence[Receipt]) -> Tally:
         annotators=dict(Counter(name for receipt in train for name in receipt.annotations)),
         teachers=_teachers([vote for receipt in train for vote in receipt.votes]),
         policies=sorted({receipt.policy for receipt in train if receipt.policy}),
-        drafts=dict(Counter(str(receipt.draft_status) for receipt in receipts if receipt.draft_status)),
+        drafts=dict(Counter(_accepted(receipt.draft_status) for receipt in receipts if receipt.draft_status)),
         characters=(min(lengths, default=0), median(lengths or [0]), max(lengths, default=0)),
     )
+
+
+def _accepted(status: DraftStatus) -> str:
+    return "accepted" if status == "accepted" else "refused"
 
 
 def _teachers(votes: Sequence[VoteReceipt]) -> list[Teacher]:

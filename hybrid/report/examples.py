@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from hybrid.types import Action, Decision, Draft, Example, Vote
+from hybrid.types import Action, Decision, Draft, DraftStatus, Example, Vote
 
 MOST_ROWS = 400
 """So many rows a page stays quick to search; the tables on disk hold all."""
 MOST_CHARACTERS = 600
-DRAFTS_A_REASON = 3
+DRAFTS_A_STATUS = 3
 ACTIONS: tuple[Action, ...] = ("relabel", "review", "drop")
 
 
@@ -59,12 +59,11 @@ def thinned(rows: Sequence[Doubted]) -> list[Doubted]:
 
 
 def draft_examples(drafts: Sequence[Draft]) -> list[Draft]:
-    """Return the first few accepted drafts, and the first few refused for each kind of reason."""
-    shown: dict[tuple[str, ...], list[Draft]] = {}
-    for draft in sorted(drafts, key=lambda draft: draft.status):
-        kind = (draft.status, *draft.reason.split()[:2])
-        shown.setdefault(kind, []).append(draft)
-    first = [draft for found in shown.values() for draft in found[:DRAFTS_A_REASON]]
+    """Return the first few drafts of each status, accepted ones first."""
+    shown: dict[DraftStatus, list[Draft]] = {}
+    for draft in sorted(drafts, key=lambda draft: draft.status != "accepted"):
+        shown.setdefault(draft.status, []).append(draft)
+    first = [draft for found in shown.values() for draft in found[:DRAFTS_A_STATUS]]
     return [msgspec.structs.replace(draft, text=shortened(draft.text)) for draft in first]
 
 

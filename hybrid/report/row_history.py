@@ -27,12 +27,13 @@ def row_history_lines(receipt: Receipt) -> list[str]:
 
 def _came(receipt: Receipt) -> list[str]:
     if receipt.draft_status is not None:
-        refused = f" ({receipt.reason})" if receipt.reason else ""
+        status = "accepted" if receipt.draft_status == "accepted" else "refused"
+        reason = f" ({receipt.reason})" if receipt.reason else ""
         return [
             _line("label", receipt.given),
             _line("plan", receipt.plan or "none was recorded"),
             _line("written from", ", ".join(receipt.parents) or "nothing that was recorded"),
-            _line("draft", f"{receipt.draft_status}{refused}"),
+            _line("draft", f"{status}{reason}"),
         ]
     lines = [_line("given label" if receipt.part == "train" else "label it judges by", receipt.given)]
     lines += [_line(f"annotator {name}", label) for name, label in receipt.annotations.items()]

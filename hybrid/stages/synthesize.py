@@ -9,8 +9,8 @@ import numpy as np
 from hybrid.config import SynthesizeConfig
 from hybrid.data.duplicates import NearIndex
 from hybrid.teacher.drafts.diversity import diversity
-from hybrid.teacher.drafts.gate import REFUSED, Batch, Gate, fitted, gate
-from hybrid.types import Decision, Draft, Example, Vote
+from hybrid.teacher.drafts.gate import Batch, Gate, fitted, gate
+from hybrid.types import REFUSALS, Decision, Draft, DraftStatus, Example, Vote
 
 Embed = Callable[[Sequence[str]], np.ndarray]
 Relabel = Callable[[Sequence[Draft]], Sequence[Vote]]
@@ -23,6 +23,13 @@ class Synthesized(msgspec.Struct, frozen=True, kw_only=True):
 
     drafts: list[Draft]
     report: dict[str, object]
+
+
+class _Refusal(msgspec.Struct, frozen=True):
+    """The check that a draft failed, and the sentence that says how."""
+
+    status: DraftStatus
+    reason: str
 
 
 def nothing_written(labels: Sequence[str]) -> dict[str, object]:
@@ -63,16 +70,16 @@ def synthesize(
     that passes on frozen embeddings has to pass `trial` too. `balanced` says whether training weighs the classes evenly.
     """
     minority = minority_classes(decisions, labels, config)
-    reasons = _refuse_by_text(drafts, rows, minority, config)
-    open_drafts = [draft for draft in drafts if draft.id not in reasons]
+    refusals = _refuse_by_text(drafts, rows, minority, config)
+    open_drafts = [draft for draft in drafts if draft.id not in refusals]
     vectors = _vectors(open_drafts, embed)
-    reasons |= _refuse_by_meaning(open_drafts, rows, vectors, embed, config)
-    open_drafts = [draft for draft in drafts if draft.id not in reasons]
+    refusals |= _refuse_by_meaning(open_drafts, rows, vectors, embed, config)
+    open_drafts = [draft for draft in drafts if draft.id not in refusals]
     real = _real(decisions, embeddings, labels)
     probs = _classifier_probs(open_drafts, real, vectors, labels)
-    reasons |= _refuse_by_label(open_drafts, probs, relabel, labels, config)
+    refusals |= _refuse_by_label(open_drafts, probs, relabel, labels, config)
     beliefs = {draft.id: float(probs[draft.id][labels.index(draft.label)]) for draft in open_drafts}
-    checked = [_with_status(draft, reasons.get(draft.id, ""), beliefs.get(draft.id)) for draft in drafts]
+    checked = [_with_status(draft, refusals.get(draft.id), beliefs.get(draft.id)) for draft in drafts]
     written = _written(checked, vectors, labels)
     judged = tried = None
     if len(written.targets):
@@ -80,7 +87,7 @@ def synthesize(
         if config.use == "auto":
             if judged.passed and trial:
                 tried = trial([draft for draft in checked if draft.status == "accepted"], minority)
-            if failed := next((one for one in (judged, tried) if one and not one.passed), None):
+            if failed := next((gate for gate in (judged, tried) if gate and not gate.passed), None):
                 checked = [refuse_with_batch(draft, failed.reason) for draft in checked]
     report = _report(checked, minority, labels) | {
         "gate": msgspec.to_builtins(judged),
@@ -92,32 +99,34 @@ def synthesize(
 
 def _refuse_by_text(
     drafts: Sequence[Draft], rows: Sequence[Example], minority: Sequence[str], config: SynthesizeConfig
-) -> dict[str, str]:
-    """Return the reason by draft id for drafts whose class, parents or text rule them out."""
+) -> dict[str, _Refusal]:
+    """Return the refusals, by draft id, of drafts whose class, parents or text rule them out."""
     train_ids = {row.id for row in rows if row.part == "train"}
     real = NearIndex([row.text for row in rows], config.near_duplicate)
-    reasons: dict[str, str] = {}
+    refusals: dict[str, _Refusal] = {}
     earlier = NearIndex([draft.text for draft in drafts], config.near_duplicate)
     first_copy = {later: first for first, later in reversed(earlier.pairs())}
     for i, draft in enumerate(drafts):
         strangers = [parent for parent in draft.parents if parent not in train_ids]
         near = real.nearest(draft.text)
-        if draft.status == "refused":
-            reasons[draft.id] = draft.reason
+        if draft.status != "accepted":
+            refusals[draft.id] = _Refusal(draft.status, draft.reason)
         elif draft.label not in minority:
-            reasons[draft.id] = f"{draft.label} is no minority class here"
+            refusals[draft.id] = _Refusal("not_rare", f"{draft.label} is no minority class here")
         elif strangers:
-            reasons[draft.id] = f"its parent {strangers[0]} is not a training row"
+            refusals[draft.id] = _Refusal("foreign_parent", f"its parent {strangers[0]} is not a training row")
         elif near:
-            reasons[draft.id] = f"near-copy of {rows[near[0]].part} row {rows[near[0]].id} (similarity {near[1]:.2f})"
+            row, similarity = rows[near[0]], near[1]
+            reason = f"near-copy of {row.part} row {row.id} (similarity {similarity:.2f})"
+            refusals[draft.id] = _Refusal("near_row", reason)
         elif i in first_copy:
-            reasons[draft.id] = f"near-copy of draft {drafts[first_copy[i]].id}"
-    return reasons
+            refusals[draft.id] = _Refusal("duplicate", f"near-copy of draft {drafts[first_copy[i]].id}")
+    return refusals
 
 
 def _vectors(drafts: Sequence[Draft], embed: Embed) -> dict[str, np.ndarray]:
-    found = embed([draft.text for draft in drafts]) if drafts else np.zeros((0, 0))
-    return {draft.id: vector for draft, vector in zip(drafts, found, strict=True)}
+    embeddings = embed([draft.text for draft in drafts]) if drafts else np.zeros((0, 0))
+    return {draft.id: vector for draft, vector in zip(drafts, embeddings, strict=True)}
 
 
 def _refuse_by_meaning(
@@ -126,20 +135,21 @@ def _refuse_by_meaning(
     vectors: Mapping[str, np.ndarray],
     embed: Embed,
     config: SynthesizeConfig,
-) -> dict[str, str]:
-    """Return the reason by draft id for drafts whose embedding is near that of a row that judges."""
+) -> dict[str, _Refusal]:
+    """Return the refusals, by draft id, of drafts whose embedding is near that of a row that judges."""
     judges = [row for row in rows if row.part != "train"]
     if not drafts or not judges:
         return {}
     of_judges = embed([row.text for row in judges])
-    reasons = {}
+    refusals = {}
     for draft in drafts:
         similarity = of_judges @ vectors[draft.id]
         nearest = int(similarity.argmax())
         if similarity[nearest] >= config.near_meaning:
             row = judges[nearest]
-            reasons[draft.id] = f"means what {row.part} row {row.id} means (cosine {similarity[nearest]:.2f})"
-    return reasons
+            reason = f"means what {row.part} row {row.id} means (cosine {similarity[nearest]:.2f})"
+            refusals[draft.id] = _Refusal("near_test", reason)
+    return refusals
 
 
 def _real(decisions: Sequence[Decision], embeddings: np.ndarray, labels: Sequence[str]) -> Batch:
@@ -158,7 +168,7 @@ def _classifier_probs(
     model = fitted(real, balanced=True)
     probs = np.zeros((len(drafts), len(labels)))
     probs[:, model.classes_] = model.predict_proba(np.array([vectors[draft.id] for draft in drafts]))
-    return {draft.id: said for draft, said in zip(drafts, probs, strict=True)}
+    return {draft.id: row for draft, row in zip(drafts, probs, strict=True)}
 
 
 def _refuse_by_label(
@@ -167,19 +177,21 @@ def _refuse_by_label(
     relabel: Relabel,
     labels: Sequence[str],
     config: SynthesizeConfig,
-) -> dict[str, str]:
-    """Return the reason by draft id where teacher and classifier do not bear out the label."""
-    agreed = {vote.id: vote.label for vote in relabel(drafts) if vote.status == "ok"} if drafts else {}
-    reasons = {}
+) -> dict[str, _Refusal]:
+    """Return the refusals, by draft id, of drafts whose label neither teacher nor classifier confirms."""
+    voted = {vote.id: vote.label for vote in relabel(drafts) if vote.status == "ok"} if drafts else {}
+    refusals = {}
     for draft in drafts:
-        said = probs[draft.id]
-        belief, other = float(said[labels.index(draft.label)]), labels[int(said.argmax())]
-        if other != draft.label and said.max() >= config.classifier_veto:
-            reasons[draft.id] = f"the classifier is certain of another label: {other} {said.max():.2f}"
-        elif agreed.get(draft.id) != draft.label and belief < config.classifier_floor:
-            voted = f"the teacher's blind vote is {agreed[draft.id]}, " if draft.id in agreed else ""
-            reasons[draft.id] = f"label not agreed: {voted}the classifier gives {draft.label} {belief:.2f}"
-    return reasons
+        of_draft = probs[draft.id]
+        belief, likeliest = float(of_draft[labels.index(draft.label)]), labels[int(of_draft.argmax())]
+        if likeliest != draft.label and of_draft.max() >= config.classifier_veto:
+            reason = f"the classifier is certain of another label: {likeliest} {of_draft.max():.2f}"
+            refusals[draft.id] = _Refusal("off_label", reason)
+        elif voted.get(draft.id) != draft.label and belief < config.classifier_floor:
+            vote = f"the teacher's blind vote is {voted[draft.id]}, " if draft.id in voted else ""
+            reason = f"label not agreed: {vote}the classifier gives {draft.label} {belief:.2f}"
+            refusals[draft.id] = _Refusal("not_agreed", reason)
+    return refusals
 
 
 def _written(drafts: Sequence[Draft], vectors: Mapping[str, np.ndarray], labels: Sequence[str]) -> Batch:
@@ -194,9 +206,9 @@ def _written(drafts: Sequence[Draft], vectors: Mapping[str, np.ndarray], labels:
 
 def refuse_with_batch(draft: Draft, reason: str) -> Draft:
     """Return a draft that passed its own checks refused with its batch; others as they are."""
-    if draft.status == "refused":
+    if draft.status != "accepted":
         return draft
-    return msgspec.structs.replace(draft, status="refused", reason=REFUSED + reason)
+    return msgspec.structs.replace(draft, status="batch_refused", reason=f"the batch is refused: {reason}")
 
 
 def _diversity(
@@ -208,47 +220,32 @@ def _diversity(
 ) -> dict[str, object]:
     """Return by class how diverse the drafts that passed their own checks are, beside as many real texts."""
     train = [row.text for row in rows if row.part == "train"]
-    passed = [draft for draft in drafts if draft.status == "accepted" or draft.reason.startswith(REFUSED)]
-    found: dict[str, object] = {}
+    passed = [draft for draft in drafts if draft.status in ("accepted", "batch_refused")]
+    by_label: dict[str, object] = {}
     for label in sorted({draft.label for draft in passed}):
         own = [draft for draft in passed if draft.label == label]
         real = [i for i, decision in enumerate(decisions) if decision.label == label and decision.weight > 0]
         real = real[:: max(1, len(real) // len(own))][: len(own)]
-        found[label] = {
+        by_label[label] = {
             "drafts": diversity([draft.text for draft in own], np.array([vectors[draft.id] for draft in own])),
             "real": diversity([train[i] for i in real], embeddings[real]),
         }
-    return found
+    return by_label
 
 
-def _with_status(draft: Draft, reason: str, belief: float | None) -> Draft:
+def _with_status(draft: Draft, refusal: _Refusal | None, belief: float | None) -> Draft:
     scores = {} if belief is None else {"classifier": round(belief, 6)}
-    return msgspec.structs.replace(draft, status="refused" if reason else "accepted", reason=reason, scores=scores)
+    checked = refusal or _Refusal("accepted", "")
+    return msgspec.structs.replace(draft, status=checked.status, reason=checked.reason, scores=scores)
 
 
 def _report(drafts: Sequence[Draft], minority: Sequence[str], labels: Sequence[str]) -> dict[str, object]:
     accepted = Counter(draft.label for draft in drafts if draft.status == "accepted")
-    kinds = Counter(_kind(draft.reason) for draft in drafts if draft.status == "refused")
-    assert accepted.total() + kinds.total() == len(drafts)
+    refused = Counter(REFUSALS[draft.status] for draft in drafts if draft.status != "accepted")
+    assert accepted.total() + refused.total() == len(drafts)
     return {
         "minority": list(minority),
         "drafts": len(drafts),
         "accepted": {label: accepted[label] for label in labels},
-        "refused": dict(kinds.most_common()),
+        "refused": dict(refused.most_common()),
     }
-
-
-_KINDS = {
-    REFUSED: "the batch did not pass the gate",
-    "near-copy of draft": "near-copy of draft",
-    "near-copy of": "near-copy of a real row",
-    "means what": "meaning of a calibration or test row",
-    "its parent": "parent outside train",
-    "the classifier is certain": "another label for certain",
-    "label not agreed": "label not agreed",
-    "the teacher's answer": "the teacher's answer",
-}
-
-
-def _kind(reason: str) -> str:
-    return next((kind for start, kind in _KINDS.items() if reason.startswith(start)), "no minority class")

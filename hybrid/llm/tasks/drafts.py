@@ -125,13 +125,15 @@ def read_draft(draft_id: str, label: str, parents: Sequence[Example], reply: Rep
     ids = tuple(row.id for row in parents)
     if reply.status != "ok":
         reason = f"the teacher's answer {reply.status}: {reply.reason}"
-        return Draft(id=draft_id, text="", label=label, parents=ids, status="refused", reason=reason)
+        return Draft(id=draft_id, text="", label=label, parents=ids, status="no_answer", reason=reason)
     try:
         answer = _decode(reply.text)
     except (msgspec.DecodeError, UnicodeEncodeError):
         reason = "the teacher's answer unreadable: not the JSON object asked for"
-        return Draft(id=draft_id, text="", label=label, parents=ids, status="refused", reason=reason)
+        return Draft(id=draft_id, text="", label=label, parents=ids, status="no_answer", reason=reason)
     if not answer.text.strip():
         reason = "the teacher's answer unreadable: an empty text"
-        return Draft(id=draft_id, text="", label=label, plan=answer.plan, parents=ids, status="refused", reason=reason)
+        return Draft(
+            id=draft_id, text="", label=label, plan=answer.plan, parents=ids, status="no_answer", reason=reason
+        )
     return Draft(id=draft_id, text=answer.text.strip(), label=label, plan=answer.plan, parents=ids)

@@ -18,10 +18,6 @@ from hybrid.evaluation.metrics import macro_f1
 SEEDS = 5
 FOLDS = 5
 LEVEL = 0.05
-REFUSED = "the batch is refused: "
-"""How the reason of a draft begins that passed every check of its own."""
-
-
 FitPredict = Callable[[str, Sequence[TrainingRow], Sequence[str]], np.ndarray]
 """Trains the encoder on rows, under a name of its own, and returns its class indices [n] of the texts."""
 
