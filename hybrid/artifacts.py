@@ -18,7 +18,8 @@ from typing import IO, Literal
 import msgspec
 
 from hybrid.errors import ArtifactError, ConfigError, StorageError
-from hybrid.files.table import sha256_of_file, write_json
+from hybrid.files.hashing import sha256_of_file
+from hybrid.files.table import write_json
 from hybrid.pins import ARTIFACTS, Artifact
 
 OnStart = Callable[[str], None]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hybrid.files.table import sha256_of_file
+from hybrid.files.hashing import sha256_of_file
 from tests.conftest import hybrid_recipe, write_project
 
 pytestmark = pytest.mark.slow

@@ -13,7 +13,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from hybrid.files.table import sha256_of_file
+from hybrid.files.hashing import sha256_of_file
+from hybrid.files.locks import file_lock
 from hybrid.pipeline.context import RunContext
 from hybrid.pipeline.draft_trial import try_drafts
 from hybrid.pipeline.run import Run
@@ -204,10 +205,7 @@ def test_drafts_are_tried_with_the_recipes_own_training_and_leave_no_folder(proj
 
 
 def test_two_processes_do_not_work_in_one_run(project: Path) -> None:
-    import fcntl
-
-    with (project / "runs/dishes/default/.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with file_lock(project / "runs/dishes/default/.lock"):
         done = rerun(project)
     assert done.returncode == 2
     assert "another process works in this run" in done.stderr

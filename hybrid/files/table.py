@@ -1,6 +1,5 @@
-"""Typed JSONL tables: written whole or not at all, read with line numbers, hashed."""
+"""Typed JSONL tables: written whole or not at all, read with line numbers."""
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -75,14 +74,3 @@ def read_rows(path: Path, row_type: type[RowType]) -> list[RowType]:
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 raise DataError(f"{path}:{number}: not a {row_type.__name__}: {error}") from error
     return rows
-
-
-def sha256_of_file(path: Path) -> str:
-    """Return the hexadecimal SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sha256_of(value: object) -> str:
-    """Return the hexadecimal SHA-256 of a value's JSON (keys sorted)."""
-    return hashlib.sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()

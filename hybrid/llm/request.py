@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from hybrid.config import Thinking
-from hybrid.files.table import sha256_of
+from hybrid.files.hashing import sha256_of
 
 ReplyStatus = Literal["ok", "refused", "cut_off", "failed"]
 

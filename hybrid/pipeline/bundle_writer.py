@@ -1,8 +1,6 @@
 """Put what was exported and what was calibrated together: the folder that a service embeds."""
 
-import os
 import platform
-import shutil
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,7 +9,9 @@ import msgspec
 
 import hybrid
 from hybrid.config import Recipe
-from hybrid.files.table import sha256_of, sha256_of_file, write_json
+from hybrid.files.hashing import sha256_of, sha256_of_file
+from hybrid.files.links import link_or_copy
+from hybrid.files.table import write_json
 from hybrid.runtime.bundle import MANIFEST, MODEL, TOKENIZER, Bundle
 from hybrid.runtime.calibration import Calibration, Threshold, apply
 from hybrid.runtime.calibration_reference import Reference
@@ -48,7 +48,7 @@ def write_bundle(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
     for name in (MODEL, TOKENIZER):
-        _place(exported / name, folder / name)
+        link_or_copy(exported / name, folder / name)
     bundle = Bundle(
         name=recipe.name,
         recipe_hash=recipe_hash(recipe),
@@ -90,14 +90,3 @@ def versions() -> dict[str, str]:
 def _answered(texts: Sequence[str], encoder: Encoder, calibration: Calibration) -> tuple[Golden, ...]:
     probs = apply(calibration, encoder.logits(texts)).round(6)
     return tuple(Golden(text=text, probs=tuple(row)) for text, row in zip(texts, probs.tolist(), strict=True))
-
-
-def _place(source: Path, target: Path) -> None:
-    """Link a file where the disk allows it, copy it else: a model need not lie there twice."""
-    part = target.with_name(target.name + ".part")
-    part.unlink(missing_ok=True)
-    try:
-        os.link(source, part)
-    except OSError:
-        shutil.copyfile(source, part)
-    part.replace(target)

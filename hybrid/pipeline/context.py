@@ -13,7 +13,8 @@ from hybrid.config import LLMConfig, Recipe, TrainConfig
 from hybrid.data.escalated_rows import ADDED, Added, read_added, trusted_of
 from hybrid.data.trusted import REVIEWED, trusted_rows
 from hybrid.errors import ConfigError
-from hybrid.files.table import read_rows, sha256_of, sha256_of_file, write_rows
+from hybrid.files.hashing import sha256_of, sha256_of_file
+from hybrid.files.table import read_rows, write_rows
 from hybrid.llm import LLM, open_llm
 from hybrid.pipeline.run import Run
 from hybrid.runtime.text_encoder import TextLimits

@@ -1,14 +1,14 @@
 """From a recipe to its outcome: run folders, seeds, summary and report."""
 
-import fcntl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
 
 from hybrid.config import Recipe
 from hybrid.errors import StorageError
+from hybrid.files.locks import file_lock
 from hybrid.pipeline.ablation import ablate, served_variant
 from hybrid.pipeline.context import RunContext
 from hybrid.pipeline.data import split
@@ -93,15 +93,11 @@ def run_lock(folder: Path) -> Iterator[None]:
     Raises:
         StorageError: the folder cannot be made, or another process holds it.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise StorageError(
-            f"{folder}: another process works in this run; wait for it, or choose another folder with --name"
-        ) from error
-    except OSError as error:
-        raise StorageError(f"{folder}: cannot be written ({error.strerror}); choose another with --runs") from error
-    with lock:
+    refusal = f"{folder}: another process works in this run; wait for it, or choose another folder with --name"
+    with ExitStack() as held:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(file_lock(folder / ".lock", refusal=refusal))
+        except OSError as error:
+            raise StorageError(f"{folder}: cannot be written ({error.strerror}); choose another with --runs") from error
         yield

@@ -1,6 +1,5 @@
 """A finished run's bundle at another precision: the same encoder, with a calibration and a threshold of its own."""
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -9,6 +8,7 @@ import msgspec
 
 from hybrid.config import Recipe
 from hybrid.errors import DataError, StorageError
+from hybrid.files.links import link_or_copy
 from hybrid.files.table import write_json
 from hybrid.pipeline.context import RunContext
 from hybrid.pipeline.judge import calibrate
@@ -54,7 +54,7 @@ def requantize(run: Path, target: Path, precision: Precision) -> None:
     with tempfile.TemporaryDirectory(dir=run, prefix=".precision-") as scratch:
         beside = Run(Path(scratch), Screen())
         for stage in STAGES:
-            shutil.copytree(run / stage, beside.path(stage), copy_function=_link)
+            shutil.copytree(run / stage, beside.path(stage), copy_function=link_or_copy)
         story = RunContext(recipe, Path(noted.folder), beside, shared_folder(run) / "traces.sqlite")
         quantize(story)
         calibrate(story)
@@ -83,10 +83,3 @@ def shared_folder(run: Path) -> Path:
     """Return the folder that all runs of a recipe share; the runs of further seeds lie one level deeper."""
     run = run.resolve()
     return run.parents[1] if run.name.startswith("seed-") and (run.parent / RECIPE).is_file() else run.parent
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)

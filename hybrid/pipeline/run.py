@@ -9,7 +9,8 @@ from pathlib import Path
 import msgspec
 
 from hybrid.errors import DataError, HybridError, StorageError
-from hybrid.files.table import sha256_of, sha256_of_file, write_json
+from hybrid.files.hashing import sha256_of, sha256_of_file
+from hybrid.files.table import write_json
 from hybrid.progress import Screen
 from hybrid.types import Report
 

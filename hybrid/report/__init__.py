@@ -5,7 +5,8 @@ from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 
-from hybrid.files.table import sha256_of, sha256_of_file, write_bytes, write_json
+from hybrid.files.hashing import sha256_of, sha256_of_file
+from hybrid.files.table import write_bytes, write_json
 from hybrid.pipeline.context import RunContext
 from hybrid.pipeline.run import REPORT, STAMP, Run
 from hybrid.report.summary import STAGES, SeedFigures, summarise

@@ -1,9 +1,9 @@
 """The proof that nobody changed a file of a bundle."""
 
-import hashlib
 from pathlib import Path
 
 from hybrid.errors import BundleError
+from hybrid.files.hashing import sha256_of_file
 
 
 def check_file(path: Path, wanted: str) -> None:
@@ -13,8 +13,7 @@ def check_file(path: Path, wanted: str) -> None:
         BundleError: the file is missing or was changed.
     """
     try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = sha256_of_file(path)
     except OSError as error:
         raise BundleError(f"{path}: missing from the bundle ({error.strerror}); copy the bundle again") from error
     if found != wanted:

@@ -1,21 +1,24 @@
 """The parts of an unfinished output, and the stamps that say what they, or the finished output, were made from."""
 
-import fcntl
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from hybrid.errors import DataError, StorageError
-from hybrid.files.table import sha256_of_file, write_bytes, write_json
+from hybrid.errors import DataError
+from hybrid.files.hashing import sha256_of_file
+from hybrid.files.locks import file_lock
+from hybrid.files.table import write_bytes, write_json
 
 VERSION = 1
 """Of what a part looks like: a change of it makes older parts worthless."""
 STAMP = "stamp.json"
+LOCK = "lock"
 
 
 class Tally(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,18 +155,17 @@ def open_parts(target: Path, made: Fingerprint) -> Iterator[Parts]:
     if target.exists() and not stamp_path(target).exists():
         raise DataError(f"{target}: exists, and `hybrid score` did not make it; delete it or name another output")
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StorageError(
-                f"{target}: another process scores into it; wait for it or name another output"
-            ) from error
+    refusal = f"{target}: another process scores into it; wait for it or name another output"
+    with file_lock(folder / LOCK, refusal=refusal):
         parts = Parts(folder, made)
         try:
             yield parts
         except BaseException:
             if not parts.tallies:
-                shutil.rmtree(folder)
+                shutil.rmtree(folder, ignore_errors=True)
             raise
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+    if sys.platform == "win32":  # which removes no file that is open, and so has left the lock
+        with suppress(OSError):
+            (folder / LOCK).unlink()
+            folder.rmdir()

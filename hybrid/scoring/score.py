@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from hybrid.errors import ConfigError, DataError, StorageError
-from hybrid.files.table import sha256_of_file, write_json
+from hybrid.files.hashing import sha256_of_file
+from hybrid.files.table import write_json
 from hybrid.runtime.bundle import MANIFEST
 from hybrid.scoring.delimited import Delimited
 from hybrid.scoring.jsonl import Jsonl
@@ -176,7 +177,7 @@ def _writes(target: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror
     except StorageError as error:
-        if not isinstance(error.__cause__, OSError) or isinstance(error.__cause__, BlockingIOError):
+        if not isinstance(error.__cause__, OSError):
             raise
         reason = error.__cause__.strerror
     else:

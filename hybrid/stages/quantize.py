@@ -1,6 +1,5 @@
 """quantize: the fastest precision whose decisions are shown to be as good as fp32's."""
 
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from hybrid.encoders.served_precisions import (
 )
 from hybrid.errors import ExportError
 from hybrid.evaluation.paired import accuracy_drop, macro_f1_drop
+from hybrid.files.links import link_or_copy
 from hybrid.label_sets import label_matrix
 from hybrid.runtime.bundle import MODEL, TOKENIZER
 from hybrid.runtime.calibration import softmax
@@ -88,7 +88,7 @@ def quantize(
         ExportError: the precision that the recipe demands fails a gate.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _copy(exported / TOKENIZER, folder / TOKENIZER)
+    link_or_copy(exported / TOKENIZER, folder / TOKENIZER)
     fp32 = Encoder(exported, n_labels=len(labels), reading=reading)
     trial = _trial(rows, labels, config, fp32, reading=reading, seed=seed, task=task, on_done=on_done)
     climbed: list[_Tried] = []
@@ -99,7 +99,7 @@ def quantize(
         (folder / TRIAL).replace(folder / MODEL)
     else:
         (folder / TRIAL).unlink(missing_ok=True)
-        _copy(exported / MODEL, folder / MODEL)
+        link_or_copy(exported / MODEL, folder / MODEL)
     times = {"fp32": trial.ms_a_text} | {one.rung.precision: one.ms_a_text for one in climbed}
     return Quantized(
         precision=served.precision if served else "fp32",
@@ -242,12 +242,3 @@ def _probs(logits: np.ndarray, task: Task) -> np.ndarray:
     if task == "multi_label":
         return np.asarray(1 / (1 + np.exp(-logits)))
     return softmax(logits.astype(np.float64))
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Link the file, or copy it where the disk has no links."""
-    target.unlink(missing_ok=True)
-    try:
-        target.hardlink_to(source)
-    except OSError:
-        shutil.copyfile(source, target)

@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 from tokenizers import Tokenizer
 
-from hybrid.files.table import sha256_of_file
+from hybrid.files.hashing import sha256_of_file
 from hybrid.runtime.bundle import MANIFEST, MODEL, TOKENIZER, Bundle, read_bundle
 from hybrid.runtime.calibration import apply
 from hybrid.runtime.encoder import Encoder

@@ -9,7 +9,7 @@ import pytest
 
 import hybrid
 from hybrid.errors import BundleError
-from hybrid.files.table import sha256_of_file
+from hybrid.files.hashing import sha256_of_file
 from serving.answers import Answer
 from serving.live_service import LiveService
 from tests.corpus import texts_and_gold

@@ -1,12 +1,12 @@
 """The batches of a trace file: what was handed over, under which id, and what is still out."""
 
-import fcntl
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import msgspec
 
+from hybrid.files.locks import file_lock
 from hybrid.llm.batches.api import Result
 from hybrid.llm.cost.ledger import Ledger
 from hybrid.llm.request import Request
@@ -31,8 +31,7 @@ def alone(file: TraceDatabase) -> Iterator[None]:
     if file.path is None:
         yield
         return
-    with file.path.with_name(file.path.name + ".batches.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with file_lock(file.path.with_name(file.path.name + ".batches.lock")):
         yield
 
 
