@@ -9,7 +9,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 OPTIMUM := $(HERE).venv-optimum
 OPTIMUM_PIP := $(OPTIMUM)/bin/python -m pip --disable-pip-version-check install --quiet --constraint $(OPTIMUM)/constraints.txt
 
-.PHONY: sentiment serve test test-optimum check format bench clean
+# Two passes: what may run side by side, one process a core and a file at a time in each; then what must be alone.
+PYTEST := $(BIN)/python -m pytest
+BESIDE := -n logical --maxprocesses 8 --dist loadfile
+
+.PHONY: sentiment serve quick test test-optimum check format bench bench-all clean
 
 sentiment: $(VENV)/.all
 	cd $(HERE) && $(BIN)/python -m hybrid.recipe sentiment $(ARGS)
@@ -20,8 +24,17 @@ serve: $(VENV)/.all
 	@test -f '$(BUNDLE)/bundle.json' || { echo "$(BUNDLE): no bundle; make one with 'make sentiment', or name one with BUNDLE=..."; exit 2; }
 	$(BIN)/python -m serving '$(BUNDLE)' $(ARGS)
 
+# The fast tests alone: under three minutes on two cores. One file: make quick ARGS=tests/test_split.py
+quick: $(VENV)/.dev
+	cd $(HERE) && $(PYTEST) $(BESIDE) -m "not slow" $(ARGS)
+
+# Every test, and what of the code they reach, with the files that they reach least.
+# Status 5 of pytest: ARGS names no test that must be alone, or none that need not.
 test: $(VENV)/.dev
-	cd $(HERE) && $(BIN)/python -m pytest $(ARGS)
+	cd $(HERE) && $(BIN)/coverage erase
+	cd $(HERE) && $(BIN)/coverage run -m pytest $(BESIDE) --durations=15 -m "not alone" $(ARGS) || [ $$? = 5 ]
+	cd $(HERE) && $(BIN)/coverage run -m pytest --durations=5 -m alone $(ARGS) || [ $$? = 5 ]
+	cd $(HERE) && $(BIN)/coverage combine --quiet && $(BIN)/coverage report | awk 'NR <= 22 { print } { last = $$0 } END { print last }'
 
 test-optimum: $(OPTIMUM)/.optimum
 	cd $(HERE) && $(OPTIMUM)/bin/python -m pytest tests/optimum $(ARGS)
@@ -32,15 +45,22 @@ check: $(VENV)/.dev
 format: $(VENV)/.dev
 	cd $(HERE) && $(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
+# One benchmark: make bench BENCH=label_noise
 bench: $(VENV)/.dev
-	cd $(HERE) && for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || failed=1; done; exit $${failed:-0}
+	@test -f '$(HERE)benchmarks/$(BENCH).py' || { echo "BENCH=NAME, where NAME is one of:"; echo $(BENCHES); exit 2; }
+	cd $(HERE) && $(BIN)/python benchmarks/$(BENCH).py $(ARGS)
+
+# Every benchmark that has targets of its own, one after the other: hours.
+BENCHES = $(notdir $(basename $(shell grep -l '^    finish()' $(HERE)benchmarks/*.py)))
+bench-all: $(VENV)/.dev
+	cd $(HERE) && for name in $(BENCHES); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || failed=1; done; exit $${failed:-0}
 
 clean:
-	rm -rf $(VENV) $(OPTIMUM) $(HERE)runs $(HERE)dist
+	rm -rf $(VENV) $(OPTIMUM) $(HERE)runs $(HERE)dist $(HERE).coverage*
 
 $(VENV)/.python $(OPTIMUM)/.python:
 	@echo "Setting up $(@D) ..."
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is too old: want Python 3.11 or later, name one with PYTHON=..."; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is too old: expected Python 3.11 or later, name one with PYTHON=..."; exit 2; }
 	$(PYTHON) -m venv $(@D)
 	touch $@
 
@@ -59,5 +79,5 @@ $(OPTIMUM)/.optimum: $(OPTIMUM)/.python $(HERE)pyproject.toml $(HERE)constraints
 	awk -F== 'NR == FNR { own[tolower($$1)]; print; next } !(tolower($$1) in own)' \
 		$(HERE)constraints-optimum.txt $(HERE)constraints.txt > $(OPTIMUM)/constraints.txt
 	$(OPTIMUM_PIP) torch
-	$(OPTIMUM_PIP) --editable '$(HERE)[optimum]' pytest
+	$(OPTIMUM_PIP) --editable '$(HERE)[optimum]' pytest pytest-timeout filelock
 	touch $@

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from bars import bar, finish
 from benchmark_data import banking77_folder
 from sklearn.metrics import average_precision_score
+from targets import bar, finish
 
 from hybrid.artifacts import model_folder
 from hybrid.config import CleanConfig, TrainConfig

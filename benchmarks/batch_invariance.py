@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from bars import bar, finish
 from onnxruntime.quantization import QuantType, quantize_dynamic
+from targets import bar, finish
 
 from hybrid.files.table import read_rows
 from hybrid.runtime.bundle import Bundle, read_bundle

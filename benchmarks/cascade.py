@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from bars import bar, finish
+from targets import bar, finish
 
 from hybrid.files.table import read_rows
 from hybrid.runtime.bundle import read_bundle

@@ -19,8 +19,8 @@ import onnx
 import onnxruntime
 import torch
 import transformers
-from bars import bar, finish
 from peers import peer_python
+from targets import bar, finish
 
 from hybrid.encoders.deberta_onnx import export_deberta
 from hybrid.encoders.served_precisions import read_source, write_graph_at

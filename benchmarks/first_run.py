@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bars import bar, finish
+from targets import bar, finish
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 

@@ -20,7 +20,6 @@ from typing import Any
 import httpx
 import requests
 import schemathesis
-from bars import bar, finish
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
@@ -32,6 +31,7 @@ from schemathesis.specs.openapi.checks import (
 )
 from served import ours, running
 from served_bundles import make_kit
+from targets import bar, finish
 
 CASES = 10_000
 A_ROUND = 50

@@ -18,7 +18,7 @@ import numpy as np
 import onnxruntime
 import torch
 import transformers
-from bars import bar, finish
+from targets import bar, finish
 
 from hybrid.encoders.lean_onnx import export_lean, unknown_option
 from hybrid.encoders.to_onnx import export_onnx

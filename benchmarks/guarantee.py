@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from bars import bar, finish
+from targets import bar, finish
 
 from hybrid.calibration.calibrators import cross_fit
 from hybrid.calibration.escalation import choose_threshold, naive_threshold

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from bars import bar, finish
 from scipy.stats import t as student
 from sklearn.metrics import average_precision_score
+from targets import bar, finish
 
 from hybrid.config import CleanConfig, Recipe
 from hybrid.data.training_rows import TrainingRow, training_rows

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import msgspec
 import numpy as np
-from bars import bar, finish
+from targets import bar, finish
 
 from hybrid.artifacts import fetch, model_folder
 from hybrid.config import CleanConfig, LLMConfig, VerifyConfig

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bars import bar, finish
 from processes import memory_mb
 from served import Running, bare_server, finish_load, load, ours, running, start_load
 from served_bundles import make_kit
+from targets import bar, finish
 
 CALLERS = 32
 SECONDS = 120.0

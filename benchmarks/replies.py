@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from bars import bar, finish
 from served import ours, running
 from served_bundles import make_kit
+from targets import bar, finish
 
 import hybrid
 

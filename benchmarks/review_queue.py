@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from bars import bar, finish
+from targets import bar, finish
 
 from hybrid.pipeline.context import RunContext
 from hybrid.pipeline.data import clean, split, verify

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bars import bar, finish
 from peers import peer_python
+from targets import bar, finish
 
 from hybrid.runtime import Classifier
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bars import bar, finish
+from targets import bar, finish
 
 TIMES = 7
 IMPORT = "import time; t = time.perf_counter(); import hybrid.runtime; print(time.perf_counter() - t)"

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import msgspec
-from bars import bar, finish
+from targets import bar, finish
 
 SEEDS = 3
 RUNS = Path("runs")

@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from bars import bar, finish
 from processes import cpu_s, memory_mb
 from runtime import bare, cpu_seconds
 from served import Round, Server, load, one_round, ours, running
 from served_bundles import Kit, make_kit
 from served_peers import best, infinity_settings, litserve_settings
+from targets import bar, finish
 
 import hybrid
 from hybrid.runtime import Classifier

@@ -9,11 +9,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from bars import bar, finish
 from overload import CALLERS, PROBES, capacity, said
 from processes import descriptors, memory_mb, threads
 from served import Running, finish_load, load, ours, running, start_load
 from served_bundles import make_kit
+from targets import bar, finish
 
 MINUTES = 15.0
 SHARE = 0.7

@@ -16,9 +16,9 @@ from collections import Counter
 from pathlib import Path
 
 import httpx
-from bars import bar, finish
 from served import Running, ours, running
 from served_bundles import make_kit
+from targets import bar, finish
 
 import hybrid
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from bars import bar, finish
+from targets import bar, finish
 
 from hybrid.artifacts import fetch, model_folder
 from hybrid.config import Recipe

@@ -16,8 +16,8 @@ import datasets
 import numpy as np
 import torch
 import transformers
-from bars import bar, finish
 from benchmark_data import headlines_folder
+from targets import bar, finish
 
 from hybrid.artifacts import fetch
 from hybrid.config import TrainConfig

@@ -1,11 +1,14 @@
 """What several tests share: a corpus, tiny encoders on disk, and one finished run of the whole story."""
 
 import csv
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.corpus import noisy, texts_and_gold
 from tests.tiny import tiny_bert, tiny_deberta
@@ -13,14 +16,31 @@ from tests.tiny import tiny_bert, tiny_deberta
 ROWS = 420
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that `make` fills once a session, whichever of pytest-xdist's workers asks for it first.
+
+    The others wait for it. Tests share the folder: one that changes it works on a copy.
+    """
+    session = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        session = session.parent
+    folder, made = session / name, session / f"{name}.made"
+    with FileLock(session / f"{name}.lock"):
+        if not made.exists():
+            folder.mkdir()
+            make(folder)
+            made.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_bert(tmp_path_factory.mktemp("bert"), texts_and_gold(ROWS)[0])
+    return made_once(tmp_path_factory, "bert", lambda folder: tiny_bert(folder, texts_and_gold(ROWS)[0]))
 
 
 @pytest.fixture(scope="session")
 def deberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_deberta(tmp_path_factory.mktemp("deberta"), texts_and_gold(ROWS)[0])
+    return made_once(tmp_path_factory, "deberta", lambda folder: tiny_deberta(folder, texts_and_gold(ROWS)[0]))
 
 
 def write_project(folder: Path, encoder: Path, extra: str = "") -> Path:
@@ -67,8 +87,10 @@ def hybrid_recipe(*words: str, cwd: Path, timeout: float = 300) -> subprocess.Co
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, deberta: Path) -> Path:
     """The folder of a finished run of a tiny DeBERTa-v3, made by the command line."""
-    folder = tmp_path_factory.mktemp("finished")
-    recipe = write_project(folder / "dishes", deberta)
-    done = hybrid_recipe(str(recipe), "--runs", str(folder / "runs"), cwd=folder)
-    assert done.returncode == 0, done.stderr + done.stdout
-    return folder / "runs" / "dishes" / "default"
+
+    def run(folder: Path) -> None:
+        recipe = write_project(folder / "dishes", deberta)
+        done = hybrid_recipe(str(recipe), "--runs", str(folder / "runs"), cwd=folder)
+        assert done.returncode == 0, done.stderr + done.stdout
+
+    return made_once(tmp_path_factory, "finished", run) / "runs" / "dishes" / "default"
