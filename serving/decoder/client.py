@@ -6,13 +6,13 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
 from hybrid.config import LLMConfig
 from hybrid.errors import BudgetError, HybridError
-from hybrid.llm.request import LLM, Reply, Request
+from hybrid.llm.request import LLM, FailureKind, Reply, Request
 from hybrid.llm.tasks.label import label_request, read_vote
 from hybrid.review.escalations import Outcome
 from hybrid.types import Vote
@@ -74,10 +74,13 @@ class SharedDeadline:
 class CallOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """How one call to the model ended."""
 
-    reply: Reply | None
-    """None where the call was not sent."""
+    status: Literal["replied", "unusable", "too_late", "refused_by_spend"]
+    """unusable: the model raised an error that every call would raise. too_late: it was not called, since nobody waited
+    any longer."""
+    reply: Reply | None = None
+    """Set where the status is `replied`; it may be a failed one."""
     reason: str = ""
-    refused_by_spend: bool = False
+    """Why there is no reply."""
     seconds: float = 0.0
     """How long the model had to answer."""
 
@@ -185,17 +188,17 @@ class DecoderClient:
 
     def _health(self, outcomes: Sequence[CallOutcome]) -> bool | None:
         """Return whether the decoder works; None where these calls do not tell."""
-        sent = [outcome for outcome in outcomes if outcome.reply is not None]
-        served = [outcome for outcome in sent if outcome.reply is not None and outcome.reply.status != "failed"]
-        if served:
-            self._learn(max(outcome.seconds for outcome in served))
+        answered = [outcome for outcome in outcomes if outcome.reply is not None and outcome.reply.status != "failed"]
+        if answered:
+            self._learn(max(outcome.seconds for outcome in answered))
             return True
+        called = [outcome for outcome in outcomes if outcome.status in ("replied", "unusable")]
         # What fails in the process, or is not recorded, fails for the text alone.
-        if not sent or not isinstance(self._llm, RemoteLLM):
+        if not called or not isinstance(self._llm, RemoteLLM):
             return None
-        seconds = max(outcome.seconds for outcome in sent)
-        timed_out = all("timed out" in (outcome.reply.reason if outcome.reply else "") for outcome in sent)
-        return None if timed_out and seconds < self._patience_s() else False
+        timed_out = all(outcome.reply and outcome.reply.failure == FailureKind.TIMED_OUT for outcome in called)
+        had_time = max(outcome.seconds for outcome in called) >= self._patience_s()
+        return None if timed_out and not had_time else False
 
     def _patience_s(self) -> float:
         patience_s = FIRST_PATIENCE_S if self._usual_s is None else PATIENCE_FACTOR * self._usual_s
@@ -234,15 +237,14 @@ def call(llm: LLM, request: Request, deadline: SharedDeadline) -> CallOutcome:
     """Ask the model once, in the calling thread; a remote call ends at the deadline."""
     started = time.monotonic()
     if started >= deadline.until:
-        return CallOutcome(reply=None, reason="not asked: nobody waited any longer when its turn came")
+        return CallOutcome(status="too_late", reason="not asked: nobody waited any longer when its turn came")
     try:
         reply = llm.ask(request, until=deadline.until) if isinstance(llm, RemoteLLM) else llm.ask(request)
     except BudgetError as error:
-        return CallOutcome(reply=None, reason=str(error), refused_by_spend=True)
+        return CallOutcome(status="refused_by_spend", reason=str(error))
     except HybridError as error:
-        failed = Reply(status="failed", reason=str(error), model=llm.name, cost_usd=0.0)
-        return CallOutcome(reply=failed, reason=str(error))
-    return CallOutcome(reply=reply, seconds=time.monotonic() - started)
+        return CallOutcome(status="unusable", reason=str(error))
+    return CallOutcome(status="replied", reply=reply, seconds=time.monotonic() - started)
 
 
 def result_of(question: DecoderQuestion, outcomes: Sequence[CallOutcome], model: str) -> DecoderResult:
@@ -268,7 +270,8 @@ def result_of(question: DecoderQuestion, outcomes: Sequence[CallOutcome], model:
 def _outcome(votes: Sequence[Vote], outcomes: Sequence[CallOutcome]) -> Outcome:
     if any(vote.status in ("abstained", "unreadable") for vote in votes):
         return "undecided"
-    return "refused_by_spend" if not votes and any(outcome.refused_by_spend for outcome in outcomes) else "failed"
+    statuses = {outcome.status for outcome in outcomes} - {"too_late"}
+    return "refused_by_spend" if statuses == {"refused_by_spend"} else "failed"
 
 
 def _reason(votes: Sequence[Vote], outcomes: Sequence[CallOutcome]) -> str:

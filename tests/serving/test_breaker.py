@@ -118,8 +118,13 @@ def test_a_call_from_before_it_opened_decides_nothing_and_lets_no_second_probe_i
 
 @pytest.mark.parametrize(
     ("act", "n_calls", "outcome"),
-    [(status(500), 5, "refused_by_breaker"), (label("excellent"), 9, "undecided")],
-    ids=["failing", "useless"],
+    [
+        (status(500), 5, "refused_by_breaker"),
+        (status(500, "the upstream timed out"), 5, "refused_by_breaker"),
+        (status(401), 5, "refused_by_breaker"),
+        (label("excellent"), 9, "undecided"),
+    ],
+    ids=["failing", "failing in words that speak of time", "wrong key", "useless"],
 )
 def test_after_failures_in_a_row_the_decoder_is_not_asked_any_more(
     act: Act, n_calls: int, outcome: str, tmp_path: Path
