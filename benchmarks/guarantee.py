@@ -22,7 +22,7 @@ import numpy as np
 from targets import bar, finish
 
 from hybrid.calibration.calibrators import cross_fit
-from hybrid.calibration.escalation import choose_threshold, naive_threshold
+from hybrid.calibration.threshold import choose_threshold, naive_threshold
 from hybrid.config import CalibrateConfig
 from hybrid.files.table import read_rows
 from hybrid.runtime.bundle import read_bundle

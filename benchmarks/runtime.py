@@ -60,7 +60,7 @@ def write_model(folder: Path, layers: int | None = None) -> None:
     from hybrid.artifacts import fetch
     from hybrid.config import DataConfig, Recipe
     from hybrid.encoders.checkpoint import load_classifier, load_tokenizer, vocabulary_of, write_tokenizer
-    from hybrid.encoders.lean_onnx import export_lean
+    from hybrid.encoders.exporters import export_lean
     from hybrid.pipeline.bundle_writer import write_bundle
     from hybrid.runtime.calibration import Calibration, Threshold
     from hybrid.runtime.text_encoder import TextLimits

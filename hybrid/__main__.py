@@ -7,7 +7,6 @@ import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import get_args
 
 import msgspec
 
@@ -15,10 +14,10 @@ import hybrid
 from hybrid.commands.teacher import add_commands
 from hybrid.commands.traces import add_traces
 from hybrid.errors import ConfigError, DataError, HybridError
+from hybrid.precisions import PRECISIONS
 from hybrid.runtime.bundle import MODEL, read_bundle
 from hybrid.runtime.text_encoder import TextLimits
 from hybrid.scoring.command import add_score
-from hybrid.types import Precision
 
 TEXTS_A_CALL = 256
 
@@ -54,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     bundle = commands.add_parser("bundle", help="the bundle of a finished run at another precision")
     bundle.add_argument("run", type=Path, help="the folder of a run, such as runs/sentiment/embedded")
     bundle.add_argument("target", type=Path, help="the new folder of the bundle")
-    bundle.add_argument("--precision", choices=get_args(Precision), default="fp32")
+    bundle.add_argument("--precision", choices=list(PRECISIONS), default="fp32")
     bundle.set_defaults(act=_bundle)
     add_score(commands)
     add_commands(commands)

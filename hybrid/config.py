@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from hybrid.precisions import PRECISIONS
 from hybrid.types import Precision, Task
 
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -206,8 +207,8 @@ class ExportConfig(Section, frozen=True, kw_only=True):
 class QuantizeConfig(Section, frozen=True, kw_only=True):
     """The precision that is served, and what it must show."""
 
-    precision: Precision | Literal["auto"] = "auto"
-    """auto: the fastest that holds every gate; a named one must hold them, or the run stops. fp32 needs no gate."""
+    precision: Precision = "auto"
+    """auto: the fastest that passes every gate; a named one must pass them, or the run stops. fp32 needs no gate."""
     margin: Positive = 0.005
     """How far accuracy and macro-F1 may fall below fp32's, on the same rows, in the worst case that `level` allows."""
     level: Annotated[float, Meta(gt=0.5, lt=1)] = 0.95
@@ -219,6 +220,11 @@ class QuantizeConfig(Section, frozen=True, kw_only=True):
     """Calibration and then training rows on which the gates look."""
     range_rows: Count = 256
     """Training texts whose activations set the fixed scales."""
+
+    def __post_init__(self) -> None:
+        """Refuse a precision that is not in the table."""
+        if self.precision not in ("auto", *PRECISIONS):
+            raise ValueError(f"precision = {self.precision!r}: expected auto, {', '.join(PRECISIONS)}")
 
 
 class CalibrateConfig(Section, frozen=True, kw_only=True):

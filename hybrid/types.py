@@ -8,8 +8,10 @@ LABEL_SEPARATOR = "|"
 """Stands between the labels of a canonical join, and in no label (`hybrid.label_sets`)."""
 Task = Literal["single_label", "multi_label"]
 """One label a text, or any number of them, none included."""
-Precision = Literal["int8_static", "int8_mixed", "int8_row", "int8_partial", "int8_half", "int8_weights", "fp32"]
-"""What a graph computes in, from the fastest to the most exact (`hybrid.encoders.served_precisions`)."""
+Precision = str
+"""What a graph computes in: a key of the table `hybrid.precisions.PRECISIONS`."""
+Gate = Literal["neighbours", "agreement", "accuracy", "macro_f1"]
+"""What a graph below fp32 must show beside the fp32 graph."""
 Part = Literal["train", "calibration", "test"]
 VoteStatus = Literal["ok", "failed", "unreadable", "abstained"]
 Action = Literal["keep", "relabel", "drop", "review"]
@@ -191,8 +193,10 @@ class PrecisionTrial(Row, frozen=True, kw_only=True):
     neighbour_shift: float
     """The largest difference of a probability between a text alone and the same text in a batch."""
     passed: bool
+    failed_gate: Gate | None = None
+    """The first gate that it failed; None where it passed, and in runs of earlier versions."""
     reason: str
-    """The gate that it failed, or why it is served."""
+    """The gate that it failed in words, or why it is served."""
 
 
 class Scored(Row, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from scipy.stats import binom, binomtest
 from sklearn.isotonic import IsotonicRegression
 
 from hybrid.calibration.calibrators import fit
-from hybrid.calibration.escalation import candidates, choose_threshold, fewest_rows, lower_bound, naive_threshold, say
+from hybrid.calibration.threshold import candidates, choose_threshold, fewest_rows, lower_bound, naive_threshold, say
 from hybrid.errors import BundleError
 from hybrid.runtime.calibration import NOTHING_KEPT, Calibration, Knots, apply
 

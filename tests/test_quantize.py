@@ -17,15 +17,16 @@ from hybrid.encoders.checkpoint import load_classifier, load_tokenizer, write_to
 from hybrid.encoders.deberta_onnx import export_deberta
 from hybrid.encoders.linears import find_linears
 from hybrid.encoders.quantize import quantized
-from hybrid.encoders.served_precisions import PRECISIONS, read_source, sensitivities, write_graph_at
+from hybrid.encoders.served_precisions import read_source, sensitivities, write_graph_at
 from hybrid.encoders.to_onnx import export_onnx
+from hybrid.precisions import PRECISIONS
 from hybrid.runtime.session import Session
 from hybrid.runtime.text_encoder import TextLimits
 from hybrid.types import Precision
 from tests.corpus import LABELS, texts_and_gold
 
 pytestmark = pytest.mark.slow
-BELOW_FP32 = PRECISIONS[:-1]
+BELOW_FP32 = list(PRECISIONS)[:-1]
 MANY = [*texts_and_gold(1998)[0], "short", "long " * 60]
 TEXTS = [*MANY[:120], *MANY[-2:]]
 Feed = dict[str, np.ndarray]

@@ -23,8 +23,7 @@ from hybrid.llm.traces.lookup import traced_answers
 from hybrid.prompts import text_hash
 from hybrid.provenance.build import read_receipts
 from hybrid.provenance.rows import Receipt
-from hybrid.report.data_card import render_data_card
-from hybrid.report.data_card_counts import Tally, tally
+from hybrid.report.cards import Tally, render_data_card, tally
 from hybrid.stages.verify import verify
 from hybrid.teacher.vote_collection import reasoned
 from hybrid.types import Decision, Draft, Example, Vote

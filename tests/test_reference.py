@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import hybrid
-from hybrid.calibration.escalation import lower_bound
-from hybrid.calibration.referencing import counts_by_label, curve, histogram
+from hybrid.calibration.reference import counts_by_label, curve, histogram
+from hybrid.calibration.threshold import lower_bound
 from hybrid.files.table import read_rows
 from hybrid.runtime.bundle import Bundle
 from hybrid.runtime.calibration import NOTHING_KEPT, Threshold

@@ -7,8 +7,8 @@ import pytest
 
 from hybrid.config import ExportConfig, TrainConfig
 from hybrid.data.training_rows import TrainingRow
+from hybrid.encoders.batches import Windows
 from hybrid.encoders.checkpoint import load_classifier, load_tokenizer
-from hybrid.encoders.windows import Windows
 from hybrid.runtime.encoder import Encoder
 from hybrid.runtime.text_encoder import TextLimits
 from hybrid.stages.export import checkpoint_logits, export

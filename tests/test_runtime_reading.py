@@ -9,8 +9,8 @@ import pytest
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
+from hybrid.encoders.batches import read_windows
 from hybrid.encoders.checkpoint import write_tokenizer
-from hybrid.encoders.windows import read_windows
 from hybrid.errors import BundleError, ConfigError
 from hybrid.recipe_files.read import read_recipe
 from hybrid.runtime.text_encoder import TextEncoder, TextLimits, pool, text_limits_of

@@ -1,21 +1,57 @@
-"""Length-grouped batches: little padding, and yet another order each epoch."""
+"""What a checkpoint reads: the same tokens as the runtime, in batches of nearly one length, padded."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
+import tokenizers
 import torch
 from torch.utils.data import Sampler
 
-WINDOW = 16
-"""Batches that are sorted together: more saves padding, fewer mixes better."""
+from hybrid.runtime.text_encoder import TextEncoder, TextLimits
+
+BATCHES_SORTED_TOGETHER = 16
+"""More save padding, fewer mix the rows better."""
+
+
+class Windows(msgspec.Struct, frozen=True, kw_only=True):
+    """The windows of texts, in their order; where long texts are cut, each text is one window."""
+
+    columns: dict[str, list[list[int]]]
+    """A list of integers a window for each input of the model."""
+    counts: tuple[int, ...]
+    """Windows by text."""
+
+    def each(self, values: Sequence[Any]) -> list[Any]:
+        """Return the value of each window's text, `values` being one a text."""
+        return [value for value, count in zip(values, self.counts, strict=True) for _ in range(count)]
+
+    @property
+    def shares(self) -> list[float]:
+        """The weight of each window: those of a text weigh 1 together."""
+        return self.each([1 / count for count in self.counts])
+
+
+def read_windows(tokenizer: Any, texts: Sequence[str], reading: TextLimits) -> Windows:
+    """Encode texts exactly as the runtime does, by a copy of a transformers tokenizer's own fast tokenizer."""
+    text_encoder = TextEncoder(tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str()), reading)
+    encoded = text_encoder.read(texts)
+    ids = [window for text in encoded for window in text.windows]
+    constant = {"attention_mask": 1, "token_type_ids": 0}
+    columns = {
+        name: ids if name == "input_ids" else [[constant[name]] * len(window) for window in ids]
+        for name in tokenizer.model_input_names
+        if name == "input_ids" or name in constant
+    }
+    return Windows(columns=columns, counts=tuple(len(text.windows) for text in encoded))
 
 
 class LengthGroupedSampler(Sampler[int]):
-    """Row indices so that every `batch_size` in a row are of nearly one length.
+    """An order of the rows in which every batch holds texts of nearly one length: little padding, new each epoch.
 
-    Rows are shuffled, sorted by length within windows of a few batches, and the batches shuffled
-    again. (The Trainer's own grouping leaves the batches of a window in falling order of length.)
+    Rows are shuffled, sorted by length within chunks of a few batches, and the batches shuffled
+    again. (The Trainer's own grouping leaves the batches of a chunk in falling order of length.)
     The order depends on seed and epoch alone, so that a resumed run sees the rows that it missed.
     """
 
@@ -35,10 +71,10 @@ class LengthGroupedSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         rng = np.random.default_rng((self._seed, self._epoch))
         shuffled = rng.permutation(len(self._lengths))
-        window = self._batch_size * WINDOW
+        chunk = self._batch_size * BATCHES_SORTED_TOGETHER
         batches: list[np.ndarray] = []
-        for start in range(0, len(shuffled), window):
-            rows = shuffled[start : start + window]
+        for start in range(0, len(shuffled), chunk):
+            rows = shuffled[start : start + chunk]
             rows = rows[np.argsort(self._lengths[rows], kind="stable")]
             batches += [rows[i : i + self._batch_size] for i in range(0, len(rows), self._batch_size)]
         # A short batch must come last: the loader cuts every `batch_size` indices.

@@ -8,15 +8,15 @@ activations onnxruntime is ten times slower there.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from hybrid.encoders.linears import Linear, Range, constants, find_linears
+from hybrid.precisions import Scheme
 
-Scheme = Literal["static", "row", "weights"]
 MIDDLE = 128
 """The uint8 that stands for zero where the range is symmetric."""
 OUTLIER = 4.0

@@ -105,7 +105,7 @@ def quantize(story: RunContext) -> None:
             task=recipe.task,
             on_done=run.screen.advance,
         )
-        write_rows(run.path("quantize", "rungs.jsonl"), found.rungs)
+        write_rows(run.path("quantize", "rungs.jsonl"), found.trials)
         return found.report
 
     run.stage(

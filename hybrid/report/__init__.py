@@ -34,9 +34,7 @@ def write_outcome(story: RunContext, figures: Sequence[SeedFigures]) -> None:
         write_bytes(run.path(PAGE), render_page(story, summary, made_from=made_from).encode())
     if not all(_is_made_from(run.path("bundle", card), made_from) for card in (CARD, DATA_CARD)):
         from hybrid.provenance.build import read_receipts
-        from hybrid.report.card import render_card
-        from hybrid.report.data_card import render_data_card
-        from hybrid.report.data_card_counts import tally
+        from hybrid.report.cards import render_card, render_data_card, tally
 
         counts = tally(read_receipts(story))
         write_bytes(run.path("bundle", CARD), render_card(story, counts, summary, made_from=made_from).encode())

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid.calibration.calibrators import cross_fit
-from hybrid.calibration.escalation import choose_threshold, naive_threshold, say
 from hybrid.calibration.label_calibrators import cross_fit_sets
-from hybrid.calibration.referencing import counts_by_label, curve, histogram
+from hybrid.calibration.reference import counts_by_label, curve, histogram
+from hybrid.calibration.threshold import choose_threshold, naive_threshold, say
 from hybrid.config import CalibrateConfig
 from hybrid.errors import DataError
 from hybrid.evaluation import metrics, set_metrics

@@ -10,11 +10,9 @@ import numpy as np
 import torch
 
 from hybrid.config import ExportConfig
-from hybrid.encoders import optimum_onnx
+from hybrid.encoders.batches import read_windows
 from hybrid.encoders.checkpoint import load_classifier, load_tokenizer
-from hybrid.encoders.lean_onnx import export_lean, unknown_option
-from hybrid.encoders.to_onnx import export_onnx
-from hybrid.encoders.windows import read_windows
+from hybrid.encoders.exporters import EXPORTERS, unknown_option
 from hybrid.errors import ExportError
 from hybrid.runtime.bundle import MODEL, TOKENIZER
 from hybrid.runtime.encoder import Encoder
@@ -22,11 +20,6 @@ from hybrid.runtime.text_encoder import TextLimits, pool
 from hybrid.types import Example, Parity
 
 BATCH = 32
-EXPORTERS: dict[str, Callable[..., None]] = {
-    "lean": export_lean,
-    "torch": export_onnx,
-    "optimum": optimum_onnx.export_onnx,
-}
 
 
 class Exported(msgspec.Struct, frozen=True, kw_only=True):

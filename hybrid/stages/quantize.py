@@ -1,4 +1,4 @@
-"""quantize: the fastest precision whose decisions are shown to be as good as fp32's."""
+"""quantize: find the fastest precision that is shown to decide as well as fp32."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -8,49 +8,44 @@ import msgspec
 import numpy as np
 
 from hybrid.config import QuantizeConfig
-from hybrid.encoders.served_precisions import (
-    PRECISIONS,
-    WITH_SENSITIVITY,
-    Source,
-    read_source,
-    sensitivities,
-    write_graph_at,
-)
+from hybrid.encoders.served_precisions import Source, read_source, sensitivities, write_graph_at
 from hybrid.errors import ExportError
 from hybrid.evaluation.paired import accuracy_drop, macro_f1_drop
 from hybrid.files.links import link_or_copy
 from hybrid.label_sets import label_matrix
+from hybrid.precisions import FP32, PRECISIONS
 from hybrid.runtime.bundle import MODEL, TOKENIZER
 from hybrid.runtime.calibration import softmax
 from hybrid.runtime.encoder import Encoder
 from hybrid.runtime.text_encoder import TextLimits
-from hybrid.types import Example, Precision, PrecisionTrial, Task
+from hybrid.types import Example, Gate, Precision, PrecisionTrial, Task
 
-TRIAL = "trial.onnx"
-ALONE = 64
-"""Rows that are answered alone too, to see what their neighbours do to them."""
-PROBED = 48
+TRIAL_GRAPH = "trial.onnx"
+N_SINGLE_ROWS = 64
+"""Rows that are also run alone, to see how far their neighbours in a batch move their probabilities."""
+N_PROBE_ROWS = 48
 """Rows on which the sensitivity of each linear map is measured."""
-DRAWS = 1000
+N_DRAWS = 1000
+"""Bootstrap draws of the bound on the drop of macro-F1."""
 OnDone = Callable[[int, int], None]
 
 
 class Quantized(msgspec.Struct, frozen=True, kw_only=True):
-    """What was chosen, every precision that was tried, and the times."""
+    """The precision that is served, every precision that was tried, and the figures of the stage's report."""
 
     precision: Precision
-    rungs: list[PrecisionTrial]
+    trials: list[PrecisionTrial]
     report: dict[str, object]
 
 
-class _Trial(msgspec.Struct, frozen=True, kw_only=True):
-    """What every rung is held against: the rows, what is right, and the fp32 graph's answers."""
+class _Baseline(msgspec.Struct, frozen=True, kw_only=True):
+    """What every precision is compared with: the rows, their labels, and the logits of the fp32 graph."""
 
     texts: list[str]
     gold: np.ndarray
-    """Truth values [n, k]."""
+    """Which row has which label, truth values [n, k]."""
     logits: np.ndarray
-    """fp32, [n, k]."""
+    """Of the fp32 graph, float32 [n, k]."""
     ms_a_text: float
     task: Task
     config: QuantizeConfig
@@ -58,10 +53,10 @@ class _Trial(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
 
 
-class _Tried(msgspec.Struct, frozen=True, kw_only=True):
-    """A precision as it was judged, and its milliseconds a text."""
+class _Timed(msgspec.Struct, frozen=True, kw_only=True):
+    """A precision beside fp32, and its milliseconds a text."""
 
-    rung: PrecisionTrial
+    trial: PrecisionTrial
     ms_a_text: float
 
 
@@ -82,30 +77,31 @@ def quantize(
 
     `rows` are real rows whose `label` counts as the truth; both graphs answer all of them, so the
     comparison is paired. `range_texts` are training texts whose activations set the fixed scales. With
-    `config.precision` "auto" the ladder is climbed until every gate holds; fp32 is its top.
+    `config.precision` "auto" the precisions of the table are tried from the fastest on until one passes every gate;
+    where none does, fp32 is served.
 
     Raises:
-        ExportError: the precision that the recipe demands fails a gate.
+        ExportError: the precision that the recipe names fails a gate.
     """
     folder.mkdir(parents=True, exist_ok=True)
     link_or_copy(exported / TOKENIZER, folder / TOKENIZER)
     fp32 = Encoder(exported, n_labels=len(labels), reading=reading)
-    trial = _trial(rows, labels, config, fp32, reading=reading, seed=seed, task=task, on_done=on_done)
-    climbed: list[_Tried] = []
-    if config.precision != "fp32":
-        climbed = _climb(read_source(exported / MODEL, fp32.feeds(range_texts)), folder, trial)
-    served = climbed[-1].rung if climbed and climbed[-1].rung.passed else None
-    if served:
-        (folder / TRIAL).replace(folder / MODEL)
+    baseline = _baseline(rows, labels, config, fp32, reading=reading, seed=seed, task=task, on_done=on_done)
+    tried: list[_Timed] = []
+    if config.precision != FP32:
+        tried = _first_that_passes(read_source(exported / MODEL, fp32.feeds(range_texts)), folder, baseline)
+    served = tried[-1].trial.precision if tried and tried[-1].trial.passed else FP32
+    if served != FP32:
+        (folder / TRIAL_GRAPH).replace(folder / MODEL)
     else:
-        (folder / TRIAL).unlink(missing_ok=True)
+        (folder / TRIAL_GRAPH).unlink(missing_ok=True)
         link_or_copy(exported / MODEL, folder / MODEL)
-    times = {"fp32": trial.ms_a_text} | {one.rung.precision: one.ms_a_text for one in climbed}
+    times = {FP32: baseline.ms_a_text} | {timed.trial.precision: timed.ms_a_text for timed in tried}
     return Quantized(
-        precision=served.precision if served else "fp32",
-        rungs=[one.rung for one in climbed],
+        precision=served,
+        trials=[timed.trial for timed in tried],
         report={
-            "precision": served.precision if served else "fp32",
+            "precision": served,
             "rows": len(rows),
             "bytes": (folder / MODEL).stat().st_size,
             "bytes_fp32": (exported / MODEL).stat().st_size,
@@ -116,26 +112,26 @@ def quantize(
     )
 
 
-def _climb(source: Source, folder: Path, trial: _Trial) -> list[_Tried]:
-    """Return what was tried, up to the first precision that holds every gate; it is left as the trial graph.
+def _first_that_passes(source: Source, folder: Path, baseline: _Baseline) -> list[_Timed]:
+    """Try precisions up to the first that passes every gate, and leave its graph as the trial graph.
 
     Raises:
-        ExportError: the precision that the recipe demands fails a gate.
+        ExportError: the precision that the recipe names fails a gate.
     """
-    demanded = trial.config.precision
-    climbed = []
-    for precision in PRECISIONS[:-1] if demanded == "auto" else (demanded,):
-        kept = _write(source, precision, folder, trial)
-        climbed.append(_judge(precision, folder, kept, trial))
-        rung = climbed[-1].rung
-        if rung.passed:
+    named = baseline.config.precision
+    tried = []
+    for precision in [name for name in PRECISIONS if name != FP32] if named == "auto" else [named]:
+        fp32_linears = _write_trial_graph(source, precision, folder, baseline)
+        tried.append(_compare_with_fp32(precision, folder, fp32_linears, baseline))
+        trial = tried[-1].trial
+        if trial.passed:
             break
-        if demanded != "auto":
-            raise ExportError(f'quantize.precision = {precision!r}: {rung.reason}; set it to "auto" or "fp32"')
-    return climbed
+        if named != "auto":
+            raise ExportError(f'quantize.precision = {precision!r}: {trial.reason}; set it to "auto" or "fp32"')
+    return tried
 
 
-def _trial(
+def _baseline(
     rows: Sequence[Example],
     labels: Sequence[str],
     config: QuantizeConfig,
@@ -145,12 +141,12 @@ def _trial(
     seed: int,
     task: Task,
     on_done: OnDone | None,
-) -> _Trial:
+) -> _Baseline:
     texts = [row.text for row in rows]
     start = time.perf_counter()
     logits = fp32.logits(texts, on_done=on_done)
     seconds = time.perf_counter() - start
-    return _Trial(
+    return _Baseline(
         texts=texts,
         gold=_truth([row.label for row in rows], labels, task),
         logits=logits,
@@ -162,76 +158,90 @@ def _trial(
     )
 
 
-def _write(source: Source, precision: Precision, folder: Path, trial: _Trial) -> list[str]:
-    """Write a rung as the trial graph; return the linear maps left in fp32."""
+def _write_trial_graph(source: Source, precision: Precision, folder: Path, baseline: _Baseline) -> list[str]:
+    """Write the trial graph at a precision; return the names of the linear maps that stay in fp32."""
     sensitive: Sequence[str] = ()
-    if precision == WITH_SENSITIVITY:
-        some = trial.texts[:PROBED]
-        n_labels = trial.gold.shape[1]
+    if PRECISIONS[precision].spares_sensitive:
+        texts, n_labels = baseline.texts[:N_PROBE_ROWS], baseline.gold.shape[1]
 
         def probe(path: Path) -> np.ndarray:
-            return Encoder(path.parent, n_labels=n_labels, reading=trial.reading, model=path.name).logits(some)
+            return Encoder(path.parent, n_labels=n_labels, reading=baseline.reading, model=path.name).logits(texts)
 
-        sensitive = list(sensitivities(source, probe, folder / TRIAL))
-    return write_graph_at(source, precision, folder / TRIAL, sensitive=sensitive)
+        sensitive = list(sensitivities(source, probe, folder / TRIAL_GRAPH))
+    return write_graph_at(source, precision, folder / TRIAL_GRAPH, sensitive=sensitive)
 
 
-def _judge(precision: Precision, folder: Path, kept: Sequence[str], trial: _Trial) -> _Tried:
-    """Return how the trial graph compares with fp32 on every row, and its time."""
-    config = trial.config
-    encoder = Encoder(folder, n_labels=trial.gold.shape[1], reading=trial.reading, model=TRIAL)
+def _compare_with_fp32(precision: Precision, folder: Path, fp32_linears: Sequence[str], baseline: _Baseline) -> _Timed:
+    """Compare the trial graph with fp32 on every row, apply the gates, and time it."""
+    config, task = baseline.config, baseline.task
+    encoder = Encoder(folder, n_labels=baseline.gold.shape[1], reading=baseline.reading, model=TRIAL_GRAPH)
     start = time.perf_counter()
-    logits = encoder.logits(trial.texts)
-    ms_a_text = 1000 * (time.perf_counter() - start) / len(trial.texts)
-    before, after = _decided(trial.logits, trial.task), _decided(logits, trial.task)
-    accuracy = accuracy_drop(trial.gold, before, after, level=config.level)
-    macro_f1 = macro_f1_drop(trial.gold, before, after, level=config.level, n=DRAWS, seed=trial.seed)
-    probs = _probs(logits, trial.task)
-    some = range(0, len(logits), max(1, len(logits) // ALONE))
-    alone = np.concatenate([encoder.logits([trial.texts[i]]) for i in some])
-    rung = PrecisionTrial(
+    logits = encoder.logits(baseline.texts)
+    ms_a_text = 1000 * (time.perf_counter() - start) / len(baseline.texts)
+    before, after = _decided(baseline.logits, task), _decided(logits, task)
+    accuracy = accuracy_drop(baseline.gold, before, after, level=config.level)
+    macro_f1 = macro_f1_drop(baseline.gold, before, after, level=config.level, n=N_DRAWS, seed=baseline.seed)
+    probs = _probs(logits, task)
+    single_rows = range(0, len(logits), max(1, len(logits) // N_SINGLE_ROWS))
+    alone = np.concatenate([encoder.logits([baseline.texts[i]]) for i in single_rows])
+    trial = PrecisionTrial(
         precision=precision,
-        bytes=(folder / TRIAL).stat().st_size,
-        fp32_linears=tuple(kept),
+        bytes=(folder / TRIAL_GRAPH).stat().st_size,
+        fp32_linears=tuple(fp32_linears),
         agreement=round(float((before == after).all(axis=1).mean()), 6),
         accuracy_drop=round(accuracy.value, 6),
         accuracy_drop_upper=round(accuracy.upper, 6),
         macro_f1_drop=round(macro_f1.value, 6),
         macro_f1_drop_upper=round(macro_f1.upper, 6),
-        probability_shift=round(float(np.abs(probs - _probs(trial.logits, trial.task)).mean()), 6),
-        neighbour_shift=round(float(np.abs(_probs(alone, trial.task) - probs[list(some)]).max()), 6),
+        probability_shift=round(float(np.abs(probs - _probs(baseline.logits, task)).mean()), 6),
+        neighbour_shift=round(float(np.abs(_probs(alone, task) - probs[list(single_rows)]).max()), 6),
         passed=False,
         reason="",
     )
-    reason = _failed_gate(rung, config)
-    rung = msgspec.structs.replace(rung, passed=not reason, reason=reason or "every gate holds")
-    return _Tried(rung=rung, ms_a_text=ms_a_text)
+    failed = _failed_gate(trial, config)
+    if failed is None:
+        trial = msgspec.structs.replace(trial, passed=True, reason="every gate passed")
+    else:
+        trial = msgspec.structs.replace(trial, failed_gate=failed[0], reason=failed[1])
+    return _Timed(trial=trial, ms_a_text=ms_a_text)
 
 
-def _failed_gate(rung: PrecisionTrial, config: QuantizeConfig) -> str:
-    """Return which gate a rung fails, in words; empty where it fails none."""
-    if rung.neighbour_shift > config.neighbours:
-        return f"neighbours in a batch move a probability by {rung.neighbour_shift:.1e}, want {config.neighbours:.0e}"
-    if rung.agreement < config.agreement:
-        return f"it decides {rung.agreement:.1%} of the rows as fp32 does, want {config.agreement:.1%}"
-    for name, upper in (("accuracy", rung.accuracy_drop_upper), ("macro-F1", rung.macro_f1_drop_upper)):
+def _failed_gate(trial: PrecisionTrial, config: QuantizeConfig) -> tuple[Gate, str] | None:
+    """Return the first gate that a precision fails, with the reason in words; None where it passes all."""
+    if trial.neighbour_shift > config.neighbours:
+        return (
+            "neighbours",
+            f"neighbours in a batch move a probability by {trial.neighbour_shift:.1e}, "
+            f"expected at most {config.neighbours:.0e}",
+        )
+    if trial.agreement < config.agreement:
+        return (
+            "agreement",
+            f"it decides {trial.agreement:.1%} of the rows as fp32 does, expected at least {config.agreement:.1%}",
+        )
+    drops: tuple[tuple[Gate, str, float], ...] = (
+        ("accuracy", "accuracy", trial.accuracy_drop_upper),
+        ("macro_f1", "macro-F1", trial.macro_f1_drop_upper),
+    )
+    for gate, name, upper in drops:
         if upper > config.margin:
-            return (
+            return gate, (
                 f"{name} may fall by up to {100 * upper:.2f} points (at {config.level:.0%}), "
-                f"want {100 * config.margin:g} at most"
+                f"expected at most {100 * config.margin:g}"
             )
-    return ""
+    return None
 
 
-def _truth(said: Sequence[str], labels: Sequence[str], task: Task) -> np.ndarray:
+def _truth(joined: Sequence[str], labels: Sequence[str], task: Task) -> np.ndarray:
+    """Return which row has which label, truth values [n, k]."""
     if task == "multi_label":
-        return label_matrix(said, labels)
-    place = {label: i for i, label in enumerate(labels)}
-    return np.asarray(np.eye(len(labels), dtype=bool)[[place[label] for label in said]])
+        return label_matrix(joined, labels)
+    position = {label: i for i, label in enumerate(labels)}
+    return np.asarray(np.eye(len(labels), dtype=bool)[[position[label] for label in joined]])
 
 
 def _decided(logits: np.ndarray, task: Task) -> np.ndarray:
-    """Return the labels decided, truth values [n, k]."""
+    """Return the labels that uncalibrated logits decide, truth values [n, k]."""
     if task == "multi_label":
         return np.asarray(logits > 0)
     return np.asarray(np.arange(logits.shape[1]) == logits.argmax(axis=1)[:, None])

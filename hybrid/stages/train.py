@@ -1,6 +1,5 @@
 """train: fine-tune the encoder on the rows that cleaning left."""
 
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -15,11 +14,11 @@ import transformers
 from hybrid.calibration.label_calibrators import best_cutoffs
 from hybrid.config import TrainConfig
 from hybrid.data.training_rows import TrainingRow, class_weights, hold_out, label_counts
-from hybrid.encoders.batches import Collator
+from hybrid.encoders.batches import Collator, Windows, read_windows
 from hybrid.encoders.checkpoint import load_classifier, load_tokenizer, write_tokenizer
+from hybrid.encoders.device import PrecisionChoice, choose_precision, read_choice
 from hybrid.encoders.epochs import StopEarly, chosen_step, learning_curve
-from hybrid.encoders.head import init_bias_from_label_frequency
-from hybrid.encoders.loss import classification_loss, label_loss
+from hybrid.encoders.loss import classification_loss, init_bias_from_label_frequency, label_loss
 from hybrid.encoders.trainer import (
     ClassifierTrainer,
     Loss,
@@ -29,8 +28,6 @@ from hybrid.encoders.trainer import (
     loss_of_batch,
     training_arguments,
 )
-from hybrid.encoders.training_precision import choose_precision
-from hybrid.encoders.windows import Windows, read_windows
 from hybrid.errors import DataError
 from hybrid.evaluation.set_metrics import macro_f1_error, macro_f1_of_sets
 from hybrid.runtime.calibration import sigmoid
@@ -38,7 +35,7 @@ from hybrid.runtime.text_encoder import TextLimits, pool
 from hybrid.types import Epoch, Task
 
 
-class _Lesson(msgspec.Struct, frozen=True, kw_only=True):
+class _TrainingSetup(msgspec.Struct, frozen=True, kw_only=True):
     """What the Trainer gets: a model with a fresh head, its tokenizer, the loss, and the two encoded parts."""
 
     model: Any
@@ -48,11 +45,11 @@ class _Lesson(msgspec.Struct, frozen=True, kw_only=True):
     validation: datasets.Dataset
     reading: TextLimits
     validation_windows: tuple[int, ...]
-    """Windows by validation text: they are scored pooled, as they are served."""
+    """How many windows each validation text has. They are scored pooled, as they are served."""
 
 
 class Trained(msgspec.Struct, frozen=True, kw_only=True):
-    """The folder with weights and tokenizer, the learning curve, and the counts."""
+    """The folder with weights and tokenizer, the learning curve, and the figures of the stage's report."""
 
     checkpoint: Path
     history: list[Epoch]
@@ -71,61 +68,63 @@ def train(
     on_step: OnStep | None = None,
     task: Task = "single_label",
 ) -> Trained:
-    """Return the checkpoint of the epoch that a part of the real rows speaks for.
+    """Fine-tune the encoder, and keep the epoch that a held-out part of the real rows chooses.
 
-    That is the last one whose macro-F1 is within one standard error of the best (Breiman et al. 1984): on
+    That is the last epoch whose macro-F1 is within one standard error of the best (Breiman et al. 1984): on
     few rows the best score is often luck, and a learning rate that falls to zero favours the later epoch.
-    Training stops early after `patience` epochs that are worse by more than that. Several labels a row are scored
-    at the cutoffs that suit these rows best, for their cutoffs are chosen after export.
+    Training stops early after `patience` epochs that are worse by more than that. Rows with several labels are scored
+    at the cutoffs that suit the held-out rows best, because the cutoffs that serve are chosen after export.
 
-    `workdir` keeps checkpoints while training runs; a run that was killed goes on from the last
-    whole one there, and the report says at which step.
+    `workdir` keeps checkpoints while training runs. A run that was killed continues from the last
+    complete one there, and the report holds the step it continued from.
 
     Raises:
-        DataError: fewer than two classes are left to train on, or of several labels a row none.
+        DataError: fewer than two classes are left to train on, or no label at all where rows have several.
     """
     counts = _checked_counts(rows, len(labels), task)
     fitting, validation = hold_out(rows, config, seed)
-    lesson = _lesson(fitting, validation, labels, config, encoder=encoder, reading=reading, seed=seed, task=task)
-    precision, seconds = _precision(lesson, config, workdir)
-    trainer = _trainer(lesson, len(labels), config, workdir, seed, bf16=precision == "bf16", task=task)
+    setup = _training_setup(fitting, validation, labels, config, encoder=encoder, reading=reading, seed=seed, task=task)
+    choice = _precision_choice(setup, config, workdir)
+    trainer = _trainer(setup, len(labels), config, workdir, seed, bf16=choice.precision == "bf16", task=task)
     trainer.add_callback(ProgressCallback(on_step))
     resume = last_whole_checkpoint(workdir)
     transformers.set_seed(seed)
-    done = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    output = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     history = learning_curve(trainer.state)
     chosen = workdir / f"checkpoint-{chosen_step(trainer.state)}"
     report = {
         "rows": {"fitted": len(fitting), "validation": len(validation)},
         "synthetic": sum(row.synthetic for row in fitting),
         "classes": dict(zip(labels, counts.tolist(), strict=True)),
-        "precision": precision,
-        "seconds_a_step_in_trial": seconds,
+        "precision": choice.precision,
+        "precision_reason": choice.reason,
+        "precision_error": choice.error,
+        "seconds_a_step_in_trial": choice.seconds,
     }
-    checkpoint = _write_checkpoint(chosen, workdir / "best", lesson.tokenizer, labels, reading)
-    return Trained(checkpoint=checkpoint, history=history, report=report | _course(history, done, resume))
+    checkpoint = _write_checkpoint(chosen, workdir / "best", setup.tokenizer, labels, reading)
+    return Trained(checkpoint=checkpoint, history=history, report=report | _training_figures(history, output, resume))
 
 
 def _checked_counts(rows: Sequence[TrainingRow], n_labels: int, task: Task) -> np.ndarray:
-    """Return how many rows have each label, where that is enough to learn from."""
+    """Count the rows with each label [k], and check that there is enough to learn from."""
     counts = label_counts(rows, n_labels, task)
     if np.count_nonzero(counts) < (2 if task == "single_label" else 1):
-        left = "one class only is" if task == "single_label" else "no label is"
-        raise DataError(f"train: {left} left after cleaning; want two or more: look at the clean report")
+        n_left = "only one class is" if task == "single_label" else "no label is"
+        raise DataError(f"train: {n_left} left after cleaning, expected two or more; see the report of clean")
     return counts
 
 
-def _course(history: Sequence[Epoch], done: Any, resume: Path | None) -> dict[str, object]:
-    """Return how training went: `done` is what the Trainer says, `resume` the checkpoint that it went on from."""
+def _training_figures(history: Sequence[Epoch], output: Any, resume: Path | None) -> dict[str, object]:
+    """Return the chosen epoch, the steps and the speed: `output` is the Trainer's, `resume` where it continued from."""
     return {
         "best_epoch": next((epoch.epoch for epoch in history if epoch.best), None),
-        "steps": done.global_step,
+        "steps": output.global_step,
         "resumed_from_step": int(resume.name.rsplit("-", 1)[1]) if resume else None,
-        "rows_per_second": None if resume else round(done.metrics["train_samples_per_second"], 1),
+        "rows_per_second": None if resume else round(output.metrics["train_samples_per_second"], 1),
     }
 
 
-def _lesson(
+def _training_setup(
     fitting: Sequence[TrainingRow],
     validation: Sequence[TrainingRow],
     labels: Sequence[str],
@@ -135,7 +134,7 @@ def _lesson(
     reading: TextLimits,
     seed: int,
     task: Task,
-) -> _Lesson:
+) -> _TrainingSetup:
     tokenizer = load_tokenizer(encoder)
     transformers.set_seed(seed)
     model = load_classifier(encoder, labels)
@@ -148,7 +147,7 @@ def _lesson(
         positive = torch.tensor(weights, dtype=torch.float32)
         loss, row_weights = partial(label_loss, positive_weights=positive, focal_gamma=gamma), np.ones(len(labels))
     windows = [read_windows(tokenizer, [row.text for row in part], reading) for part in (fitting, validation)]
-    return _Lesson(
+    return _TrainingSetup(
         model=model,
         tokenizer=tokenizer,
         loss=loss,
@@ -169,43 +168,42 @@ def _encode(rows: Sequence[TrainingRow], windows: Windows, class_weights: np.nda
     return datasets.Dataset.from_dict(encoded)
 
 
-def _precision(lesson: _Lesson, config: TrainConfig, workdir: Path) -> tuple[str, dict[str, float]]:
-    """Return the precision and the trial's times; a resumed run keeps the choice of the run it goes on with."""
+def _precision_choice(setup: _TrainingSetup, config: TrainConfig, workdir: Path) -> PrecisionChoice:
+    """Return the precision to train in. A resumed run keeps the choice of the run that it continues."""
     if config.precision != "auto":
-        return config.precision, {}
-    chosen = workdir / "precision.json"
-    if chosen.exists():
-        precision, seconds = json.loads(chosen.read_text())
-        return precision, seconds
-    rows = lesson.fitting
-    batch = Collator(lesson.tokenizer)([rows[i] for i in range(min(config.batch_size, len(rows)))])
-    found = choose_precision(lesson.model, batch, lambda trial, inputs: loss_of_batch(trial, inputs, lesson.loss)[0])
+        return PrecisionChoice(precision=config.precision, reason="set_by_recipe")
+    path = workdir / "precision.json"
+    if path.exists():
+        return read_choice(path.read_bytes())
+    rows = setup.fitting
+    batch = Collator(setup.tokenizer)([rows[i] for i in range(min(config.batch_size, len(rows)))])
+    choice = choose_precision(setup.model, batch, lambda model, inputs: loss_of_batch(model, inputs, setup.loss)[0])
     workdir.mkdir(parents=True, exist_ok=True)
-    chosen.write_text(json.dumps(found))
-    return found
+    path.write_bytes(msgspec.json.encode(choice))
+    return choice
 
 
 def _trainer(
-    lesson: _Lesson, n_labels: int, config: TrainConfig, workdir: Path, seed: int, *, bf16: bool, task: Task
+    setup: _TrainingSetup, n_labels: int, config: TrainConfig, workdir: Path, seed: int, *, bf16: bool, task: Task
 ) -> ClassifierTrainer:
     trainer = ClassifierTrainer(
-        loss=lesson.loss,
-        model=lesson.model,
+        loss=setup.loss,
+        model=setup.model,
         args=training_arguments(config, workdir, seed, bf16=bf16),
-        train_dataset=lesson.fitting,
-        eval_dataset=lesson.validation,
-        data_collator=Collator(lesson.tokenizer),
-        compute_metrics=partial(_validation_score, lesson=lesson, n_labels=n_labels, task=task),
+        train_dataset=setup.fitting,
+        eval_dataset=setup.validation,
+        data_collator=Collator(setup.tokenizer),
+        compute_metrics=partial(_validation_score, setup=setup, n_labels=n_labels, task=task),
         callbacks=[StopEarly(config.patience)],
     )
     trainer.remove_callback(transformers.PrinterCallback)
     return trainer
 
 
-def _validation_score(found: Any, *, lesson: _Lesson, n_labels: int, task: Task) -> dict[str, float]:
-    counts = lesson.validation_windows
-    first = np.cumsum([0, *counts[:-1]])
-    targets, logits = np.asarray(found.label_ids)[first], pool(np.asarray(found.predictions), counts, lesson.reading)
+def _validation_score(scored: Any, *, setup: _TrainingSetup, n_labels: int, task: Task) -> dict[str, float]:
+    counts = setup.validation_windows
+    first = np.cumsum([0, *counts[:-1]])  # the windows of a text all carry its target
+    targets, logits = np.asarray(scored.label_ids)[first], pool(np.asarray(scored.predictions), counts, setup.reading)
     if task == "multi_label":
         # At one half a label that is not learned yet scores nothing, and luck would choose among the first epochs.
         gold, probs = targets > 0.5, sigmoid(logits)

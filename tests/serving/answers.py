@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hybrid.calibration.referencing import counts_by_label, histogram
+from hybrid.calibration.reference import counts_by_label, histogram
 from hybrid.runtime.bundle import Bundle
 from hybrid.runtime.calibration import Calibration, Threshold
 from hybrid.runtime.calibration_reference import Point, Reference

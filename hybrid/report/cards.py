@@ -1,11 +1,16 @@
-"""What the receipts of a run add up to: the figures of the data card."""
+"""The bundle's two cards: the model card (what it is, how far to trust it) and the data card (where its labels come from)."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from statistics import median
 
+from hybrid.pipeline.context import RunContext
 from hybrid.provenance.rows import Receipt, VoteReceipt
-from hybrid.types import DraftStatus, Row
+from hybrid.report.step_gains import decoder_name, variant_name
+from hybrid.report.templates import template
+from hybrid.types import DraftStatus, Report, Row
+
+MAX_CHANGES_LISTED = 20
 
 
 class Teacher(Row, frozen=True, kw_only=True):
@@ -47,6 +52,40 @@ class Tally(Row, frozen=True, kw_only=True):
     drafts: dict[str, int]
     characters: tuple[int, float, int]
     """The shortest, median and longest training text."""
+
+
+def render_card(story: RunContext, counts: Tally, summary: Report, *, made_from: str) -> str:
+    """Return the card in Markdown, every figure from receipts and summary. `made_from` ends it, in a comment."""
+    evaluated = story.run.report("evaluate")
+    return template("model-card.md").render(
+        made_from=made_from,
+        counts=counts,
+        summary=summary,
+        recipe=story.recipe,
+        labels=story.labels,
+        served=summary["test"][summary["served"]],
+        trained_on=variant_name(summary["served"]),
+        decoder=decoder_name(summary),
+        recall=evaluated["recall"],
+        micro_f1={
+            "value": evaluated["encoder"].get("micro_f1"),
+            "interval": evaluated["encoder"].get("micro_f1_interval"),
+        },
+    )
+
+
+def render_data_card(story: RunContext, counts: Tally, summary: Report, *, made_from: str) -> str:
+    """Return the card in Markdown, every figure from the receipts or the summary. `made_from` ends it, in a comment."""
+    return template("data-card.md").render(
+        made_from=made_from,
+        summary=summary,
+        counts=counts,
+        changes=list(counts.changes.items())[:MAX_CHANGES_LISTED],
+        recipe=story.recipe,
+        labels=story.labels if story.recipe.task == "single_label" else sorted({*counts.given, *counts.decided}),
+        dealt=story.run.report("split"),
+        cleaned=story.run.report("clean"),
+    )
 
 
 def tally(receipts: Sequence[Receipt]) -> Tally:

@@ -1,11 +1,12 @@
-"""The lean graph of an encoder, where its family has one."""
+"""The ways from a checkpoint to an ONNX graph: `export.backend` names one of them."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hybrid.encoders import bert_onnx, deberta_onnx
+from hybrid.encoders import bert_onnx, deberta_onnx, optimum_onnx, to_onnx
 
-INPUTS = ("input_ids", "attention_mask")
+LEAN_INPUTS = ("input_ids", "attention_mask")
 """No token types: the runtime reads one text at a time, all of whose tokens are of type 0."""
 
 
@@ -18,7 +19,7 @@ def export_lean(model: Any, inputs: tuple[str, ...], path: Path, *, opset: int) 
         ExportError: a family, or an option of it, that has no lean graph.
     """
     export = deberta_onnx.export_deberta if _is_deberta(model.config) else bert_onnx.export_bert
-    export(model, tuple(name for name in inputs if name in INPUTS), path, opset=opset)
+    export(model, tuple(name for name in inputs if name in LEAN_INPUTS), path, opset=opset)
 
 
 def unknown_option(config: Any) -> str:
@@ -28,3 +29,11 @@ def unknown_option(config: Any) -> str:
 
 def _is_deberta(config: Any) -> bool:
     return bool(config.model_type == "deberta-v2")
+
+
+EXPORTERS: dict[str, Callable[..., None]] = {
+    "lean": export_lean,
+    "torch": to_onnx.export_onnx,
+    "optimum": optimum_onnx.export_onnx,
+}
+"""Each writes `(model, inputs, path, opset=...)` as fp32 ONNX."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from hybrid.calibration.escalation import lower_bound
+from hybrid.calibration.threshold import lower_bound
 from hybrid.runtime.calibration import Threshold
 from hybrid.runtime.calibration_reference import Histogram, Point
 
