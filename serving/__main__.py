@@ -47,7 +47,7 @@ def _serve(folder: Path, settings: Settings) -> None:
     began = time.perf_counter()
     try:
         from serving.assembly import build
-        from serving.process import run
+        from serving.server import run
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"{error.name} is not installed; serving needs: pip install 'hybrid-cascade[serve]'"

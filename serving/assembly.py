@@ -5,29 +5,29 @@ from pathlib import Path
 from starlette.applications import Starlette
 
 from serving import page
-from serving.escalate import Escalates
 from serving.http.app import build_app
-from serving.live_service import LiveService
+from serving.interfaces import Escalator
+from serving.service import ClassifierService
 from serving.settings import Settings
-from serving.watch import Watch
+from serving.telemetry import Telemetry
 
 
-def build(bundle_dir: Path, settings: Settings) -> tuple[LiveService, Starlette]:
+def build(bundle_dir: Path, settings: Settings) -> tuple[ClassifierService, Starlette]:
     """Return the service of a bundle and the application that speaks for it; neither has started yet.
 
     Raises:
         BundleError: the folder is no sound bundle.
         ConfigError: the decoder or the review store cannot be opened.
     """
-    watch = Watch(settings)
+    watch = Telemetry(settings)
     escalates = _escalation(settings, bundle_dir, watch)
-    service = LiveService(bundle_dir, settings, watch, escalates, on_bundle=watch.set_bundle, on_stop=watch.close)
+    service = ClassifierService(bundle_dir, settings, watch, escalates, on_bundle=watch.set_bundle, on_stop=watch.close)
     app = build_app(service, settings, [*watch.routes(), *page.routes()])
     watch.attach(app)
     return service, app
 
 
-def _escalation(settings: Settings, bundle_dir: Path, watch: Watch) -> Escalates | None:
+def _escalation(settings: Settings, bundle_dir: Path, watch: Telemetry) -> Escalator | None:
     if settings.decoder.llm.model == "none":
         return None
     from serving.decoder.open_decoder import open_decoder  # with the database library, which only a decoder needs

@@ -7,11 +7,11 @@ from hybrid.runtime.bundle import Bundle
 from serving.answers import Answer, Options
 from serving.deadline import Deadline
 from serving.errors import DeadlineError, ItemError
-from serving.escalate import Escalates
+from serving.interfaces import Escalator
 
 
 async def escalated(
-    escalates: Escalates,
+    escalates: Escalator,
     bundle: Bundle,
     texts: Sequence[str],
     answers: Sequence[Answer | ItemError],

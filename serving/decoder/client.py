@@ -17,7 +17,7 @@ from hybrid.llm.tasks.label import label_request, read_vote
 from hybrid.review.escalations import Outcome
 from hybrid.types import Vote
 from serving.decoder.breaker import Breaker
-from serving.observer import Observer
+from serving.interfaces import Observer
 from serving.settings import Decoder
 
 FIRST_PATIENCE_S = 1.0

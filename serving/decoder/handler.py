@@ -20,7 +20,7 @@ CLOSING_S = 5.0
 
 
 class EscalationHandler:
-    """The decoder behind a service: `serving.escalate.Escalates`."""
+    """The decoder behind a service: `serving.interfaces.Escalator`."""
 
     def __init__(self, client: DecoderClient, reviews: ReviewLog, settings: Decoder, *, policy: str = "") -> None:
         """Ask through `client`. `policy` is the labelling policy in place of the bundle's; empty: the bundle's."""

@@ -18,7 +18,7 @@ from serving.decoder.client import DecoderClient
 from serving.decoder.handler import EscalationHandler
 from serving.decoder.review_log import ReviewLog
 from serving.decoder.spend_cap import SpendCap
-from serving.observer import Observer
+from serving.interfaces import Observer
 from serving.settings import Decoder, Settings
 
 FIRST_WAIT_S = 0.2

@@ -6,15 +6,15 @@ import math
 import time
 from collections.abc import Sequence
 
-from serving.engine.blame import Blame
-from serving.engine.frames import BATCHES_AT_HAND
-from serving.engine.kept import KeptEngine
+from serving.engine.ipc import BATCHES_AT_HAND
 from serving.engine.process import EngineError, EngineLostError
+from serving.engine.quarantine import Quarantine
+from serving.engine.supervisor import EngineSupervisor
 from serving.errors import EngineDownError, ServingError
-from serving.observer import Observer
-from serving.queue.cost import Cost
-from serving.queue.job import Job, Row
-from serving.queue.line import Line
+from serving.interfaces import Observer
+from serving.scheduler.cost import BatchCost
+from serving.scheduler.job import Job, Row
+from serving.scheduler.queue import RequestQueue
 
 HOLD_S = 1.5
 """How long requests in the line wait for a lost engine's successor before they are given up."""
@@ -32,15 +32,15 @@ log = logging.getLogger(__name__)
 class Dispatch:
     """Feeds an engine from a line. Lives on the event loop."""
 
-    def __init__(self, engine: KeptEngine, cost: Cost, observer: Observer, *, hung_after_s: float) -> None:
-        self.line = Line()
+    def __init__(self, engine: EngineSupervisor, cost: BatchCost, observer: Observer, *, hung_after_s: float) -> None:
+        self.line = RequestQueue()
         self.most_tokens = 0
         """Padded tokens of a batch; set once the engine has said how many threads it has."""
         self._engine = engine
         self._cost = cost
         self._observer = observer
         self._hung_after_s = hung_after_s
-        self._blame = Blame()
+        self._blame = Quarantine()
         self._under_way: set[asyncio.Task[None]] = set()
         self._in_engine = 0
         """Batches."""

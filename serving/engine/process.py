@@ -12,15 +12,15 @@ from pathlib import Path
 
 import serving
 from hybrid.errors import BundleError
-from serving.engine.frames import Batch, Failed, Listener, Logits, Open, Opened, Refused, Said, pack
-from serving.engine.processor import used_s, works
+from serving.engine.cpu_time import used_s, works
+from serving.engine.ipc import Batch, Failed, FrameReader, FromWorker, Logits, Open, Opened, Refused, encode_frame
 
-COMMAND = (sys.executable, "-m", "serving.engine.child")
+COMMAND = (sys.executable, "-m", "serving.engine.worker")
 OPENING = 0
 """The number of the first question; those of batches follow."""
 START_S = 60.0
 """The most that opening a graph may take: the largest encoders are gigabytes."""
-LOOKS = 10
+MAX_HANG_CHECKS = 10
 """How many times its limit a batch may take while the engine works and is not given the processor."""
 END_S = 1.0
 """How long an engine that was told to end may take before it is killed."""
@@ -41,7 +41,7 @@ class EngineProcess:
         self.threads = 0
         self._process = process
         self._out: asyncio.WriteTransport | None = None
-        self._answers: dict[int, asyncio.Future[Said]] = {}
+        self._answers: dict[int, asyncio.Future[FromWorker]] = {}
         self._numbers = itertools.count(OPENING + 1)
         self._lost = ""
         self._ended = False
@@ -121,7 +121,7 @@ class EngineProcess:
         # The end of the stream is the death of the process, noticed though nobody asks.
         loop = asyncio.get_running_loop()
         self._out, _ = await loop.create_unix_connection(
-            lambda: Listener(self._hear, lambda: self._lose("dead")), sock=ours
+            lambda: FrameReader(self._hear, lambda: self._lose("dead")), sock=ours
         )
 
     def _hang_up(self) -> None:
@@ -135,21 +135,21 @@ class EngineProcess:
         assert isinstance(said, Opened)
         self.threads = said.threads
 
-    async def _ask(self, message: Open | Batch, number: int, limit_s: float) -> Said:
+    async def _ask(self, message: Open | Batch, number: int, limit_s: float) -> FromWorker:
         if self._lost:
             raise EngineLostError(self._lost)
         assert self._out
-        answer: asyncio.Future[Said] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[FromWorker] = asyncio.get_running_loop().create_future()
         self._answers[number] = answer
         watch = _Watch(self.pid, limit_s, max(1, self.threads), lambda: self._lose("hung"))
         try:
-            self._out.write(pack(message))
+            self._out.write(encode_frame(message))
             return await answer
         finally:
             watch.end()
             del self._answers[number]
 
-    def _hear(self, said: Said) -> None:
+    def _hear(self, said: FromWorker) -> None:
         answer = self._answers.get(said.number if isinstance(said, (Logits, Failed)) else OPENING)
         if answer and not answer.done():  # else nobody waits for it any more
             answer.set_result(said)
@@ -171,7 +171,7 @@ class _Watch:
     """Has a process given up that owes an answer: it sat still for the limit, or had the limit's worth of its processors.
 
     One that works and is not given a processor is slow: to start another would make that worse. It is given up after so
-    many `LOOKS` all the same.
+    many `MAX_HANG_CHECKS` all the same.
     """
 
     def __init__(self, pid: int, limit_s: float, threads: int, give_up: Callable[[], None]) -> None:
@@ -179,7 +179,7 @@ class _Watch:
         self._limit_s = limit_s
         self._enough_s = used_s(pid) + limit_s * threads
         self._give_up = give_up
-        self._looks = LOOKS
+        self._looks = MAX_HANG_CHECKS
         self._later()
 
     def end(self) -> None:

@@ -15,11 +15,11 @@ from serving.errors import NotFoundError, ServingError
 from serving.http.auth import read_keys
 from serving.http.docs_page import docs_routes
 from serving.http.endpoint import endpoint
-from serving.http.envelope import Envelope
 from serving.http.error_response import error_response
 from serving.http.http_errors import MethodError
+from serving.http.middleware import RequestMiddleware
+from serving.interfaces import Service
 from serving.protocols.all import PROTOCOLS
-from serving.service import Service
 from serving.settings import Settings
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -33,7 +33,7 @@ def build_app(service: Service, settings: Settings, extra_routes: Sequence[BaseR
     """
     app = Starlette(
         routes=[*_routes(service, settings), *docs_routes(), *extra_routes],
-        middleware=[Middleware(Envelope, keys=read_keys(os.environ))],
+        middleware=[Middleware(RequestMiddleware, keys=read_keys(os.environ))],
         exception_handlers={HTTPException: _no_such_route, ServingError: _refused},
     )
     app.router.redirect_slashes = False  # /v1/classify/ is no route; a redirected POST would arrive without its body

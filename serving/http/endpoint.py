@@ -13,10 +13,10 @@ from serving.answers import Timings
 from serving.deadline import Deadline
 from serving.errors import BadRequestError, ServingError
 from serving.http.body import read_body
+from serving.http.disconnect import cancel_on_disconnect
 from serving.http.error_response import error_response
-from serving.http.presence import ended_when_gone
+from serving.interfaces import Service
 from serving.protocols.operation import TIMEOUT_HEADER, Call, Operation, check_timeout
-from serving.service import Service
 from serving.settings import Limits, Settings
 
 NOBODY_READS = 499
@@ -46,7 +46,7 @@ def endpoint(
                 deadline=deadline,
                 timings=timings,
             )
-            with ended_when_gone(request):
+            with cancel_on_disconnect(request):
                 reply = await operation.answer(call)
             response = Response(msgspec.json.encode(reply), media_type="application/json")
         except ServingError as error:

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from serving.answers import Answer, Options, Timings
 from serving.deadline import Deadline
 from serving.errors import BadRequestError, ItemError, ServingError, TooLargeError, UnanswerableError
-from serving.service import Service
+from serving.interfaces import Service
 from serving.settings import Limits, Settings
 
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"

@@ -5,12 +5,12 @@ import signal
 import threading
 
 from hybrid.runtime.session_pool import SessionPool
-from serving.engine import child
-from serving.engine.frames import Batch, Failed, Logits
+from serving.engine import worker
+from serving.engine.ipc import Batch, Failed, Logits
 
 TOKEN = "DEADLY_TOKEN"
 SIGNAL = "DEADLY_SIGNAL"
-sound_answer = child.answer
+sound_answer = worker.answer
 
 
 def deadly_answer(lanes: SessionPool, batch: Batch) -> Logits | Failed:
@@ -21,5 +21,5 @@ def deadly_answer(lanes: SessionPool, batch: Batch) -> Logits | Failed:
 
 
 if __name__ == "__main__":
-    child.answer = deadly_answer
-    child.main()
+    worker.answer = deadly_answer
+    worker.main()

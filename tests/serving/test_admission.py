@@ -6,19 +6,19 @@ import pytest
 
 from serving.deadline import Deadline
 from serving.errors import OverloadedError, TooLargeError
-from serving.queue.admission import Ahead, Held, Lateness, check
-from serving.queue.cost import LEAST, REMEMBERED, Cost
+from serving.scheduler.admission import Backlog, LatencyCorrection, WaitEstimate, check
+from serving.scheduler.cost import LEAST, REMEMBERED, BatchCost
 from serving.settings import Limits
 
 LIMITS = Limits(wait_ms=500, queued_tokens=10_000, queued_bytes=1000)
 
 
-def ahead(*, wait_s: float, tokens: float = 100, own_s: float = 0.01) -> Ahead:
-    return Ahead(tokens=tokens, wait_s=wait_s, own_s=own_s)
+def ahead(*, wait_s: float, tokens: float = 100, own_s: float = 0.01) -> WaitEstimate:
+    return WaitEstimate(tokens=tokens, wait_s=wait_s, own_s=own_s)
 
 
 def test_the_cost_of_a_batch_is_found_from_the_batches_that_ran() -> None:
-    rng, cost = random.Random(0), Cost()
+    rng, cost = random.Random(0), BatchCost()
     for _ in range(200):
         n = rng.randint(8, 256)
         cost.add(n, n, 2e-3 + 9e-5 * n + rng.gauss(0, 2e-4))
@@ -27,7 +27,7 @@ def test_the_cost_of_a_batch_is_found_from_the_batches_that_ran() -> None:
 
 
 def test_the_cost_follows_a_machine_that_slows_down() -> None:
-    cost = Cost()
+    cost = BatchCost()
     for seconds in [0.01] * REMEMBERED + [0.05] * REMEMBERED:
         cost.add(100, 128, seconds)
     assert cost.batch_s(128) == pytest.approx(0.05)
@@ -36,21 +36,21 @@ def test_the_cost_follows_a_machine_that_slows_down() -> None:
 
 @pytest.mark.parametrize("ran", [[(8, 0.5), (256, 0.01)], [(64, 0.02)], [(10, 0.0), (20, 0.1)]])
 def test_noise_makes_no_cost_negative(ran: list[tuple[int, float]]) -> None:
-    cost = Cost()
+    cost = BatchCost()
     for padded, seconds in ran * LEAST:
         cost.add(padded, padded, seconds)
     assert all(cost.batch_s(n) >= 0 for n in (1, 8, 256, 5000))
 
 
 def test_after_many_short_batches_the_cost_of_a_full_one_is_still_known() -> None:
-    cost = Cost()
+    cost = BatchCost()
     for padded in (250, 255, *[8] * 5000):
         cost.add(padded, padded, 2e-3 + 9e-5 * padded)
     assert cost.batch_s(256) == pytest.approx(2e-3 + 9e-5 * 256, rel=0.05)
 
 
 def test_nothing_is_expected_before_some_batches_ran() -> None:
-    cost = Cost()
+    cost = BatchCost()
     for n in range(LEAST):
         assert not cost.known
         assert cost.batch_s(256) == cost.wait_s(10_000, 256) == 0.0
@@ -85,7 +85,7 @@ def test_too_many_queued_tokens_are_refused_and_a_request_that_never_fits_is_cal
 
 
 def test_too_many_bytes_are_refused_until_others_have_left() -> None:
-    held = Held(LIMITS)
+    held = Backlog(LIMITS)
     with held.holding(600):
         with pytest.raises(OverloadedError, match="600 bytes wait, of at most 1000"), held.holding(401):
             pass
@@ -97,7 +97,7 @@ def test_too_many_bytes_are_refused_until_others_have_left() -> None:
 
 
 def test_what_waits_for_the_tokenizer_counts() -> None:
-    held = Held(LIMITS)
+    held = Backlog(LIMITS)
     for _ in range(300):
         held.learn(400, 100, 0.001)
     with held.reading(4000):
@@ -107,7 +107,7 @@ def test_what_waits_for_the_tokenizer_counts() -> None:
 
 
 def test_where_answers_came_late_later_ones_are_expected() -> None:
-    lateness, asked = Lateness(), ahead(wait_s=0.3)
+    lateness, asked = LatencyCorrection(), ahead(wait_s=0.3)
     assert lateness.corrected(asked) == asked
     for _ in range(2000):
         lateness.learn(0.3, 0.45)
@@ -118,7 +118,7 @@ def test_where_answers_came_late_later_ones_are_expected() -> None:
 
 
 def test_early_answers_and_idle_times_raise_no_hopes() -> None:
-    lateness, asked = Lateness(), ahead(wait_s=0.3)
+    lateness, asked = LatencyCorrection(), ahead(wait_s=0.3)
     for _ in range(2000):
         lateness.learn(0.3, 0.1)
     for _ in range(2000):

@@ -9,7 +9,7 @@ import pytest
 
 from tests.messages_server import MessagesServer, label
 from tests.serving.bundles import copied
-from tests.serving.started import started
+from tests.serving.service_process import started
 
 pytestmark = pytest.mark.slow
 

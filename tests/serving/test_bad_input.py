@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 import hybrid
-from tests.serving.asking import DIALECTS, Dialect, client
+from tests.serving.http_requests import DIALECTS, Dialect, client
 
 GOOD = "The soup was awful and stale."
 LONGEST = 1_000_000

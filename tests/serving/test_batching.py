@@ -8,9 +8,9 @@ import pytest
 
 from hybrid.runtime.text_encoder import Encoded
 from serving.errors import EngineDownError
-from serving.queue.batching import CALL_TOKENS, batch_of
-from serving.queue.job import Job, Row
-from serving.queue.line import LOOKAHEAD, Line
+from serving.scheduler.batching import CALL_TOKENS, batch_of
+from serving.scheduler.job import Job, Row
+from serving.scheduler.queue import LOOKAHEAD, RequestQueue
 
 
 def padded(batch: dict[int, int]) -> int:
@@ -51,7 +51,7 @@ def job(*n_tokens: int) -> Job:
 
 def test_every_row_runs_once_and_none_is_overtaken_for_ever() -> None:
     async def story() -> None:
-        rng, line = random.Random(1), Line()
+        rng, line = random.Random(1), RequestQueue()
         first = job(64)
         line.put(first)
         others = [job(*rng.choices(range(3, 60), k=4)) for _ in range(50)]
@@ -72,7 +72,7 @@ def test_every_row_runs_once_and_none_is_overtaken_for_ever() -> None:
 
 def test_a_row_of_a_rare_length_is_overtaken_by_few() -> None:
     async def story() -> None:
-        line = Line()
+        line = RequestQueue()
         for _ in range(LOOKAHEAD):
             line.put(job(64))  # four of them fill a batch
         rare = job(30)
@@ -89,7 +89,7 @@ def test_a_row_of_a_rare_length_is_overtaken_by_few() -> None:
 
 def test_what_nobody_waits_for_is_dropped_before_it_costs_anything() -> None:
     async def story() -> None:
-        line, left, stays = Line(), job(5, 6, 7), job(5, 30)
+        line, left, stays = RequestQueue(), job(5, 6, 7), job(5, 30)
         line.put(left)
         line.put(stays)
         line.forget(left)
@@ -103,7 +103,7 @@ def test_what_nobody_waits_for_is_dropped_before_it_costs_anything() -> None:
 
 def test_a_suspect_runs_alone_and_before_all_others() -> None:
     async def story() -> None:
-        line, suspect, other = Line(), job(5, 5), job(5, 5)
+        line, suspect, other = RequestQueue(), job(5, 5), job(5, 5)
         line.put(suspect)
         rows = line.take(256)
         line.put(other)
@@ -117,7 +117,7 @@ def test_a_suspect_runs_alone_and_before_all_others() -> None:
 
 def test_rows_put_back_keep_their_place() -> None:
     async def story() -> None:
-        line, early, late = Line(), job(5, 5, 5), job(5)
+        line, early, late = RequestQueue(), job(5, 5, 5), job(5)
         line.put(early)
         rows = line.take(256)
         line.put(late)
@@ -129,7 +129,7 @@ def test_rows_put_back_keep_their_place() -> None:
 
 def test_all_that_wait_are_given_up_at_once() -> None:
     async def story() -> None:
-        line, waits = Line(), [job(5, 6), job(7)]
+        line, waits = RequestQueue(), [job(5, 6), job(7)]
         for one in waits:
             line.put(one)
         line.fail_all(EngineDownError("gone"))

@@ -26,7 +26,7 @@ from hybrid.client import (
 from hybrid.client.exchange import BODY_BYTES, ClientConfig, parts_of
 from hybrid.errors import ConfigError
 from tests.corpus import texts_and_gold
-from tests.serving.started import started
+from tests.serving.service_process import started
 
 TEXTS = texts_and_gold(40, seed=5)[0]
 KEY = "only-for-tests"

@@ -13,7 +13,7 @@ from jevcompat import runner
 import hybrid
 from serving.settings import API_KEYS
 from tests.messages_server import MessagesServer
-from tests.serving.deciding import enum_in, first_option, nothing
+from tests.serving.decision_server import enum_in, first_option, nothing
 from tests.serving.serving_process import started
 
 TEXT = "The soup was awful and stale."

@@ -12,7 +12,7 @@ import pytest
 
 from serving.answers import Answer
 from serving.errors import ItemError
-from tests.serving.asking import DIALECTS, client, post, receive, statuses
+from tests.serving.http_requests import DIALECTS, client, post, receive, statuses
 from tests.serving.scripted import Scripted, sure_of
 from tests.serving.threaded import served
 

@@ -12,7 +12,7 @@ from starlette.routing import Route
 from serving.http.app import build_app
 from serving.http.openapi import build_openapi
 from serving.settings import Settings
-from tests.serving.asking import client
+from tests.serving.http_requests import client
 from tests.serving.scripted import Scripted, at_once
 from tests.serving.serving_process import started
 from tests.serving.threaded import served

@@ -5,9 +5,9 @@ import pytest
 from scipy.stats import binom, chi2, chi2_contingency
 
 from serving.answers import Answer
-from serving.watch.drift import BLOCK, BLOCKS, DriftWatch
-from serving.watch.two_samples import chi_square_tail, compare
-from tests.serving.answers import answer, bundle_with, reference_of, traffic
+from serving.telemetry.chi_square import chi_square_tail, compare
+from serving.telemetry.drift import BLOCK, BLOCKS, DriftWatch
+from tests.serving.answer_fixtures import answer, bundle_with, reference_of, traffic
 
 WINDOW = BLOCK * BLOCKS
 

@@ -15,15 +15,15 @@ from hybrid.runtime.bundle import MODEL, read_bundle
 from serving.answers import Answer
 from serving.engine import process
 from serving.engine.backoff import LONGEST_S, pause_s
-from serving.engine.frames import Open
+from serving.engine.ipc import Open
 from serving.engine.process import EngineProcess
 from serving.errors import EngineDownError, ItemError, ServingError
-from serving.live_service import LiveService
+from serving.service import ClassifierService
 from serving.settings import EngineSettings, Settings
 from tests.corpus import texts_and_gold
 from tests.serving.bundles import POISON, copied, poison_token, poisoned
 from tests.serving.deadly_engine import SIGNAL, TOKEN
-from tests.serving.living import Heard, ask, live, until
+from tests.serving.live_service import Heard, ask, live, until
 
 TEXTS = texts_and_gold(31, seed=5)[0]
 pytestmark = pytest.mark.slow
@@ -147,7 +147,7 @@ def test_an_engine_that_is_killed_or_stopped_under_load_leaves_nobody_waiting(
     heard = Heard()
     ended: list[tuple[str, float]] = []
 
-    async def client(service: LiveService) -> None:
+    async def client(service: ClassifierService) -> None:
         kind = await outcome(asyncio.ensure_future(ask(service, TEXTS[:4])))
         ended.append((kind, time.monotonic()))
 
@@ -235,11 +235,11 @@ def test_the_engine_ends_with_the_service_however_that_ends(bundle_dir: Path) ->
     script = (
         "import asyncio, sys\n"
         "from pathlib import Path\n"
-        "from serving.live_service import LiveService\n"
-        "from serving.quiet import Quiet\n"
+        "from serving.service import ClassifierService\n"
+        "from tests.serving.live_service import NullObserver\n"
         "from serving.settings import Settings\n"
         "async def main():\n"
-        "    service = LiveService(Path(sys.argv[1]), Settings(), Quiet())\n"
+        "    service = ClassifierService(Path(sys.argv[1]), Settings(), NullObserver())\n"
         "    await service.start()\n"
         "    print(service.engine_pid, flush=True)\n"
         "    await asyncio.sleep(60)\n"

@@ -13,7 +13,7 @@ import pytest
 
 import hybrid
 from tests.corpus import texts_and_gold
-from tests.serving.started import started
+from tests.serving.service_process import started
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 TEXTS = texts_and_gold(5, seed=7)[0]

@@ -12,7 +12,7 @@ from hybrid.errors import ConfigError
 from serving.http.app import build_app
 from serving.http.auth import PROBES, Keys, read_keys
 from serving.settings import API_KEYS, Settings
-from tests.serving.asking import client
+from tests.serving.http_requests import client
 from tests.serving.scripted import Scripted, at_once
 from tests.serving.threaded import served
 

@@ -16,12 +16,12 @@ from hybrid.runtime.bundle import Bundle
 from serving import page as own_page
 from serving.answers import Answer
 from serving.deadline import Deadline
-from serving.live_service import LiveService
 from serving.page.files import POLICY
+from serving.service import ClassifierService
 from serving.settings import API_KEYS, Settings
-from serving.watch import Watch
+from serving.telemetry import Telemetry
 from tests.corpus import texts_and_gold
-from tests.serving.answers import answer, traffic
+from tests.serving.answer_fixtures import answer, traffic
 from tests.serving.threaded import served
 
 if TYPE_CHECKING:
@@ -54,15 +54,15 @@ class Reasoner:
 
 class Site(msgspec.Struct, frozen=True):
     url: str
-    watch: Watch
-    service: LiveService
+    watch: Telemetry
+    service: ClassifierService
     classifier: hybrid.runtime.Classifier
 
 
 @pytest.fixture(scope="module")
 def site(bundle_dir: Path) -> Iterator[Site]:
-    watch = Watch(Settings())
-    service = LiveService(bundle_dir, Settings(), watch, Reasoner(), watch.set_bundle)
+    watch = Telemetry(Settings())
+    service = ClassifierService(bundle_dir, Settings(), watch, Reasoner(), watch.set_bundle)
     with served(service, extra_routes=[*watch.routes(), *own_page.routes()]) as url:
         yield Site(url, watch, service, hybrid.load(bundle_dir))
 
@@ -247,8 +247,8 @@ def test_a_key_is_asked_for_when_it_is_wanted_and_kept_for_the_tab(
     browser: "Browser", bundle_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(API_KEYS, "right")
-    watch = Watch(Settings())
-    service = LiveService(bundle_dir, Settings(), watch, None, watch.set_bundle)
+    watch = Telemetry(Settings())
+    service = ClassifierService(bundle_dir, Settings(), watch, None, watch.set_bundle)
     with served(service, extra_routes=[*watch.routes(), *own_page.routes()]) as url:
         assert httpx.get(f"{url}/v1/watch").status_code == 401
         context = browser.new_context(extra_http_headers={"authorization": "Bearer right"})

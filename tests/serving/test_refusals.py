@@ -21,7 +21,7 @@ from serving.errors import (
     TooLargeError,
     UnanswerableError,
 )
-from tests.serving.asking import DIALECTS, client
+from tests.serving.http_requests import DIALECTS, client
 from tests.serving.scripted import Scripted, at_once, sure_of
 from tests.serving.threaded import served
 

@@ -8,9 +8,9 @@ import pytest
 from starlette.requests import Request
 
 from hybrid.runtime.text_encoder import Encoded
-from serving.http import presence
-from serving.http.presence import ended_when_gone
-from serving.queue.job import Job
+from serving.http import disconnect
+from serving.http.disconnect import cancel_on_disconnect
+from serving.scheduler.job import Job
 
 REQUESTS = 50
 
@@ -43,8 +43,8 @@ async def watched() -> None:
         await never.wait()
         return {"type": "http.disconnect"}
 
-    with ended_when_gone(Request({"type": "http"}, receive)):
-        await asyncio.sleep(2 * presence.NOTICED_AFTER_S)
+    with cancel_on_disconnect(Request({"type": "http"}, receive)):
+        await asyncio.sleep(2 * disconnect.NOTICED_AFTER_S)
     await asyncio.sleep(0)
 
 
@@ -57,7 +57,7 @@ async def queued() -> None:
 
 
 def test_a_client_that_was_watched_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(presence, "NOTICED_AFTER_S", 0.001)
+    monkeypatch.setattr(disconnect, "NOTICED_AFTER_S", 0.001)
     assert unreachable_after(watched) < REQUESTS
 
 

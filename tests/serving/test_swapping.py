@@ -11,10 +11,10 @@ import hybrid
 from hybrid.errors import BundleError
 from hybrid.files.hashing import sha256_of_file
 from serving.answers import Answer
-from serving.live_service import LiveService
+from serving.service import ClassifierService
 from tests.corpus import texts_and_gold
 from tests.serving.bundles import changed, copied, negated, sealed
-from tests.serving.living import Heard, ask, live, until
+from tests.serving.live_service import Heard, ask, live, until
 
 TEXTS = texts_and_gold(8, seed=11)[0]
 SWAPS = 12
@@ -42,7 +42,7 @@ def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-async def clients_until(done: asyncio.Event, service: LiveService, wanted: Probs) -> list[str]:
+async def clients_until(done: asyncio.Event, service: ClassifierService, wanted: Probs) -> list[str]:
     """Ask without a pause; return the id of the bundle that answered each request."""
     seen = []
     while not done.is_set():

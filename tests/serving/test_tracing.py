@@ -20,9 +20,9 @@ from starlette.testclient import TestClient
 from serving.answers import Timings
 from serving.errors import EngineDownError
 from serving.settings import Settings
-from serving.watch import Watch
-from serving.watch.requests import current
-from tests.serving.answers import answer
+from serving.telemetry import Telemetry
+from serving.telemetry.request_context import current
+from tests.serving.answer_fixtures import answer
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TIMINGS = Timings(tokenise_s=0.001, queue_s=0.02, inference_s=0.003)
@@ -54,7 +54,7 @@ def collector() -> Iterator[tuple[str, list[tuple[str, ExportTraceServiceRequest
             thread.join()
 
 
-def client_of(watch: Watch) -> TestClient:
+def client_of(watch: Telemetry) -> TestClient:
     async def classify(_: Request) -> PlainTextResponse:
         watch.answered("/v1/classify", [answer()], TIMINGS, 0.03)
         return PlainTextResponse("ok")
@@ -80,7 +80,7 @@ def spans_of(came: list[tuple[str, ExportTraceServiceRequest]]) -> list[Span]:
 
 def test_the_stages_are_under_the_request_and_the_request_under_its_caller() -> None:
     with collector() as (url, came):
-        watch = Watch(Settings(otlp=url))
+        watch = Telemetry(Settings(otlp=url))
         headers = {"traceparent": f"00-{TRACE}-{PARENT}-01", "x-request-id": "abc"}
         assert client_of(watch).get("/v1/classify", headers=headers).status_code == 200
         watch.close()
@@ -101,7 +101,7 @@ def test_the_stages_are_under_the_request_and_the_request_under_its_caller() -> 
 
 def test_without_a_parent_a_request_begins_a_trace_of_its_own_and_a_failure_is_one() -> None:
     with collector() as (url, came):
-        watch = Watch(Settings(otlp=url + "/v1/traces"))
+        watch = Telemetry(Settings(otlp=url + "/v1/traces"))
         client = client_of(watch)
         for _ in range(2):
             client.get("/v1/down")
@@ -115,7 +115,7 @@ def test_without_a_parent_a_request_begins_a_trace_of_its_own_and_a_failure_is_o
 
 def test_a_caller_that_does_not_sample_is_not_traced() -> None:
     with collector() as (url, came):
-        watch = Watch(Settings(otlp=url))
+        watch = Telemetry(Settings(otlp=url))
         client_of(watch).get("/v1/classify", headers={"traceparent": f"00-{TRACE}-{PARENT}-00"})
         watch.close()
     assert not came
@@ -124,7 +124,7 @@ def test_a_caller_that_does_not_sample_is_not_traced() -> None:
 def test_requests_are_answered_where_no_collector_listens() -> None:
     with collector() as (url, _):
         pass
-    watch = Watch(Settings(otlp=url))
+    watch = Telemetry(Settings(otlp=url))
     client = client_of(watch)
     began = time.perf_counter()
     assert {client.get("/v1/classify").status_code for _ in range(20)} == {200}
@@ -134,7 +134,7 @@ def test_requests_are_answered_where_no_collector_listens() -> None:
 
 def test_without_a_collector_opentelemetry_is_not_even_imported() -> None:
     code = (
-        "import sys; from serving.settings import Settings; from serving.watch import Watch; Watch(Settings()); "
+        "import sys; from serving.settings import Settings; from serving.telemetry import Telemetry; Telemetry(Settings()); "
         "print([name for name in sys.modules if name.startswith('opentelemetry')])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

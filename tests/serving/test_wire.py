@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from serving.http.bounded_http import BoundedHttp
+from serving.http.connection import BoundedHttpProtocol
 from serving.settings import Limits, Settings
-from tests.serving.asking import DIALECTS, client, post, receive, send, statuses
+from tests.serving.http_requests import DIALECTS, client, post, receive, send, statuses
 from tests.serving.scripted import Scripted, at_once
 from tests.serving.threaded import served
 
@@ -22,7 +22,7 @@ PATH = "/v1/classify"
 MIB = 1 << 20
 
 
-class Hasty(BoundedHttp):
+class Hasty(BoundedHttpProtocol):
     head_s = 0.5
 
 

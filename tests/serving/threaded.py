@@ -10,9 +10,9 @@ import uvicorn
 from starlette.routing import BaseRoute
 
 from serving.http.app import build_app
-from serving.http.bounded_http import BoundedHttp
-from serving.live_service import LiveService
-from serving.service import Service
+from serving.http.connection import BoundedHttpProtocol
+from serving.interfaces import Service
+from serving.service import ClassifierService
 from serving.settings import Settings
 
 
@@ -21,7 +21,7 @@ def served(
     service: Service,
     settings: Settings | None = None,
     *,
-    http: type[BoundedHttp] = BoundedHttp,
+    http: type[BoundedHttpProtocol] = BoundedHttpProtocol,
     extra_routes: Sequence[BaseRoute] = (),
 ) -> Iterator[str]:
     """Serve until the block ends; gives the URL."""
@@ -31,14 +31,14 @@ def served(
     begun = threading.Event()
 
     async def run(door: socket.socket) -> None:
-        if isinstance(service, LiveService):
+        if isinstance(service, ClassifierService):
             await service.start()
         serving = asyncio.create_task(server.serve(sockets=[door]))
         while not server.started:
             await asyncio.sleep(0.005)
         begun.set()
         await serving
-        if isinstance(service, LiveService):
+        if isinstance(service, ClassifierService):
             await service.stop()
 
     with socket.create_server(("127.0.0.1", 0), backlog=512) as door:

@@ -1,0 +1,119 @@
+"""An engine that is started again whenever it is lost."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+
+from hybrid.errors import BundleError
+from serving.engine.backoff import pause_s
+from serving.engine.ipc import Open
+from serving.engine.process import EngineLostError, EngineProcess
+
+Prove = Callable[[EngineProcess], Awaitable[None]]
+"""Raises BundleError where the engine computes something else than it should."""
+Changed = Callable[[str, str], None]
+"""Called with a state (ready, dead, hung, starting) and its reason."""
+
+
+class EngineSupervisor:
+    """One engine process at a time. Lives on the event loop."""
+
+    def __init__(self, graph: Open, *, prove: Prove, changed: Changed) -> None:
+        self.threads = 1
+        self.n_lost = 0
+        """Engines that died or hung so far."""
+        self._graph = graph
+        self._prove = prove
+        self._changed = changed
+        self._process: EngineProcess | None = None
+        self._dying: EngineProcess | None = None
+        self._up = asyncio.Event()
+        self._deaths: deque[float] = deque(maxlen=32)
+        self._restarting: asyncio.Task[None] | None = None
+        self._stopped = False
+
+    @property
+    def is_up(self) -> bool:
+        """Whether an engine would take a batch now."""
+        return self._process is not None
+
+    @property
+    def pid(self) -> int | None:
+        """The number of its process; None while there is none."""
+        return self._process.pid if self._process else None
+
+    async def start(self) -> None:
+        """Open the graph and prove it.
+
+        Raises:
+            BundleError: the graph cannot be run, computes something else, or ends its process.
+        """
+        try:
+            await self._open()
+        except EngineLostError as error:
+            raise BundleError(
+                f"{self._graph.model}: the engine was {error} before it had opened the graph; is there memory enough?"
+            ) from error
+
+    async def up(self) -> None:
+        """Wait until there is an engine."""
+        await self._up.wait()
+
+    async def run(self, rows: Sequence[list[int]], *, limit_s: float) -> list[list[float]]:
+        """Return the logits of each row of token ids.
+
+        Raises:
+            EngineError: the graph raised.
+            EngineLostError: there is no engine, or it died or hung on this batch; another one starts.
+        """
+        if self._process is None:
+            raise EngineLostError("dead")
+        return await self._process.run(rows, limit_s=limit_s)
+
+    async def stop(self) -> None:
+        """End the engine for good; its process is gone once this returns."""
+        self._stopped = True
+        self._up.clear()
+        if self._restarting:
+            self._restarting.cancel()
+            await asyncio.wait([self._restarting])
+        process, self._process = self._process, None
+        if process:
+            await process.stop()
+        if self._dying:
+            await self._dying.kill()
+
+    async def _open(self) -> None:
+        process = await EngineProcess.start(self._graph)
+        try:
+            await self._prove(process)
+        except BaseException:
+            await process.kill()
+            raise
+        self._process, self.threads = process, process.threads
+        self._up.set()
+        self._changed("ready", "")
+        process.when_lost(self._lose)
+
+    def _lose(self, reason: str) -> None:
+        self._dying, self._process = self._process, None
+        self._up.clear()
+        self.n_lost += 1
+        self._deaths.append(time.monotonic())
+        self._changed(reason, "")
+        if not self._stopped:
+            self._restarting = asyncio.create_task(self._restart())
+
+    async def _restart(self) -> None:
+        if self._dying:
+            await self._dying.kill()
+            self._dying = None
+        while not self.is_up:
+            await asyncio.sleep(pause_s(self._deaths, time.monotonic()))
+            self._changed("starting", "")
+            try:
+                await self._open()
+            except (BundleError, EngineLostError, OSError) as error:
+                self._deaths.append(time.monotonic())
+                self._changed("dead", str(error))
