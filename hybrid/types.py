@@ -43,7 +43,14 @@ REFUSALS: dict[DraftStatus, str] = {
 }
 """What the reports call each reason to refuse a draft. "refused" is read from old tables alone, see `Draft`."""
 TrustedSource = Literal["gold", "audit", "review"]
-Escalation = Literal["none", "answered", "failed", "undecided"]
+AnswerStatus = Literal["accepted", "escalated", "abstained"]
+"""What became of a text. accepted: the encoder was sure enough. escalated: it was not, or the decoder answered at the
+caller's wish; the source tells whose label it is. abstained: nobody was sure enough, and no label is given."""
+AnswerSource = Literal["encoder", "decoder", "both"]
+"""Whose label the answer is. decoder: its label as it came. both: its vote weighed with the encoder's probabilities."""
+EscalationOutcome = Literal["none", "answered", "undecided", "failed"]
+"""How asking the decoder ended. none: it was not asked. undecided: it answered without one of the labels.
+failed: it could not be asked, or its answer did not arrive."""
 Report = dict[str, Any]
 """The figures of a stage, as JSON holds them."""
 
@@ -209,26 +216,34 @@ class Scored(Row, frozen=True, kw_only=True):
 
 
 class Prediction(Row, frozen=True, kw_only=True):
-    """The answer for one text."""
+    """The cascade's answer for one text; `hybrid.runtime.decision` is the only place that makes one."""
 
     label: str
     """multi_label: the canonical join of `labels`, the empty string where there are none."""
     labels: tuple[str, ...] = ()
     """All labels decided, sorted; with one label a text, that one."""
     confidence: float
-    """Calibrated probability that `label` is right, but where `source` is decoder: the encoder's own confidence then.
-    multi_label: that the whole set is right."""
+    """Calibrated probability that `label` is right, which is `probs[label]`; where `source` is decoder, that is the
+    encoder's probability of the decoder's label. multi_label: the probability that the whole set is right."""
     probs: dict[str, float]
     """Calibrated probability by label, from the encoder, or where `source` is both from encoder and decoder;
     multi_label: each on its own, so no sum of 1."""
     escalate: bool
-    """Whether the confidence is below the threshold of escalation."""
-    source: Literal["encoder", "decoder", "both"] = "encoder"
-    """decoder: its label as it came. both: its vote weighed with the encoder's probabilities."""
-    escalation: Escalation = "none"
+    """Whether the text escalates: the encoder's confidence was below the threshold. It stays true once the decoder
+    answered."""
+    source: AnswerSource = "encoder"
+    escalation: EscalationOutcome = "none"
     rationale: str = ""
+    """The decoder's explanation of the label that it gave."""
+    reason: str = ""
+    """Why the decoder gave no label; empty where it gave one or was not asked."""
     truncated: bool = False
     """Whether the encoder read only a part of the text; never so where it reads in windows."""
+
+    @property
+    def status(self) -> AnswerStatus:
+        """What became of the text, in the words of the service; the library itself never abstains."""
+        return "escalated" if self.escalate else "accepted"
 
 
 class Judged(Row, frozen=True, kw_only=True):

@@ -4,10 +4,10 @@ from typing import Literal
 
 import msgspec
 
+from hybrid.types import AnswerSource, AnswerStatus, EscalationOutcome
+
 Truncate = Literal["error", "right", "left"]
 Escalate = Literal["auto", "never", "always"]
-Status = Literal["accepted", "escalated", "abstained"]
-Escalation = Literal["none", "answered", "undecided", "failed"]
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,14 +35,14 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     encoder_confidence: float
     threshold: float
     """The one that held for this text."""
-    status: Status
-    """accepted: the encoder was sure enough. escalated: it was not; `source` says who answered after all."""
-    source: Literal["encoder", "decoder", "both"]
+    status: AnswerStatus
+    """accepted: the encoder was sure enough. escalated: it was not; `source` tells who answered after all."""
+    source: AnswerSource
     """decoder: its label as it came. both: the two combined."""
-    escalation: Escalation = "none"
-    """none: no decoder was asked. undecided: it gave no label. failed: it could not be asked; `reason` says why."""
+    escalation: EscalationOutcome = "none"
+    """none: no decoder was asked. undecided: it gave no label. failed: it could not be asked; `reason` tells why."""
     rationale: str = ""
-    """The decoder's."""
+    """The decoder's explanation of the label that it gave."""
     reason: str = ""
     """Why the decoder gave no label; empty where it did or was not asked."""
     truncated: bool

@@ -6,8 +6,8 @@ import pytest
 
 from hybrid.calibration.reliability import FEWEST_ROWS, combined_probs, measure_reliability
 from hybrid.config import EvaluateConfig
-from hybrid.runtime.cascade import with_vote
 from hybrid.runtime.combination import Reliability, Weights, combine, combine_vote
+from hybrid.runtime.decision import with_vote
 from hybrid.stages.evaluate import Answers, Evaluated, evaluate
 from hybrid.types import Example, Prediction, Vote
 
@@ -142,7 +142,7 @@ def test_an_escalated_text_gets_what_both_know() -> None:
 def test_the_vote_of_a_decoder_that_was_not_measured_is_taken_as_it_came(reliability: Reliability | None) -> None:
     assert combine_vote(reliability, PREDICTED.probs, SAID) is None
     after = with_vote(PREDICTED, SAID, reliability)
-    assert (after.source, after.label, after.probs, after.confidence) == ("decoder", "bad", PREDICTED.probs, 0.6)
+    assert (after.source, after.label, after.probs, after.confidence) == ("decoder", "bad", PREDICTED.probs, 0.3)
 
 
 def test_evaluate_judges_what_the_bundle_answers() -> None:

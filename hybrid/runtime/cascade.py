@@ -1,22 +1,18 @@
 """The cascade: the encoder answers what it is sure of, the decoder is asked about the rest."""
 
 from collections.abc import Sequence
-from itertools import compress
 from pathlib import Path
 from typing import Protocol
 
-import msgspec
 import numpy as np
 
 from hybrid.errors import BundleError, ConfigError, DataError
-from hybrid.label_sets import join_labels
 from hybrid.runtime.bundle import Bundle, read_bundle
-from hybrid.runtime.calibration import apply, decide
-from hybrid.runtime.combination import Reliability, combine_vote
+from hybrid.runtime.calibration import apply
+from hybrid.runtime.decision import predict, with_vote
 from hybrid.runtime.encoder import Encoder
 from hybrid.runtime.explain import Explanation, Word, without_each, words_of
 from hybrid.runtime.golden import check_golden
-from hybrid.runtime.scalar_calibration import probs_of_one, supports
 from hybrid.types import Prediction, Vote
 
 
@@ -56,15 +52,13 @@ class Classifier:
         if not texts:
             return []
         encoded = self._encoder.encode(_checked(texts))
-        logits = self._encoder.run(encoded)
-        limit = self.bundle.threshold.value if threshold is None else threshold
-        if len(texts) == 1 and supports(self.bundle.calibration, logits.shape[1]):
-            return self._escalate(texts, [self._predict_one(logits[0].tolist(), limit, encoded[0].truncated)])
-        probs = apply(self.bundle.calibration, logits)
-        decided = decide(self.bundle.calibration, probs)
-        answers = zip(probs.tolist(), decided.chosen, decided.confidence.tolist(), encoded, strict=True)
-        found = [self._predict(row, chosen, sure, limit, one.truncated) for row, chosen, sure, one in answers]
-        return self._escalate(texts, found)
+        predictions = predict(
+            self.bundle,
+            self._encoder.run(encoded),
+            truncated=[text.truncated for text in encoded],
+            threshold=threshold,
+        )
+        return self._escalate(texts, predictions)
 
     def explain(self, text: str, *, label: str | None = None) -> Explanation:
         """Return how much each word of the text carries its answer, by the encoder.
@@ -91,58 +85,13 @@ class Classifier:
             ),
         )
 
-    def _predict(
-        self, probs: list[float], chosen: np.ndarray, confidence: float, threshold: float, truncated: bool
-    ) -> Prediction:
-        labels = tuple(sorted(compress(self.bundle.labels, chosen.tolist())))
-        return Prediction(
-            label=labels[0] if self.bundle.task == "single_label" else join_labels(labels),
-            labels=labels,
-            confidence=confidence,
-            probs=dict(zip(self.bundle.labels, probs, strict=True)),
-            escalate=confidence < threshold,
-            truncated=truncated,
-        )
-
-    def _predict_one(self, logits: list[float], threshold: float, truncated: bool) -> Prediction:
-        probs = probs_of_one(self.bundle.calibration, logits)
-        confidence = max(probs)
-        label = self.bundle.labels[probs.index(confidence)]
-        return Prediction(
-            label=label,
-            labels=(label,),
-            confidence=confidence,
-            probs=dict(zip(self.bundle.labels, probs, strict=True)),
-            escalate=confidence < threshold,
-            truncated=truncated,
-        )
-
-    def _escalate(self, texts: Sequence[str], found: list[Prediction]) -> list[Prediction]:
-        unsure = [i for i, prediction in enumerate(found) if prediction.escalate]
+    def _escalate(self, texts: Sequence[str], predictions: list[Prediction]) -> list[Prediction]:
+        unsure = [i for i, prediction in enumerate(predictions) if prediction.escalate]
         if self._decoder is None or not unsure:
-            return found
+            return predictions
         for i, vote in zip(unsure, self._decoder.decide([texts[i] for i in unsure]), strict=True):
-            found[i] = with_vote(found[i], vote, self.bundle.decoder)
-        return found
-
-
-def with_vote(prediction: Prediction, vote: Vote, reliability: Reliability | None = None) -> Prediction:
-    """Return the prediction after the decoder spoke.
-
-    Where it gave a label, that is what both know together, or the decoder's label as it came where its reliability was
-    not measured; else the encoder's answer stands.
-    """
-    if vote.status != "ok" or vote.label is None:
-        escalation = "undecided" if vote.status in ("abstained", "unreadable") else "failed"
-        return msgspec.structs.replace(prediction, escalation=escalation, rationale=vote.reason)
-    answered = msgspec.structs.replace(prediction, escalation="answered", rationale=vote.rationale)
-    together = combine_vote(reliability, prediction.probs, vote)
-    if together is None:
-        return msgspec.structs.replace(answered, label=vote.label, labels=(vote.label,), source="decoder")
-    label = max(together, key=together.__getitem__)
-    return msgspec.structs.replace(
-        answered, label=label, labels=(label,), probs=together, confidence=together[label], source="both"
-    )
+            predictions[i] = with_vote(predictions[i], vote, self.bundle.decoder)
+        return predictions
 
 
 def load(

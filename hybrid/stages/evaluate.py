@@ -22,8 +22,9 @@ from hybrid.evaluation.metrics import (
 from hybrid.evaluation.set_report import set_report
 from hybrid.label_sets import join_labels, label_matrix
 from hybrid.runtime.calibration import Calibration, apply, decide, softmax
-from hybrid.runtime.combination import Reliability, combine_vote
-from hybrid.types import Example, Gold, Judged, Vote
+from hybrid.runtime.combination import Reliability
+from hybrid.runtime.decision import predict_probs, with_vote
+from hybrid.types import Example, Gold, Judged, Prediction, Vote
 
 SHARES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 """Shares of the rows, least confident first, at which the cascade is measured."""
@@ -68,8 +69,9 @@ def evaluate(
     predicted, confidence = answers.probs.argmax(axis=1), answers.probs.max(axis=1)
     asked = [row for row, sure in zip(rows, confidence, strict=True) if ask_everything or sure < threshold]
     votes = {vote.id: vote for vote in (ask(asked) if asked else [])}
+    predictions = [predict_probs(labels, probs, threshold=threshold) for probs in answers.probs.tolist()]
     judged = [
-        _judge(row, answers.probs[i], answers.logits[i], labels, votes.get(row.id), reliability, row.id in twins)
+        _judge(row, predictions[i], answers.logits[i], votes.get(row.id), reliability, row.id in twins)
         for i, row in enumerate(rows)
     ]
     decided = np.array([-1 if j.together is None else place[j.together] for j in judged])
@@ -151,9 +153,8 @@ def wrong_share(said: dict[str, str], gold: Sequence[Gold]) -> float | None:
 
 def _judge(
     row: Example,
-    probs: np.ndarray,
+    prediction: Prediction,
     logits: np.ndarray,
-    labels: Sequence[str],
     vote: Vote | None,
     reliability: Reliability | None,
     twin: bool,
@@ -162,24 +163,24 @@ def _judge(
         id=row.id,
         text=row.text,
         gold=row.label,
-        label=labels[int(probs.argmax())],
-        confidence=_rounded(probs.max()),
-        probs=tuple(map(_rounded, probs)),
+        label=prediction.label,
+        confidence=_rounded(prediction.confidence),
+        probs=tuple(map(_rounded, prediction.probs.values())),
         logits=tuple(map(_rounded, logits)),
         decoder=vote.label if vote else None,
         decoder_status=vote.status if vote else None,
         decoder_confidence=vote.confidence if vote else None,
-        together=_together(dict(zip(labels, probs.tolist(), strict=True)), vote, reliability),
+        together=_together(prediction, vote, reliability),
         twin=twin,
     )
 
 
-def _together(probs: dict[str, float], vote: Vote | None, reliability: Reliability | None) -> str | None:
-    """Return the label that an escalated row gets; None where the decoder gave none."""
-    if vote is None or vote.label is None:
+def _together(prediction: Prediction, vote: Vote | None, reliability: Reliability | None) -> str | None:
+    """The label that the row gets where it escalates; None where the decoder gave none."""
+    if vote is None:
         return None
-    found = combine_vote(reliability, probs, vote)
-    return vote.label if found is None else max(found, key=found.__getitem__)
+    answer = with_vote(prediction, vote, reliability)
+    return answer.label if answer.escalation == "answered" else None
 
 
 def _calibration(answers: Answers, gold: np.ndarray, seed: int) -> dict[str, float]:

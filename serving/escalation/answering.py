@@ -1,11 +1,12 @@
-"""From a decoder's ruling to the answer that the caller gets."""
+"""From the decoder's ruling to the answer that the caller gets."""
 
 from typing import Literal
 
 import msgspec
 
 from hybrid.runtime.bundle import Bundle
-from hybrid.runtime.combination import combine_vote
+from hybrid.runtime.decision import with_vote, without_label
+from hybrid.types import Prediction
 from serving.answers import Answer
 from serving.decoder.client import DecoderQuestion as Question
 from serving.decoder.client import DecoderResult as Ruling
@@ -15,30 +16,20 @@ Policy = Literal["local_label_flagged", "abstain", "error"]
 
 
 def answered(bundle: Bundle, answer: Answer, ruling: Ruling, *, combine: bool) -> Answer:
-    """Return the encoder's answer after the decoder gave a label: the two weighed, or its label as it came.
+    """Combine the encoder's answer with the decoder's vote, or take its label as it came where `combine` is off.
 
-    Several votes are one vote here, and their share is no confidence that was ever measured: it is left out.
+    Several votes count as one here. Their share is not a confidence that was measured, so it is left out.
     """
     vote = ruling.vote
     assert vote is not None
-    assert vote.label is not None
-    after = msgspec.structs.replace(answer, status="escalated", escalation="answered", rationale=vote.rationale)
-    weighed = vote if ruling.votes == 1 else msgspec.structs.replace(vote, confidence=None)
-    together = combine_vote(bundle.decoder, answer.probs, weighed) if combine else None
-    if together is None:
-        return msgspec.structs.replace(
-            after, label=vote.label, labels=(vote.label,), confidence=answer.probs[vote.label], source="decoder"
-        )
-    label = max(together, key=together.__getitem__)
-    return msgspec.structs.replace(
-        after, label=label, labels=(label,), probs=together, confidence=together[label], source="both"
-    )
+    counted = vote if ruling.votes == 1 else msgspec.structs.replace(vote, confidence=None)
+    return _updated(answer, with_vote(_prediction(answer), counted, bundle.decoder if combine else None))
 
 
 def unanswered(answer: Answer, ruling: Ruling, policy: Policy) -> Answer:
-    """Return what the policy gives a text that should have escalated and got no label.
+    """Apply the policy to a text that was put to the decoder and got no label.
 
-    A text of which the encoder is sure enough, and that escalated because the caller wished it, keeps its answer.
+    A text that escalated only because the caller asked for it keeps its answer, for the encoder is sure of it.
 
     Raises:
         UnanswerableError: the policy is `error`.
@@ -49,20 +40,45 @@ def unanswered(answer: Answer, ruling: Ruling, policy: Policy) -> Answer:
             f"the encoder is not sure of this text, and there is no answer of the decoder: {ruling.reason}"
         )
     escalation: Literal["undecided", "failed"] = "undecided" if ruling.outcome == "undecided" else "failed"
-    rationale = ruling.vote.rationale if ruling.vote else ""
-    flagged = msgspec.structs.replace(answer, escalation=escalation, reason=ruling.reason, rationale=rationale)
-    if sure:
-        return flagged
-    if policy == "abstain":
+    flagged = _updated(answer, without_label(_prediction(answer), escalation, ruling.reason))
+    if policy == "abstain" and not sure:
         return msgspec.structs.replace(flagged, label=None, labels=(), status="abstained")
-    return msgspec.structs.replace(flagged, status="escalated", source="encoder")
+    return flagged
+
+
+def _prediction(answer: Answer) -> Prediction:
+    """Read the encoder's prediction back from its answer."""
+    return Prediction(
+        label=answer.encoder_label,
+        labels=answer.labels,
+        confidence=answer.encoder_confidence,
+        probs=answer.probs,
+        escalate=answer.status == "escalated",
+        truncated=answer.truncated,
+    )
+
+
+def _updated(answer: Answer, prediction: Prediction) -> Answer:
+    """Give the answer what the prediction says after the decoder was asked."""
+    return msgspec.structs.replace(
+        answer,
+        label=prediction.label,
+        labels=prediction.labels,
+        probs=prediction.probs,
+        confidence=prediction.confidence,
+        status=prediction.status,
+        source=prediction.source,
+        escalation=prediction.escalation,
+        rationale=prediction.rationale,
+        reason=prediction.reason,
+    )
 
 
 def decided(question: Question, ruling: Ruling) -> Answer:
-    """Return the decoder's answer to a question that is not the bundle's.
+    """Turn the ruling on a question whose labels are not the bundle's into an answer of the decoder alone.
 
-    Its probabilities are the shares of several votes; of one vote the confidence that it states, the rest spread evenly,
-    and all of it where it states none.
+    Its probabilities are the labels' shares of several votes. A single vote has the confidence that it states, with the
+    rest spread evenly over the other labels, or a probability of 1 where it states none.
 
     Raises:
         UnanswerableError: the decoder gave no label.

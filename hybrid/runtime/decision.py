@@ -1,0 +1,124 @@
+"""The cascade's one decision: calibrate, decide, apply the threshold, combine with the decoder's vote.
+
+The library (`hybrid.runtime.cascade`), the service (`serving`) and the evaluation (`hybrid.stages.evaluate`) all decide
+here, so that a text has one answer whoever asks. Everything in this file is pure: logits, probabilities and votes in,
+a `Prediction` out.
+"""
+
+from collections.abc import Sequence
+from itertools import compress
+
+import msgspec
+import numpy as np
+
+from hybrid.label_sets import join_labels
+from hybrid.runtime.bundle import Bundle
+from hybrid.runtime.calibration import apply, decide
+from hybrid.runtime.combination import Reliability, combine_vote
+from hybrid.runtime.scalar_calibration import probs_of_one, supports
+from hybrid.types import EscalationOutcome, Prediction, Vote
+
+
+def predict(
+    bundle: Bundle, logits: np.ndarray, *, truncated: Sequence[bool], threshold: float | None = None
+) -> list[Prediction]:
+    """Turn the logits of texts, [n, k], into the encoder's predictions.
+
+    A text escalates where its confidence is below `threshold`, the bundle's where None. `truncated` says of each text
+    whether the encoder read only a part of it.
+
+    Raises:
+        BundleError: a logit is not finite, or the calibration was fitted for another number of labels.
+    """
+    if len(logits) == 1:
+        return [predict_one(bundle, logits[0].tolist(), truncated=truncated[0], threshold=threshold)]
+    return _predict_rows(bundle, logits, truncated, threshold)
+
+
+def predict_one(
+    bundle: Bundle, logits: Sequence[float], *, truncated: bool = False, threshold: float | None = None
+) -> Prediction:
+    """Do what `predict` does for the finite logits [k] of one text, on plain floats where the labels are few."""
+    if not supports(bundle.calibration, len(logits)):
+        return _predict_rows(bundle, np.array([logits]), [truncated], threshold)[0]
+    probs = probs_of_one(bundle.calibration, logits)
+    return predict_probs(bundle.labels, probs, threshold=_limit(bundle, threshold), truncated=truncated)
+
+
+def predict_probs(
+    labels: Sequence[str], probs: Sequence[float], *, threshold: float, truncated: bool = False
+) -> Prediction:
+    """Decide the one label of a text from its calibrated probabilities [k]: the most probable, of equals the first."""
+    confidence = max(probs)
+    label = labels[probs.index(confidence)]
+    return Prediction(
+        label=label,
+        labels=(label,),
+        confidence=confidence,
+        probs=dict(zip(labels, probs, strict=True)),
+        escalate=confidence < threshold,
+        truncated=truncated,
+    )
+
+
+def with_vote(prediction: Prediction, vote: Vote, reliability: Reliability | None = None) -> Prediction:
+    """Combine the encoder's prediction with the decoder's vote on the same text.
+
+    With a `reliability` measured for that decoder, the answer is the most probable label of encoder and decoder
+    together. Without one it is the decoder's label as it came, and the confidence is the encoder's calibrated
+    probability of that label: the decoder is of unknown accuracy, and the encoder's confidence in its own label says
+    nothing about another. A vote without a label, or with a label that the bundle does not have, leaves the encoder's
+    answer as it is.
+    """
+    if vote.status != "ok" or vote.label is None:
+        return without_label(prediction, "failed" if vote.status == "failed" else "undecided", vote.reason)
+    if vote.label not in prediction.probs:
+        return without_label(prediction, "undecided", f"{vote.label!r:.80} is not a label of this bundle")
+    probs = combine_vote(reliability, prediction.probs, vote)
+    label = vote.label if probs is None else max(probs, key=probs.__getitem__)
+    probs_of_answer = prediction.probs if probs is None else probs
+    return msgspec.structs.replace(
+        prediction,
+        label=label,
+        labels=(label,),
+        confidence=probs_of_answer[label],
+        probs=probs_of_answer,
+        escalate=True,
+        source="decoder" if probs is None else "both",
+        escalation="answered",
+        rationale=vote.rationale,
+        reason="",
+    )
+
+
+def without_label(prediction: Prediction, escalation: EscalationOutcome, reason: str) -> Prediction:
+    """Flag the encoder's prediction where the decoder gave no label: `escalation` says how it ended, `reason` why."""
+    return msgspec.structs.replace(prediction, escalation=escalation, rationale="", reason=reason)
+
+
+def _predict_rows(
+    bundle: Bundle, logits: np.ndarray, truncated: Sequence[bool], threshold: float | None
+) -> list[Prediction]:
+    probs = apply(bundle.calibration, logits)
+    decided = decide(bundle.calibration, probs)
+    limit = _limit(bundle, threshold)
+    rows = zip(probs.tolist(), decided.chosen.tolist(), decided.confidence.tolist(), truncated, strict=True)
+    return [_predict_row(bundle, *row, limit) for row in rows]
+
+
+def _predict_row(
+    bundle: Bundle, probs: list[float], chosen: list[bool], confidence: float, truncated: bool, threshold: float
+) -> Prediction:
+    labels = tuple(sorted(compress(bundle.labels, chosen)))
+    return Prediction(
+        label=labels[0] if bundle.task == "single_label" else join_labels(labels),
+        labels=labels,
+        confidence=confidence,
+        probs=dict(zip(bundle.labels, probs, strict=True)),
+        escalate=confidence < threshold,
+        truncated=truncated,
+    )
+
+
+def _limit(bundle: Bundle, threshold: float | None) -> float:
+    return bundle.threshold.value if threshold is None else threshold

@@ -1,0 +1,304 @@
+"""One decision: the library, the service and the evaluation give a text the same answer, whatever the decoder does."""
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hybrid.config import EvaluateConfig
+from hybrid.runtime.bundle import Bundle
+from hybrid.runtime.calibration import NOTHING_KEPT, Calibration, Knots, apply
+from hybrid.runtime.cascade import Classifier
+from hybrid.runtime.combination import Reliability, Weights
+from hybrid.runtime.scalar_calibration import FEW_LABELS
+from hybrid.runtime.text_encoder import Encoded
+from hybrid.stages.evaluate import Answers, evaluate
+from hybrid.types import Example, Judged, Prediction, Vote
+from serving.answers import Answer
+from serving.encoder_answers import encoder_answer
+from serving.errors import UnanswerableError
+from serving.escalation.answering import Policy, answered, unanswered
+from serving.escalation.questions import Ruling
+from tests.serving.decoding import BUNDLE, LABELS, RELIABLE
+
+SHARED = (
+    "label",
+    "labels",
+    "probs",
+    "confidence",
+    "status",
+    "source",
+    "escalation",
+    "rationale",
+    "reason",
+    "truncated",
+)
+"""What a `Prediction` and an `Answer` both say."""
+SURE, UNSURE = (0.0, 4.0, 0.0), (0.1, 0.4, 0.0)
+TIE = 1e-9
+"""Plain floats and arrays round differently, so what is closer than this may be decided either way."""
+NO_LABEL = {
+    "abstained": Vote(id="0", status="abstained", teacher="judge", reason="refused"),
+    "unreadable": Vote(
+        id="0", status="unreadable", teacher="judge", rationale="It is fine.", reason="'fine' is no label"
+    ),
+    "failed": Vote(id="0", status="failed", teacher="judge", reason="connection reset"),
+}
+RULINGS = {
+    "refused by the breaker": Ruling(outcome="refused_by_breaker", reason="the decoder is left alone for a while"),
+    "refused by the spend cap": Ruling(outcome="refused_by_spend", reason="1 USD an hour are spent"),
+    "timed out": Ruling(outcome="failed", reason="no answer within 0.40 s"),
+}
+
+
+class FixedEncoder:
+    """An encoder whose logits are known."""
+
+    def __init__(self, logits: Sequence[Sequence[float]]) -> None:
+        self._logits = np.array(logits, dtype=np.float32)
+
+    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        return [Encoded(windows=([1, 2],), truncated=len(text) % 2 == 0) for text in texts]
+
+    def run(self, encoded: Sequence[Encoded]) -> np.ndarray:
+        return self._logits[: len(encoded)]
+
+
+class FixedDecoder:
+    """A decoder that gives one vote to every text."""
+
+    def __init__(self, vote: Vote) -> None:
+        self._vote = vote
+
+    def decide(self, texts: Sequence[str]) -> list[Vote]:
+        return [self._vote] * len(texts)
+
+
+def in_the_library(
+    bundle: Bundle, logits: Sequence[float], vote: Vote | None, threshold: float | None = None
+) -> Prediction:
+    decoder = None if vote is None else FixedDecoder(vote)
+    classifier = Classifier(bundle, FixedEncoder([logits]), decoder)  # type: ignore[arg-type]
+    return classifier.classify(["soup"], threshold=threshold)[0]
+
+
+def from_the_encoder(bundle: Bundle, logits: Sequence[float], threshold: float | None = None) -> Answer:
+    """The service's answer before a decoder is asked, from logits as the engine sends them."""
+    windows = np.array([logits], dtype=np.float32).tolist()
+    return encoder_answer(bundle, "0", Encoded(windows=([1, 2],), truncated=True), windows, threshold)
+
+
+def ruling_on(vote: Vote) -> Ruling:
+    if vote.label is not None:
+        return Ruling(outcome="answered", vote=vote)
+    return Ruling(outcome="failed" if vote.status == "failed" else "undecided", reason=vote.reason)
+
+
+def in_the_service(
+    bundle: Bundle,
+    logits: Sequence[float],
+    ruling: Ruling | None,
+    *,
+    threshold: float | None = None,
+    policy: Policy = "local_label_flagged",
+    always: bool = False,
+) -> Answer:
+    answer = from_the_encoder(bundle, logits, threshold)
+    if ruling is None or (answer.status == "accepted" and not always):
+        return answer
+    if ruling.outcome == "answered":
+        return answered(bundle, answer, ruling, combine=True)
+    return unanswered(answer, ruling, policy)
+
+
+def in_the_evaluation(bundle: Bundle, logits: Sequence[float], vote: Vote) -> Judged:
+    rows = np.array([logits], dtype=np.float32)
+    found = evaluate(
+        [Example(id=vote.id, text="soup", label=bundle.labels[0], part="test")],
+        Answers(logits=rows, probs=apply(bundle.calibration, rows)),
+        bundle.labels,
+        EvaluateConfig(bootstrap=2),
+        threshold=bundle.threshold.value,
+        twins=frozenset(),
+        ask=lambda examples: [vote] * len(examples),
+        ask_everything=False,
+        seed=0,
+        reliability=bundle.decoder,
+    )
+    return found.judged[0]
+
+
+def shared(answer: Prediction | Answer) -> dict[str, object]:
+    return {name: getattr(answer, name) for name in SHARED}
+
+
+def vote_for(label: str, *, teacher: str = "judge", confidence: float | None = 0.8) -> Vote:
+    return Vote(id="0", status="ok", label=label, teacher=teacher, confidence=confidence, rationale="It says so.")
+
+
+def test_both_records_say_the_shared_fields_in_one_vocabulary() -> None:
+    types = [{field.name: field.type for field in msgspec.structs.fields(struct)} for struct in (Prediction, Answer)]
+    assert set(SHARED) - {"status"} <= types[0].keys()
+    for name in ("source", "escalation", "probs", "confidence", "rationale", "reason", "truncated"):
+        assert types[0][name] == types[1][name], name
+
+
+@pytest.mark.parametrize("vote", [None, vote_for("bad")])
+@pytest.mark.parametrize("bundle", [BUNDLE, msgspec.structs.replace(BUNDLE, decoder=None)])
+def test_a_sure_text_is_accepted_everywhere(bundle: Bundle, vote: Vote | None) -> None:
+    prediction = in_the_library(bundle, SURE, vote)
+    assert (prediction.label, prediction.status, prediction.source) == ("good", "accepted", "encoder")
+    answer = in_the_service(bundle, SURE, None if vote is None else ruling_on(vote))
+    assert shared(prediction) == shared(answer)
+    assert in_the_evaluation(bundle, SURE, vote or vote_for("bad")).label == "good"
+
+
+@pytest.mark.parametrize("label", LABELS)
+@pytest.mark.parametrize(("reliability", "source"), [(None, "decoder"), (RELIABLE, "both")])
+def test_an_escalated_text_is_answered_alike_everywhere(
+    label: str, reliability: Reliability | None, source: str
+) -> None:
+    bundle, vote = msgspec.structs.replace(BUNDLE, decoder=reliability), vote_for(label)
+    prediction = in_the_library(bundle, UNSURE, vote)
+    assert (prediction.status, prediction.source, prediction.escalation) == ("escalated", source, "answered")
+    assert prediction.confidence == prediction.probs[prediction.label]
+    assert shared(prediction) == shared(in_the_service(bundle, UNSURE, ruling_on(vote)))
+    assert in_the_evaluation(bundle, UNSURE, vote).together == prediction.label
+
+
+def test_the_confidence_is_of_the_label_that_is_answered() -> None:
+    logits = tuple(np.log((0.45, 0.55)).tolist())
+    bundle = msgspec.structs.replace(BUNDLE, labels=("a", "b"), decoder=None)
+    for answer in (
+        in_the_library(bundle, logits, vote_for("a")),
+        in_the_service(bundle, logits, ruling_on(vote_for("a"))),
+    ):
+        assert (answer.label, answer.confidence) == ("a", pytest.approx(0.45))
+
+
+@pytest.mark.parametrize("status", NO_LABEL)
+def test_a_vote_without_a_label_leaves_the_encoders_answer_and_a_reason(status: str) -> None:
+    vote = NO_LABEL[status]
+    prediction = in_the_library(BUNDLE, UNSURE, vote)
+    assert (prediction.label, prediction.status, prediction.source) == ("good", "escalated", "encoder")
+    assert prediction.escalation == ("failed" if status == "failed" else "undecided")
+    assert (prediction.reason, prediction.rationale) == (vote.reason, "")
+    assert shared(prediction) == shared(in_the_service(BUNDLE, UNSURE, ruling_on(vote)))
+    assert in_the_evaluation(BUNDLE, UNSURE, vote).together is None
+
+
+@pytest.mark.parametrize("name", RULINGS)
+def test_a_decoder_that_could_not_be_asked_is_a_failed_vote(name: str) -> None:
+    ruling = RULINGS[name]
+    vote = msgspec.structs.replace(NO_LABEL["failed"], reason=ruling.reason)
+    assert shared(in_the_library(BUNDLE, UNSURE, vote)) == shared(in_the_service(BUNDLE, UNSURE, ruling))
+
+
+@pytest.mark.parametrize("ruling", [*RULINGS.values(), *map(ruling_on, NO_LABEL.values())])
+def test_the_policies_of_the_service_change_nothing_but_label_and_status(ruling: Ruling) -> None:
+    flagged = in_the_service(BUNDLE, UNSURE, ruling)
+    abstained = in_the_service(BUNDLE, UNSURE, ruling, policy="abstain")
+    assert abstained == msgspec.structs.replace(flagged, label=None, labels=(), status="abstained")
+    with pytest.raises(UnanswerableError, match="no answer of the decoder"):
+        in_the_service(BUNDLE, UNSURE, ruling, policy="error")
+    for policy in ("local_label_flagged", "abstain", "error"):
+        by_wish = in_the_service(BUNDLE, SURE, ruling, policy=policy, always=True)  # type: ignore[arg-type]
+        assert (by_wish.label, by_wish.status) == ("good", "accepted")
+
+
+def test_what_escalates_by_the_callers_wish_is_answered_as_below_the_threshold() -> None:
+    always = in_the_service(BUNDLE, SURE, ruling_on(vote_for("bad")), always=True)
+    assert shared(always) == shared(in_the_library(BUNDLE, SURE, vote_for("bad"), threshold=NOTHING_KEPT))
+    never = in_the_service(BUNDLE, UNSURE, None)
+    assert shared(never) == shared(in_the_library(BUNDLE, UNSURE, None))
+
+
+def test_several_labels_a_text_are_decided_alike() -> None:
+    calibration = Calibration(method="vector", activation="sigmoid", scale=(1.0, 2.0, 0.5), bias=(0.0, 0.1, -0.1))
+    bundle = msgspec.structs.replace(BUNDLE, task="multi_label", calibration=calibration, decoder=None)
+    for logits, label in (((2.0, 3.0, -4.0), "bad|good"), ((-2.0, -3.0, -4.0), "")):
+        prediction = in_the_library(bundle, logits, None)
+        assert prediction.label == label
+        assert shared(prediction) == shared(in_the_service(bundle, logits, None))
+
+
+def test_a_label_that_the_bundle_does_not_have_is_no_answer() -> None:
+    prediction = in_the_library(BUNDLE, UNSURE, vote_for("excellent"))
+    assert (prediction.label, prediction.escalation, prediction.rationale) == ("good", "undecided", "")
+    assert prediction.reason == "'excellent' is not a label of this bundle"
+
+
+def test_a_batch_decides_as_single_texts_do() -> None:
+    rows = np.random.default_rng(0).normal(scale=2, size=(40, 3)).astype(np.float32).tolist()
+    vote = vote_for("bad")
+    together = Classifier(BUNDLE, FixedEncoder(rows), FixedDecoder(vote)).classify(["soup"] * 40)  # type: ignore[arg-type]
+    for row, prediction in zip(rows, together, strict=True):
+        alone = in_the_library(BUNDLE, row, vote)
+        assert (prediction.label, prediction.status, prediction.source) == (alone.label, alone.status, alone.source)
+        assert list(prediction.probs.values()) == pytest.approx(list(alone.probs.values()), abs=1e-12)
+
+
+@st.composite
+def bundles(draw: st.DrawFn) -> Bundle:
+    n_labels = draw(st.sampled_from([2, 3, 5, FEW_LABELS, FEW_LABELS + 1]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    scale = {"scale": tuple(rng.uniform(0.1, 3, n_labels)), "bias": tuple(rng.normal(size=n_labels))}
+    knots = tuple(Knots(x=(0.1, 0.5, 0.9), y=tuple(sorted(rng.uniform(size=3)))) for _ in range(n_labels))
+    calibration = draw(
+        st.sampled_from(
+            [
+                Calibration(),
+                Calibration(method="temperature", temperature=rng.uniform(0.1, 10)),
+                Calibration(method="vector", **scale),
+                Calibration(method="top_label", knots=knots[:1], **scale),
+                Calibration(method="isotonic", knots=knots, floor=1e-3),
+            ]
+        )
+    )
+    reliability = Reliability(
+        model="judge",
+        likelihood=tuple(map(tuple, rng.dirichlet(np.ones(n_labels), n_labels).clip(1e-6).tolist())),
+        plain=Weights(encoder=1.2, decoder=0.7),
+        stated=draw(st.sampled_from([None, Weights(encoder=1.0, decoder=0.8, rise=2.0)])),
+        typical=0.7,
+        accuracy=0.8,
+        n_rows=100,
+    )
+    return msgspec.structs.replace(
+        BUNDLE,
+        labels=tuple(f"label {i}" for i in range(n_labels)),
+        calibration=calibration,
+        decoder=draw(st.sampled_from([None, reliability])),
+        threshold=msgspec.structs.replace(BUNDLE.threshold, value=draw(st.sampled_from([0.0, 0.5, 0.9, 2.0]))),
+    )
+
+
+@settings(deadline=None, max_examples=200)
+@given(bundle=bundles(), data=st.data())
+def test_library_service_and_evaluation_agree_on_anything(bundle: Bundle, data: st.DataObject) -> None:
+    finite = st.floats(-30, 30, width=32)
+    logits = data.draw(st.lists(finite, min_size=len(bundle.labels), max_size=len(bundle.labels)))
+    vote = data.draw(
+        st.sampled_from(list(NO_LABEL.values()))
+        | st.builds(
+            vote_for,
+            st.sampled_from(bundle.labels),
+            teacher=st.sampled_from(["judge", "another"]),
+            confidence=st.none() | st.floats(0, 1),
+        )
+    )
+    prediction = in_the_library(bundle, logits, vote)
+    assert shared(prediction) == shared(in_the_service(bundle, logits, ruling_on(vote)))
+    encoder = from_the_encoder(bundle, logits)
+    first, second = sorted(encoder.probs.values(), reverse=True)[:2]
+    if min(first - second, abs(first - bundle.threshold.value)) < TIE:
+        return
+    judged = in_the_evaluation(bundle, logits, vote)
+    escalated = prediction.status == "escalated"
+    assert (prediction.escalation == "answered") == (judged.together is not None and escalated)
+    assert prediction.label == (judged.together if escalated and judged.together is not None else judged.label)
+    if vote.label is not None and not escalated:
+        assert judged.decoder is None
