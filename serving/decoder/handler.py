@@ -10,9 +10,9 @@ from hybrid.runtime.bundle import Bundle
 from serving.answers import Answer
 from serving.deadline import Deadline
 from serving.decoder.client import DecoderClient, DecoderQuestion, DecoderResult
+from serving.decoder.merge_answer import apply_policy, decoder_answer, merge_vote
 from serving.decoder.review_log import ReviewLog
 from serving.errors import UnanswerableError
-from serving.escalation.answering import answered, decided, unanswered
 from serving.settings import Decoder
 
 CLOSING_S = 5.0
@@ -67,7 +67,7 @@ class EscalationHandler:
                 f"{len(labels)} options, {len(set(labels))} of them different; want two or more, each once"
             )
         question = DecoderQuestion(text=text, labels=labels, policy=instructions, scope="")
-        return decided(question, await self._client.ask(question, deadline.left_s()))
+        return decoder_answer(question, await self._client.ask(question, deadline.left_s()))
 
     async def close(self) -> None:
         """Let what is under way end, and close the store."""
@@ -76,8 +76,8 @@ class EscalationHandler:
 
     def _final(self, bundle: Bundle, answer: Answer, result: DecoderResult) -> Answer:
         if result.outcome == "answered":
-            return answered(bundle, answer, result, combine=self._settings.combine)
-        return unanswered(answer, result, self._settings.policy)
+            return merge_vote(bundle, answer, result, combine=self._settings.combine)
+        return apply_policy(answer, result, self._settings.policy)
 
 
 def _row(text: str, answer: Answer, result: DecoderResult, final: Answer | None, model: str) -> Escalated:

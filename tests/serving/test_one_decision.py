@@ -18,11 +18,11 @@ from hybrid.runtime.text_encoder import Encoded
 from hybrid.stages.evaluate import Answers, evaluate
 from hybrid.types import Example, Judged, Prediction, Vote
 from serving.answers import Answer
+from serving.decoder.client import DecoderResult
+from serving.decoder.merge_answer import Policy, apply_policy, merge_vote
 from serving.encoder_answers import encoder_answer
 from serving.errors import UnanswerableError
-from serving.escalation.answering import Policy, answered, unanswered
-from serving.escalation.questions import Ruling
-from tests.serving.decoding import BUNDLE, LABELS, RELIABLE
+from tests.serving.escalation_fixtures import BUNDLE, LABELS, RELIABLE
 
 SHARED = (
     "label",
@@ -47,10 +47,12 @@ NO_LABEL = {
     ),
     "failed": Vote(id="0", status="failed", teacher="judge", reason="connection reset"),
 }
-RULINGS = {
-    "refused by the breaker": Ruling(outcome="refused_by_breaker", reason="the decoder is left alone for a while"),
-    "refused by the spend cap": Ruling(outcome="refused_by_spend", reason="1 USD an hour are spent"),
-    "timed out": Ruling(outcome="failed", reason="no answer within 0.40 s"),
+NOT_ASKED = {
+    "refused by the breaker": DecoderResult(
+        outcome="refused_by_breaker", reason="the decoder is left alone for a while"
+    ),
+    "refused by the spend cap": DecoderResult(outcome="refused_by_spend", reason="1 USD an hour are spent"),
+    "timed out": DecoderResult(outcome="failed", reason="no answer within 0.40 s"),
 }
 
 
@@ -91,27 +93,27 @@ def from_the_encoder(bundle: Bundle, logits: Sequence[float], threshold: float |
     return encoder_answer(bundle, "0", Encoded(windows=([1, 2],), truncated=True), windows, threshold)
 
 
-def ruling_on(vote: Vote) -> Ruling:
+def result_of(vote: Vote) -> DecoderResult:
     if vote.label is not None:
-        return Ruling(outcome="answered", vote=vote)
-    return Ruling(outcome="failed" if vote.status == "failed" else "undecided", reason=vote.reason)
+        return DecoderResult(outcome="answered", vote=vote)
+    return DecoderResult(outcome="failed" if vote.status == "failed" else "undecided", reason=vote.reason)
 
 
 def in_the_service(
     bundle: Bundle,
     logits: Sequence[float],
-    ruling: Ruling | None,
+    result: DecoderResult | None,
     *,
     threshold: float | None = None,
     policy: Policy = "local_label_flagged",
     always: bool = False,
 ) -> Answer:
     answer = from_the_encoder(bundle, logits, threshold)
-    if ruling is None or (answer.status == "accepted" and not always):
+    if result is None or (answer.status == "accepted" and not always):
         return answer
-    if ruling.outcome == "answered":
-        return answered(bundle, answer, ruling, combine=True)
-    return unanswered(answer, ruling, policy)
+    if result.outcome == "answered":
+        return merge_vote(bundle, answer, result, combine=True)
+    return apply_policy(answer, result, policy)
 
 
 def in_the_evaluation(bundle: Bundle, logits: Sequence[float], vote: Vote) -> Judged:
@@ -151,7 +153,7 @@ def test_both_records_say_the_shared_fields_in_one_vocabulary() -> None:
 def test_a_sure_text_is_accepted_everywhere(bundle: Bundle, vote: Vote | None) -> None:
     prediction = in_the_library(bundle, SURE, vote)
     assert (prediction.label, prediction.status, prediction.source) == ("good", "accepted", "encoder")
-    answer = in_the_service(bundle, SURE, None if vote is None else ruling_on(vote))
+    answer = in_the_service(bundle, SURE, None if vote is None else result_of(vote))
     assert shared(prediction) == shared(answer)
     assert in_the_evaluation(bundle, SURE, vote or vote_for("bad")).label == "good"
 
@@ -165,7 +167,7 @@ def test_an_escalated_text_is_answered_alike_everywhere(
     prediction = in_the_library(bundle, UNSURE, vote)
     assert (prediction.status, prediction.source, prediction.escalation) == ("escalated", source, "answered")
     assert prediction.confidence == prediction.probs[prediction.label]
-    assert shared(prediction) == shared(in_the_service(bundle, UNSURE, ruling_on(vote)))
+    assert shared(prediction) == shared(in_the_service(bundle, UNSURE, result_of(vote)))
     assert in_the_evaluation(bundle, UNSURE, vote).together == prediction.label
 
 
@@ -174,7 +176,7 @@ def test_the_confidence_is_of_the_label_that_is_answered() -> None:
     bundle = msgspec.structs.replace(BUNDLE, labels=("a", "b"), decoder=None)
     for answer in (
         in_the_library(bundle, logits, vote_for("a")),
-        in_the_service(bundle, logits, ruling_on(vote_for("a"))),
+        in_the_service(bundle, logits, result_of(vote_for("a"))),
     ):
         assert (answer.label, answer.confidence) == ("a", pytest.approx(0.45))
 
@@ -186,31 +188,31 @@ def test_a_vote_without_a_label_leaves_the_encoders_answer_and_a_reason(status: 
     assert (prediction.label, prediction.status, prediction.source) == ("good", "escalated", "encoder")
     assert prediction.escalation == ("failed" if status == "failed" else "undecided")
     assert (prediction.reason, prediction.rationale) == (vote.reason, "")
-    assert shared(prediction) == shared(in_the_service(BUNDLE, UNSURE, ruling_on(vote)))
+    assert shared(prediction) == shared(in_the_service(BUNDLE, UNSURE, result_of(vote)))
     assert in_the_evaluation(BUNDLE, UNSURE, vote).together is None
 
 
-@pytest.mark.parametrize("name", RULINGS)
+@pytest.mark.parametrize("name", NOT_ASKED)
 def test_a_decoder_that_could_not_be_asked_is_a_failed_vote(name: str) -> None:
-    ruling = RULINGS[name]
-    vote = msgspec.structs.replace(NO_LABEL["failed"], reason=ruling.reason)
-    assert shared(in_the_library(BUNDLE, UNSURE, vote)) == shared(in_the_service(BUNDLE, UNSURE, ruling))
+    result = NOT_ASKED[name]
+    vote = msgspec.structs.replace(NO_LABEL["failed"], reason=result.reason)
+    assert shared(in_the_library(BUNDLE, UNSURE, vote)) == shared(in_the_service(BUNDLE, UNSURE, result))
 
 
-@pytest.mark.parametrize("ruling", [*RULINGS.values(), *map(ruling_on, NO_LABEL.values())])
-def test_the_policies_of_the_service_change_nothing_but_label_and_status(ruling: Ruling) -> None:
-    flagged = in_the_service(BUNDLE, UNSURE, ruling)
-    abstained = in_the_service(BUNDLE, UNSURE, ruling, policy="abstain")
+@pytest.mark.parametrize("result", [*NOT_ASKED.values(), *map(result_of, NO_LABEL.values())])
+def test_the_policies_of_the_service_change_nothing_but_label_and_status(result: DecoderResult) -> None:
+    flagged = in_the_service(BUNDLE, UNSURE, result)
+    abstained = in_the_service(BUNDLE, UNSURE, result, policy="abstain")
     assert abstained == msgspec.structs.replace(flagged, label=None, labels=(), status="abstained")
     with pytest.raises(UnanswerableError, match="no answer of the decoder"):
-        in_the_service(BUNDLE, UNSURE, ruling, policy="error")
+        in_the_service(BUNDLE, UNSURE, result, policy="error")
     for policy in ("local_label_flagged", "abstain", "error"):
-        by_wish = in_the_service(BUNDLE, SURE, ruling, policy=policy, always=True)  # type: ignore[arg-type]
+        by_wish = in_the_service(BUNDLE, SURE, result, policy=policy, always=True)  # type: ignore[arg-type]
         assert (by_wish.label, by_wish.status) == ("good", "accepted")
 
 
 def test_what_escalates_by_the_callers_wish_is_answered_as_below_the_threshold() -> None:
-    always = in_the_service(BUNDLE, SURE, ruling_on(vote_for("bad")), always=True)
+    always = in_the_service(BUNDLE, SURE, result_of(vote_for("bad")), always=True)
     assert shared(always) == shared(in_the_library(BUNDLE, SURE, vote_for("bad"), threshold=NOTHING_KEPT))
     never = in_the_service(BUNDLE, UNSURE, None)
     assert shared(never) == shared(in_the_library(BUNDLE, UNSURE, None))
@@ -291,7 +293,7 @@ def test_library_service_and_evaluation_agree_on_anything(bundle: Bundle, data: 
         )
     )
     prediction = in_the_library(bundle, logits, vote)
-    assert shared(prediction) == shared(in_the_service(bundle, logits, ruling_on(vote)))
+    assert shared(prediction) == shared(in_the_service(bundle, logits, result_of(vote)))
     encoder = from_the_encoder(bundle, logits)
     first, second = sorted(encoder.probs.values(), reverse=True)[:2]
     if min(first - second, abs(first - bundle.threshold.value)) < TIE:

@@ -1,4 +1,4 @@
-"""From the decoder's ruling to the answer that the caller gets."""
+"""Merge what the decoder came back with into the answer that the caller gets."""
 
 from typing import Literal
 
@@ -8,25 +8,24 @@ from hybrid.runtime.bundle import Bundle
 from hybrid.runtime.decision import with_vote, without_label
 from hybrid.types import Prediction
 from serving.answers import Answer
-from serving.decoder.client import DecoderQuestion as Question
-from serving.decoder.client import DecoderResult as Ruling
+from serving.decoder.client import DecoderQuestion, DecoderResult
 from serving.errors import UnanswerableError
 
 Policy = Literal["local_label_flagged", "abstain", "error"]
 
 
-def answered(bundle: Bundle, answer: Answer, ruling: Ruling, *, combine: bool) -> Answer:
+def merge_vote(bundle: Bundle, answer: Answer, result: DecoderResult, *, combine: bool) -> Answer:
     """Combine the encoder's answer with the decoder's vote, or take its label as it came where `combine` is off.
 
     Several votes count as one here. Their share is not a confidence that was measured, so it is left out.
     """
-    vote = ruling.vote
+    vote = result.vote
     assert vote is not None
-    counted = vote if ruling.votes == 1 else msgspec.structs.replace(vote, confidence=None)
+    counted = vote if result.votes == 1 else msgspec.structs.replace(vote, confidence=None)
     return _updated(answer, with_vote(_prediction(answer), counted, bundle.decoder if combine else None))
 
 
-def unanswered(answer: Answer, ruling: Ruling, policy: Policy) -> Answer:
+def apply_policy(answer: Answer, result: DecoderResult, policy: Policy) -> Answer:
     """Apply the policy to a text that was put to the decoder and got no label.
 
     A text that escalated only because the caller asked for it keeps its answer, for the encoder is sure of it.
@@ -37,10 +36,10 @@ def unanswered(answer: Answer, ruling: Ruling, policy: Policy) -> Answer:
     sure = answer.status == "accepted"
     if policy == "error" and not sure:
         raise UnanswerableError(
-            f"the encoder is not sure of this text, and there is no answer of the decoder: {ruling.reason}"
+            f"the encoder is not sure of this text, and there is no answer of the decoder: {result.reason}"
         )
-    escalation: Literal["undecided", "failed"] = "undecided" if ruling.outcome == "undecided" else "failed"
-    flagged = _updated(answer, without_label(_prediction(answer), escalation, ruling.reason))
+    escalation: Literal["undecided", "failed"] = "undecided" if result.outcome == "undecided" else "failed"
+    flagged = _updated(answer, without_label(_prediction(answer), escalation, result.reason))
     if policy == "abstain" and not sure:
         return msgspec.structs.replace(flagged, label=None, labels=(), status="abstained")
     return flagged
@@ -74,8 +73,8 @@ def _updated(answer: Answer, prediction: Prediction) -> Answer:
     )
 
 
-def decided(question: Question, ruling: Ruling) -> Answer:
-    """Turn the ruling on a question whose labels are not the bundle's into an answer of the decoder alone.
+def decoder_answer(question: DecoderQuestion, result: DecoderResult) -> Answer:
+    """Turn the result on a question whose labels are not the bundle's into an answer of the decoder alone.
 
     Its probabilities are the labels' shares of several votes. A single vote has the confidence that it states, with the
     rest spread evenly over the other labels, or a probability of 1 where it states none.
@@ -83,13 +82,13 @@ def decided(question: Question, ruling: Ruling) -> Answer:
     Raises:
         UnanswerableError: the decoder gave no label.
     """
-    vote = ruling.vote
+    vote = result.vote
     if vote is None or vote.label is None:
         raise UnanswerableError(
-            f"these are not the bundle's labels, and there is no answer of the decoder: {ruling.reason}"
+            f"these are not the bundle's labels, and there is no answer of the decoder: {result.reason}"
         )
-    shares = ruling.shares
-    if ruling.votes == 1 and vote.confidence is not None:
+    shares = result.shares
+    if result.votes == 1 and vote.confidence is not None:
         rest = (1 - vote.confidence) / (len(question.labels) - 1)
         shares = {label: vote.confidence if label == vote.label else rest for label in question.labels}
     return Answer(

@@ -1,1 +1,0 @@
-"""From what the decoder said to the answer that the caller gets."""
