@@ -25,7 +25,7 @@ from hybrid.recipe_files.find import find_recipe
 from hybrid.recipe_files.read import read_recipe
 from hybrid.stages.clean import clean
 from hybrid.stages.split import split
-from hybrid.stages.verify import verify
+from hybrid.teacher.vote_collection import Teacher, collect_votes
 from hybrid.types import Example, Trusted
 
 ROWS = 500
@@ -62,7 +62,8 @@ def main() -> None:
     assert llm is not None
     teacher = Watched(llm)
     started, cpu = time.monotonic(), cpu_seconds()
-    found = verify(rows, recipe.labels, VerifyConfig(), teacher=teacher, llm=TEACHER, on_done=say)
+    asked = Teacher(llm=teacher, config=TEACHER)
+    found = collect_votes(rows, recipe.labels, VerifyConfig(), teacher=asked, on_done=say)
     wall_s, cpu_s = time.monotonic() - started, cpu_seconds() - cpu
     cores = len(os.sched_getaffinity(0))
     tokens = [
@@ -138,7 +139,7 @@ def cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def say(done: int) -> None:
+def say(done: int, _: int) -> None:
     """Print how far it is."""
     if done % 50 == 0:
         print(f"  {done} answers", flush=True)

@@ -31,9 +31,9 @@ from hybrid.stages.export import checkpoint_logits
 from hybrid.stages.split import split
 from hybrid.stages.synthesize import Synthesized, synthesize
 from hybrid.stages.train import train
-from hybrid.stages.verify import verify
 from hybrid.teacher.drafts.gate import Batch, Gate, encoder_gate, fitted
 from hybrid.teacher.drafts.recorded import read_drafts
+from hybrid.teacher.vote_collection import Teacher, collect_votes
 from hybrid.types import Decision, Example
 
 SEEDS = 5
@@ -94,8 +94,8 @@ def prepare(recipe: Recipe, seed: int, remember: Memory) -> Cleaned:
     data = load_data(recipe.data, folder=PATH.parent, seed=seed, fetch=fetch, task=recipe.task)
     dealt = split(data.rows, recipe.labels, recipe.split, seed=seed, task=recipe.task)
     rows = [row for row in dealt.rows if row.part == "train"]
-    teacher = Recorded(PATH.parent / recipe.teacher.traces)
-    votes = verify(rows, recipe.labels, recipe.verify, teacher=teacher, llm=recipe.teacher).votes
+    teacher = Teacher(llm=Recorded(PATH.parent / recipe.teacher.traces), config=recipe.teacher)
+    votes = collect_votes(rows, recipe.labels, recipe.verify, teacher=teacher).votes
     cleaned = clean(rows, votes, recipe.labels, recipe.clean, embed=remember, seed=seed)
     found = synthesize(
         read_drafts(PATH.parent / recipe.synthesize.drafts),

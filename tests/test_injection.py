@@ -13,9 +13,8 @@ from hybrid.errors import ArtifactError
 from hybrid.llm import open_llm
 from hybrid.llm.client.messages import Messages
 from hybrid.runtime.decoder import Decoder
-from hybrid.stages.verify import verify
 from hybrid.teacher.drafts.writing import write_drafts
-from hybrid.teacher.vote_collection import Teacher
+from hybrid.teacher.vote_collection import Teacher, collect_votes
 from tests.injection_rows import ASKS, LABELS, ROWS, TEXTS, WANTED
 from tests.messages_server import Act, MessagesServer, answer, label
 
@@ -38,8 +37,8 @@ def obeys_what_escapes(handler: Any, body: dict[str, Any]) -> None:
 
 def labels_of(act: Act) -> list[str | None]:
     with MessagesServer(act) as server:
-        teacher = Messages("m", base_url=server.url)
-        return [vote.label for vote in verify(ROWS, LABELS, VerifyConfig(), teacher=teacher, llm=CONFIG).votes]
+        teacher = Teacher(llm=Messages("m", base_url=server.url), config=CONFIG)
+        return [vote.label for vote in collect_votes(ROWS, LABELS, VerifyConfig(), teacher=teacher).votes]
 
 
 def test_there_are_forty_different_attacks() -> None:
@@ -92,6 +91,7 @@ def test_a_real_small_model_answers_attacks_inside_the_label_set() -> None:
     config = LLMConfig(model="local", max_tokens=60, workers=2)
     llm = open_llm(config, folder=Path(), store=None, gguf=lambda: packaged, role="teacher")
     assert llm is not None
-    votes = verify(ROWS[::10], LABELS, VerifyConfig(), teacher=llm, llm=config).votes
+    teacher = Teacher(llm=llm, config=config)
+    votes = collect_votes(ROWS[::10], LABELS, VerifyConfig(), teacher=teacher).votes
     assert [vote.status for vote in votes] == ["ok"] * 4
     assert {vote.label for vote in votes} <= set(LABELS)

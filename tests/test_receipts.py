@@ -24,8 +24,7 @@ from hybrid.prompts import text_hash
 from hybrid.provenance.build import read_receipts
 from hybrid.provenance.rows import Receipt
 from hybrid.report.cards import Tally, render_data_card, tally
-from hybrid.stages.verify import verify
-from hybrid.teacher.vote_collection import reasoned
+from hybrid.teacher.vote_collection import Teacher, collect_votes, reasoned
 from hybrid.types import Decision, Draft, Example, Vote
 from tests.messages_server import Act, MessagesServer, answer, label, status
 
@@ -49,7 +48,8 @@ def ask(run: Path, n_rows: int, *acts: Act) -> list[Example]:
         books = NullLedger(Pricing(model="judge", price=Price(input=1.0, output=5.0)))
         judge = Messages("judge", base_url=server.url, books=books)
         teacher = CachedLLM(judge, run.parent / "traces.sqlite")
-        found = verify(rows, LABELS, VerifyConfig(), teacher=teacher, llm=config, policy="Judge the dish.")
+        asked = Teacher(llm=teacher, config=config, policy="Judge the dish.")
+        found = collect_votes(rows, LABELS, VerifyConfig(), teacher=asked)
         teacher.close()
     write_rows(run / "verify/votes.jsonl", found.votes)
     write_json(run / "verify/report.json", found.report | {"policy": text_hash("Judge the dish.")})

@@ -11,8 +11,16 @@ from hybrid.files.table import write_rows
 from hybrid.llm.client.messages import Messages
 from hybrid.llm.traces.recorded import Recorded, Trace, text_digest
 from hybrid.recipe_files.read import read_recipe
-from hybrid.teacher.row_selection import belief_of, by_disagreement, by_uncertainty, trusted_first, votes_of_rows
-from hybrid.teacher.vote_collection import CollectedVotes, Teacher, TrustedRows, collect_votes
+from hybrid.teacher.ask import AskedVotes
+from hybrid.teacher.row_selection import (
+    TrustedRows,
+    belief_of,
+    by_disagreement,
+    by_uncertainty,
+    trusted_first,
+    votes_of_rows,
+)
+from hybrid.teacher.vote_collection import Teacher, collect_votes
 from hybrid.types import Example, Vote
 from tests.messages_server import Act, MessagesServer, label
 
@@ -35,7 +43,7 @@ def teacher(server: MessagesServer, name: str = "m") -> Teacher:
 
 def buy(
     config: VerifyConfig, first: Teacher, second: Teacher | None = None, trusted: TrustedRows | None = None
-) -> CollectedVotes:
+) -> AskedVotes:
     return collect_votes(
         ROWS,
         LABELS,

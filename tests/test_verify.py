@@ -12,7 +12,8 @@ from hybrid.llm import Reply, Request
 from hybrid.llm.client.messages import Messages
 from hybrid.llm.tasks.label import label_request
 from hybrid.prompts import fence, prompt_text, render
-from hybrid.stages.verify import Verified, verify
+from hybrid.teacher.ask import AskedVotes
+from hybrid.teacher.vote_collection import Teacher, collect_votes
 from hybrid.types import Example
 from tests.messages_server import MessagesServer, label
 
@@ -42,9 +43,10 @@ def said(name: str, confidence: float = 0.8) -> str:
     return json.dumps({"rationale": "r", "label": name, "confidence": confidence})
 
 
-def run(teacher: FakeTeacher, rows: list[Example], votes: int = 1, policy: str = "", workers: int = 1) -> Verified:
+def run(teacher: FakeTeacher, rows: list[Example], votes: int = 1, policy: str = "", workers: int = 1) -> AskedVotes:
     config = msgspec.structs.replace(LLM_CONFIG, workers=workers)
-    return verify(rows, LABELS, VerifyConfig(votes=votes), teacher=teacher, llm=config, policy=policy)
+    asked = Teacher(llm=teacher, config=config, policy=policy)
+    return collect_votes(rows, LABELS, VerifyConfig(votes=votes), teacher=asked)
 
 
 def test_the_teacher_never_sees_the_given_label_the_annotations_or_the_id() -> None:
@@ -167,9 +169,10 @@ def test_a_prompt_without_a_field_is_an_error() -> None:
 def test_a_label_outside_the_set_is_unreadable_from_a_real_server() -> None:
     with MessagesServer(label("praise"), label("shrug")) as server:
         rows = [msgspec.structs.replace(ROW, id=str(i), text=str(i)) for i in range(2)]
-        teacher = Messages("m", base_url=server.url)
-        heard: list[int] = []
-        config = LLMConfig(workers=1)
-        result = verify(rows, LABELS, VerifyConfig(), teacher=teacher, llm=config, on_done=heard.append)
+        teacher = Teacher(llm=Messages("m", base_url=server.url), config=LLMConfig(workers=1))
+        progress: list[tuple[int, int]] = []
+        result = collect_votes(
+            rows, LABELS, VerifyConfig(), teacher=teacher, on_done=lambda done, total: progress.append((done, total))
+        )
     assert [(vote.status, vote.label) for vote in result.votes] == [("ok", "praise"), ("unreadable", None)]
-    assert heard == [1, 2]
+    assert progress == [(1, 2), (2, 2)]

@@ -15,6 +15,7 @@ from hybrid.prompts import prompt_text, text_hash
 from hybrid.teacher.drafts.recorded import read_drafts
 from hybrid.teacher.drafts.writing import cost_between
 from hybrid.teacher.imported_votes import read_votes, tally
+from hybrid.teacher.vote_collection import prompt_of
 from hybrid.types import Report, Vote
 
 
@@ -65,7 +66,7 @@ def split(story: RunContext) -> None:
 def verify(story: RunContext) -> None:
     """train rows -> votes"""
     recipe, run = story.recipe, story.run
-    prompt = prompt_text("verify" if recipe.verify.answer == "reasoned" else "direct")
+    prompt = prompt_text(prompt_of(recipe.verify))
 
     def work(_: str) -> Report:
         asked = teacher_votes(story, story.rows("train"))
@@ -186,7 +187,7 @@ def synthesize(story: RunContext) -> None:
             recipe.seed,
             prompt_text("synthesize"),
             prompt_text("attributes"),
-            prompt_text("verify" if recipe.verify.answer == "reasoned" else "direct"),
+            prompt_text(prompt_of(recipe.verify)),
         ),
         inputs=[
             run.path("split", "rows.jsonl"),

@@ -7,16 +7,16 @@ import msgspec
 import numpy as np
 
 from hybrid.pipeline.context import RunContext
-from hybrid.stages.verify import ask_votes, prompt_of
-from hybrid.teacher.ask import AskedVotes, ask_decoder, ask_teacher
+from hybrid.teacher.ask import AskedVotes, ask_decoder
 from hybrid.teacher.drafts.writing import write_drafts
-from hybrid.teacher.vote_collection import Teacher, TrustedRows
+from hybrid.teacher.row_selection import TrustedRows
+from hybrid.teacher.vote_collection import Teacher, ask_votes, collect_votes, prompt_of
 from hybrid.types import Decision, Draft, Example, Vote
 
 
 def teacher_votes(story: RunContext, rows: Sequence[Example]) -> AskedVotes:
     """Return the teachers' blind votes on training rows, with the books."""
-    return ask_teacher(
+    return collect_votes(
         rows,
         story.labels,
         story.recipe.verify,
@@ -52,9 +52,7 @@ def draft_votes(story: RunContext, drafts: Sequence[Draft]) -> Sequence[Vote]:
         [(row, 0) for row in written],
         story.labels,
         prompt_of(story.recipe.verify),
-        teacher=teacher.llm,
-        llm=teacher.config,
-        policy=teacher.policy,
+        teacher=teacher,
     )
 
 

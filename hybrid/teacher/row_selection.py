@@ -1,76 +1,105 @@
 """Which rows a teacher's next call is worth most on: those on which the sources differ most.
 
 Sources are the given label, the classifier (probabilities [n, k] from a fit that never saw the row's own label)
-and, once it has spoken, the teacher.
+and, once it has answered, the teacher.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import msgspec
 import numpy as np
 
-from hybrid.types import Vote
+from hybrid.config import VerifyConfig
+from hybrid.types import Example, Vote
+
+
+class TrustedRows(msgspec.Struct, frozen=True):
+    """The ids of the rows whose label is known, and the labels that repair gives all rows before a teacher is asked."""
+
+    ids: frozenset[str]
+    repaired: Callable[[], np.ndarray]
+    """Returns class probabilities [n, k]; called only where the first votes are not for every row."""
+
+
+def needs_classifier(config: VerifyConfig, trusted: TrustedRows | None) -> bool:
+    """Whether a classifier has to say which rows are asked about; for the first votes repair says it too."""
+    return bool(config.more_calls or (config.max_calls and trusted is None))
+
+
+def first_rows(
+    rows: Sequence[Example], given: np.ndarray, probs: np.ndarray, config: VerifyConfig, trusted: TrustedRows | None
+) -> list[int]:
+    """Choose the rows that the first votes are about, in row order: all, or as many as `max_calls` pays for."""
+    if not config.max_calls:
+        return list(range(len(rows)))
+    affordable = config.max_calls // config.votes
+    if trusted is None:
+        order = by_uncertainty(given, probs)
+    else:
+        is_trusted = np.array([row.id in trusted.ids for row in rows])
+        order = trusted_first(by_uncertainty(given, trusted.repaired()), is_trusted, affordable)
+    return sorted(int(i) for i in order[:affordable])
 
 
 def by_uncertainty(given: np.ndarray, probs: np.ndarray) -> np.ndarray:
-    """Return row indices [n]: where classifier and given label differ first, the least believed label first.
+    """Order rows [n]: first those whose given label the classifier contradicts, the least probable label first.
 
-    `given` are class indices [n]. Rows of equal doubt stay in their order.
+    `given` are class indices [n]. Rows of equal probability stay in their order.
     """
-    believed = probs[np.arange(len(given)), given]
+    probability = probs[np.arange(len(given)), given]
     agrees = probs.argmax(axis=1) == given
-    return np.lexsort((np.arange(len(given)), believed, agrees))
+    return np.lexsort((np.arange(len(given)), probability, agrees))
 
 
 def trusted_first(order: np.ndarray, trusted: np.ndarray, n_rows: int) -> np.ndarray:
-    """Return the rows of `order` with trusted ones before the others, as many as half of `n_rows`.
+    """Put trusted rows before the others of `order`, as many as half of `n_rows`.
 
-    `trusted` [n] says which are. How a teacher errs is learned on trusted rows alone, whatever they are about: of one
-    that was asked about none of them nothing is known, and its other answers count for nothing. Where they are too many,
-    those asked about are spread over all of them, for a file may be sorted by label.
+    `trusted` [n] is True where a row is. Only trusted rows show how a teacher errs, whatever they are about: the answers
+    of a teacher that was asked about none of them count for nothing. Where there are too many, those asked about are
+    spread over all of them, for a file may be sorted by label.
     """
-    known = np.flatnonzero(trusted)
-    n_first = min(len(known), n_rows // 2)
-    first = known[np.arange(n_first) * len(known) // max(1, n_first)]
+    rows = np.flatnonzero(trusted)
+    n_first = min(len(rows), n_rows // 2)
+    first = rows[np.arange(n_first) * len(rows) // max(1, n_first)]
     return np.concatenate([first, order[~np.isin(order, first)]])
 
 
 def by_disagreement(
     given: np.ndarray, probs: np.ndarray, votes: Sequence[Sequence[Vote]], labels: Sequence[str]
 ) -> list[int]:
-    """Return the rows on which teacher, given label and classifier do not agree, the most conflicting first.
+    """Order the rows on which teacher, given label and classifier do not agree, the most conflicting first.
 
-    `votes` are those of each row. A row's conflict is what the best label lacks of full belief: one minus the largest
-    mean over the sources' beliefs. A row of which the teacher said nothing has two sources.
+    `votes` are those of each row. A row's conflict is one minus the largest mean over the sources' beliefs. A row
+    without a readable vote has two sources.
     """
-    teacher = np.array([belief_of(one, labels) for one in votes]).reshape(len(given), len(labels))
-    spoke = teacher.sum(axis=1) > 0
+    teacher = np.array([belief_of(of_row, labels) for of_row in votes]).reshape(len(given), len(labels))
+    voted = teacher.sum(axis=1) > 0
     beliefs = np.eye(len(labels))[given] + probs + teacher
-    conflict = 1 - beliefs.max(axis=1) / (2 + spoke)
-    believes = probs.argmax(axis=1)
-    differ = (believes != given) | (spoke & (teacher.argmax(axis=1) != given))
+    conflict = 1 - beliefs.max(axis=1) / (2 + voted)
+    differ = (probs.argmax(axis=1) != given) | (voted & (teacher.argmax(axis=1) != given))
     order = np.lexsort((np.arange(len(given)), -conflict))
     return [int(row) for row in order if differ[row]]
 
 
 def belief_of(votes: Sequence[Vote], labels: Sequence[str]) -> np.ndarray:
-    """Return the mean belief [k] of a row's readable votes; zeros where there is none.
+    """Average the beliefs [k] of a row's readable votes; zeros where there is none.
 
-    A vote believes its label as far as its stated confidence goes and the others evenly for the rest; a vote that
-    states none, or less than an even share, is taken at its word.
+    A vote gives its label the stated confidence and shares the rest evenly among the others. A vote that states no
+    confidence, or less than an even share, gives its label all.
     """
-    said = [vote for vote in votes if vote.status == "ok" and vote.label is not None]
+    readable = [vote for vote in votes if vote.status == "ok" and vote.label is not None]
     belief = np.zeros(len(labels))
-    for vote in said:
-        sure = vote.confidence if vote.confidence is not None and vote.confidence > 1 / len(labels) else 1.0
-        one = np.full(len(labels), (1 - sure) / max(1, len(labels) - 1))
-        one[labels.index(str(vote.label))] = sure
-        belief += one / len(said)
+    for vote in readable:
+        stated = vote.confidence if vote.confidence is not None and vote.confidence > 1 / len(labels) else 1.0
+        of_vote = np.full(len(labels), (1 - stated) / max(1, len(labels) - 1))
+        of_vote[labels.index(str(vote.label))] = stated
+        belief += of_vote / len(readable)
     return belief
 
 
 def votes_of_rows(row_ids: Sequence[str], votes: Sequence[Vote]) -> list[list[Vote]]:
-    """Return the votes of each row, in row order."""
+    """Group votes by row, in row order."""
     by_id: dict[str, list[Vote]] = defaultdict(list)
     for vote in votes:
         by_id[vote.id].append(vote)

@@ -1,21 +1,35 @@
-"""Where a teacher's calls go: first votes where they are affordable, then more of them where the sources differ."""
+"""Ask a teacher about training rows: first votes on as many rows as the calls pay for, then more where sources differ.
+
+The teacher is blind: only a row's text goes into a request, never its label, its annotations or its id.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import msgspec
 import numpy as np
 
 from hybrid.config import LLMConfig, VerifyConfig
-from hybrid.llm import LLM
-from hybrid.stages.verify import AskPrompt, ask_votes, prompt_of, report_votes
-from hybrid.teacher.row_selection import belief_of, by_disagreement, by_uncertainty, trusted_first, votes_of_rows
+from hybrid.errors import DataError, LLMError
+from hybrid.llm import LLM, ask_all
+from hybrid.llm.tasks.label import label_request, read_vote
+from hybrid.teacher.ask import AskedVotes, OnDone, usage_report
+from hybrid.teacher.row_selection import (
+    TrustedRows,
+    belief_of,
+    by_disagreement,
+    first_rows,
+    needs_classifier,
+    votes_of_rows,
+)
 from hybrid.types import Example, Report, Vote
 
+AskPrompt = Literal["verify", "direct"]
+"""The prompt that has the teacher reason before it labels, or the one that asks for the label at once."""
 REASONED = ", reasoned"
 FURTHER_VOTES = 2
 """More votes that one row gets: with a first one they make a majority."""
-OnDone = Callable[[int, int], None]
 
 
 class Teacher(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,48 +40,42 @@ class Teacher(msgspec.Struct, frozen=True, kw_only=True):
     policy: str = ""
 
 
-class TrustedRows(msgspec.Struct, frozen=True):
-    """The ids of the rows whose label is known, and what repair makes of all rows by them before a teacher spoke."""
-
-    ids: frozenset[str]
-    repaired: Callable[[], np.ndarray]
-    """Returns class probabilities [n, k]; called only where the first votes are not for every row."""
-
-
-class CollectedVotes(msgspec.Struct, frozen=True, kw_only=True):
-    """The votes, in row order, the first ones before the further ones, and the counts of each step."""
-
-    votes: list[Vote]
-    report: Report
-
-
-def orders_rows(config: VerifyConfig, trusted: TrustedRows | None) -> bool:
-    """Return whether a classifier is needed to say which rows are asked about; for the first votes repair says it too."""
-    return bool(config.more_calls or (config.max_calls and trusted is None))
-
-
 def collect_votes(
     rows: Sequence[Example],
     labels: Sequence[str],
     config: VerifyConfig,
     *,
-    teacher: Teacher,
-    second: Teacher | None,
-    beliefs: Callable[[], np.ndarray],
-    on_done: OnDone,
+    teacher: Teacher | None,
+    second: Teacher | None = None,
+    beliefs: Callable[[], np.ndarray] | None = None,
     trusted: TrustedRows | None = None,
-) -> CollectedVotes:
-    """Return the votes that the recipe's calls buy, asked where they are worth most.
+    on_done: OnDone | None = None,
+) -> AskedVotes:
+    """Ask the teachers about training rows, most of all where an answer is worth most; no votes without a teacher.
 
-    `beliefs` returns class probabilities [n, k] of the rows from a classifier that never saw the row's own label;
-    it is called only where an order is needed.
+    Args:
+        second: the teacher that further votes come from where `config.more` is "second".
+        beliefs: returns class probabilities [n, k] of the rows from a classifier that never saw the row's own label;
+            called only where `hybrid.teacher.row_selection.needs_classifier`.
+        trusted: the rows whose labels are known, where the calls do not pay for all rows.
 
-    Raises: as `hybrid.stages.verify.verify`.
+    Returns:
+        The votes in row order, a row's first votes before its further ones, and the counts of each step.
+
+    Raises:
+        DataError: a row is not a training row.
+        LLMError: the teacher cannot be used, or failed on every given row.
     """
+    if teacher is None:
+        return AskedVotes(votes=[], report={"asked": 0, "ok": 0} | usage_report(None, LLMConfig()))
     given = np.array([labels.index(row.label) for row in rows])
-    probs = beliefs() if orders_rows(config, trusted) else np.zeros((len(rows), len(labels)))
-    chosen = _chosen(rows, given, probs, config, trusted)
-    first = _first_votes([rows[i] for i in chosen], labels, config, teacher, on_done)
+    probs = np.zeros((len(rows), len(labels)))
+    if needs_classifier(config, trusted):
+        assert beliefs is not None
+        probs = beliefs()
+    chosen = first_rows(rows, given, probs, config, trusted)
+    samples = [(rows[i], sample) for i in chosen for sample in range(config.votes)]
+    first = ask_votes(samples, labels, prompt_of(config), teacher=teacher, on_done=on_done)
     steps = [_step("first votes", first, [], labels)]
     further: list[Vote] = []
     if config.more_calls:
@@ -75,59 +83,53 @@ def collect_votes(
         further = _further_votes([rows[i] for i in order], labels, config, teacher, second, on_done)
         step = _step(config.more, further, first, labels)
         steps.append(step | {"conflicting": len(order), "reason": _why_none(config, teacher) if not further else ""})
-    votes = [vote for both in _by_row(rows, first, further) for vote in both]
-    report = report_votes(rows, votes, labels, teacher.llm.name)
-    return CollectedVotes(
-        votes=votes, report=report | {"not_asked": len(rows) - len({vote.id for vote in votes}), "steps": steps}
-    )
+    of_rows = votes_of_rows([row.id for row in rows], [*first, *further])
+    votes = [vote for of_row in of_rows for vote in of_row]
+    report = _counts(rows, votes, labels, teacher.llm.name)
+    report |= {"not_asked": len(rows) - len({vote.id for vote in votes}), "steps": steps}
+    report |= usage_report(teacher.llm, teacher.config, votes)
+    if second is not None:
+        report["second"] = usage_report(second.llm, second.config, votes)
+    return AskedVotes(votes=votes, report=report)
 
 
-def _chosen(
-    rows: Sequence[Example], given: np.ndarray, probs: np.ndarray, config: VerifyConfig, trusted: TrustedRows | None
-) -> list[int]:
-    """Return the rows that the first votes are about, in row order: all, or those that `max_calls` is enough for."""
-    if not config.max_calls:
-        return list(range(len(rows)))
-    affordable = config.max_calls // config.votes
-    if trusted is None:
-        order = by_uncertainty(given, probs)
-    else:
-        is_trusted = np.array([row.id in trusted.ids for row in rows])
-        order = trusted_first(by_uncertainty(given, trusted.repaired()), is_trusted, affordable)
-    return sorted(int(i) for i in order[:affordable])
-
-
-def _first_votes(
-    rows: Sequence[Example],
+def ask_votes(
+    samples: Sequence[tuple[Example, int]],
     labels: Sequence[str],
-    config: VerifyConfig,
+    prompt: AskPrompt,
+    *,
     teacher: Teacher,
-    on_done: OnDone,
+    on_done: OnDone | None = None,
 ) -> list[Vote]:
-    asked = [(row, sample) for row in rows for sample in range(config.votes)]
-    return _ask(asked, labels, prompt_of(config), teacher, on_done)
+    """Ask for one blind vote for each pair of a row and the number of the sample, in that order.
+
+    Raises:
+        DataError: a row is not a training row.
+        LLMError: the teacher cannot be used, or failed on every given row.
+    """
+    for row, _ in samples:
+        if row.part != "train":
+            raise DataError(f"verify: row {row.id} is a {row.part} row; expected training rows: no other is cleaned")
+    llm, config = teacher.llm, teacher.config
+    requests = [label_request(prompt, row.text, labels, config, policy=teacher.policy, sample=n) for row, n in samples]
+    progress = (lambda done: on_done(done, len(samples))) if on_done else None
+    replies = ask_all(requests, llm, config.workers, progress)
+    votes = [
+        read_vote(row.id, reply, labels, teacher=llm.name, sample=sample)
+        for (row, sample), reply in zip(samples, replies, strict=True)
+    ]
+    # Synthetic rows may all be unknown to a recorded teacher; the given rows may not.
+    if any(row.origin == "given" for row, _ in samples) and all(vote.status == "failed" for vote in votes):
+        raise LLMError(
+            f"verify: all {len(votes)} requests to {llm.name} failed, the first with: {votes[0].reason}; "
+            "correct the model's section of the recipe, then run again"
+        )
+    return votes
 
 
-def _further_votes(
-    rows: Sequence[Example],
-    labels: Sequence[str],
-    config: VerifyConfig,
-    teacher: Teacher,
-    second: Teacher | None,
-    on_done: OnDone,
-) -> list[Vote]:
-    """Return the votes that `more_calls` buys on conflicting rows; a recorded teacher has no more to give."""
-    if config.more == "second":
-        assert second is not None
-        return _ask([(row, 0) for row in rows[: config.more_calls]], labels, "verify", second, on_done)
-    if teacher.config.model == "recorded":
-        return []
-    if config.more == "votes":
-        samples = range(config.votes, config.votes + FURTHER_VOTES)
-        asked = [(row, sample) for row in rows for sample in samples]
-        return _ask(asked[: config.more_calls], labels, prompt_of(config), teacher, on_done)
-    votes = _ask([(row, 0) for row in rows[: config.more_calls]], labels, "verify", teacher, on_done)
-    return [reasoned(vote) for vote in votes]
+def prompt_of(config: VerifyConfig) -> AskPrompt:
+    """Name the prompt that the teacher is asked with."""
+    return "verify" if config.answer == "reasoned" else "direct"
 
 
 def reasoned(vote: Vote) -> Vote:
@@ -140,25 +142,54 @@ def model_of(vote: Vote) -> str:
     return vote.teacher.removesuffix(REASONED)
 
 
-def _ask(
-    asked: Sequence[tuple[Example, int]], labels: Sequence[str], prompt: AskPrompt, teacher: Teacher, on_done: OnDone
+def _further_votes(
+    rows: Sequence[Example],
+    labels: Sequence[str],
+    config: VerifyConfig,
+    teacher: Teacher,
+    second: Teacher | None,
+    on_done: OnDone | None,
 ) -> list[Vote]:
-    return ask_votes(
-        asked,
-        labels,
-        prompt,
-        teacher=teacher.llm,
-        llm=teacher.config,
-        policy=teacher.policy,
-        on_done=lambda done: on_done(done, len(asked)),
-    )
+    """Ask for the votes that `more_calls` pays for on conflicting rows; a recorded teacher has no more to give."""
+    once = [(row, 0) for row in rows[: config.more_calls]]
+    if config.more == "second":
+        assert second is not None
+        return ask_votes(once, labels, "verify", teacher=second, on_done=on_done)
+    if teacher.config.model == "recorded":
+        return []
+    if config.more == "votes":
+        again = [(row, sample) for row in rows for sample in range(config.votes, config.votes + FURTHER_VOTES)]
+        return ask_votes(again[: config.more_calls], labels, prompt_of(config), teacher=teacher, on_done=on_done)
+    return [reasoned(vote) for vote in ask_votes(once, labels, "verify", teacher=teacher, on_done=on_done)]
+
+
+def _counts(rows: Sequence[Example], votes: Sequence[Vote], labels: Sequence[str], teacher: str) -> Report:
+    """Count the votes by status and label, and how often they differ from the given label."""
+    given = {row.id: row.label for row in rows}
+    status = Counter(vote.status for vote in votes)
+    ok = [vote for vote in votes if vote.status == "ok"]
+    confidences = [vote.confidence for vote in ok if vote.confidence is not None]
+    by_label = Counter(vote.label for vote in ok)
+    disagree = sum(vote.label != given[vote.id] for vote in ok)
+    return {
+        "teacher": teacher,
+        "rows": len(rows),
+        "asked": len(votes),
+        **{name: status[name] for name in ("ok", "failed", "unreadable", "abstained")},
+        "labels": {label: by_label[label] for label in labels},
+        "mean_confidence": sum(confidences) / len(confidences) if confidences else None,
+        "with_confidence": len(confidences),
+        "disagree_with_given": disagree,
+        "disagree_share": disagree / len(ok) if ok else None,
+        "reasons": dict(Counter(vote.reason for vote in votes if vote.status != "ok").most_common(10)),
+    }
 
 
 def _step(name: str, votes: Sequence[Vote], before: Sequence[Vote], labels: Sequence[str]) -> Report:
-    """Return what a step asked, and on how many rows the teachers' common label is another with it."""
+    """Report what a step asked, and on how many rows it changed the label that the teachers have in common."""
     ids = sorted({vote.id for vote in votes})
-    old, new = votes_of_rows(ids, before), votes_of_rows(ids, [*before, *votes])
-    changes = Counter(_change(was, now, labels) for was, now in zip(old, new, strict=True))
+    earlier, together = votes_of_rows(ids, before), votes_of_rows(ids, [*before, *votes])
+    changes = Counter(_change(old, new, labels) for old, new in zip(earlier, together, strict=True))
     return {
         "step": name,
         "rows": len(ids),
@@ -168,17 +199,13 @@ def _step(name: str, votes: Sequence[Vote], before: Sequence[Vote], labels: Sequ
     }
 
 
-def _change(before: Sequence[Vote], after: Sequence[Vote], labels: Sequence[str]) -> str:
-    was, now = (belief_of(votes, labels) for votes in (before, after))
-    if not was.any() or not now.any():
-        return "unheard" if not now.any() else "changed"
-    return "confirmed" if was.argmax() == now.argmax() else "changed"
+def _change(earlier: Sequence[Vote], together: Sequence[Vote], labels: Sequence[str]) -> str:
+    before, after = (belief_of(votes, labels) for votes in (earlier, together))
+    if not before.any() or not after.any():
+        return "no label" if not after.any() else "changed"
+    return "confirmed" if before.argmax() == after.argmax() else "changed"
 
 
 def _why_none(config: VerifyConfig, teacher: Teacher) -> str:
     recorded = config.more != "second" and teacher.config.model == "recorded"
     return "the recorded teacher has one answer a row" if recorded else "no row is left on which the sources differ"
-
-
-def _by_row(rows: Sequence[Example], first: Sequence[Vote], further: Sequence[Vote]) -> list[list[Vote]]:
-    return votes_of_rows([row.id for row in rows], [*first, *further])
