@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from threading import Lock
+from threading import Barrier, Lock
 from typing import Any
 
 import pytest
@@ -93,15 +93,14 @@ def test_a_server_that_can_take_few_calls_is_found_out_and_every_row_is_answered
 
 
 @pytest.mark.slow
-def test_a_thousand_calls_of_a_second_each_through_fifty_slots_take_under_25_seconds() -> None:
-    def slow(handler: Any, body: dict[str, Any]) -> None:
-        time.sleep(1)
+def test_fifty_slots_are_fifty_calls_at_once() -> None:
+    all_at_once = Barrier(50, timeout=120)
+
+    def together(handler: Any, body: dict[str, Any]) -> None:
+        all_at_once.wait()
         label("positive")(handler, body)
 
-    with MessagesServer(slow) as server:
+    with MessagesServer(together) as server:
         llm = Messages("m", base_url=server.url, workers=50)
-        started = time.monotonic()
-        replies = ask_all(questions(1000), llm, 50)
-        seconds = time.monotonic() - started
+        replies = ask_all(questions(200), llm, 50)
     assert {reply.status for reply in replies} == {"ok"}
-    assert seconds < 25, f"{seconds:.1f} s"

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -248,14 +247,12 @@ def test_an_annotators_label_outside_the_recipe_is_refused() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(120)  # around one second on one core: a guard against anything quadratic
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
-def test_100_000_rows_load_in_seconds(suffix: str, tmp_path: Path) -> None:
+def test_100_000_rows_load_in_linear_time(suffix: str, tmp_path: Path) -> None:
     rows = [(f"a text of some words, number {n}", "abc"[n % 3]) for n in range(100_000)]
     if suffix == "csv":
         write_csv(tmp_path / "rows.csv", rows)
     else:
         write_jsonl(tmp_path / "rows.jsonl", [{"text": text, "label": label} for text, label in rows])
-    start = time.perf_counter()
     assert len(load(tmp_path, train=f"rows.{suffix}").rows) == 100_000
-    # Around one second on one core; ten leave room for a busy machine and still catch anything quadratic.
-    assert time.perf_counter() - start < 10

@@ -93,10 +93,8 @@ def test_calibration_and_test_rows_are_judged_by_gold_and_trained_on_by_nobody(f
 
 
 def test_nothing_changed_nothing_done(project: Path) -> None:
-    start = time.monotonic()
     done = rerun(project)
     assert done.returncode == 0, done.stderr
-    assert time.monotonic() - start < 10
     assert worked(done.stdout) == []
     assert done.stdout.count("unchanged, skipped") == len(STAGES)
 
