@@ -79,5 +79,5 @@ $(OPTIMUM)/.optimum: $(OPTIMUM)/.python $(HERE)pyproject.toml $(HERE)constraints
 	awk -F== 'NR == FNR { own[tolower($$1)]; print; next } !(tolower($$1) in own)' \
 		$(HERE)constraints-optimum.txt $(HERE)constraints.txt > $(OPTIMUM)/constraints.txt
 	$(OPTIMUM_PIP) torch
-	$(OPTIMUM_PIP) --editable '$(HERE)[optimum]' pytest pytest-timeout filelock
+	$(OPTIMUM_PIP) --editable '$(HERE)[optimum]' pytest pytest-timeout
 	touch $@
