@@ -46,8 +46,7 @@ def _settings(options: argparse.Namespace) -> Settings:
 def _serve(folder: Path, settings: Settings) -> None:
     began = time.perf_counter()
     try:
-        from serving.assembly import build
-        from serving.server import run
+        from serving.server import build, run
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"{error.name} is not installed; serving needs: pip install 'hybrid-cascade[serve]'"

@@ -87,3 +87,45 @@ class DeadlineError(ServingError):
         """Name the stage that the request was in."""
         super().__init__(f"the deadline of {timeout_s * 1000:.0f} ms passed in the stage {stage}")
         self.stage = stage
+
+
+class ForbiddenError(ServingError):
+    """The caller may not do this here, whatever the key."""
+
+    kind = "forbidden"
+    status = 403
+
+
+class MethodError(ServingError):
+    """The route exists and has no such method."""
+
+    kind = "method_not_allowed"
+    status = 405
+
+
+class SlowBodyError(ServingError):
+    """The body did not arrive in time."""
+
+    kind = "slow_body"
+    status = 408
+
+
+class UnsupportedError(ServingError):
+    """A media type, charset or content encoding that this service does not read."""
+
+    kind = "unsupported"
+    status = 415
+
+
+class BundleRefusedError(ServingError):
+    """The new bundle is not sound; the old one goes on serving."""
+
+    kind = "bundle_refused"
+    status = 422
+
+
+class NotReadyError(ServingError):
+    """A probe: no request would be taken now."""
+
+    kind = "not_ready"
+    status = 503

@@ -25,7 +25,7 @@ from serving.errors import DeadlineError, ItemError
 from serving.interfaces import Observer
 from serving.scheduler.admission import Backlog, LatencyCorrection, WaitEstimate, check
 from serving.scheduler.cost import BatchCost
-from serving.scheduler.job import Job
+from serving.scheduler.queue import Job
 from serving.settings import Settings
 from serving.tokenization import THREADS, RequestTokenizer
 from serving.warmup import verify_golden, warm_up

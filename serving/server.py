@@ -1,4 +1,4 @@
-"""The HTTP process: listens, serves, and ends as init systems expect it to."""
+"""The process: its parts put together, listening, serving, and ending as init systems expect it to."""
 
 import asyncio
 import gc
@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 import uvicorn
 import uvloop
@@ -14,10 +15,14 @@ from starlette.applications import Starlette
 
 from hybrid.errors import BundleError, ConfigError
 from serving.errors import ServingError
+from serving.http.app import build_app
 from serving.http.connection import BoundedHttpProtocol
+from serving.interfaces import Escalator
+from serving.page import files as page
 from serving.service import ClassifierService
 from serving.settings import Settings
 from serving.telemetry.logs import JsonLogs
+from serving.telemetry.observer import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -158,3 +163,26 @@ class _Signals:
         task = self._loop.create_task(work())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def build(bundle_dir: Path, settings: Settings) -> tuple[ClassifierService, Starlette]:
+    """Return the service of a bundle and the application that speaks for it; neither has started yet.
+
+    Raises:
+        BundleError: the folder is no sound bundle.
+        ConfigError: the decoder or the review store cannot be opened.
+    """
+    watch = Telemetry(settings)
+    escalates = _escalation(settings, bundle_dir, watch)
+    service = ClassifierService(bundle_dir, settings, watch, escalates, on_bundle=watch.set_bundle, on_stop=watch.close)
+    app = build_app(service, settings, [*watch.routes(), *page.routes()])
+    watch.attach(app)
+    return service, app
+
+
+def _escalation(settings: Settings, bundle_dir: Path, watch: Telemetry) -> Escalator | None:
+    if settings.decoder.llm.model == "none":
+        return None
+    from serving.decoder.open_decoder import open_decoder  # with the database library, which only a decoder needs
+
+    return open_decoder(settings, bundle_dir, watch)

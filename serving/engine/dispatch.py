@@ -8,13 +8,11 @@ from collections.abc import Sequence
 
 from serving.engine.ipc import BATCHES_AT_HAND
 from serving.engine.process import EngineError, EngineLostError
-from serving.engine.quarantine import Quarantine
-from serving.engine.supervisor import EngineSupervisor
+from serving.engine.supervisor import EngineSupervisor, Quarantine
 from serving.errors import EngineDownError, ServingError
 from serving.interfaces import Observer
 from serving.scheduler.cost import BatchCost
-from serving.scheduler.job import Job, Row
-from serving.scheduler.queue import RequestQueue
+from serving.scheduler.queue import Job, RequestQueue, Row
 
 HOLD_S = 1.5
 """How long requests in the line wait for a lost engine's successor before they are given up."""

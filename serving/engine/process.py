@@ -6,13 +6,13 @@ import itertools
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import serving
 from hybrid.errors import BundleError
-from serving.engine.cpu_time import used_s, works
 from serving.engine.ipc import Batch, Failed, FrameReader, FromWorker, Logits, Open, Opened, Refused, encode_frame
 
 COMMAND = (sys.executable, "-m", "serving.engine.worker")
@@ -204,3 +204,31 @@ def _environment() -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(filter(None, places)),
         "OPENBLAS_NUM_THREADS": "1",  # numpy only packs arrays there
     }
+
+
+PROC = Path("/proc")
+WORKING = frozenset("RD")
+"""Runs or waits for a processor, or for the disk: another state is that of who waits for something to happen (proc(5))."""
+CPUCLOCK_SCHED = 2
+"""The clock of a process's processor time, as Linux numbers it by process (clock_getcpuclockid(3))."""
+
+
+def works(pid: int) -> bool:
+    """Return whether a thread of the process runs, or would if there were a processor for it."""
+    try:
+        return any(_fields(task / "stat")[0] in WORKING for task in (PROC / str(pid) / "task").iterdir())
+    except (OSError, IndexError):
+        return False
+
+
+def used_s(pid: int) -> float:
+    """Return the seconds of processor time that the process has had; 0 where the kernel does not say."""
+    try:
+        return time.clock_gettime((~pid << 3) | CPUCLOCK_SCHED)  # one call of the kernel: it is asked at every batch
+    except OSError:
+        return 0.0
+
+
+def _fields(path: Path) -> list[str]:
+    """Return what stands after the name, which may hold anything: the state is the first."""
+    return path.read_text().rpartition(")")[2].split()

@@ -1,12 +1,11 @@
-"""An engine that is started again whenever it is lost."""
+"""An engine that is restarted whenever it is lost, and the texts that must not kill it again."""
 
 import asyncio
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
 
 from hybrid.errors import BundleError
-from serving.engine.backoff import pause_s
 from serving.engine.ipc import Open
 from serving.engine.process import EngineLostError, EngineProcess
 
@@ -117,3 +116,51 @@ class EngineSupervisor:
             except (BundleError, EngineLostError, OSError) as error:
                 self._deaths.append(time.monotonic())
                 self._changed("dead", str(error))
+
+
+AT_ONCE = 2
+"""Deaths that are mended without a pause: a text that kills the engine does so twice before it is known."""
+LATELY_S = 60.0
+LONGEST_S = 10.0
+"""A machine that was mended waits no longer than this for its engine."""
+FIRST_S = 0.25
+
+
+def pause_s(deaths: Sequence[float], now: float) -> float:
+    """Return the seconds to wait before the next start, after deaths at those times (`time.monotonic()`)."""
+    lately = sum(now - death < LATELY_S for death in deaths)
+    if lately <= AT_ONCE:
+        return 0.0
+    return min(LONGEST_S, FIRST_S * 2.0 ** (lately - AT_ONCE - 1))
+
+
+MOST_DEATHS = 2
+FORGIVEN_AFTER_S = 600.0
+"""An engine may be killed from outside, twice, with the same innocent text in hand."""
+REMEMBERED = 1000
+"""Texts."""
+
+
+class Quarantine:
+    """Counts deaths by text. Texts are kept as the hash of their tokens."""
+
+    def __init__(self) -> None:
+        self._deaths: OrderedDict[int, dict[int, float]] = OrderedDict()
+
+    def note(self, ids: Sequence[int], death: int) -> None:
+        """Note that the engine died with this text in hand; however often it was there, it was one death."""
+        self._deaths.setdefault(hash(tuple(ids)), {})[death] = time.monotonic()
+        while len(self._deaths) > REMEMBERED:
+            self._deaths.popitem(last=False)
+
+    def forgive(self, ids: Sequence[int]) -> None:
+        """Note that the engine answered this text."""
+        if self._deaths:
+            self._deaths.pop(hash(tuple(ids)), None)
+
+    def holds(self, ids: Sequence[int]) -> bool:
+        """Return whether the engine died of this text as often as it may."""
+        if not self._deaths:
+            return False
+        oldest = time.monotonic() - FORGIVEN_AFTER_S
+        return sum(at > oldest for at in self._deaths.get(hash(tuple(ids)), {}).values()) >= MOST_DEATHS

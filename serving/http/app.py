@@ -11,13 +11,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from serving.errors import NotFoundError, ServingError
-from serving.http.auth import read_keys
+from serving.errors import MethodError, NotFoundError, ServingError
 from serving.http.docs_page import docs_routes
-from serving.http.endpoint import endpoint
-from serving.http.error_response import error_response
-from serving.http.http_errors import MethodError
-from serving.http.middleware import RequestMiddleware
+from serving.http.endpoint import endpoint, error_response
+from serving.http.middleware import RequestMiddleware, read_keys
 from serving.interfaces import Service
 from serving.protocols.all import PROTOCOLS
 from serving.settings import Settings

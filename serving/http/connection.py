@@ -7,12 +7,12 @@ import asyncio
 import re
 import secrets
 from http import HTTPStatus
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serving.errors import BadRequestError
-from serving.http.error_response import error_response
-from serving.http.write_coalescing import CoalescingTransport
+from serving.http.endpoint import error_response
 
 HEAD_S = 10.0
 """From the first byte of a request, or from the connection, to the end of its headers."""
@@ -100,3 +100,32 @@ def _without_upgrade(data: bytes) -> bytes:
     """
     head, end, rest = data.partition(b"\r\n\r\n")
     return UPGRADE.sub(b"\r\nX-Offered:", head) + end + rest
+
+
+class CoalescingTransport:
+    """Stands for a transport. uvicorn writes head and body of a reply singly, and each would wake the client."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._parts: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the transport has under that name."""
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send the bytes with what else is written until the loop comes round."""
+        if not self._parts:
+            self._loop.call_soon(self._flush)
+        self._parts.append(data)
+
+    def close(self) -> None:
+        """Send what was written, then close."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        parts, self._parts = self._parts, []
+        if parts and not self._transport.is_closing():
+            self._transport.write(b"".join(parts))

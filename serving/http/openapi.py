@@ -5,8 +5,7 @@ from typing import Any
 import msgspec
 
 from hybrid import __version__
-from serving.http.auth import PROBES
-from serving.http.request_id import REQUEST_ID
+from serving.http.middleware import PROBES, REQUEST_ID
 from serving.protocols.all import PROTOCOLS
 from serving.protocols.operation import TIMEOUT_HEADER, Operation, WireProtocol
 

@@ -8,14 +8,16 @@ from msgspec import Meta
 
 from serving.errors import BadRequestError, ServingError
 from serving.protocols.decision_input import Parts, read_input, read_parts
-from serving.protocols.model_names import ModelsReply, answer_models, check_model
 from serving.protocols.operation import Call, Operation, WireProtocol
 from serving.protocols.question import (
     FALSE,
     TRUE,
+    ModelsReply,
     Question,
     Verdict,
+    answer_models,
     ask,
+    check_model,
     choice_confidence,
     mean_position,
     score_confidence,

@@ -14,8 +14,7 @@ from hybrid.runtime.text_encoder import TextLimits
 from hybrid.types import Precision, Task
 from serving.answers import Answer, Escalate, Options, Truncate
 from serving.deadline import Deadline
-from serving.errors import BadRequestError, ItemError, ServingError
-from serving.http.http_errors import BundleRefusedError, ForbiddenError
+from serving.errors import BadRequestError, BundleRefusedError, ForbiddenError, ItemError, ServingError
 from serving.protocols.operation import TIMEOUT_HEADER, Call, Operation, WireProtocol, check_timeout, classify
 from serving.settings import Limits
 

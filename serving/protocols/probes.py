@@ -2,7 +2,7 @@
 
 import msgspec
 
-from serving.http.http_errors import NotReadyError
+from serving.errors import NotReadyError
 from serving.protocols.native import ErrorReply, render_error
 from serving.protocols.operation import Call, Operation, WireProtocol
 

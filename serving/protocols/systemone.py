@@ -8,14 +8,15 @@ from msgspec import Meta
 from serving.errors import BadRequestError, ServingError, UnanswerableError
 from serving.protocols.decision_input import as_text
 from serving.protocols.decisions import described_question
-from serving.protocols.model_names import ALIASES, check_model
 from serving.protocols.operation import Call, Operation, WireProtocol
 from serving.protocols.question import (
+    ALIASES,
     FALSE,
     TRUE,
     Question,
     Verdict,
     ask,
+    check_model,
     choice_confidence,
     mean_position,
     score_confidence,

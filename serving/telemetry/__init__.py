@@ -1,6 +1,1 @@
-"""What the service knows of itself: metrics, live numbers, drift, logs and traces."""
-
-from serving.telemetry.observer import Telemetry
-from serving.telemetry.request_context import RequestContext
-
-__all__ = ["RequestContext", "Telemetry"]
+"""What the service knows about itself: metrics, a rolling window, drift, logs and traces."""

@@ -15,11 +15,11 @@ from hybrid.runtime.bundle import Bundle
 from hybrid.runtime.calibration_reference import Reference
 from serving.answers import Answer, Timings
 from serving.errors import OverloadedError, ServingError
+from serving.http.middleware import RequestContext, current
 from serving.settings import Settings
 from serving.telemetry.drift import BLOCK, Drift, DriftWatch
 from serving.telemetry.logs import LogRateLimit, event
 from serving.telemetry.metrics import Metrics
-from serving.telemetry.request_context import RequestContext, current
 from serving.telemetry.rolling_window import RollingWindow, WindowFigures
 
 if TYPE_CHECKING:

@@ -8,9 +8,7 @@ import pytest
 
 from hybrid.runtime.text_encoder import Encoded
 from serving.errors import EngineDownError
-from serving.scheduler.batching import CALL_TOKENS, batch_of
-from serving.scheduler.job import Job, Row
-from serving.scheduler.queue import LOOKAHEAD, RequestQueue
+from serving.scheduler.queue import CALL_TOKENS, LOOKAHEAD, Job, RequestQueue, Row, batch_of
 
 
 def padded(batch: dict[int, int]) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from serving.engine.cpu_time import used_s, works
+from serving.engine.process import used_s, works
 
 SPINS = "while True: pass"
 SLEEPS = "import time; time.sleep(60)"

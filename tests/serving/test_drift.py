@@ -5,8 +5,7 @@ import pytest
 from scipy.stats import binom, chi2, chi2_contingency
 
 from serving.answers import Answer
-from serving.telemetry.chi_square import chi_square_tail, compare
-from serving.telemetry.drift import BLOCK, BLOCKS, DriftWatch
+from serving.telemetry.drift import BLOCK, BLOCKS, DriftWatch, chi_square_tail, compare
 from tests.serving.answer_fixtures import answer, bundle_with, reference_of, traffic
 
 WINDOW = BLOCK * BLOCKS

@@ -14,9 +14,9 @@ import hybrid
 from hybrid.runtime.bundle import MODEL, read_bundle
 from serving.answers import Answer
 from serving.engine import process
-from serving.engine.backoff import LONGEST_S, pause_s
 from serving.engine.ipc import Open
 from serving.engine.process import EngineProcess
+from serving.engine.supervisor import LONGEST_S, pause_s
 from serving.errors import EngineDownError, ItemError, ServingError
 from serving.service import ClassifierService
 from serving.settings import EngineSettings, Settings

@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from hybrid.errors import ConfigError
 from serving.http.app import build_app
-from serving.http.auth import PROBES, Keys, read_keys
+from serving.http.middleware import PROBES, Keys, read_keys
 from serving.settings import API_KEYS, Settings
 from tests.serving.http_requests import client
 from tests.serving.scripted import Scripted, at_once
@@ -118,7 +118,7 @@ def test_comparing_looks_at_every_key_and_no_further_than_a_digest(monkeypatch: 
         looked.append(len(one) + len(other))
         return one == other
 
-    monkeypatch.setattr("serving.http.auth.hmac.compare_digest", noted)
+    monkeypatch.setattr("serving.http.middleware.hmac.compare_digest", noted)
     assert keys.accepts(b"first")
     assert not keys.accepts(b"f" * 100_000)
     assert looked == [64] * 6

@@ -8,9 +8,9 @@ import pytest
 from starlette.requests import Request
 
 from hybrid.runtime.text_encoder import Encoded
-from serving.http import disconnect
-from serving.http.disconnect import cancel_on_disconnect
-from serving.scheduler.job import Job
+from serving.http import endpoint
+from serving.http.endpoint import cancel_on_disconnect
+from serving.scheduler.queue import Job
 
 REQUESTS = 50
 
@@ -44,7 +44,7 @@ async def watched() -> None:
         return {"type": "http.disconnect"}
 
     with cancel_on_disconnect(Request({"type": "http"}, receive)):
-        await asyncio.sleep(2 * disconnect.NOTICED_AFTER_S)
+        await asyncio.sleep(2 * endpoint.NOTICED_AFTER_S)
     await asyncio.sleep(0)
 
 
@@ -57,7 +57,7 @@ async def queued() -> None:
 
 
 def test_a_client_that_was_watched_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disconnect, "NOTICED_AFTER_S", 0.001)
+    monkeypatch.setattr(endpoint, "NOTICED_AFTER_S", 0.001)
     assert unreachable_after(watched) < REQUESTS
 
 

@@ -21,11 +21,11 @@ from starlette.testclient import TestClient
 
 from serving.answers import Timings
 from serving.errors import DeadlineError, EngineDownError, OverloadedError
+from serving.http.middleware import current
 from serving.settings import Settings
-from serving.telemetry import Telemetry
-from serving.telemetry.children import resident_of_children
 from serving.telemetry.logs import WAITING, JsonLogs, event
-from serving.telemetry.request_context import current
+from serving.telemetry.metrics import resident_of_children
+from serving.telemetry.observer import Telemetry
 from serving.telemetry.rolling_window import RATIO, SECONDS, RollingWindow, bucket, percentile
 from tests.serving.answer_fixtures import BUNDLE_ID, answer, bundle_with, reference_of, traffic
 

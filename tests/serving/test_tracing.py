@@ -19,9 +19,9 @@ from starlette.testclient import TestClient
 
 from serving.answers import Timings
 from serving.errors import EngineDownError
+from serving.http.middleware import current
 from serving.settings import Settings
-from serving.telemetry import Telemetry
-from serving.telemetry.request_context import current
+from serving.telemetry.observer import Telemetry
 from tests.serving.answer_fixtures import answer
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -134,7 +134,7 @@ def test_requests_are_answered_where_no_collector_listens() -> None:
 
 def test_without_a_collector_opentelemetry_is_not_even_imported() -> None:
     code = (
-        "import sys; from serving.settings import Settings; from serving.telemetry import Telemetry; Telemetry(Settings()); "
+        "import sys; from serving.settings import Settings; from serving.telemetry.observer import Telemetry; Telemetry(Settings()); "
         "print([name for name in sys.modules if name.startswith('opentelemetry')])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

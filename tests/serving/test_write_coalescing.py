@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from serving.http.write_coalescing import CoalescingTransport
+from serving.http.connection import CoalescingTransport
 
 
 class Sent:
