@@ -2,25 +2,47 @@
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
-from sklearn.metrics import roc_auc_score
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hybrid.evaluation.intervals import auroc_interval, lower_p, share_interval, worse_p
 
 
 @pytest.mark.parametrize(("hits", "n_rows"), [(0, 20), (11, 20), (20, 20), (170, 200)])
 def test_the_share_interval_is_that_of_wilson(hits: int, n_rows: int) -> None:
-    found, wanted = share_interval(hits, n_rows), binomtest(hits, n_rows).proportion_ci(method="wilson")
-    assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high), abs=1e-9)
+    z, share = 1.959963984540054, hits / n_rows
+    middle = (share + z**2 / (2 * n_rows)) / (1 + z**2 / n_rows)
+    half = z / (1 + z**2 / n_rows) * (share * (1 - share) / n_rows + z**2 / (4 * n_rows**2)) ** 0.5
+    interval = share_interval(hits, n_rows)
+    assert (interval.low, interval.high) == pytest.approx((max(0, middle - half), min(1, middle + half)), abs=1e-9)
 
 
-def test_the_auroc_is_that_of_scikit_learn_ties_included() -> None:
-    rng = np.random.default_rng(0)
-    score, right = rng.integers(0, 5, 200), rng.random(200) < 0.7
-    found = auroc_interval(score, right)
-    assert found is not None
-    assert found.value == pytest.approx(roc_auc_score(right, score))
-    assert found.low < found.value < found.high
+@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.floats(0.5, 0.99))
+def test_a_share_lies_in_its_interval_which_narrows_with_rows_and_widens_with_the_level(
+    counts: tuple[int, int], level: float
+) -> None:
+    hits, n_rows = counts
+    interval = share_interval(hits, n_rows, level=level)
+    assert 0 <= interval.low <= interval.value + 1e-12
+    assert interval.value - 1e-12 <= interval.high <= 1
+    width = interval.high - interval.low
+    tenfold = share_interval(10 * hits, 10 * n_rows, level=level)
+    surer = share_interval(hits, n_rows, level=0.999)
+    assert tenfold.high - tenfold.low < width < surer.high - surer.low
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=2, max_size=40))
+def test_an_auroc_is_the_share_of_pairs_in_order_and_lies_in_its_interval(rows: list[tuple[int, bool]]) -> None:
+    score, right = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
+    estimate = auroc_interval(score, right)
+    if right.all() or not right.any():
+        assert estimate is None
+        return
+    assert estimate is not None
+    pairs = np.sign(score[right][:, None] - score[~right][None, :]) / 2 + 0.5
+    assert estimate.value == pytest.approx(pairs.mean(), abs=1e-9)
+    assert 0 <= estimate.low <= estimate.value + 1e-9
+    assert estimate.value - 1e-9 <= estimate.high <= 1
 
 
 def test_a_perfect_ranking_of_few_rows_is_not_certain() -> None:

@@ -1,17 +1,17 @@
 """How sure a share or an AUROC is on few rows, and whether one way of deciding is worse than another."""
 
-import math
 from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import brentq
-from scipy.stats import binomtest, norm, rankdata, ttest_1samp
+from scipy.stats import binomtest, norm, ttest_1samp
+from sklearn.metrics import roc_auc_score
 
 Array = npt.NDArray[Any]
 EDGE = 1e-9
-"""How far from 0 and 1 a root is looked for: there the variance is zero, and the equation holds trivially."""
+"""How far from 0 and 1 the search for a root stays: there the variance is zero, and the equation holds trivially."""
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,14 +27,12 @@ def share_interval(hits: int, n_rows: int, *, level: float = 0.95) -> Estimate:
 
     Wilson 1927, "Probable inference, the law of succession, and statistical inference".
     """
-    z, share = float(norm.ppf((1 + level) / 2)), hits / n_rows
-    middle = (share + z * z / (2 * n_rows)) / (1 + z * z / n_rows)
-    half = z / (1 + z * z / n_rows) * math.sqrt(share * (1 - share) / n_rows + z * z / (4 * n_rows**2))
-    return Estimate(value=share, low=max(0.0, middle - half), high=min(1.0, middle + half))
+    interval = binomtest(hits, n_rows).proportion_ci(confidence_level=level, method="wilson")
+    return Estimate(value=hits / n_rows, low=float(interval.low), high=float(interval.high))
 
 
 def auroc_interval(score: Array, right: Array, *, level: float = 0.95) -> Estimate | None:
-    """Return how well a score [n] ranks right rows above wrong ones; None where all are right or all are wrong.
+    """Measure how well a score [n] ranks right rows above wrong ones; None where all are right or all are wrong.
 
     Ties count one half. The interval inverts the score equation of Newcombe 2006, "Confidence intervals for an
     effect size measure based on the Mann-Whitney statistic, part 2", method 5: it keeps its width where the
@@ -44,8 +42,7 @@ def auroc_interval(score: Array, right: Array, *, level: float = 0.95) -> Estima
     n_right, n_wrong = int(right.sum()), int((~right).sum())
     if not n_right or not n_wrong:
         return None
-    ranks = rankdata(np.asarray(score, dtype=float))
-    area = float((ranks[right].sum() - n_right * (n_right + 1) / 2) / (n_right * n_wrong))
+    area = float(roc_auc_score(right, score))
     z = float(norm.ppf((1 + level) / 2))
 
     def beyond(theta: float) -> float:
@@ -57,17 +54,19 @@ def auroc_interval(score: Array, right: Array, *, level: float = 0.95) -> Estima
 
 
 def worse_p(right: Array, than: Array) -> float:
-    """Return the probability that so many more rows turn wrong than right if neither way is better.
+    """Return the p-value of "this way is no worse than the other": how likely so many more losses are by chance.
 
     The exact one-sided test of McNemar 1947 on the rows [n] where the two differ.
     """
     right, than = np.asarray(right, dtype=bool), np.asarray(than, dtype=bool)
-    lost, won = int((than & ~right).sum()), int((right & ~than).sum())
-    return float(binomtest(lost, lost + won, 0.5, alternative="greater").pvalue) if lost + won else 1.0
+    n_lost, n_won = int((than & ~right).sum()), int((right & ~than).sum())
+    if not n_lost + n_won:
+        return 1.0
+    return float(binomtest(n_lost, n_lost + n_won, 0.5, alternative="greater").pvalue)
 
 
 def lower_p(losses: Array, than: Array) -> float:
-    """Return the probability that losses [n] are so much lower than others on the same rows by chance: a paired t test."""
+    """Return the p-value of "these losses [n] are no lower than the others on the same rows": a paired t test."""
     difference = np.asarray(losses, dtype=float) - np.asarray(than, dtype=float)
     if not difference.any():
         return 1.0
@@ -75,6 +74,7 @@ def lower_p(losses: Array, than: Array) -> float:
 
 
 def _variance(theta: float, n_right: int, n_wrong: int) -> float:
-    many = (n_right + n_wrong) / 2 - 1
-    inner = 1 + many * ((1 - theta) / (2 - theta) + theta / (1 + theta))
+    """The variance of an area `theta` by Newcombe's method 5."""
+    mean_size = (n_right + n_wrong) / 2 - 1
+    inner = 1 + mean_size * ((1 - theta) / (2 - theta) + theta / (1 + theta))
     return theta * (1 - theta) * inner / (n_right * n_wrong)

@@ -1,5 +1,7 @@
 """What is measured of a classifier: accuracy, calibration, and what it gains by answering only where it is sure.
 
+Scores are scikit-learn's, with every label of the recipe in its place; what scikit-learn lacks is written here.
+
 Shapes throughout: `gold` and `predicted` are integer label indices [n]; `probs` are probabilities
 [n, n_labels] whose rows sum to 1; `confidence` [n] is the probability of the predicted label;
 `correct` [n] is 1 or True where the prediction is the gold label. No function accepts zero rows.
@@ -11,20 +13,18 @@ from typing import Any
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import bootstrap
+from sklearn import metrics as sklearn_metrics
+
+from hybrid.evaluation.intervals import Estimate
 
 Floats = npt.NDArray[np.float64]
 Array = npt.NDArray[Any]
 
 NLL_FLOOR = 1e-12
 """The lowest probability that `nll` takes a logarithm of: one impossible row must not make the mean infinite."""
-
-
-class Interval(msgspec.Struct, frozen=True, kw_only=True):
-    """A statistic on all rows, and the interval that resampling the rows gives."""
-
-    value: float
-    low: float
-    high: float
+DRAWS_AT_ONCE = 50
+"""Bootstrap draws whose row numbers are held in memory together."""
 
 
 class RiskCoverage(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,37 +54,47 @@ class ReliabilityBin(msgspec.Struct, frozen=True, kw_only=True):
 
 def accuracy(gold: Array, predicted: Array) -> float:
     """Return the share of rows whose prediction is the gold label."""
-    return float(np.mean(np.asarray(gold) == np.asarray(predicted)))
+    return float(sklearn_metrics.accuracy_score(gold, predicted))
 
 
 def confusion_matrix(gold: Array, predicted: Array, n_labels: int) -> npt.NDArray[np.int64]:
     """Return counts [n_labels, n_labels]: gold label by row, predicted label by column."""
-    cells = np.asarray(gold, dtype=np.int64) * n_labels + np.asarray(predicted, dtype=np.int64)
-    return np.bincount(cells, minlength=n_labels * n_labels).reshape(n_labels, n_labels).astype(np.int64)
+    counts = sklearn_metrics.confusion_matrix(gold, predicted, labels=range(n_labels))
+    return np.asarray(counts, dtype=np.int64)
 
 
 def macro_f1(gold: Array, predicted: Array, n_labels: int) -> float:
-    """Return the unweighted mean of the F1 of the labels that occur in gold or among the predictions.
+    """Return the unweighted mean of the F1 of the labels that occur in gold or among the predictions."""
+    labels = range(n_labels)
+    return float(sklearn_metrics.f1_score(gold, predicted, labels=labels, average="macro", zero_division=np.nan))
 
-    A label that occurs in neither has no F1 and is left out, as scikit-learn's `f1_score` leaves it out.
+
+def macro_f1_from_counts(gold: Array, predicted: Array, n_labels: int) -> float:
+    """Return `macro_f1`, sixty times as fast: scikit-learn takes 1.4 ms a call, and a bootstrap calls 2,000 times.
+
+    The counts are not read off a confusion matrix, which has a million cells with a thousand labels.
     """
-    right, in_gold, said = _counts(gold, predicted, n_labels)
-    occurrences = in_gold + said
-    seen = occurrences > 0
-    return float(np.mean(2 * right[seen] / occurrences[seen]))
+    correct, in_gold, in_predicted = (
+        np.bincount(rows, minlength=n_labels) for rows in (gold[gold == predicted], gold, predicted)
+    )
+    occurrences = in_gold + in_predicted
+    occurs = occurrences > 0
+    return float(np.mean(2 * correct[occurs] / occurrences[occurs]))
 
 
 def recall_by_class(gold: Array, predicted: Array, n_labels: int) -> Floats:
     """Return the recall of each label [n_labels]; nan for a label without gold rows."""
-    right, in_gold, _ = _counts(gold, predicted, n_labels)
-    return np.where(in_gold > 0, right / np.maximum(in_gold, 1), np.nan)
+    labels = range(n_labels)
+    recall = sklearn_metrics.recall_score(gold, predicted, labels=labels, average=None, zero_division=np.nan)
+    return np.asarray(recall, dtype=np.float64)
 
 
 def reliability_bins(probs: Array, gold: Array, bins: int = 15) -> list[ReliabilityBin]:
-    """Return equal-mass bins of the top-label confidence, least confident first.
+    """Return bins of equal numbers of rows by the top-label confidence, least confident first.
 
-    Equal mass rather than equal width, so that no bin is a handful of rows (Nguyen and O'Connor 2015,
-    "Posterior calibration and exploratory analysis for natural language processing models").
+    Equal numbers rather than equal width, so that no bin is a handful of rows (Nguyen and O'Connor 2015,
+    "Posterior calibration and exploratory analysis for natural language processing models"). scikit-learn's
+    `calibration_curve` cuts at quantiles, which puts ties on one side and leaves bins of unequal size.
     """
     confidence, correct = _top(probs, gold)
     order = np.argsort(confidence, kind="stable")
@@ -124,13 +134,15 @@ def ece_null(probs: Array, draws: int = 1000, seed: int = 0, bins: int = 15) -> 
 
 def brier(probs: Array, gold: Array) -> float:
     """Return the mean squared distance of the probabilities from the one-hot gold label, 0 to 2 (Brier 1950)."""
-    probs = np.asarray(probs, dtype=np.float64)
-    one_hot = np.eye(probs.shape[1])[np.asarray(gold)]
-    return float(np.mean(np.sum((probs - one_hot) ** 2, axis=1)))
+    labels = range(np.shape(probs)[1])
+    return float(sklearn_metrics.brier_score_loss(gold, probs, labels=labels, scale_by_half=False))
 
 
 def nll_by_row(probs: Array, gold: Array) -> Floats:
-    """Return minus the natural logarithm of each row's probability of gold [n], clipped at `NLL_FLOOR`."""
+    """Return minus the natural logarithm of each row's probability of gold [n], clipped at `NLL_FLOOR`.
+
+    scikit-learn's `log_loss` gives the mean alone, and methods are compared row by row.
+    """
     of_gold = np.asarray(probs, dtype=np.float64)[np.arange(len(gold)), np.asarray(gold)]
     return np.asarray(-np.log(np.maximum(of_gold, NLL_FLOOR)), dtype=np.float64)
 
@@ -150,44 +162,38 @@ def risk_coverage(confidence: Array, correct: Array) -> RiskCoverage:
     _, group, sizes = np.unique(-confidence, return_inverse=True, return_counts=True)
     shared = np.bincount(group, weights=np.asarray(correct, dtype=np.float64)) / sizes
     ranks = np.arange(1, len(confidence) + 1)
-    kept_accuracy = np.cumsum(np.repeat(shared, sizes)) / ranks
+    accuracy_so_far = np.cumsum(np.repeat(shared, sizes)) / ranks
     return RiskCoverage(
         coverage=ranks / len(confidence),
-        accuracy=kept_accuracy,
-        risk=1 - kept_accuracy,
-        aurc=float(np.mean(1 - kept_accuracy)),
+        accuracy=accuracy_so_far,
+        risk=1 - accuracy_so_far,
+        aurc=float(np.mean(1 - accuracy_so_far)),
     )
 
 
 def bootstrap_interval(
     statistic: Callable[..., float], *arrays: Array, n: int = 2000, level: float = 0.95, seed: int = 0
-) -> Interval:
+) -> Estimate:
     """Return `statistic(*arrays)` with the percentile interval of `n` resamples of the rows.
 
     The rows of all arrays (same length, first axis) are drawn together, with replacement. Efron and
     Tibshirani 1993, "An introduction to the bootstrap", chapter 13.
     """
     columns = [np.asarray(array) for array in arrays]
-    draw = np.random.default_rng(seed).integers
-    n_rows = len(columns[0])
-    values = np.empty(n)
-    for index in range(n):
-        rows = draw(0, n_rows, size=n_rows)
-        values[index] = statistic(*(column[rows] for column in columns))
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value=float(statistic(*columns)), low=float(low), high=float(high))
-
-
-def _counts(gold: Array, predicted: Array, n_labels: int) -> tuple[Array, Array, Array]:
-    """Return for each label the rows that are right, those in gold, and those predicted.
-
-    Not by the confusion matrix: with a thousand labels it has a million cells, and a bootstrap counts 2,000 times.
-    """
-    gold, predicted = np.asarray(gold), np.asarray(predicted)
-    right, in_gold, said = (
-        np.bincount(rows, minlength=n_labels) for rows in (gold[gold == predicted], gold, predicted)
-    )
-    return right, in_gold, said
+    value = float(statistic(*columns))
+    if len(columns[0]) == 1:  # one row resamples to itself; scipy refuses it
+        return Estimate(value=value, low=value, high=value)
+    interval = bootstrap(
+        (np.arange(len(columns[0])),),
+        lambda rows: statistic(*(column[rows] for column in columns)),
+        n_resamples=n,
+        batch=DRAWS_AT_ONCE,
+        vectorized=False,
+        confidence_level=level,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return Estimate(value=value, low=float(interval.low), high=float(interval.high))
 
 
 def _top(probs: Array, gold: Array) -> tuple[Floats, npt.NDArray[np.bool_]]:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import beta
+from scipy.stats import binomtest
 
 from hybrid.evaluation.set_metrics import label_counts_of_draws, macro_f1_of_counts, macro_f1_of_sets
 
@@ -17,10 +17,11 @@ Array = npt.NDArray[Any]
 
 
 class Drop(msgspec.Struct, frozen=True, kw_only=True):
-    """A difference, before minus after, and what it is at most with the level's confidence."""
+    """By how much a score falls, before minus after, and its upper bound."""
 
     value: float
     upper: float
+    """The one-sided upper bound at the level that was asked for."""
 
 
 def accuracy_drop(gold: Array, before: Array, after: Array, *, level: float) -> Drop:
@@ -32,11 +33,11 @@ def accuracy_drop(gold: Array, before: Array, after: Array, *, level: float) -> 
     """
     right_before, right_after = (gold == before).all(axis=1), (gold == after).all(axis=1)
     n_rows = len(gold)
-    lost, won = int((right_before & ~right_after).sum()), int((~right_before & right_after).sum())
-    most_lost = 1.0 if lost == n_rows else float(beta.ppf(level, lost + 1, n_rows - lost))
-    least_won = 0.0 if won == 0 else float(beta.ppf(1 - level, won, n_rows - won + 1))
-    value = (lost - won) / n_rows
-    above = np.hypot(most_lost - lost / n_rows, won / n_rows - least_won)
+    n_lost, n_won = int((right_before & ~right_after).sum()), int((~right_before & right_after).sum())
+    most_lost = binomtest(n_lost, n_rows, alternative="less").proportion_ci(level, method="exact").high
+    least_won = binomtest(n_won, n_rows, alternative="greater").proportion_ci(level, method="exact").low
+    value = (n_lost - n_won) / n_rows
+    above = np.hypot(most_lost - n_lost / n_rows, n_won / n_rows - least_won)
     return Drop(value=value, upper=value + float(above))
 
 
