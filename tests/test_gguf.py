@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hybrid.errors import ConfigError, LLMError
-from hybrid.llm.local.gguf_file import fast_copy, find_gguf
+from hybrid.llm.local.gguf_file import fast_copy, gguf_from_hub
 from hybrid.llm.local.gguf_weights import from_q4_1, to_q8_0, with_fast_weights
 from hybrid.llm.local.grammar import grammar
 from hybrid.llm.tasks.label import label_schema, object_schema
@@ -106,17 +106,9 @@ def test_a_schema_that_has_lists_has_no_grammar_here() -> None:
     assert grammar(object_schema({"words": {"type": "array", "items": {"type": "string"}}}), 100) is None
 
 
-def nothing_packaged() -> Path:
-    raise AssertionError
-
-
-def test_a_path_counts_from_the_recipe(tmp_path: Path) -> None:
-    assert find_gguf("m.gguf", folder=tmp_path, packaged=nothing_packaged, role="teacher") == tmp_path / "m.gguf"
-
-
-def test_a_reference_without_a_file_is_one_clear_sentence(tmp_path: Path) -> None:
+def test_a_reference_without_a_file_is_one_clear_sentence() -> None:
     with pytest.raises(ConfigError, match=r"teacher\.model = 'hf:owner/m\.gguf': want hf:owner/repo/file\.gguf"):
-        find_gguf("hf:owner/m.gguf", folder=tmp_path, packaged=nothing_packaged, role="teacher")
+        gguf_from_hub("hf:owner/m.gguf", "teacher")
 
 
 def test_a_hub_that_does_not_answer_is_one_clear_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,4 +116,4 @@ def test_a_hub_that_does_not_answer_is_one_clear_sentence(tmp_path: Path, monkey
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(LLMError, match="the Hugging Face hub did not give it"):
-        find_gguf("hf:owner/repo/m.gguf", folder=tmp_path, packaged=nothing_packaged, role="teacher")
+        gguf_from_hub("hf:owner/repo/m.gguf", "teacher")

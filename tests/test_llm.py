@@ -27,10 +27,6 @@ FAST = Retry(first_wait_s=0.01, longest_wait_s=2.0)
 REQUEST = label_request("verify", "Lovely day", LABELS, LLMConfig(max_tokens=50))
 
 
-def no_gguf() -> Path:
-    raise AssertionError("the packaged model is not wanted here")
-
-
 def asked(*acts: Act, request: Request = REQUEST, timeout_s: float = 5.0) -> tuple[Reply, MessagesServer]:
     with MessagesServer(*acts) as server:
         llm = Messages("m", base_url=server.url, timeout_s=timeout_s, retry=FAST)
@@ -152,7 +148,7 @@ def test_claude_is_asked_with_the_key_and_priced(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-mine")
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
         config = LLMConfig(model="claude-haiku-4-5-20251001")
-        llm = open_llm(config, folder=tmp_path, store=None, gguf=no_gguf, role="teacher")
+        llm = open_llm(config, folder=tmp_path, store=None, role="teacher")
         assert llm is not None
         assert llm.ask(REQUEST).cost_usd == pytest.approx((100 * 1 + 20 * 5) / 1e6)
         assert "sk-mine" in json.dumps(server.headers[0])
@@ -179,7 +175,7 @@ def test_a_users_price_list_prices_another_server(tmp_path: Path) -> None:
     (tmp_path / "prices.toml").write_text("[models]\nm = { input = 10, output = 100 }\n")
     with MessagesServer(label("positive")) as server:
         config = LLMConfig(model="m", base_url=server.url, prices="prices.toml")
-        llm = open_llm(config, folder=tmp_path, store=None, gguf=no_gguf, role="teacher")
+        llm = open_llm(config, folder=tmp_path, store=None, role="teacher")
         assert llm is not None
         assert llm.ask(REQUEST).cost_usd == pytest.approx(0.003)
 
@@ -274,13 +270,13 @@ def test_a_malformed_or_contradicting_trace_names_file_and_line(tmp_path: Path, 
 def test_a_missing_file_of_traces_is_one_clear_sentence(tmp_path: Path) -> None:
     config = LLMConfig(model="recorded", traces="nowhere.jsonl")
     with pytest.raises(ConfigError, match=r"nowhere\.jsonl: no such file"):
-        open_llm(config, folder=tmp_path, store=None, gguf=no_gguf, role="teacher")
+        open_llm(config, folder=tmp_path, store=None, role="teacher")
 
 
 def test_no_model_is_none_and_an_unknown_one_says_what_is_possible(tmp_path: Path) -> None:
-    assert open_llm(LLMConfig(), folder=tmp_path, store=None, gguf=no_gguf, role="decoder") is None
+    assert open_llm(LLMConfig(), folder=tmp_path, store=None, role="decoder") is None
     with pytest.raises(ConfigError, match=r"decoder\.model = 'gpt'.*'recorded', 'local'"):
-        open_llm(LLMConfig(model="gpt"), folder=tmp_path, store=None, gguf=no_gguf, role="decoder")
+        open_llm(LLMConfig(model="gpt"), folder=tmp_path, store=None, role="decoder")
 
 
 class Fake:
@@ -368,7 +364,7 @@ from hybrid.errors import LLMError
 from hybrid.llm import open_llm
 model = {{"anthropic": "claude-x", "xllamacpp": "m.gguf"}}["{module}"]
 try:
-    open_llm(LLMConfig(model=model), folder=Path({str(tmp_path)!r}), store=None, gguf=lambda: Path(), role="teacher")
+    open_llm(LLMConfig(model=model), folder=Path({str(tmp_path)!r}), store=None, role="teacher")
 except LLMError as error:
     print(error)
 """

@@ -126,8 +126,14 @@ def test_votes_are_counted_and_a_tie_goes_to_the_surest() -> None:
 
 
 def test_a_recorded_teacher_answered_one_way() -> None:
-    assert strategies_of("recorded", 3) == [PromptStrategy(model="recorded", answer="reasoned", votes=1)]
-    assert [way.name for way in strategies_of("m", 3)] == ["direct", "chain of thought", "chain of thought, 3 votes"]
+    assert strategies_of(LLMConfig(model="recorded"), 3) == [
+        PromptStrategy(model="recorded", answer="reasoned", votes=1)
+    ]
+    assert [way.name for way in strategies_of(LLMConfig(model="m", base_url="http://m"), 3)] == [
+        "direct",
+        "chain of thought",
+        "chain of thought, 3 votes",
+    ]
 
 
 def text_of(body: dict[str, Any]) -> str:
@@ -242,14 +248,14 @@ def test_a_small_model_in_the_process_answers_both_ways() -> None:
     pytest.importorskip("xllamacpp")
     config = LLMConfig(model="local", max_tokens=60, workers=2)
     try:
-        gguf = fetch("smollm2-135m-instruct")
+        fetch("smollm2-135m-instruct")
     except ArtifactError as error:
         pytest.skip(str(error))
-    local = open_llm(config, folder=gguf, store=None, gguf=lambda: gguf, role="teacher")
+    local = open_llm(config, role="teacher")
     assert local is not None
     rows = [Example(id="1", text="The soup was superb.", label="good")]
     found = ask_strategies(
-        rows, LABELS, strategies_of("local", 1), teacher=local, llm=config, policy="", on_done=lambda done, total: None
+        rows, LABELS, strategies_of(config, 1), teacher=local, llm=config, policy="", on_done=lambda done, total: None
     )
     direct, reasoned = (what_it_says(answers) for answers in found)
     assert all(label in LABELS for label in (*direct.labels, *reasoned.labels))

@@ -38,7 +38,9 @@ def vote(row_id: str, name: str | None, confidence: float | None = None) -> Vote
 
 
 def teacher(server: MessagesServer, name: str = "m") -> Teacher:
-    return Teacher(llm=Messages(name, base_url=server.url), config=LLMConfig(model=name, workers=1))
+    return Teacher(
+        llm=Messages(name, base_url=server.url), config=LLMConfig(model=name, base_url=server.url, workers=1)
+    )
 
 
 def buy(

@@ -152,13 +152,9 @@ def test_two_stores_may_be_opened_at_the_same_moment(tmp_path: Path) -> None:
 
 def test_a_live_model_is_wrapped_where_a_store_is_given(tmp_path: Path) -> None:
     config = LLMConfig(model="m", base_url="http://127.0.0.1:9")
-
-    def no_gguf() -> Path:
-        raise AssertionError
-
-    wrapped = open_llm(config, folder=tmp_path, store=tmp_path / "a" / "s", gguf=no_gguf, role="teacher")
+    wrapped = open_llm(config, folder=tmp_path, store=tmp_path / "a" / "s", role="teacher")
     assert isinstance(wrapped, CachedLLM)
-    bare: LLM | None = open_llm(config, folder=tmp_path, store=None, gguf=no_gguf, role="teacher")
+    bare: LLM | None = open_llm(config, folder=tmp_path, store=None, role="teacher")
     assert isinstance(bare, Messages)
 
 

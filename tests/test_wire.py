@@ -17,7 +17,6 @@ from hybrid.recipe_files.read import read_recipe
 from tests.billing_server import PRICES_TOML, BillingServer, billed
 from tests.conftest import write_project
 from tests.test_faults import CONFIG, LABELS, questions, terms
-from tests.test_llm import no_gguf
 
 THOUGHT = [
     {"type": "thinking", "thinking": "Lovely is praise.", "signature": "s"},
@@ -53,7 +52,7 @@ def test_the_thinking_is_kept_in_the_trace_and_apart_from_the_answer(tmp_path: P
     with BillingServer(billed(content=THOUGHT)) as server:
         config = LLMConfig(model="m", base_url=server.url, thinking=1024)
         for _ in range(2):
-            llm = open_llm(config, folder=tmp_path, store=tmp_path / "store", gguf=no_gguf, role="teacher")
+            llm = open_llm(config, folder=tmp_path, store=tmp_path / "store", role="teacher")
             assert llm is not None
             reply = llm.ask(label_request("verify", "Lovely", LABELS, config))
             assert (reply.thinking, reply.text) == ("Lovely is praise.", THOUGHT[1]["text"])
@@ -105,20 +104,20 @@ def test_no_tokenizer_of_bytes_makes_more_tokens_than_the_bound(text: str) -> No
 def test_a_budget_without_a_price_is_an_error_before_anything_is_sent(tmp_path: Path) -> None:
     config = LLMConfig(model="m", base_url="http://127.0.0.1:9", budget_usd=1.0)
     with pytest.raises(ConfigError, match=r"decoder\.budget_usd = 1: the price of the model \(m\) is not known"):
-        open_llm(config, folder=tmp_path, store=tmp_path / "store", gguf=no_gguf, role="decoder")
+        open_llm(config, folder=tmp_path, store=tmp_path / "store", role="decoder")
     (tmp_path / "prices.toml").write_text("[models]\nm = { input = 1, output = 1 }\n")
     priced = msgspec.structs.replace(config, prices="prices.toml")
-    assert open_llm(priced, folder=tmp_path, store=None, gguf=no_gguf, role="decoder") is not None
+    assert open_llm(priced, folder=tmp_path, store=None, role="decoder") is not None
     for change, said in (({"batch": True}, "its price in a batch"), ({"cache": True}, "its price of cache_write")):
         with pytest.raises(ConfigError, match=said):
-            open_llm(msgspec.structs.replace(priced, **change), folder=tmp_path, store=None, gguf=no_gguf, role="d")
+            open_llm(msgspec.structs.replace(priced, **change), folder=tmp_path, store=None, role="d")
 
 
 def test_a_prompt_too_long_for_its_price_fails_alone_under_a_budget(tmp_path: Path) -> None:
     with BillingServer() as server:
         (tmp_path / "prices.toml").write_text("[models]\nm = { input = 1, output = 1, up_to = 5000 }\n")
         config = LLMConfig(model="m", base_url=server.url, prices="prices.toml", budget_usd=1.0, max_tokens=60)
-        llm = open_llm(config, folder=tmp_path, store=tmp_path / "store", gguf=no_gguf, role="teacher")
+        llm = open_llm(config, folder=tmp_path, store=tmp_path / "store", role="teacher")
         assert llm is not None
         short, long = (llm.ask(label_request("verify", "word " * n, LABELS, config)) for n in (3, 2000))
         assert (short.status, long.status, len(server.bodies)) == ("ok", "failed", 1)
@@ -129,11 +128,11 @@ def test_batches_are_opened_where_the_recipe_asks_for_them(tmp_path: Path) -> No
     (tmp_path / "prices.toml").write_text(PRICES_TOML)
     with BillingServer() as server:
         config = LLMConfig(model="m", base_url=server.url, prices="prices.toml", batch=True)
-        llm = open_llm(config, folder=tmp_path, store=tmp_path / "store", gguf=no_gguf, role="teacher")
+        llm = open_llm(config, folder=tmp_path, store=tmp_path / "store", role="teacher")
         assert type(llm).__name__ == "Batched"
     (tmp_path / "m.gguf").write_bytes(b"GGUF")
     with pytest.raises(ConfigError, match="a local model has no batches"):
-        open_llm(LLMConfig(model="m.gguf", batch=True), folder=tmp_path, store=None, gguf=no_gguf, role="teacher")
+        open_llm(LLMConfig(model="m.gguf", batch=True), folder=tmp_path, store=None, role="teacher")
 
 
 @pytest.mark.parametrize(

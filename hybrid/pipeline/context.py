@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 import numpy as np
 
-from hybrid.artifacts import fetch, model_folder
+from hybrid.artifacts import model_folder
 from hybrid.config import LLMConfig, Recipe, TrainConfig
 from hybrid.data.escalated_rows import ADDED, Added, read_added, trusted_of
 from hybrid.data.trusted import REVIEWED, trusted_rows
 from hybrid.errors import ConfigError
 from hybrid.files.hashing import sha256_of, sha256_of_file
 from hybrid.files.table import read_rows, write_rows
-from hybrid.llm import LLM, open_llm
+from hybrid.llm import LLM, backend_of, open_llm
 from hybrid.pipeline.run import Run
 from hybrid.runtime.text_encoder import TextLimits
 from hybrid.types import Decision, Draft, Example, Gold, Part, Report, Trusted
@@ -152,8 +152,8 @@ class RunContext:
                 getattr(self.recipe, role),
                 folder=self.recipe_dir,
                 store=self._traces,
-                gguf=lambda: fetch("smollm2-135m-instruct", on_start=self.run.screen.say),
                 role=role,
+                on_download=self.run.screen.say,
             )
         return self._llms[role]
 
@@ -203,7 +203,7 @@ class RunContext:
         """Return whether calibrate asks the decoder: there is one, and gold labels to hold its answers against."""
         recipe = self.recipe
         return (
-            recipe.decoder.model != "none"
+            not backend_of(recipe.decoder).is_absent
             and recipe.task == "single_label"
             and recipe.calibrate.decoder_rows > 0
             and bool(self.run.report("split")["trusted"])

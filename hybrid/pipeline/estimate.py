@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from hybrid.config import LLMConfig
-from hybrid.llm import Request, pricing_of
+from hybrid.llm import Request, backend_of, pricing_of
 from hybrid.llm.cost.forecast import DryRunLLM, Forecast, Range, TokenStats, forecast, open_requests, token_stats, total
 from hybrid.llm.cost.ledger import Ledger
 from hybrid.llm.cost.prices import Price, packaged_prices
@@ -18,7 +18,6 @@ from hybrid.pipeline.context import RunContext
 from hybrid.pipeline.llm_work import decoder_votes, teacher_votes, written_drafts
 from hybrid.types import Decision, Example
 
-FREE = ("none", "recorded", "local")
 Role = Literal["teacher", "second", "decoder"]
 
 
@@ -50,7 +49,7 @@ def estimate(story: RunContext, traces: Path) -> list[str]:
     file = TraceDatabase(traces) if traces.is_file() else None
     lines = [f"  {'step':<10} {'calls':>15} {'tokens in':>19} {'tokens out':>19} {'USD':>17}"]
     for role, config in _paid_roles(story):
-        if config.model in FREE or (config.model.endswith(".gguf") and not config.base_url):
+        if not backend_of(config, role).is_paid:
             lines.append(f"  {role} = {config.model}: nothing to pay")
             continue
         desk = open_cost_model(config, story.recipe_dir, role, file)

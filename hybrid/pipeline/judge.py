@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hybrid.files.table import read_rows, write_rows
+from hybrid.llm import backend_of
 from hybrid.pipeline.context import RunContext
 from hybrid.pipeline.llm_work import decoder_votes
 from hybrid.pipeline.run import settings_of
@@ -215,7 +216,7 @@ def _judge(story: RunContext, rows: Sequence[Example], ask: "Ask") -> "Evaluated
         threshold=threshold,
         twins=twins,
         ask=ask,
-        ask_everything=recipe.decoder.model == "recorded",
+        ask_everything=backend_of(recipe.decoder).is_recorded,
         reliability=bundle.decoder,
         seed=recipe.seed,
     )

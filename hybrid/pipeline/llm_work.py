@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
+from hybrid.llm import backend_of
 from hybrid.pipeline.context import RunContext
 from hybrid.teacher.ask import AskedVotes, ask_decoder
 from hybrid.teacher.drafts.writing import write_drafts
@@ -43,7 +44,7 @@ def decoder_votes(story: RunContext, rows: Sequence[Example]) -> AskedVotes:
 
 def draft_votes(story: RunContext, drafts: Sequence[Draft]) -> Sequence[Vote]:
     """Return a live teacher's blind votes on drafts; a recorded one knows none of them."""
-    if story.recipe.teacher.model in ("none", "recorded"):
+    if not backend_of(story.recipe.teacher).is_live:
         return []
     written = [Example(id=d.id, text=d.text, label=d.label, origin="synthetic", parents=d.parents) for d in drafts]
     teacher = _teacher(story, "teacher")
@@ -60,7 +61,7 @@ def written_drafts(story: RunContext, rows: Sequence[Example], decisions: Sequen
     """Return what a live teacher writes for the minority classes; nothing without one."""
     from hybrid.stages.synthesize import minority_classes
 
-    teacher = None if story.recipe.teacher.model == "recorded" else _teacher(story, "teacher")
+    teacher = _teacher(story, "teacher") if backend_of(story.recipe.teacher).is_live else None
     if teacher is None or not story.recipe.synthesize.per_class:
         return []
     decided = {decision.id: decision.label for decision in decisions if decision.weight > 0}

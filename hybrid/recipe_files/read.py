@@ -11,6 +11,7 @@ from msgspec import UNSET
 
 from hybrid.config import LEAST_TOKENS_TO_THINK, LLMConfig, Recipe
 from hybrid.errors import ConfigError
+from hybrid.llm import backend_of
 from hybrid.overrides import merge
 from hybrid.types import LABEL_SEPARATOR
 
@@ -94,7 +95,7 @@ def _check(recipe: Recipe, path: Path) -> None:
     if bool(recipe.data.prepare) == bool(recipe.data.train):
         raise ConfigError(f"{path}: [data] wants either 'train' (a file) or 'prepare' (a Python file), one of the two")
     for section, llm in (("teacher", recipe.teacher), ("second", recipe.second), ("decoder", recipe.decoder)):
-        if llm.model == "recorded" and not llm.traces:
+        if backend_of(llm, f"{path}: {section}").is_recorded and not llm.traces:
             raise ConfigError(f"{path}: {section}.model = 'recorded' wants {section}.traces, a JSONL file of answers")
         _check_thinking(llm, f"{path}: {section}")
     if recipe.task == "multi_label":
@@ -125,7 +126,7 @@ def _check_verify(recipe: Recipe, path: Path) -> None:
         )
     if not recipe.verify.more_calls:
         return
-    if recipe.verify.more == "second" and recipe.second.model == "none":
+    if recipe.verify.more == "second" and backend_of(recipe.second).is_absent:
         raise ConfigError(f"{path}: verify.more = 'second' wants a section [second] with the model of a second teacher")
     if recipe.verify.more == "reasoned" and recipe.verify.answer == "reasoned":
         raise ConfigError(
@@ -137,8 +138,8 @@ def _check_verify(recipe: Recipe, path: Path) -> None:
 def _check_multi_label(recipe: Recipe, path: Path) -> None:
     """Raise `ConfigError` where the recipe asks for what several labels a text do not have yet."""
     asked = {
-        "teacher.model": recipe.teacher.model != "none",
-        "decoder.model": recipe.decoder.model != "none",
+        "teacher.model": not backend_of(recipe.teacher).is_absent,
+        "decoder.model": not backend_of(recipe.decoder).is_absent,
         "synthesize.use": recipe.synthesize.use is True,
         "synthesize.drafts": bool(recipe.synthesize.drafts),
         "data.annotators": bool(recipe.data.annotators),

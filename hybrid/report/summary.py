@@ -31,6 +31,7 @@ from typing import Any
 import msgspec
 
 from hybrid.files.table import read_rows
+from hybrid.llm import backend_of
 from hybrid.pipeline.bundle_writer import recipe_hash, versions
 from hybrid.pipeline.context import RunContext
 from hybrid.pipeline.run import Run
@@ -113,7 +114,7 @@ def summarise(story: RunContext, figures: Sequence[SeedFigures]) -> Report:
             "recorded": [
                 role
                 for role, llm in (("teacher", story.recipe.teacher), ("decoder", story.recipe.decoder))
-                if llm.model == "recorded"
+                if backend_of(llm).is_recorded
             ],
         },
         "recipe_hash": recipe_hash(story.recipe),

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from hybrid.config import LLMConfig
-from hybrid.llm import LLM, usage_of
+from hybrid.llm import LLM, backend_of, usage_of
 from hybrid.runtime.decoder import Decoder
 from hybrid.types import Example, Report, Vote
 
@@ -49,7 +49,7 @@ def usage_report(model: LLM | None, config: LLMConfig, votes: Sequence[Vote] = (
     failed = next((vote.reason for vote in votes if vote.status == "failed"), "")
     return {
         "model": config.model,
-        "recorded": config.model == "recorded",
+        "recorded": backend_of(config).is_recorded,
         "calls": usage.calls if usage else 0,
         "hits": usage.hits if usage else 0,
         "input_tokens": usage.input_tokens if usage else 0,

@@ -9,7 +9,7 @@ import numpy as np
 
 from hybrid.errors import ConfigError, StorageError
 from hybrid.files.table import write_bytes, write_json
-from hybrid.llm import LLM
+from hybrid.llm import LLM, backend_of
 from hybrid.llm.tasks.policy import Shown, policy_request, policy_text, read_policy
 from hybrid.pipeline.context import RunContext
 from hybrid.prompts import prompt_text, text_hash
@@ -84,7 +84,7 @@ def live_teacher(story: RunContext) -> LLM:
         ConfigError: it has none, or one whose answers were recorded.
     """
     model = story.recipe.teacher.model
-    teacher = None if model == "recorded" else story.llm("teacher")
+    teacher = story.llm("teacher") if backend_of(story.recipe.teacher).is_live else None
     if teacher is None:
         raise ConfigError(
             f"teacher.model = {model!r}: nobody there who can write a policy; name a live one with --teacher, such as "

@@ -12,7 +12,7 @@ import numpy as np
 
 from hybrid.config import LLMConfig, VerifyConfig
 from hybrid.errors import DataError, LLMError
-from hybrid.llm import LLM, ask_all
+from hybrid.llm import LLM, ask_all, backend_of
 from hybrid.llm.tasks.label import label_request, read_vote
 from hybrid.teacher.ask import AskedVotes, OnDone, usage_report
 from hybrid.teacher.row_selection import (
@@ -155,7 +155,7 @@ def _further_votes(
     if config.more == "second":
         assert second is not None
         return ask_votes(once, labels, "verify", teacher=second, on_done=on_done)
-    if teacher.config.model == "recorded":
+    if backend_of(teacher.config).is_recorded:
         return []
     if config.more == "votes":
         again = [(row, sample) for row in rows for sample in range(config.votes, config.votes + FURTHER_VOTES)]
@@ -207,5 +207,5 @@ def _change(earlier: Sequence[Vote], together: Sequence[Vote], labels: Sequence[
 
 
 def _why_none(config: VerifyConfig, teacher: Teacher) -> str:
-    recorded = config.more != "second" and teacher.config.model == "recorded"
+    recorded = config.more != "second" and backend_of(teacher.config).is_recorded
     return "the recorded teacher has one answer a row" if recorded else "no row is left on which the sources differ"

@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
+import msgspec
 import sqlalchemy as sql
 
-from hybrid.artifacts import fetch
 from hybrid.config import LLMConfig
 from hybrid.errors import ConfigError
-from hybrid.llm import open_llm, pricing_of
-from hybrid.llm.client.messages import Messages
+from hybrid.llm import backend_of, open_llm, pricing_of
 from hybrid.llm.client.retry import Retry
 from hybrid.llm.cost.ledger import CostLedger, NullLedger
 from hybrid.llm.request import LLM
@@ -36,7 +35,7 @@ def open_decoder(settings: Settings, bundle_dir: str | Path, observer: Observer)
         BundleError: no sound bundle.
     """
     decoder = settings.decoder
-    if decoder.llm.model == "none":
+    if backend_of(decoder.llm, "decoder.llm").is_absent:
         return None
     folder = Path(bundle_dir)
     _check(decoder, read_bundle(folder), folder)
@@ -66,21 +65,15 @@ def _policy(config: LLMConfig) -> str:
 
 
 def _open_llm(decoder: Decoder, engine: sql.Engine) -> LLM:
-    config = decoder.llm
-    if not (config.base_url or config.model.startswith("claude")):
-        found = open_llm(
-            config, folder=Path(), store=None, gguf=lambda: fetch("smollm2-135m-instruct"), role="decoder.llm"
-        )
-        assert found is not None
-        return found
-    return Messages(
-        config.model,
-        base_url=config.base_url,
-        timeout_s=decoder.timeout_ms / 1000,
-        workers=config.workers,
+    config = msgspec.structs.replace(decoder.llm, timeout_s=decoder.timeout_ms / 1000)
+    llm = open_llm(
+        config,
+        role="decoder.llm",
         retry=Retry(tries=1 + decoder.retries, first_wait_s=FIRST_WAIT_S, longest_wait_s=LONGEST_WAIT_S),
-        books=_books(decoder, engine),
+        ledger=_books(decoder, engine) if backend_of(config).is_paid else None,
     )
+    assert llm is not None, "an absent decoder is not opened"
+    return llm
 
 
 def _books(decoder: Decoder, engine: sql.Engine) -> CostLedger:

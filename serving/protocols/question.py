@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from hybrid.llm import backend_of
 from hybrid.runtime.bundle import Bundle
 from serving.answers import Answer
 from serving.errors import EngineDownError, NotFoundError, UnanswerableError
@@ -47,7 +48,7 @@ async def ask(call: Call, text: str, questions: Sequence[Question]) -> list[Verd
     check_texts([text], call.settings.limits)
     bundle = call.service.bundle
     foreign = [question for question in questions if not is_local(question, bundle)]
-    if foreign and call.settings.decoder.llm.model == "none":
+    if foreign and backend_of(call.settings.decoder.llm).is_absent:
         raise UnanswerableError(
             f"the options {_shown(foreign[0].options)} are not the bundle's labels ({_shown(bundle.labels)}), and no "
             "decoder is configured that could answer; ask about the labels, or configure a decoder"

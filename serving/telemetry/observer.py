@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from hybrid.llm import backend_of
 from hybrid.runtime.bundle import Bundle
 from hybrid.runtime.calibration_reference import Reference
 from serving.answers import Answer, Timings
@@ -70,7 +71,7 @@ class Telemetry:
         self.tracing = _tracing(settings.otlp)
         self._log_texts = settings.log_texts
         self._overloaded = LogRateLimit(OVERLOADED_LINES, clock)
-        self._decoder = None if settings.decoder.llm.model == "none" else settings.decoder.llm.model
+        self._decoder = None if backend_of(settings.decoder.llm).is_absent else settings.decoder.llm.model
         self._bundle_id = ""
         self._reference: Reference | None = None
         self._engine = "starting"

@@ -1,11 +1,14 @@
 """What a call may cost at most, and what it says when that is too much."""
 
 import math
+from pathlib import Path
 
 import msgspec
 
+from hybrid.config import LLMConfig
+from hybrid.errors import ConfigError
 from hybrid.llm.client.messages_format import most_input_tokens, most_output_tokens
-from hybrid.llm.cost.prices import Price
+from hybrid.llm.cost.prices import Price, packaged_prices, price_of, read_prices
 from hybrid.llm.request import Request
 
 NANO = 1_000_000_000
@@ -62,6 +65,31 @@ class Spent(msgspec.Struct, frozen=True, kw_only=True):
     output_tokens: int = 0
     cache_write_tokens: int = 0
     cache_read_tokens: int = 0
+
+
+def pricing_of(config: LLMConfig, *, folder: Path, role: str) -> Pricing:
+    """Read the prices and the budget under which a section calls its model; its file of prices counts from `folder`.
+
+    Raises:
+        ConfigError: there is a budget and a price is not known.
+    """
+    # What another server charges for a model of the same name is not ours to know.
+    prices = {} if config.base_url else packaged_prices()
+    own = read_prices(folder / config.prices) if config.prices else {}
+    terms = Pricing(
+        role=role,
+        model=config.model,
+        price=price_of(prices | own, config.model),
+        cache=not config.base_url if config.cache is None else config.cache,
+        batch=config.batch,
+        budget_usd=config.budget_usd,
+    )
+    if terms.unpriced():
+        raise ConfigError(
+            f"{role}.budget_usd = {config.budget_usd:g}: {terms.unpriced()} ({config.model}) is not known, so the budget "
+            f"could not be held; give it in a file that {role}.prices names, or leave the budget out"
+        )
+    return terms
 
 
 def refusal(terms: Pricing, spent: Spent, worst_nano: int) -> str:

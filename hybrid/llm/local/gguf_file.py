@@ -1,24 +1,9 @@
 """Where a GGUF model lies: a file beside the recipe, one on the Hugging Face hub, or the packaged one."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from hybrid.errors import ConfigError, LLMError
-
-
-def find_gguf(model: str, *, folder: Path, packaged: Callable[[], Path], role: str) -> Path:
-    """Return the file of `local`, of `hf:owner/repo/file.gguf`, or of a path that counts from `folder`.
-
-    Raises:
-        ConfigError: an `hf:` reference is not owner, repo and file.
-        LLMError: the hub cannot be reached and its cache lacks the file.
-    """
-    if model == "local":
-        return fast_copy(_only_gguf(packaged()))
-    if model.startswith("hf:"):
-        return _from_hub(model, role)
-    return folder / Path(model).expanduser()
 
 
 def fast_copy(path: Path) -> Path:
@@ -44,12 +29,19 @@ def fast_copy(path: Path) -> Path:
     return copy
 
 
-def _only_gguf(path: Path) -> Path:
+def only_gguf(path: Path) -> Path:
+    """The GGUF file in a folder, or `path` itself where it is a file."""
     found = sorted(path.glob("**/*.gguf")) if path.is_dir() else []
     return found[0] if found else path
 
 
-def _from_hub(model: str, role: str) -> Path:
+def gguf_from_hub(model: str, role: str) -> Path:
+    """Download `hf:owner/repo/file.gguf` as far as the hub's cache lacks it, and return where it lies.
+
+    Raises:
+        ConfigError: an `hf:` reference is not owner, repo and file.
+        LLMError: the hub cannot be reached and its cache lacks the file.
+    """
     owner, _, rest = model.removeprefix("hf:").partition("/")
     repo, _, file = rest.partition("/")
     if not (owner and repo and file):

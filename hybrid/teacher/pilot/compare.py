@@ -9,7 +9,7 @@ import numpy as np
 from hybrid.errors import ConfigError, DataError, LLMError
 from hybrid.evaluation.intervals import Estimate
 from hybrid.files.table import write_json
-from hybrid.llm import LLM
+from hybrid.llm import LLM, backend_of
 from hybrid.pipeline.context import RunContext
 from hybrid.prompts import prompt_text, text_hash
 from hybrid.teacher.pilot.baseline_curve import Baseline, Point, baseline_of
@@ -63,8 +63,8 @@ def pilot(story: RunContext, *, n_rows: int, models: Sequence[str] = (), votes: 
     found = baseline_of(story.rows("train"), label_of, rows, story.labels, seed=story.recipe.seed)
     trials = [
         trial
-        for model in (models or (story.recipe.teacher.model,))
-        for trial in _try(_with_model(story, model), strategies_of(model, votes), rows, label_of, found)
+        for asking in [_with_model(story, model) for model in models or (story.recipe.teacher.model,)]
+        for trial in _try(asking, strategies_of(asking.recipe.teacher, votes), rows, label_of, found)
     ]
     piloted = _piloted(story, [row for row in trusted if row.id in {r.id for r in rows}], found, trials)
     write_json(story.run.path(FILE), piloted)
@@ -132,7 +132,7 @@ def _check(answered: Sequence[Answers], teacher: str) -> None:
 
 def _piloted(story: RunContext, trusted: Sequence[Trusted], found: Baseline, trials: Sequence[Trial]) -> Piloted:
     prompts: Report = {"reasoned": text_hash(prompt_text("verify")), "direct": text_hash(prompt_text("direct"))}
-    models = {trial.measured.model for trial in trials}
+    once = any(backend_of(_with_model(story, trial.measured.model).recipe.teacher).is_recorded for trial in trials)
     return Piloted(
         recipe=story.recipe.name,
         rows=len(trusted),
@@ -146,5 +146,5 @@ def _piloted(story: RunContext, trusted: Sequence[Trusted], found: Baseline, tri
         curve=found.curve,
         ways=[trial.measured for trial in trials],
         choice=choose(trials),
-        not_asked=["recorded: direct answers and further votes were not recorded"] if "recorded" in models else [],
+        not_asked=["recorded: direct answers and further votes were not recorded"] if once else [],
     )

