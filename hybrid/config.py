@@ -230,12 +230,7 @@ class QuantizeConfig(Section, frozen=True, kw_only=True):
 class CalibrateConfig(Section, frozen=True, kw_only=True):
     """Probabilities that mean what they say, and the point of escalation."""
 
-    methods: tuple[Literal["temperature", "vector", "top_label", "isotonic"], ...] = (
-        "temperature",
-        "vector",
-        "top_label",
-        "isotonic",
-    )
+    methods: tuple[str, ...] = ("temperature", "vector", "top_label", "isotonic")
     """Tried; a richer one is taken where its cross-validated NLL is lower by more than its standard error.
     multi_label: temperature and vector (there Platt scaling a label) against none; the others are about one label."""
     folds: Annotated[int, Meta(ge=2)] = 5

@@ -6,7 +6,7 @@ import pytest
 from scipy.special import softmax
 from scipy.stats import binom
 
-from hybrid.calibration.calibrators import cross_fit, fit
+from hybrid.calibration.calibrators import Fits, cross_fit
 from hybrid.config import CalibrateConfig
 from hybrid.errors import BundleError, DataError
 from hybrid.evaluation import metrics
@@ -36,12 +36,12 @@ def run(logits: np.ndarray, gold: np.ndarray, config: CalibrateConfig = CONFIG) 
 
 def test_temperature_recovers_the_one_that_the_logits_were_spoilt_with() -> None:
     logits, gold = draw(20_000, temperature=2.5)
-    assert fit("temperature", logits, gold).temperature == pytest.approx(2.5, rel=0.05)
+    assert Fits(logits, gold).of("temperature").temperature == pytest.approx(2.5, rel=0.05)
 
 
 def test_vector_scaling_recovers_scale_and_bias() -> None:
     logits, gold = draw(20_000, temperature=2.0, bias=(1.0, 0.0, -1.0))
-    found = fit("vector", logits, gold)
+    found = Fits(logits, gold).of("vector")
     np.testing.assert_allclose(found.scale, 0.5, atol=0.05)
     np.testing.assert_allclose(np.array(found.bias) - found.bias[1], [-0.5, 0, 0.5], atol=0.1)
 
@@ -115,7 +115,7 @@ def test_scored_rows_carry_the_probabilities_that_the_bundle_will_give() -> None
 def test_calibration_and_threshold_survive_the_bundle_to_the_last_digit() -> None:
     logits, gold = draw(300)
     for method in METHODS:
-        calibration = fit(method, logits, gold)
+        calibration = Fits(logits, gold).of(method)
         again = msgspec.json.decode(msgspec.json.encode(calibration), type=Calibration)
         np.testing.assert_array_equal(apply(again, logits), apply(calibration, logits))
 
@@ -192,7 +192,7 @@ def test_confidences_crowded_under_a_ceiling_are_spread_by_the_top_label_functio
     logits = np.eye(3)[answer] * margin[:, None]
     fitted, half = {}, 1500
     for method in ("temperature", "top_label"):
-        probs = apply(fit(method, logits[:half], gold[:half]), logits[half:])
+        probs = apply(Fits(logits[:half], gold[:half]).of(method), logits[half:])
         assert (probs.argmax(axis=1) == answer[half:]).mean() > 0.99
         assert probs.sum(axis=1) == pytest.approx(1)
         fitted[method] = metrics.nll(probs, gold[half:])

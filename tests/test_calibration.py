@@ -10,7 +10,7 @@ from scipy.special import softmax as scipy_softmax
 from scipy.stats import binom, binomtest
 from sklearn.isotonic import IsotonicRegression
 
-from hybrid.calibration.calibrators import fit
+from hybrid.calibration.calibrators import Fits
 from hybrid.calibration.threshold import candidates, choose_threshold, fewest_rows, lower_bound, naive_threshold, say
 from hybrid.errors import BundleError
 from hybrid.runtime.calibration import NOTHING_KEPT, Calibration, Knots, apply
@@ -28,7 +28,7 @@ def some_logits(n_rows: int, seed: int = 0, temperature: float = 1.0) -> tuple[n
 
 def all_kinds() -> list[Calibration]:
     logits, gold = some_logits(300)
-    return [Calibration(), *(fit(method, logits, gold) for method in ("temperature", "vector", "isotonic"))]
+    return [Calibration(), *(Fits(logits, gold).of(method) for method in ("temperature", "vector", "isotonic"))]
 
 
 def test_none_temperature_and_vector_are_softmax_of_their_formulas() -> None:
@@ -46,7 +46,7 @@ def test_none_temperature_and_vector_are_softmax_of_their_formulas() -> None:
 def test_isotonic_is_scikit_learns_regression_floored_and_normalised() -> None:
     logits, gold = some_logits(400)
     fresh = some_logits(200, seed=1)[0]
-    calibration = fit("isotonic", logits, gold)
+    calibration = Fits(logits, gold).of("isotonic")
     columns = []
     for label in range(3):
         model = IsotonicRegression(out_of_bounds="clip").fit(scipy_softmax(logits, axis=1)[:, label], gold == label)

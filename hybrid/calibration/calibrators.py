@@ -1,7 +1,6 @@
-"""Fit a calibration of the one label of a text: temperature, vector, top-label and isotonic."""
+"""Fit a calibration of the one label of a text: `FITS` has one fit for each method of `hybrid.runtime.calibration`."""
 
-from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -10,19 +9,17 @@ from scipy.optimize import minimize, minimize_scalar
 from sklearn.isotonic import IsotonicRegression
 
 from hybrid.evaluation import metrics
-from hybrid.runtime.calibration import Calibration, Knots, Method, apply, softmax
+from hybrid.runtime.calibration import Calibration, Knots, apply, softmax
 
-Named = TypeVar("Named", bound=str)
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
-FROM_SIMPLE_TO_RICH: tuple[Method, ...] = ("temperature", "vector", "top_label", "isotonic")
 QUANTILES = 16
 """Pieces of the function of the top label."""
 
 
 class CrossFitted(msgspec.Struct, frozen=True, kw_only=True):
-    """The chosen calibration, and what its method says of each row when fitted without that row's fold."""
+    """The chosen calibration, and each row's probabilities from a fit of its method without that row's fold."""
 
     calibration: Calibration
     probs: Floats
@@ -31,30 +28,46 @@ class CrossFitted(msgspec.Struct, frozen=True, kw_only=True):
     """Cross-validated NLL of each method tried."""
 
 
-def cross_fit(
-    logits: npt.NDArray[np.float32] | Floats, gold: Indices, methods: Sequence[Method], *, folds: int, seed: int
-) -> CrossFitted:
-    """Return the method chosen by cross-validated NLL, fitted on all rows, and its out-of-sample probabilities.
+class Fits:
+    """The calibrations of one set of rows: a method is fitted when it is first asked for, and no more than once."""
 
-    Folds are stratified on `gold` [n] and drawn with `seed`. The methods are compared from simple to rich
-    (temperature, vector, top_label, isotonic) by `simplest`.
+    def __init__(self, logits: Floats, gold: Indices) -> None:
+        """Fit on logits [n, k] and the index of each row's label [n]."""
+        self.logits = logits
+        self.gold = gold
+        self._fitted: dict[str, Calibration] = {}
+
+    def of(self, method: str) -> Calibration:
+        """The calibration of a method, a key of `FITS`, with the lowest NLL (isotonic: squared error) on the rows."""
+        if method not in self._fitted:
+            self._fitted[method] = FITS[method](self)
+        return self._fitted[method]
+
+
+def cross_fit(
+    logits: npt.NDArray[np.float32] | Floats, gold: Indices, methods: Sequence[str], *, folds: int, seed: int
+) -> CrossFitted:
+    """Choose a method by cross-validated NLL, fit it on all rows, and give every row a probability out of sample.
+
+    Folds are stratified on `gold` [n] and drawn with `seed`. `simplest` compares the `methods` from simple to rich,
+    in the order of `FITS`.
     """
     logits = np.asarray(logits, dtype=np.float64)
-    wanted = [method for method in FROM_SIMPLE_TO_RICH if method in methods]
+    tried = {method: np.empty_like(logits) for method in FITS if method in methods}
     fold = stratified_folds(gold, folds, seed)
-    tried = {method: np.empty_like(logits) for method in wanted}
     for index in np.unique(fold):
-        out = fold == index
-        for method, calibration in fit_all(wanted, logits[~out], gold[~out]).items():
-            tried[method][out] = apply(calibration, logits[out])
+        held_out = fold == index
+        fits = Fits(logits[~held_out], gold[~held_out])
+        for method, probs in tried.items():
+            probs[held_out] = apply(fits.of(method), logits[held_out])
     losses = {method: metrics.nll_by_row(probs, gold) for method, probs in tried.items()}
     chosen = simplest(losses)
-    cv_nll: dict[str, float] = {method: float(loss.mean()) for method, loss in losses.items()}
-    return CrossFitted(calibration=fit(chosen, logits, gold), probs=tried[chosen], cv_nll=cv_nll)
+    cv_nll = {method: float(loss.mean()) for method, loss in losses.items()}
+    return CrossFitted(calibration=Fits(logits, gold).of(chosen), probs=tried[chosen], cv_nll=cv_nll)
 
 
-def simplest(losses: Mapping[Named, Floats]) -> Named:
-    """Return the method to take, from the held-out losses [n] of each, in order from simple to rich.
+def simplest(losses: Mapping[str, Floats]) -> str:
+    """Choose a method by the held-out losses [n] of each, given in order from simple to rich.
 
     A richer one takes the place of the best so far only where its mean loss is lower by more than one standard
     error of the paired differences over rows, so that noise keeps the simpler one. This is the one-standard-error
@@ -69,44 +82,25 @@ def simplest(losses: Mapping[Named, Floats]) -> Named:
     return chosen
 
 
-def fit(method: Method, logits: Floats, gold: Indices) -> Calibration:
-    """Return the calibration of `method` with the lowest NLL (isotonic: squared error) on logits [n, k], gold [n]."""
-    return fit_all([method], logits, gold)[method]
-
-
-def fit_all(methods: Sequence[Method], logits: Floats, gold: Indices) -> dict[Method, Calibration]:
-    """Return the calibration of each method by its name; what several of them build on is fitted once."""
-    found: dict[Method, Calibration] = {}
-    if set(methods) != {"isotonic"}:
-        temperature = _fit_temperature(logits, gold)
-        found["temperature"] = Calibration(method="temperature", temperature=temperature)
-    if "vector" in methods or "top_label" in methods:
-        found["vector"] = _fit_vector(logits, gold, temperature)
-    if "top_label" in methods:
-        found["top_label"] = _fit_top_label(found["vector"], logits, gold)
-    if "isotonic" in methods:
-        found["isotonic"] = _fit_isotonic(logits, gold)
-    return {method: found[method] for method in methods}
-
-
-def _fit_temperature(logits: Floats, gold: Indices) -> float:
+def _fit_temperature(fits: Fits) -> Calibration:
     """The NLL is convex in 1 / temperature, so a bounded search of its logarithm finds the one minimum."""
-    found = minimize_scalar(
-        lambda log_temperature: metrics.nll(softmax(logits / np.exp(log_temperature)), gold),
+    best = minimize_scalar(
+        lambda log_temperature: metrics.nll(softmax(fits.logits / np.exp(log_temperature)), fits.gold),
         bounds=(np.log(0.05), np.log(20.0)),
         method="bounded",
         options={"xatol": 1e-6},
     )
-    return float(np.exp(found.x))
+    return Calibration(method="temperature", temperature=float(np.exp(best.x)))
 
 
-def _fit_vector(logits: Floats, gold: Indices, temperature: float) -> Calibration:
+def _fit_vector(fits: Fits) -> Calibration:
     """Fit a scale and a bias a label, with a standard normal prior around the fitted temperature.
 
     Without the prior the bias of a label that a fold lacks would run to minus infinity.
     """
+    logits, gold = fits.logits, fits.gold
     n_rows, n_labels = logits.shape
-    start = np.concatenate([np.full(n_labels, 1 / temperature), np.zeros(n_labels)])
+    start = np.concatenate([np.full(n_labels, 1 / fits.of("temperature").temperature), np.zeros(n_labels)])
     rows = np.arange(n_rows)
 
     def loss_and_gradient(weights: Floats) -> tuple[float, Floats]:
@@ -125,7 +119,7 @@ def _fit_vector(logits: Floats, gold: Indices, temperature: float) -> Calibratio
     return Calibration(method="vector", scale=tuple(weights[:n_labels]), bias=tuple(weights[n_labels:]))
 
 
-def _fit_top_label(vector: Calibration, logits: Floats, gold: Indices) -> Calibration:
+def _fit_top_label(fits: Fits) -> Calibration:
     """Fit the top label's probability as a logistic function of its quantile among the calibration rows.
 
     A classifier trained on noisy labels crowds its confidences under a ceiling that no scaling of the
@@ -133,7 +127,8 @@ def _fit_top_label(vector: Calibration, logits: Floats, gold: Indices) -> Calibr
     ceiling, and two parameters are all that is fitted (with a weak normal prior, so that a class of
     perfect rows stays finite).
     """
-    probs = apply(vector, logits)
+    vector, gold = fits.of("vector"), fits.gold
+    probs = apply(vector, fits.logits)
     confidence, correct = probs.max(axis=1), probs.argmax(axis=1) == gold
     x, first = np.unique(np.quantile(confidence, np.linspace(0, 1, QUANTILES + 1)), return_index=True)
     level = first / QUANTILES
@@ -150,17 +145,26 @@ def _fit_top_label(vector: Calibration, logits: Floats, gold: Indices) -> Calibr
     return msgspec.structs.replace(vector, method="top_label", knots=(knots,))
 
 
-def _fit_isotonic(logits: Floats, gold: Indices) -> Calibration:
+def _fit_isotonic(fits: Fits) -> Calibration:
     """Fit one isotonic regression a label; the floor is Laplace's rule for an event never seen in n rows."""
     knots = []
-    for label, column in enumerate(softmax(logits).T):
-        model = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(column, gold == label)
+    for label, column in enumerate(softmax(fits.logits).T):
+        model = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(column, fits.gold == label)
         knots.append(Knots(x=tuple(model.X_thresholds_.tolist()), y=tuple(model.y_thresholds_.tolist())))
-    return Calibration(method="isotonic", knots=tuple(knots), floor=1 / (len(gold) + 2))
+    return Calibration(method="isotonic", knots=tuple(knots), floor=1 / (len(fits.gold) + 2))
+
+
+FITS: dict[str, Callable[[Fits], Calibration]] = {
+    "temperature": _fit_temperature,
+    "vector": _fit_vector,
+    "top_label": _fit_top_label,
+    "isotonic": _fit_isotonic,
+}
+"""How each method is fitted, from simple to rich: all of `hybrid.runtime.calibration.CALIBRATORS` but none."""
 
 
 def stratified_folds(classes: Indices, folds: int, seed: int) -> Indices:
-    """Return the fold of each row [n]: rows of a class are shuffled and dealt in turn.
+    """Assign each row to a fold [n]: the rows of a class are shuffled and dealt in turn.
 
     scikit-learn's splitter refuses a class with fewer rows than folds; a rare label must not stop a run.
     """

@@ -11,13 +11,13 @@ import numpy.typing as npt
 
 from hybrid.calibration.calibrators import simplest, stratified_folds
 from hybrid.evaluation.set_metrics import nll_of_sets_by_row
-from hybrid.runtime.calibration import Calibration, Decided, Method, apply, decide, set_log_odds, sigmoid
+from hybrid.runtime.calibration import Calibration, Decided, apply, decide, set_log_odds, sigmoid
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Indices = npt.NDArray[np.int64]
 
-FROM_SIMPLE_TO_RICH: tuple[Method, ...] = ("none", "temperature", "vector")
+FROM_SIMPLE_TO_RICH: tuple[str, ...] = ("none", "temperature", "vector")
 FEW_ROWS = 10
 """Labels that fewer calibration rows have share one cutoff: so few rows choose none worth having."""
 STEPS = 60
@@ -39,7 +39,7 @@ def cross_fit_sets(
     logits: npt.NDArray[np.float32] | Floats,
     gold: Bools,
     classes: Indices,
-    methods: Sequence[Method],
+    methods: Sequence[str],
     *,
     folds: int,
     seed: int,
@@ -65,7 +65,7 @@ def cross_fit_sets(
     )
 
 
-def fit_labels(method: Method, logits: Floats, gold: Bools) -> Calibration:
+def fit_labels(method: str, logits: Floats, gold: Bools) -> Calibration:
     """Return the calibration of the labels' probabilities with the lowest NLL: none, temperature or vector."""
     if method == "none":
         return Calibration(activation="sigmoid")
@@ -171,7 +171,7 @@ def _losses(logits: Floats, gold: Bools) -> Floats:
     return np.asarray(np.log1p(np.exp(-np.abs(signed))) - np.minimum(signed, 0), dtype=np.float64)
 
 
-def _held_out(method: Method, logits: Floats, gold: Bools, fold: Indices) -> Floats:
+def _held_out(method: str, logits: Floats, gold: Bools, fold: Indices) -> Floats:
     probs = np.empty_like(logits)
     for index in np.unique(fold):
         out = fold == index

@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 
 from hybrid.calibration.calibrators import simplest, stratified_folds
 from hybrid.evaluation.metrics import nll_by_row
-from hybrid.runtime.combination import TINY, Reliability, Weights
+from hybrid.runtime.combination import MIN_PROB, Reliability, Weights
 from hybrid.types import Vote
 
 Floats = npt.NDArray[np.float64]
@@ -84,7 +84,7 @@ def combined_probs(reliability: Reliability, probs: Floats, votes: Indices, conf
     away = np.where(rise > 0, np.nan_to_num(confidence, nan=reliability.typical) - reliability.typical, 0.0)
     strength = np.array([one.decoder for one in weights]) * np.exp(rise * away)
     evidence = np.log(np.array(reliability.likelihood))[:, votes].T
-    return _normalised(encoder[:, None] * np.log(np.maximum(probs, TINY)) + strength[:, None] * evidence)
+    return _normalised(encoder[:, None] * np.log(np.maximum(probs, MIN_PROB)) + strength[:, None] * evidence)
 
 
 def _cross_validated(rows: _Rows, *, folds: int, seed: int) -> dict[str, Floats]:
@@ -129,7 +129,7 @@ def _likelihood(rows: _Rows) -> Floats:
 
 def _weights(rows: _Rows, likelihood: Floats, away: Floats | None) -> Weights:
     """Return the exponents with the lowest penalised NLL; `away` [n] is each vote's distance from usual confidence."""
-    known, evidence = np.log(np.maximum(rows.probs, TINY)), np.log(likelihood)[:, rows.votes].T
+    known, evidence = np.log(np.maximum(rows.probs, MIN_PROB)), np.log(likelihood)[:, rows.votes].T
 
     def loss(point: Floats) -> float:
         encoder, decoder, rise = point

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from hybrid.config import LEAST_TOKENS_TO_THINK, LLMConfig, Recipe
+from hybrid.config import LEAST_TOKENS_TO_THINK, CalibrateConfig, LLMConfig, Recipe
 from hybrid.errors import ConfigError
 from hybrid.llm import backend_of
 from hybrid.overrides import merge
@@ -78,6 +78,7 @@ def _known_keys(keys: list[str]) -> list[str]:
 def _check(recipe: Recipe, path: Path) -> None:
     """Raise `ConfigError` where values that are each well-formed do not go together."""
     _check_verify(recipe, path)
+    _check_calibrate(recipe, path)
     if len(set(recipe.labels)) != len(recipe.labels):
         raise ConfigError(f"{path}: labels = {list(recipe.labels)}: a label stands there twice; want each once")
     if recipe.encoder.windows != "none" and 2 * recipe.encoder.overlap > recipe.encoder.max_length:
@@ -132,6 +133,21 @@ def _check_verify(recipe: Recipe, path: Path) -> None:
         raise ConfigError(
             f"{path}: verify.more = 'reasoned' with verify.answer = 'reasoned': the first answer has its reasoning; "
             "want verify.answer = 'direct', or verify.more = 'votes' or 'second'"
+        )
+
+
+def _check_calibrate(recipe: Recipe, path: Path) -> None:
+    """Raise `ConfigError` where a method of calibration does not exist, or where one label a text has none to try."""
+    methods = recipe.calibrate.methods
+    if methods == CalibrateConfig().methods:
+        return  # most recipes: read without numpy
+    from hybrid.runtime.calibration import CALIBRATORS
+
+    known = [method for method in CALIBRATORS if method != "none"]
+    none_tried = not methods and recipe.task == "single_label"
+    if none_tried or not set(methods) <= set(known):
+        raise ConfigError(
+            f"{path}: calibrate.methods = {list(methods)}: expected some of {', '.join(known)}; correct it in the recipe"
         )
 
 

@@ -1,6 +1,13 @@
-"""From logits to probabilities that mean what they say, and the confidence below which a row escalates."""
+"""From logits to calibrated probabilities, and from those to labels.
+
+`CALIBRATORS` is the one table of the methods. Each is written twice, side by side: for arrays, and for one text on plain
+floats. An array of three numbers costs more to set up than to compute with, and once the encoder has filled the
+processor's caches it costs several times as much again: on one short text as much as a tenth of the encoder's own time.
+"""
 
 import math
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -9,17 +16,19 @@ import numpy.typing as npt
 
 from hybrid.errors import BundleError
 
-Method = Literal["none", "temperature", "vector", "top_label", "isotonic"]
+Floats = npt.NDArray[np.float64]
 Activation = Literal["softmax", "sigmoid"]
 
 NOTHING_KEPT = 2.0
 """A threshold that no confidence reaches: every row escalates."""
-TINY = 1e-15
+FEW_LABELS = 32
+"""Up to this many labels, plain floats are faster than arrays for one text."""
+MIN_PROB = 1e-15
 """The lowest probability that a logarithm is taken of."""
-TINY_REST = 1e-12
+MIN_REST = 1e-12
 """The least that the other labels share, where one of them moves alone."""
-AHEAD = 1 + 1e-9
-"""How far the highest probability stays above the second, as a ratio, where a calibration lowers it."""
+TOP_MARGIN = 1 + 1e-9
+"""The ratio by which the highest probability stays above the second, where a calibration lowers it."""
 
 
 class Knots(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,7 +42,8 @@ class Knots(msgspec.Struct, frozen=True, kw_only=True):
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     """The fitted map from logits to probabilities; only the fields of `method` are used."""
 
-    method: Method = "none"
+    method: str = "none"
+    """A key of `CALIBRATORS`."""
     activation: Activation = "softmax"
     """sigmoid: several labels a text, each with a probability of its own; `method` is none, temperature or vector."""
     temperature: float = 1.0
@@ -54,21 +64,47 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     set_bias: float = 0.0
     """sigmoid: added to the scaled log-odds."""
 
+    def __post_init__(self) -> None:
+        """Refuse a method that does not exist, or that cannot calibrate several labels a text.
+
+        Raises:
+            ValueError: the table has no such method.
+        """
+        known = [name for name, entry in CALIBRATORS.items() if self.activation == "softmax" or entry.apply_to_sets]
+        if self.method not in known:
+            raise ValueError(
+                f"calibration method {self.method!r} with {self.activation}: expected one of {', '.join(known)}"
+            )
+
+
+class Calibrator(msgspec.Struct, frozen=True, kw_only=True):
+    """One method of calibration, as `CALIBRATORS` has it. To add one: an entry here, and a fit in
+    `hybrid.calibration.calibrators`."""
+
+    apply: Callable[[Calibration, Floats], Floats]
+    """Turns logits [n, k] into probabilities [n, k]; each row sums to 1."""
+    apply_one: Callable[[Calibration, Sequence[float]], list[float]]
+    """Does the same for the logits [k] of one text."""
+    apply_to_sets: Callable[[Calibration, Floats], Floats] | None = None
+    """Turns logits [n, k] into a probability for each label on its own; None where a text must have one label."""
+    n_labels: Callable[[Calibration], int] | None = None
+    """Counts the labels that a calibration was fitted for; None where it suits any number."""
+
 
 class Decided(msgspec.Struct, frozen=True, kw_only=True):
-    """What probabilities come to: the labels of each text, and how sure they are."""
+    """The labels that the probabilities of several texts come to, and how sure each text's labels are."""
 
     chosen: npt.NDArray[np.bool_]
     """[n, k]; with softmax one label a row."""
-    confidence: npt.NDArray[np.float64]
-    """[n]; the probability that the label is right, or the whole set of labels."""
+    confidence: Floats
+    """[n]; the probability that the label, or the whole set of labels, is right."""
 
 
 class Threshold(msgspec.Struct, frozen=True, kw_only=True):
-    """The point of escalation and what the calibration rows say about it."""
+    """The confidence below which a text escalates, and what the calibration rows promise of it."""
 
     value: float
-    """A row is kept where its confidence is at least this; `NOTHING_KEPT` escalates every row."""
+    """A row is accepted where its confidence is at least this; `NOTHING_KEPT` escalates every row."""
     target: float
     """The accuracy promised for what is kept."""
     delta: float
@@ -87,24 +123,30 @@ class Threshold(msgspec.Struct, frozen=True, kw_only=True):
     """About how many calibration rows would support it; absent where it is met, or where none would."""
 
 
-def apply(calibration: Calibration, logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Return calibrated probabilities [n, k] of logits [n, k]; they are finite, and with softmax a row sums to 1.
+def apply(calibration: Calibration, logits: npt.NDArray[Any]) -> Floats:
+    """Turn logits [n, k] into calibrated probabilities [n, k]: finite, and with softmax each row sums to 1.
 
     Raises:
         BundleError: a logit is not finite, or the calibration was fitted for another number of labels.
     """
     logits = np.asarray(logits, dtype=np.float64)
-    _check(calibration, logits)
-    if calibration.activation == "sigmoid":
-        return sigmoid(_scaled(calibration, logits))
-    if calibration.method == "isotonic":
-        return _isotonic(calibration, softmax(logits))
-    probs = softmax(_scaled(calibration, logits))
-    return _top_label(calibration, probs) if calibration.method == "top_label" else probs
+    calibrator = CALIBRATORS[calibration.method]
+    _check(calibration, calibrator, logits)
+    if calibration.activation == "sigmoid" and calibrator.apply_to_sets:
+        return calibrator.apply_to_sets(calibration, logits)
+    return calibrator.apply(calibration, logits)
 
 
-def decide(calibration: Calibration, probs: npt.NDArray[np.float64]) -> Decided:
-    """Return the labels that the probabilities [n, k] of `apply` come to, and the confidence of each row.
+def apply_one(calibration: Calibration, logits: Sequence[float]) -> list[float]:
+    """Do what `apply` does for the finite logits [k] of one text that has one label; quick where the labels are few."""
+    if len(logits) > FEW_LABELS:
+        probs: list[float] = apply(calibration, np.array([logits]))[0].tolist()
+        return probs
+    return CALIBRATORS[calibration.method].apply_one(calibration, logits)
+
+
+def decide(calibration: Calibration, probs: Floats) -> Decided:
+    """Decide the labels of each row from the probabilities [n, k] of `apply`, with the confidence of each row.
 
     With softmax that is the most probable label. With sigmoid it is every label that reaches its cutoff, and the
     confidence is the product over the labels of the probability of the side decided, which takes them as
@@ -118,70 +160,140 @@ def decide(calibration: Calibration, probs: npt.NDArray[np.float64]) -> Decided:
     return Decided(chosen=chosen, confidence=sigmoid(calibration.set_scale * log_odds + calibration.set_bias))
 
 
-def set_log_odds(probs: npt.NDArray[np.float64], chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-    """Return the log-odds that each row's whole set is right [n], its labels [n, k] taken as independent."""
-    log_right: npt.NDArray[np.float64] = np.log(np.maximum(np.where(chosen, probs, 1 - probs), TINY)).sum(axis=1)
+def set_log_odds(probs: Floats, chosen: npt.NDArray[np.bool_]) -> Floats:
+    """Compute the log-odds [n] that each row's whole set is right, its labels [n, k] taken as independent."""
+    log_right: Floats = np.log(np.maximum(np.where(chosen, probs, 1 - probs), MIN_PROB)).sum(axis=1)
     # At most a hair below certainty: the odds of a product of ones would be infinite.
-    wrong = np.maximum(-np.expm1(log_right), TINY)
+    wrong = np.maximum(-np.expm1(log_right), MIN_PROB)
     return np.asarray(log_right - np.log(wrong), dtype=np.float64)
 
 
-def sigmoid(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the probability of each logit in float64; large logits do not overflow."""
+def sigmoid(logits: Floats) -> Floats:
+    """Compute the probability of each logit in float64; large logits do not overflow."""
     shrunk = np.exp(-np.abs(logits))
     return np.asarray(np.where(logits >= 0, 1.0, shrunk) / (1 + shrunk), dtype=np.float64)
 
 
-def softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return probabilities [n, k] in float64; large logits do not overflow."""
+def softmax(logits: Floats) -> Floats:
+    """Compute probabilities [n, k] in float64; large logits do not overflow."""
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
-def _scaled(calibration: Calibration, logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    if calibration.method == "none":
-        return logits
-    if calibration.method == "temperature":
-        return logits / calibration.temperature
+def _softmax_one(logits: Sequence[float]) -> list[float]:
+    highest = max(logits)
+    return _normalised([math.exp(logit - highest) for logit in logits])
+
+
+def _normalised(values: Sequence[float]) -> list[float]:
+    total = sum(values)
+    return [value / total for value in values]
+
+
+def _from_scaling(
+    scale: Callable[[Calibration, Floats], Floats],
+    scale_one: Callable[[Calibration, Sequence[float]], Sequence[float]],
+    n_labels: Callable[[Calibration], int] | None = None,
+) -> Calibrator:
+    """Make the calibrator that moves the logits and takes their softmax, or with several labels a text their sigmoid."""
+    return Calibrator(
+        apply=lambda calibration, logits: softmax(scale(calibration, logits)),
+        apply_one=lambda calibration, logits: _softmax_one(scale_one(calibration, logits)),
+        apply_to_sets=lambda calibration, logits: sigmoid(scale(calibration, logits)),
+        n_labels=n_labels,
+    )
+
+
+def _vector(calibration: Calibration, logits: Floats) -> Floats:
     return logits * np.asarray(calibration.scale, dtype=np.float64) + np.asarray(calibration.bias, dtype=np.float64)
 
 
-def _top_label(calibration: Calibration, probs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Move the highest probability of each row along the one function; the others share the rest as they did."""
+def _vector_one(calibration: Calibration, logits: Sequence[float]) -> list[float]:
+    terms = zip(logits, calibration.scale, calibration.bias, strict=True)
+    return [logit * scale + bias for logit, scale, bias in terms]
+
+
+def _top_label(calibration: Calibration, logits: Floats) -> Floats:
+    """Move the highest probability of each row along the one function; the others share the rest in proportion."""
+    probs = softmax(_vector(calibration, logits))
     rows, top = np.arange(len(probs)), probs.argmax(axis=1)
     highest, second = probs[rows, top], np.partition(probs, -2, axis=1)[:, -2]
-    rest = np.maximum(1 - highest, TINY_REST)
+    rest = np.maximum(1 - highest, MIN_REST)
     knots = calibration.knots[0]
     # Not so low that another label would draw level: the answer stays the same, only its probability moves.
-    moved = np.maximum(np.interp(highest, knots.x, knots.y), AHEAD * second / (rest + second))
+    moved = np.maximum(np.interp(highest, knots.x, knots.y), TOP_MARGIN * second / (rest + second))
     mapped = probs * ((1 - moved) / rest)[:, None]
     mapped[rows, top] = moved
     return np.asarray(mapped / mapped.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
-def _isotonic(calibration: Calibration, probs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    mapped = np.column_stack(
-        [np.interp(column, knots.x, knots.y) for column, knots in zip(probs.T, calibration.knots, strict=True)]
-    )
-    # The floor keeps every sum above zero and every logarithm finite.
+def _top_label_one(calibration: Calibration, logits: Sequence[float]) -> list[float]:
+    probs = _softmax_one(_vector_one(calibration, logits))
+    highest = max(probs)
+    top = probs.index(highest)
+    second = max(p for i, p in enumerate(probs) if i != top)
+    rest = max(1 - highest, MIN_REST)
+    moved = max(_interpolated(highest, calibration.knots[0]), TOP_MARGIN * second / (rest + second))
+    share = (1 - moved) / rest
+    return _normalised([moved if i == top else p * share for i, p in enumerate(probs)])
+
+
+def _isotonic(calibration: Calibration, logits: Floats) -> Floats:
+    """Map each label's probability by its own function; the floor keeps every sum above zero, every logarithm finite."""
+    columns = zip(softmax(logits).T, calibration.knots, strict=True)
+    mapped = np.column_stack([np.interp(column, knots.x, knots.y) for column, knots in columns])
     mapped = np.maximum(mapped, calibration.floor)
     return np.asarray(mapped / mapped.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
-def _check(calibration: Calibration, logits: npt.NDArray[np.float64]) -> None:
-    """Raise `BundleError` where the logits cannot be those the calibration was fitted for."""
-    n_scales = len(calibration.scale)
-    sizes = {"vector": n_scales, "top_label": n_scales, "isotonic": len(calibration.knots)}
-    fitted = sizes.get(calibration.method, len(calibration.cutoffs) or None)
-    if logits.ndim != 2 or (fitted is not None and logits.shape[1] != fitted):
-        wanted = "rows x labels" if fitted is None else f"rows x {fitted} labels"
+def _isotonic_one(calibration: Calibration, logits: Sequence[float]) -> list[float]:
+    terms = zip(_softmax_one(logits), calibration.knots, strict=True)
+    return _normalised([max(_interpolated(p, knots), calibration.floor) for p, knots in terms])
+
+
+def _interpolated(x: float, knots: Knots) -> float:
+    if x <= knots.x[0]:
+        return knots.y[0]
+    if x >= knots.x[-1]:
+        return knots.y[-1]
+    right = bisect_right(knots.x, x)
+    x0, x1, y0, y1 = knots.x[right - 1], knots.x[right], knots.y[right - 1], knots.y[right]
+    return y0 + (y1 - y0) * (x - x0) / (x1 - x0)
+
+
+CALIBRATORS: dict[str, Calibrator] = {
+    "none": _from_scaling(lambda _, logits: logits, lambda _, logits: logits),
+    "temperature": _from_scaling(
+        lambda calibration, logits: logits / calibration.temperature,
+        lambda calibration, logits: [logit / calibration.temperature for logit in logits],
+    ),
+    "vector": _from_scaling(_vector, _vector_one, lambda calibration: len(calibration.scale)),
+    "top_label": Calibrator(
+        apply=_top_label, apply_one=_top_label_one, n_labels=lambda calibration: len(calibration.scale)
+    ),
+    "isotonic": Calibrator(
+        apply=_isotonic, apply_one=_isotonic_one, n_labels=lambda calibration: len(calibration.knots)
+    ),
+}
+"""Every method of calibration by its name. The settings of a recipe and the fits are held against these keys."""
+
+
+def _check(calibration: Calibration, calibrator: Calibrator, logits: Floats) -> None:
+    """Refuse logits that cannot be those that the calibration was fitted for.
+
+    Raises:
+        BundleError: another number of labels, or a logit that is not finite.
+    """
+    n_labels = calibrator.n_labels(calibration) if calibrator.n_labels else len(calibration.cutoffs) or None
+    if logits.ndim != 2 or (n_labels is not None and logits.shape[1] != n_labels):
+        shape = "[rows, labels]" if n_labels is None else f"[rows, {n_labels}]"
         raise BundleError(
-            f"calibration: logits of shape {logits.shape} came, {wanted} wanted; "
+            f"calibration: expected logits of shape {shape}, got {list(logits.shape)}; "
             "the calibration belongs to another model, so run the recipe from export on"
         )
     if not math.isfinite(logits.sum()):
         row = int(np.argmin(np.isfinite(logits).all(axis=1)))
         raise BundleError(
-            f"calibration: the logits of row {row} are {logits[row].tolist()}, finite numbers wanted; "
+            f"calibration: expected finite logits, got {logits[row].tolist()} in row {row}; "
             "the model is damaged or overflows, so export it again"
         )

@@ -17,7 +17,7 @@ import msgspec
 
 from hybrid.types import Vote
 
-TINY = 1e-9
+MIN_PROB = 1e-9
 """The lowest probability of the encoder that a logarithm is taken of."""
 
 
@@ -61,7 +61,7 @@ def combine(reliability: Reliability, probs: Sequence[float], vote: int, confide
     risen = weights.rise * ((confidence or 0.0) - reliability.typical) if stated else 0.0
     strength = weights.decoder * math.exp(risen)
     scores = [
-        weights.encoder * math.log(max(p, TINY)) + strength * math.log(row[vote])
+        weights.encoder * math.log(max(p, MIN_PROB)) + strength * math.log(row[vote])
         for p, row in zip(probs, reliability.likelihood, strict=True)
     ]
     highest = max(scores)

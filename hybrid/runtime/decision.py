@@ -13,9 +13,8 @@ import numpy as np
 
 from hybrid.label_sets import join_labels
 from hybrid.runtime.bundle import Bundle
-from hybrid.runtime.calibration import apply, decide
+from hybrid.runtime.calibration import apply, apply_one, decide
 from hybrid.runtime.combination import Reliability, combine_vote
-from hybrid.runtime.scalar_calibration import probs_of_one, supports
 from hybrid.types import EscalationOutcome, Prediction, Vote
 
 
@@ -32,16 +31,20 @@ def predict(
     """
     if len(logits) == 1:
         return [predict_one(bundle, logits[0].tolist(), truncated=truncated[0], threshold=threshold)]
-    return _predict_rows(bundle, logits, truncated, threshold)
+    if bundle.task == "multi_label":
+        return _predict_sets(bundle, logits, truncated, threshold)
+    limit = _limit(bundle, threshold)
+    rows = zip(apply(bundle.calibration, logits).tolist(), truncated, strict=True)
+    return [predict_probs(bundle.labels, probs, threshold=limit, truncated=cut) for probs, cut in rows]
 
 
 def predict_one(
     bundle: Bundle, logits: Sequence[float], *, truncated: bool = False, threshold: float | None = None
 ) -> Prediction:
-    """Do what `predict` does for the finite logits [k] of one text, on plain floats where the labels are few."""
-    if not supports(bundle.calibration, len(logits)):
-        return _predict_rows(bundle, np.array([logits]), [truncated], threshold)[0]
-    probs = probs_of_one(bundle.calibration, logits)
+    """Do what `predict` does for the finite logits [k] of one text, without an array where it has one label of few."""
+    if bundle.task == "multi_label":
+        return _predict_sets(bundle, np.array([logits]), [truncated], threshold)[0]
+    probs = apply_one(bundle.calibration, logits)
     return predict_probs(bundle.labels, probs, threshold=_limit(bundle, threshold), truncated=truncated)
 
 
@@ -96,25 +99,26 @@ def without_label(prediction: Prediction, escalation: EscalationOutcome, reason:
     return msgspec.structs.replace(prediction, escalation=escalation, rationale="", reason=reason)
 
 
-def _predict_rows(
+def _predict_sets(
     bundle: Bundle, logits: np.ndarray, truncated: Sequence[bool], threshold: float | None
 ) -> list[Prediction]:
+    """Decide the set of labels of each text, and how probable it is that the whole set is right."""
     probs = apply(bundle.calibration, logits)
     decided = decide(bundle.calibration, probs)
-    limit = _limit(bundle, threshold)
     rows = zip(probs.tolist(), decided.chosen.tolist(), decided.confidence.tolist(), truncated, strict=True)
-    return [_predict_row(bundle, *row, limit) for row in rows]
+    limit = _limit(bundle, threshold)
+    return [_predict_set(bundle.labels, *row, limit) for row in rows]
 
 
-def _predict_row(
-    bundle: Bundle, probs: list[float], chosen: list[bool], confidence: float, truncated: bool, threshold: float
+def _predict_set(
+    names: Sequence[str], probs: list[float], chosen: list[bool], confidence: float, truncated: bool, threshold: float
 ) -> Prediction:
-    labels = tuple(sorted(compress(bundle.labels, chosen)))
+    labels = tuple(sorted(compress(names, chosen)))
     return Prediction(
-        label=labels[0] if bundle.task == "single_label" else join_labels(labels),
+        label=join_labels(labels),
         labels=labels,
         confidence=confidence,
-        probs=dict(zip(bundle.labels, probs, strict=True)),
+        probs=dict(zip(names, probs, strict=True)),
         escalate=confidence < threshold,
         truncated=truncated,
     )

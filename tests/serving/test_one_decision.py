@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 
 from hybrid.config import EvaluateConfig
 from hybrid.runtime.bundle import Bundle
-from hybrid.runtime.calibration import NOTHING_KEPT, Calibration, Knots, apply
+from hybrid.runtime.calibration import FEW_LABELS, NOTHING_KEPT, Calibration, Knots, apply
 from hybrid.runtime.cascade import Classifier
 from hybrid.runtime.combination import Reliability, Weights
-from hybrid.runtime.scalar_calibration import FEW_LABELS
 from hybrid.runtime.text_encoder import Encoded
 from hybrid.stages.evaluate import Answers, evaluate
 from hybrid.types import Example, Judged, Prediction, Vote
