@@ -9,7 +9,7 @@ from typing import Any
 
 from hybrid.errors import StorageError
 
-_SCHEMA = (
+_FIRST_TABLES = (
     """CREATE TABLE IF NOT EXISTS answers (
         key TEXT PRIMARY KEY, model TEXT NOT NULL, request TEXT NOT NULL, reply TEXT NOT NULL
     ) WITHOUT ROWID""",
@@ -28,6 +28,11 @@ _SCHEMA = (
         batch_id TEXT UNIQUE, state TEXT NOT NULL
     )""",
 )
+_MIGRATIONS = (_FIRST_TABLES,)
+"""What brings a store from version n to n + 1, at place n. A store of version 0 is new, or was written before stores
+carried a version; both get the first tables, as far as they lack them."""
+VERSION = len(_MIGRATIONS)
+"""The version of the tables that this code reads and writes, kept in SQLite's `user_version`."""
 Values = Sequence[Any]
 
 
@@ -37,8 +42,10 @@ class TraceDatabase:
     def __init__(self, path: Path | None) -> None:
         """Open the file, creating it where there is none; None: in memory, for this process alone.
 
+        A store of an earlier version is brought to this one; its answers and its books stay.
+
         Raises:
-            StorageError: the file cannot be opened or is not a trace store.
+            StorageError: the file cannot be opened, is not a trace store, or is one of a later version.
         """
         self.path = path
         self._lock = RLock()
@@ -49,8 +56,8 @@ class TraceDatabase:
             self._db.execute("PRAGMA journal_mode=WAL")
             # A killed process loses nothing that was committed; only a power cut may lose the last moments.
             self._db.execute("PRAGMA synchronous=NORMAL")
-            for statement in _SCHEMA:
-                self._db.execute(statement)
+        if self._version() != VERSION:
+            self._migrate()
 
     def read(self, statement: str, values: Values = ()) -> list[tuple[Any, ...]]:
         """Return the rows of a query."""
@@ -75,6 +82,23 @@ class TraceDatabase:
         """Close the file; nothing can be asked of it after."""
         with self._lock:
             self._db.close()
+
+    def _version(self) -> int:
+        return int(self.read("PRAGMA user_version")[0][0])
+
+    def _migrate(self) -> None:
+        with self.transaction() as db:
+            # Another process may have been first.
+            version = self._version()
+            if version > VERSION:
+                raise StorageError(
+                    f"{self.path}: a trace store of version {version}, and this hybrid reads versions up to {VERSION}; "
+                    "install the hybrid that wrote it, or a later one"
+                )
+            for statements in _MIGRATIONS[version:]:
+                for statement in statements:
+                    db.execute(statement)
+            db.execute(f"PRAGMA user_version = {VERSION}")
 
     @contextmanager
     def _storage(self) -> Iterator[None]:
