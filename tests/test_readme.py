@@ -29,16 +29,16 @@ def reviews_csv(folder: Path) -> None:
 def test_every_code_block_runs_in_an_empty_directory(tmp_path: Path) -> None:
     reviews_csv(tmp_path)
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    said = []
+    outputs = []
     for language, block in BLOCKS:
         if block.startswith("make "):  # what runs this test, and what benchmarks/first_run.py measures
             continue
         command = ["bash", "-euc", block] if language == "bash" else [sys.executable, "-c", block]
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
-        said.append(done.stdout)
-    assert len(said) == 7
-    recipe, _, embed, escalate, _, served, scored = said
+        outputs.append(done.stdout)
+    assert len(outputs) == 7
+    recipe, embed, escalate, _, served, scored, _ = outputs
     assert '"label":"good"' in recipe
     assert re.fullmatch(r"(\w+ [\d.]+ (True|False)\n){2}", embed)
     assert escalate.strip() in ("encoder", "decoder")
@@ -58,10 +58,3 @@ def test_the_make_targets_of_the_readme_exist() -> None:
     named = {line.split()[1] for _, block in BLOCKS for line in block.splitlines() if line.startswith("make ")}
     assert named == {"sentiment", "test"}
     assert all(f"\n{name}: " in makefile for name in named)
-
-
-def test_every_folder_of_the_tree_exists() -> None:
-    tree = README.read_text(encoding="utf-8").split("## The tree")[1].split("##")[0]
-    folders = re.findall(r"`([\w/]+/)`", tree)
-    assert len(folders) >= 10
-    assert all((README.parent / folder).is_dir() for folder in folders)
