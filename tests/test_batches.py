@@ -15,7 +15,7 @@ from hybrid.llm.batches.api import PollingPolicy
 from hybrid.llm.batches.batched import Batched
 from hybrid.llm.client.messages import Messages
 from hybrid.llm.client.retry import Retry
-from hybrid.llm.cost.ledger import Ledger
+from hybrid.llm.cost.trace_ledger import run_ledger
 from hybrid.llm.traces.cache import CachedLLM
 from hybrid.llm.traces.database import TraceDatabase
 from tests.billing_server import BillingServer, take, take_and_reset
@@ -32,7 +32,7 @@ class Teacher:
         self, server: BillingServer | Address, path: Path, budget: float | None = None, size: int = 1000
     ) -> None:
         self.file = TraceDatabase(path)
-        self.ledger = Ledger(self.file, terms(budget, batch=True))
+        self.ledger = run_ledger(self.file, terms(budget, batch=True))
         messages = Messages("m", base_url=server.url, timeout_s=5, retry=FAST, books=self.ledger)
         pace = PollingPolicy(most_requests=size, first_wait_s=0.01, longest_wait_s=0.05)
         self.llm = Batched(CachedLLM(messages, self.file), messages, self.ledger, pace)

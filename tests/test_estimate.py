@@ -8,9 +8,9 @@ import pytest
 from hybrid.llm import CachedLLM, Request, ask_all
 from hybrid.llm.client.messages import Messages
 from hybrid.llm.cost.forecast import DryRunLLM, TokenStats, forecast, open_requests, token_stats
-from hybrid.llm.cost.ledger import Ledger
 from hybrid.llm.cost.prices import Price
 from hybrid.llm.cost.pricing import Spent
+from hybrid.llm.cost.trace_ledger import run_ledger
 from hybrid.llm.traces.database import TraceDatabase
 from hybrid.pipeline.estimate import CostModel, plans, suspects_of
 from hybrid.recipe import main
@@ -25,7 +25,7 @@ MODEL = 'model = "m"\nbase_url = "{url}"\nprices = "prices.toml"\n'
 def ask(server: BillingServer, path: Path, requests: list[Request]) -> float:
     """Return what the server bills for questions, in USD."""
     file, before = TraceDatabase(path), server.usd
-    llm = CachedLLM(Messages("m", base_url=server.url, books=Ledger(file, terms())), file)
+    llm = CachedLLM(Messages("m", base_url=server.url, books=run_ledger(file, terms())), file)
     ask_all(requests, llm, 4)
     return server.usd - before
 

@@ -14,9 +14,9 @@ from hybrid.errors import BudgetError, StorageError
 from hybrid.llm import Request, ask_all, key
 from hybrid.llm.client.messages import Messages
 from hybrid.llm.client.retry import Retry
-from hybrid.llm.cost.ledger import Ledger
 from hybrid.llm.cost.prices import Price
 from hybrid.llm.cost.pricing import Pricing, Spent
+from hybrid.llm.cost.trace_ledger import run_ledger
 from hybrid.llm.request import Reply
 from hybrid.llm.tasks.label import label_request, read_vote
 from hybrid.llm.traces.cache import CachedLLM
@@ -52,7 +52,7 @@ class Teacher:
         self, server: "BillingServer | Address", path: Path, budget_usd: float | None = None, timeout_s: float = 5.0
     ) -> None:
         file = TraceDatabase(path)
-        self.ledger = Ledger(file, terms(budget_usd))
+        self.ledger = run_ledger(file, terms(budget_usd))
         messages = Messages("m", base_url=server.url, timeout_s=timeout_s, workers=8, retry=FAST, books=self.ledger)
         self.llm = CachedLLM(messages, file)
 
@@ -221,7 +221,7 @@ def test_two_processes_on_one_store_cannot_cross_the_budget_together(tmp_path: P
             _, said = run.communicate(timeout=120)
             assert run.returncode == 1, said
             assert "teacher.budget_usd = 1" in said
-        spent = Ledger(TraceDatabase(tmp_path / "store"), terms(1.0)).spent()
+        spent = run_ledger(TraceDatabase(tmp_path / "store"), terms(1.0)).spent()
         worst_usd = max(terms().worst_nano(request) or 0 for request in questions(300)) / 1e9
         assert server.usd <= 1.0 < spent.settled_usd + worst_usd
         assert spent.unsettled == 0

@@ -3,9 +3,9 @@
 import shutil
 from pathlib import Path
 
-from hybrid.llm.cost.ledger import Ledger
 from hybrid.llm.cost.prices import Price
 from hybrid.llm.cost.pricing import Pricing
+from hybrid.llm.cost.trace_ledger import run_ledger
 from hybrid.llm.traces.database import TraceDatabase
 from hybrid.review.escalations import open_store, read_escalations, write_escalations
 
@@ -36,8 +36,8 @@ def test_a_review_store_of_version_1_opens_with_every_row_and_takes_more(tmp_pat
 
 def test_a_trace_store_without_a_version_opens_with_what_each_role_has_spent(tmp_path: Path) -> None:
     file = TraceDatabase(Path(shutil.copy(GOLDEN / "traces.sqlite", tmp_path)))
-    teacher = Ledger(file, Pricing(model="judge", role="teacher", price=PRICE, cache=True)).spent()
+    teacher = run_ledger(file, Pricing(model="judge", role="teacher", price=PRICE, cache=True)).spent()
     assert (teacher.calls, teacher.settled_usd, teacher.input_tokens, teacher.output_tokens) == (1, 0.25, 100, 20)
     assert (teacher.unsettled, teacher.unsettled_usd) == (4, 0.956625)
-    decoder = Ledger(file, Pricing(model="judge", role="decoder", price=PRICE)).spent()
+    decoder = run_ledger(file, Pricing(model="judge", role="decoder", price=PRICE)).spent()
     assert (decoder.calls, decoder.settled_usd, decoder.unsettled) == (1, 0.0625, 0)

@@ -11,7 +11,7 @@ import hybrid.__main__ as command
 from hybrid.errors import DataError
 from hybrid.llm import CachedLLM, Request, ask_all, key
 from hybrid.llm.client.messages import Messages
-from hybrid.llm.cost.ledger import Ledger
+from hybrid.llm.cost.trace_ledger import run_ledger
 from hybrid.llm.traces.database import TraceDatabase
 from hybrid.llm.traces.export import export_traces, import_traces
 from hybrid.teacher.imported_votes import read_votes, tally
@@ -92,7 +92,7 @@ def test_the_commands_export_import_and_count(tmp_path: Path, capsys: pytest.Cap
 def test_the_cost_of_a_store_is_what_the_provider_billed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = tmp_path / "store.sqlite"
     with BillingServer() as server:
-        books = Ledger(TraceDatabase(store), terms())
+        books = run_ledger(TraceDatabase(store), terms())
         ask_all(questions(4), Messages("m", base_url=server.url, books=books), 2)
     assert command.main(["traces", "cost", str(store)]) == 0
     billed = server.billed

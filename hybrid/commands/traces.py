@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from hybrid.llm.cost.ledger import Ledger
 from hybrid.llm.cost.pricing import Pricing, Spent
+from hybrid.llm.cost.trace_ledger import run_ledger
 from hybrid.llm.traces.export import export_traces, import_traces, open_existing
 
 
@@ -39,7 +39,7 @@ def _import(options: argparse.Namespace) -> None:
 def _cost(options: argparse.Namespace) -> None:
     file = open_existing(options.store)
     for (role,) in file.read("SELECT DISTINCT role FROM calls ORDER BY role"):
-        print(cost_line(role, Ledger(file, Pricing(role=role, model="")).spent()))
+        print(cost_line(role, run_ledger(file, Pricing(role=role, model="")).spent()))
 
 
 def cost_line(role: str, spent: Spent) -> str:

@@ -13,6 +13,7 @@ from hybrid.errors import ConfigError
 from hybrid.llm.client.retry import Retry
 from hybrid.llm.cost.ledger import CostLedger, Ledger, NullLedger
 from hybrid.llm.cost.pricing import Pricing, pricing_of
+from hybrid.llm.cost.trace_ledger import run_ledger
 from hybrid.llm.request import LLM
 from hybrid.llm.traces.cache import CachedLLM
 from hybrid.llm.traces.database import TraceDatabase
@@ -171,9 +172,9 @@ def _open_server(config: LLMConfig, around: Surroundings) -> LLM:
 
 def _ledger(database: TraceDatabase | None, pricing: Pricing) -> CostLedger:
     if database is not None:
-        return Ledger(database, pricing)
+        return run_ledger(database, pricing)
     # A budget without a store holds for this process.
-    return NullLedger(pricing) if pricing.budget_usd is None else Ledger(TraceDatabase(None), pricing)
+    return NullLedger(pricing) if pricing.budget_usd is None else run_ledger(TraceDatabase(None), pricing)
 
 
 def _is_gguf(config: LLMConfig) -> bool:

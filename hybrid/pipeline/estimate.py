@@ -9,9 +9,9 @@ import msgspec
 from hybrid.config import LLMConfig
 from hybrid.llm import Request, backend_of, pricing_of
 from hybrid.llm.cost.forecast import DryRunLLM, Forecast, Range, TokenStats, forecast, open_requests, token_stats, total
-from hybrid.llm.cost.ledger import Ledger
 from hybrid.llm.cost.prices import Price, packaged_prices
 from hybrid.llm.cost.pricing import Pricing, Spent
+from hybrid.llm.cost.trace_ledger import run_ledger
 from hybrid.llm.tasks.label import label_request
 from hybrid.llm.traces.database import TraceDatabase
 from hybrid.pipeline.context import RunContext
@@ -78,7 +78,7 @@ def open_cost_model(config: LLMConfig, folder: Path, role: str, file: TraceDatab
         ConfigError: there is a budget and a price is not known.
     """
     terms = pricing_of(config, folder=folder, role=role)
-    spent = Ledger(file, terms).spent() if file else Spent()
+    spent = run_ledger(file, terms).spent() if file else Spent()
     return CostModel(terms=terms, habits=token_stats(file, terms.model), file=file, spent=spent)
 
 

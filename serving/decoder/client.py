@@ -84,6 +84,13 @@ class CallOutcome(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 0.0
     """How long the model had to answer."""
 
+    @property
+    def was_sent(self) -> bool:
+        """Whether the model was called, so that a failure may speak of it."""
+        if self.reply is not None:
+            return self.reply.failure != FailureKind.NO_PRICE
+        return self.status == "unusable"
+
 
 @runtime_checkable
 class RemoteLLM(Protocol):
@@ -192,7 +199,7 @@ class DecoderClient:
         if answered:
             self._learn(max(outcome.seconds for outcome in answered))
             return True
-        called = [outcome for outcome in outcomes if outcome.status in ("replied", "unusable")]
+        called = [outcome for outcome in outcomes if outcome.was_sent]
         # What fails in the process, or is not recorded, fails for the text alone.
         if not called or not isinstance(self._llm, RemoteLLM):
             return None

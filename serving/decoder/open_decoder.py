@@ -77,9 +77,11 @@ def _open_llm(decoder: Decoder, engine: sql.Engine) -> LLM:
 
 
 def _books(decoder: Decoder, engine: sql.Engine) -> CostLedger:
-    if decoder.llm.budget_usd is not None:
-        raise ConfigError("decoder.llm.budget_usd is for runs; want decoder.usd_an_hour or decoder.usd_a_day here")
-    terms = pricing_of(decoder.llm, folder=Path(), role="decoder")
-    if decoder.usd_an_hour is None and decoder.usd_a_day is None:
-        return NullLedger(terms)
-    return SpendCap(engine, terms, usd_an_hour=decoder.usd_an_hour, usd_a_day=decoder.usd_a_day)
+    pricing = pricing_of(
+        decoder.llm,
+        folder=Path(),
+        role="decoder",
+        usd_per_hour=decoder.usd_an_hour,
+        usd_per_day=decoder.usd_a_day,
+    )
+    return SpendCap(engine, pricing) if pricing.limits() else NullLedger(pricing)

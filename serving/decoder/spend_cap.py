@@ -1,109 +1,132 @@
-"""What the decoder may cost an hour and a day: each call is booked at its worst before it is sent."""
+"""What the decoder of a service may cost: the ledger's store in the review store, SQLite or PostgreSQL."""
 
 import threading
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import sqlalchemy as sql
 from sqlalchemy.exc import SQLAlchemyError
 
-from hybrid.errors import BudgetError, ConfigError
-from hybrid.llm.cost.pricing import NANO, Pricing
+from hybrid.errors import BudgetError, StorageError
+from hybrid.llm.cost.ledger import Ledger
+from hybrid.llm.cost.pricing import DAY_S, NANO, Pricing, Spent
 from hybrid.llm.request import Reply, Request
 from hybrid.review.escalations import calls
 
-HOUR_S = 3600.0
-DAY_S = 24 * HOUR_S
+_LONG_AGO = 0.0
+"""The time of the row that has the sum of all calls that are older than every window."""
 
 
-class SpendCap:
-    """The books of a decoder whose cost is capped. Safe across threads, and across services on one store.
+class CallRows:
+    """The decoder's calls while a transaction holds the store: `hybrid.llm.cost.ledger.LedgerRows`."""
 
-    A call whose answer is lost stays at its worst, since only the provider knows whether it was billed; so does one that
-    a killed process had sent. Both fall out of the window with time.
-    """
+    def __init__(self, db: sql.Connection) -> None:
+        self._db = db
 
-    def __init__(
-        self, engine: sql.Engine, terms: Pricing, *, usd_an_hour: float | None, usd_a_day: float | None
-    ) -> None:
-        """Keep the books in a review store.
+    def spent_nano(self, since: float | None) -> int:
+        """Add up the calls sent from `since` on; None: all calls."""
+        total = sql.select(sql.func.coalesce(sql.func.sum(calls.c.nano), 0))
+        return int(self._db.execute(total if since is None else total.where(calls.c.at >= since)).scalar_one())
 
-        Raises:
-            ConfigError: the price of the model is not known, so no cap could be held.
-        """
-        if terms.price is None or (terms.cache and terms.price.cache_write is None):
-            raise ConfigError(
-                f"decoder.usd_an_hour or usd_a_day: the price of {terms.model} is not known, so the cap could not be held; "
-                "give it in a file that decoder.llm.prices names, or leave the cap out"
-            )
-        self.terms = terms
-        self._engine = engine
-        self._caps = [(s, int(usd * NANO)) for s, usd in ((HOUR_S, usd_an_hour), (DAY_S, usd_a_day)) if usd is not None]
-        # One thread of this process at a time: SQLite's own wait is a poll.
-        self._lock = threading.Lock()
+    def insert(self, request: Request, worst_nano: int | None, at: float) -> int:  # noqa: ARG002 the ledger's protocol
+        """Book a call that is about to be sent, at its worst, and return its number."""
+        self._add_up_before(at - DAY_S)
+        row = calls.insert().values(at=at, nano=worst_nano or 0).returning(calls.c.id)
+        return int(self._db.execute(row).scalar_one())
 
-    def reserve(self, request: Request) -> int:
-        """Return the number of a call that may now be sent, booked at its worst.
-
-        Raises:
-            BudgetError: it could cross a cap, or it cannot be booked.
-        """
-        worst = self.terms.worst_nano(request)
-        if worst is None:
-            raise BudgetError("the decoder was not asked: no price is known for a prompt that may be so long")
-        try:
-            with self._lock, self._engine.connect() as db, db.begin():
-                self._hold(db)
-                now = time.time()
-                for window_s, cap in self._caps:
-                    if self._spent_nano(db, now - window_s) + worst > cap:
-                        raise BudgetError(_says(window_s, cap))
-                db.execute(calls.delete().where(calls.c.at < now - DAY_S))
-                return int(db.execute(calls.insert().values(at=now, nano=worst).returning(calls.c.id)).scalar_one())
-        except SQLAlchemyError as error:
-            raise BudgetError(
-                f"the decoder was not asked: its spending cannot be booked ({type(error).__name__})"
-            ) from error
-
-    def settle(self, call: int, request: Request, reply: Reply) -> None:  # noqa: ARG002 the seam's
+    def settle(self, call: int, request: Request, reply: Reply) -> None:  # noqa: ARG002 the ledger's protocol
         """Put what the call cost in the place of its worst; where that is not known the worst stays."""
         if reply.cost_usd is not None:
             self._set(call, round(reply.cost_usd * NANO))
 
     def free(self, call: int) -> None:
-        """Give back what a call had reserved: it was not billed."""
+        """Set the cost of the call to 0: it was not billed."""
         self._set(call, 0)
 
     def lose(self, call: int) -> None:
-        """Leave a call at its worst: whether it was billed is not known."""
-
-    def spent_usd(self, window_s: float) -> float:
-        """Return what the calls of the last `window_s` seconds cost, open ones at their worst."""
-        with self._engine.connect() as db:
-            return self._spent_nano(db, time.time() - window_s) / NANO
+        """Leave the call at its worst, as it was booked."""
 
     def _set(self, call: int, nano: int) -> None:
+        self._db.execute(calls.update().where(calls.c.id == call).values(nano=nano))
+
+    def _add_up_before(self, at: float) -> None:
+        """Keep the sum of the calls that are out of every window, in one row."""
+        is_old = (calls.c.at < at) & (calls.c.at > _LONG_AGO)
+        costs_nano = self._db.execute(calls.delete().where(is_old).returning(calls.c.nano)).scalars().all()
+        if not costs_nano:
+            return
+        add = calls.update().where(calls.c.at == _LONG_AGO).values(nano=calls.c.nano + sum(costs_nano))
+        if not self._db.execute(add).rowcount:
+            self._db.execute(calls.insert().values(at=_LONG_AGO, nano=sum(costs_nano)))
+
+
+class CallStore:
+    """The decoder's calls in a review store, shared by all services on it: `hybrid.llm.cost.ledger.LedgerStore`."""
+
+    def __init__(self, engine: sql.Engine) -> None:
+        self._engine = engine
+        # One thread of this process at a time: SQLite waits for another by polling.
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def transaction(self) -> Iterator[CallRows]:
+        """Hold the table alone until the block ends; another service may reserve at the same moment.
+
+        Raises:
+            StorageError: the store cannot be used.
+        """
         try:
             with self._lock, self._engine.begin() as db:
-                db.execute(calls.update().where(calls.c.id == call).values(nano=nano))
-        except SQLAlchemyError:
-            # It stays at its worst, which keeps the cap; the answer was paid for and must reach its caller.
-            return
+                if db.dialect.name == "postgresql":
+                    db.execute(sql.text("LOCK TABLE decoder_calls IN EXCLUSIVE MODE"))
+                else:
+                    # The first write of a transaction takes SQLite's one lock.
+                    db.execute(calls.delete().where(calls.c.id == -1))
+                yield CallRows(db)
+        except SQLAlchemyError as error:
+            raise StorageError(f"the decoder's spending cannot be booked ({type(error).__name__})") from error
 
-    def _spent_nano(self, db: sql.Connection, since: float) -> int:
-        found = db.execute(sql.select(sql.func.coalesce(sql.func.sum(calls.c.nano), 0)).where(calls.c.at >= since))
-        return int(found.scalar_one())
-
-    def _hold(self, db: sql.Connection) -> None:
-        """Hold the books alone until the transaction ends: another service may reserve at the same moment."""
-        if db.dialect.name == "postgresql":
-            db.execute(sql.text("LOCK TABLE decoder_calls IN EXCLUSIVE MODE"))
-        else:
-            # The first write of a transaction takes SQLite's one lock.
-            db.execute(calls.delete().where(calls.c.id == -1))
+    def spent(self, since: float | None = None) -> Spent:
+        """What the calls sent from `since` on came to, unsettled ones at their worst; None: all calls."""
+        try:
+            with self._engine.connect() as db:
+                return Spent(settled_usd=CallRows(db).spent_nano(since) / NANO)
+        except SQLAlchemyError as error:
+            raise StorageError(f"the decoder's spending cannot be read ({type(error).__name__})") from error
 
 
-def _says(window_s: float, cap: int) -> str:
-    window = "hour" if window_s == HOUR_S else "day"
-    return f"the decoder was not asked: the next call could cross its cap of {cap / NANO:g} USD an {window}".replace(
-        "an day", "a day"
-    )
+class SpendCap:
+    """Keeps a service's decoder within its limits, also while the store does not answer: `CostLedger`."""
+
+    def __init__(self, engine: sql.Engine, pricing: Pricing) -> None:
+        """Keep the ledger in a review store."""
+        self.pricing = pricing
+        self.ledger = Ledger(CallStore(engine), pricing, waits=False, advice="")
+
+    def reserve(self, request: Request) -> int:
+        """Return the number of a call that may now be sent, booked at its worst.
+
+        Raises:
+            BudgetError: the call could cross a limit, or it cannot be booked.
+        """
+        try:
+            return self.ledger.reserve(request)
+        except (BudgetError, StorageError) as error:
+            raise BudgetError(f"the decoder was not asked: {error}") from error
+
+    # A call that cannot be settled stays at its worst, which keeps the limit; its answer was paid for and must reach
+    # the caller.
+    def settle(self, call: int, request: Request, reply: Reply) -> None:
+        """Note what the call cost."""
+        with suppress(StorageError):
+            self.ledger.settle(call, request, reply)
+
+    def free(self, call: int) -> None:
+        """Note that the call was not billed."""
+        with suppress(StorageError):
+            self.ledger.free(call)
+
+    def lose(self, call: int) -> None:
+        """Note that the call may have been billed and its answer never came."""
+        with suppress(StorageError):
+            self.ledger.lose(call)

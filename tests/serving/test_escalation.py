@@ -246,9 +246,9 @@ def test_settings_that_cannot_be_are_refused_and_none_needs_no_store(tmp_path: P
     assert open_decoder(Settings(), bundle, Heard()) is None
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
     refused: list[tuple[dict[str, Any], dict[str, Any], str]] = [
-        ({"usd_a_day": 1.0}, {}, "the price of judge is not known"),
+        ({"usd_a_day": 1.0}, {}, r"the price of the model \(judge\) is not known"),
         ({}, {"batch": True}, "batch = true"),
-        ({}, {"budget_usd": 1.0}, "usd_an_hour"),
+        ({}, {"budget_usd": 1.0}, r"budget_usd = 1: the price of the model"),
         ({}, {"policy": str(tmp_path / "none.md")}, "policy cannot be read"),
     ]
     for decoder, llm, said in refused:

@@ -17,12 +17,12 @@ import sqlalchemy as sql
 
 from hybrid.errors import BudgetError
 from hybrid.llm.cost.prices import Price
-from hybrid.llm.cost.pricing import Pricing
+from hybrid.llm.cost.pricing import HOUR_S, Pricing
 from hybrid.review import escalations
 from hybrid.review.escalations import Escalated, open_store, read_escalations, write_escalations
 from serving.decoder import review_log
 from serving.decoder.review_log import ReviewLog
-from serving.decoder.spend_cap import HOUR_S, SpendCap
+from serving.decoder.spend_cap import SpendCap
 from tests.messages_server import MessagesServer, label
 from tests.serving.escalation_fixtures import UNSURE, escalated, opened
 from tests.serving.test_spend_cap import request
@@ -147,24 +147,26 @@ def test_postgresql_keeps_what_sqlite_keeps(postgres: str, tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_two_services_on_one_postgresql_cannot_cross_the_cap_together(postgres: str) -> None:
-    terms = Pricing(model="judge", role="decoder", price=Price(input=100.0, output=500.0))
+    def capped(usd: float) -> SpendCap:
+        price = Price(input=100.0, output=500.0)
+        return SpendCap(open_store(postgres), Pricing(model="judge", role="decoder", price=price, usd_per_hour=usd))
 
-    async def reserve(cap: float | None) -> int:
-        books = [SpendCap(open_store(postgres), terms, usd_an_hour=cap, usd_a_day=None) for _ in range(2)]
-        asking = [asyncio.to_thread(_reserved, books[i % 2]) for i in range(40)]
+    async def reserve(usd: float) -> int:
+        caps = [capped(usd) for _ in range(2)]
+        asking = [asyncio.to_thread(_reserved, caps[i % 2]) for i in range(40)]
         return sum(await asyncio.gather(*asking))
 
     with open_store(postgres).begin() as db:
         db.execute(escalations.calls.delete())
-    worst = (terms.worst_nano(request()) or 0) / 1e9
+    worst = (capped(1.0).pricing.worst_nano(request()) or 0) / 1e9
     assert asyncio.run(reserve(7.5 * worst)) == 7
-    assert SpendCap(open_store(postgres), terms, usd_an_hour=1, usd_a_day=None).spent_usd(HOUR_S) <= 7.5 * worst
+    assert capped(1.0).ledger.spent(HOUR_S).settled_usd <= 7.5 * worst
     assert asyncio.run(reserve(999.0)) == 40
 
 
-def _reserved(books: SpendCap) -> bool:
+def _reserved(cap: SpendCap) -> bool:
     try:
-        books.reserve(request())
+        cap.reserve(request())
     except BudgetError:
         return False
     return True

@@ -4,27 +4,32 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import sqlalchemy as sql
 
 from hybrid.config import LLMConfig
 from hybrid.errors import BudgetError
 from hybrid.llm.cost.prices import Price
-from hybrid.llm.cost.pricing import Pricing
+from hybrid.llm.cost.pricing import HOUR_S, Pricing
 from hybrid.llm.request import Reply, Request
 from hybrid.llm.tasks.label import label_request
-from hybrid.review.escalations import calls, open_store
-from serving.decoder.spend_cap import DAY_S, HOUR_S, SpendCap
+from hybrid.review.escalations import open_store
+from serving.decoder.spend_cap import SpendCap
 from tests.billing_server import PRICE, BillingServer, billed, cut_in_mid_body, on_schedule
 from tests.messages_server import Act, status
 from tests.serving.escalation_fixtures import Heard, escalated, opened
 
 PRICES = "[models]\njudge = { input = 100, output = 500, cache_write = 125, cache_read = 10, batch = 0.5 }\n"
-TERMS = Pricing(model="judge", role="decoder", price=Price(**PRICE))
+PRICING = Pricing(model="judge", role="decoder", price=Price(**PRICE))
+
+
+def limited(**limits: float) -> Pricing:
+    return msgspec.structs.replace(PRICING, **limits)
 
 
 def worst_usd(text: str = "The soup.") -> float:
-    return (TERMS.worst_nano(request(text)) or 0) / 1e9
+    return (PRICING.worst_nano(request(text)) or 0) / 1e9
 
 
 def request(text: str = "The soup.") -> Request:
@@ -83,48 +88,29 @@ def test_what_was_lost_on_the_way_counts_at_its_worst(tmp_path: Path) -> None:
         asyncio.run(ask(tmp_path, server.url, range(40), usd_an_hour=cap))
         assert server.n_undelivered > 0
         assert server.usd <= cap
-        books = SpendCap(open_store(str(tmp_path / "escalations.sqlite")), TERMS, usd_an_hour=cap, usd_a_day=None)
-        assert server.usd <= books.spent_usd(HOUR_S) <= cap
+        books = SpendCap(open_store(str(tmp_path / "escalations.sqlite")), limited(usd_per_hour=cap))
+        assert server.usd <= books.ledger.spent(HOUR_S).settled_usd <= cap
 
 
-def books(folder: Path, *, hour: float | None = None, day: float | None = None) -> tuple[SpendCap, sql.Engine]:
-    engine = open_store(str(folder / "store.sqlite"))
-    return SpendCap(engine, TERMS, usd_an_hour=hour, usd_a_day=day), engine
-
-
-def test_an_answer_frees_what_it_did_not_cost_and_an_error_all_of_it(tmp_path: Path) -> None:
-    cap, _ = books(tmp_path, hour=1.5 * worst_usd())
+def test_an_answer_frees_what_it_did_not_cost_and_the_next_refusal_names_the_setting(tmp_path: Path) -> None:
+    cap = SpendCap(open_store(str(tmp_path / "store.sqlite")), limited(usd_per_hour=1.5 * worst_usd()))
     first = cap.reserve(request())
-    with pytest.raises(BudgetError, match=r"could cross its cap of .* USD an hour"):
+    with pytest.raises(BudgetError, match=r"^the decoder was not asked: decoder.usd_per_hour = .* USD$"):
         cap.reserve(request())
     cap.settle(first, request(), Reply(status="ok", text="x", model="judge", cost_usd=0.001))
-    assert cap.spent_usd(HOUR_S) == pytest.approx(0.001)
-    second = cap.reserve(request())
-    cap.free(second)
+    assert cap.ledger.spent(HOUR_S).settled_usd == pytest.approx(0.001)
+    cap.free(cap.reserve(request()))
     cap.lose(cap.reserve(request()))
     with pytest.raises(BudgetError):
         cap.reserve(request())
 
 
-@pytest.mark.parametrize(("window_s", "day"), [(HOUR_S, None), (DAY_S, 1.5)], ids=["hour", "day"])
-def test_a_call_weighs_until_its_window_is_over(window_s: float, day: float | None, tmp_path: Path) -> None:
-    cap, engine = books(tmp_path, hour=(9.0 if day else 1.5) * worst_usd(), day=day and day * worst_usd())
-
-    def age(seconds: float) -> None:
-        with engine.begin() as db:
-            db.execute(calls.update().values(at=calls.c.at - seconds))
-
-    cap.reserve(request())
-    age(window_s - 60)
-    with pytest.raises(BudgetError):
-        cap.reserve(request())
-    age(120)
-    cap.reserve(request())
-
-
-def test_books_that_cannot_be_kept_stop_the_spending(tmp_path: Path) -> None:
-    cap, engine = books(tmp_path, hour=10.0)
+def test_a_store_that_does_not_answer_stops_the_spending_and_no_answer_that_was_paid_for(tmp_path: Path) -> None:
+    engine = open_store(str(tmp_path / "store.sqlite"))
+    cap = SpendCap(engine, limited(usd_per_hour=10.0))
+    call = cap.reserve(request())
     with engine.begin() as db:
         db.execute(sql.text("DROP TABLE decoder_calls"))
-    with pytest.raises(BudgetError, match="its spending cannot be booked"):
+    cap.settle(call, request(), Reply(status="ok", text="x", model="judge", cost_usd=0.001))
+    with pytest.raises(BudgetError, match="spending cannot be booked"):
         cap.reserve(request())

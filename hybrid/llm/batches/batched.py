@@ -10,7 +10,7 @@ from hybrid.llm.batches.journal import OpenBatch, alone, close, drop, known_ids,
 from hybrid.llm.client.messages import Messages
 from hybrid.llm.client.messages_format import prompt_bytes
 from hybrid.llm.client.retry import CallFailure
-from hybrid.llm.cost.ledger import Ledger
+from hybrid.llm.cost.trace_ledger import RunLedger, reserve_batch
 from hybrid.llm.request import FailureKind, Reply, Request, key
 from hybrid.llm.traces.cache import CachedLLM, Usage
 
@@ -31,12 +31,13 @@ class Batched:
     """
 
     def __init__(
-        self, stored: CachedLLM, messages: Messages, ledger: Ledger, pace: PollingPolicy | None = None
+        self, stored: CachedLLM, messages: Messages, ledger: RunLedger, pace: PollingPolicy | None = None
     ) -> None:
         """Bind a client, its store and its ledger, all of one file."""
         self._stored = stored
         self._messages = messages
         self._ledger = ledger
+        self._calls = ledger.store
         self._pace = pace = pace or PollingPolicy()
         self._api = BatchApi(messages, pace)
 
@@ -64,7 +65,7 @@ class Batched:
         job = _Job(self._stored, dict(zip(digests, requests, strict=True)), self._messages.unpriced)
         while missing := job.look_again():
             job.handed_over.update(self._hand_over(missing))
-            for batch in open_batches(self._ledger):
+            for batch in open_batches(self._calls):
                 for results in self._collect(batch):
                     job.hear(results, self._messages.failed)
                     if on_done is not None:
@@ -73,16 +74,16 @@ class Batched:
 
     def _hand_over(self, missing: dict[str, Request]) -> list[str]:
         """Return the keys that were handed over: those that no open batch asks, as many as the budget allows."""
-        with alone(self._ledger.file):
-            for batch in open_batches(self._ledger):
+        with alone(self._calls.file):
+            for batch in open_batches(self._calls):
                 if batch.batch_id is None and not self._find(batch):
-                    drop(self._ledger, batch)
-            out = {digest for batch in open_batches(self._ledger) for digest in batch.calls}
+                    drop(self._calls, batch)
+            out = {digest for batch in open_batches(self._calls) for digest in batch.calls}
             # Looked up after the open batches: what another process settles in between is found in one or the other.
             fresh = [r for digest, r in missing.items() if digest not in out and not self._stored.find(digest)]
             done: list[str] = []
             for chunk in self._chunks(fresh):
-                number, fit = self._ledger.reserve_batch(chunk)
+                number, fit = reserve_batch(self._ledger, chunk)
                 if fit:
                     self._submit(number, chunk[:fit])
                     done += [key(self.name, request) for request in chunk[:fit]]
@@ -107,14 +108,14 @@ class Batched:
 
     def _submit(self, number: int, requests: Sequence[Request]) -> None:
         """Hand over a batch that is reserved, and note its id."""
-        batch = next(batch for batch in open_batches(self._ledger) if batch.number == number)
+        batch = next(batch for batch in open_batches(self._calls) if batch.number == number)
         retry = self._messages.retry
         attempt = 0
         while True:
             attempt += 1
             came = self._api.create(requests)
             if not isinstance(came, CallFailure):
-                note_id(self._ledger.file, number, came)
+                note_id(self._calls.file, number, came)
                 return
             # The provider may have taken the batch although its answer never came.
             if (came.billed or came.status >= 500) and self._find(batch):
@@ -122,13 +123,13 @@ class Batched:
             if not came.can_pass or attempt == retry.tries:
                 break
             time.sleep(retry.wait_s(attempt, min(came.asked_s, retry.longest_wait_s)))
-        drop(self._ledger, batch)
+        drop(self._calls, batch)
         what = "leave batch out, or correct the section" if came.fatal else "run again later"
         raise LLMError(f"batch = true: {came.reason}; no batch was handed over: {what}")
 
     def _find(self, batch: OpenBatch) -> bool:
         """Return whether the provider has a batch whose id was never heard, and note the id."""
-        known = known_ids(self._ledger.file)
+        known = known_ids(self._calls.file)
         for handed in self._api.recent(batch.created_at - SKEW_S):
             if handed.batch_id in known or handed.n_requests != len(batch.calls):
                 continue
@@ -136,7 +137,7 @@ class Batched:
             if self._api.wait(handed.batch_id):
                 keys = {result.key for result in self._api.results(handed.batch_id)}
                 if keys == set(batch.calls):
-                    note_id(self._ledger.file, batch.number, handed.batch_id)
+                    note_id(self._calls.file, batch.number, handed.batch_id)
                     return True
         return False
 
@@ -148,10 +149,10 @@ class Batched:
             results = self._api.results(batch.batch_id)
             for start in range(0, len(results), PART):
                 part = results[start : start + PART]
-                settle(self._ledger, batch, part)
+                settle(self._calls, batch, part)
                 silent -= {result.key for result in part}
                 yield part
-        close(self._ledger, batch)
+        close(self._calls, batch)
         yield [Result(key=digest, reason=f"batch {batch.batch_id} has no result for it") for digest in silent]
 
 

@@ -8,7 +8,7 @@ import msgspec
 
 from hybrid.files.locks import file_lock
 from hybrid.llm.batches.api import Result
-from hybrid.llm.cost.ledger import Ledger
+from hybrid.llm.cost.trace_ledger import TraceStore
 from hybrid.llm.request import Request
 from hybrid.llm.traces.database import TraceDatabase
 
@@ -35,13 +35,12 @@ def alone(file: TraceDatabase) -> Iterator[None]:
         yield
 
 
-def open_batches(ledger: Ledger) -> list[OpenBatch]:
+def open_batches(store: TraceStore) -> list[OpenBatch]:
     """Return the role's batches that are still out, oldest first, those of other processes included."""
-    terms = ledger.terms
-    rows = ledger.file.read(
+    rows = store.file.read(
         "SELECT b.id, b.batch_id, b.created_at, c.key, c.id FROM batches b LEFT JOIN calls c "
         "ON c.batch = b.id AND c.state = 'sent' WHERE b.role = ? AND b.model = ? AND b.state != 'ended' ORDER BY b.id",
-        (terms.role, terms.model),
+        (store.role, store.model),
     )
     found: dict[int, OpenBatch] = {}
     for number, batch_id, created_at, digest, call in rows:
@@ -62,33 +61,33 @@ def note_id(file: TraceDatabase, number: int, batch_id: str) -> None:
         db.execute("UPDATE batches SET batch_id = ?, state = 'submitted' WHERE id = ?", (batch_id, number))
 
 
-def drop(ledger: Ledger, batch: OpenBatch) -> None:
+def drop(store: TraceStore, batch: OpenBatch) -> None:
     """Give back what a batch had reserved: the provider never got it."""
-    with ledger.file.transaction() as db:
+    with store.transaction() as rows:
         for call in batch.calls.values():
-            ledger.free_in(db, call)
-        _end(db, batch)
+            rows.free(call)
+        _end(rows.db, batch)
 
 
-def settle(ledger: Ledger, batch: OpenBatch, results: Sequence[Result]) -> None:
+def settle(store: TraceStore, batch: OpenBatch, results: Sequence[Result]) -> None:
     """Note how requests of a batch ended, and keep the answers that are ok, all or nothing."""
-    with ledger.file.transaction() as db:
+    with store.transaction() as rows:
         for result in results:
             call = batch.calls.get(result.key)
-            row = db.execute("SELECT request FROM calls WHERE id = ? AND state = 'sent'", (call,)).fetchone()
+            row = rows.db.execute("SELECT request FROM calls WHERE id = ? AND state = 'sent'", (call,)).fetchone()
             if call is None or row is None:
                 continue
             if result.reply is None:
-                ledger.free_in(db, call)
+                rows.free(call)
             else:
-                ledger.settle_in(db, call, msgspec.json.decode(row[0], type=Request), result.reply)
+                rows.settle(call, msgspec.json.decode(row[0], type=Request), result.reply)
 
 
-def close(ledger: Ledger, batch: OpenBatch) -> None:
+def close(store: TraceStore, batch: OpenBatch) -> None:
     """End a batch. A call that it had no result for stays at its worst."""
-    with ledger.file.transaction() as db:
-        db.execute("UPDATE calls SET state = 'lost' WHERE batch = ? AND state = 'sent'", (batch.number,))
-        _end(db, batch)
+    with store.transaction() as rows:
+        rows.db.execute("UPDATE calls SET state = 'lost' WHERE batch = ? AND state = 'sent'", (batch.number,))
+        _end(rows.db, batch)
 
 
 def _end(db: sqlite3.Connection, batch: OpenBatch) -> None:

@@ -45,7 +45,7 @@ class Messages:
         self.where = base_url or "the Claude API"
         self.retry = retry
         self._books = books or NullLedger(Pricing(model=model))
-        self.terms = self._books.terms
+        self.terms = self._books.pricing
         self._limiter = Limiter(workers)
         self._timeout_s = timeout_s
         self._speaks = False

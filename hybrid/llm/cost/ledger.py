@@ -1,21 +1,21 @@
-"""The books of every call: reserved at its worst before it is sent, settled when its answer is in."""
+"""The ledger of money, for runs and for the service: a call is reserved at its worst before it is sent, and settled when it ends.
 
-import sqlite3
+The rules, the arithmetic and the wording are here. Where the calls are written is a store: `trace_ledger` for a run, whose
+answers lie in the same SQLite file, and `serving.decoder.spend_cap` for a service, whose store may be PostgreSQL.
+"""
+
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from threading import Condition
-from typing import Protocol
-
-import msgspec
+from typing import Generic, Protocol, TypeVar
 
 from hybrid.errors import BudgetError
-from hybrid.llm.client.messages_format import prompt_bytes
-from hybrid.llm.cost.pricing import NANO, Pricing, Spent, refusal
-from hybrid.llm.request import Reply, Request, key
-from hybrid.llm.traces.cache import keep
-from hybrid.llm.traces.database import TraceDatabase
+from hybrid.llm.cost.pricing import NANO, Limit, Pricing, Spent
+from hybrid.llm.request import Reply, Request
 
+RUN_ADVICE = "raise {setting}, lower max_tokens or ask less (see --estimate), then run again: every answer is kept"
+"""How a run goes on after its budget stopped it."""
 _LOOK_AGAIN_S = 1.0
 
 
@@ -23,14 +23,18 @@ class CostLedger(Protocol):
     """What a client tells of each call that it makes."""
 
     @property
-    def terms(self) -> Pricing:
-        """On what terms calls are made."""
+    def pricing(self) -> Pricing:
+        """What a call may cost, and the limits."""
 
     def reserve(self, request: Request) -> int:
-        """Return the number of a call that may now be sent."""
+        """Return the number of a call that may now be sent.
+
+        Raises:
+            BudgetError: the call could cross a limit.
+        """
 
     def settle(self, call: int, request: Request, reply: Reply) -> None:
-        """Note what the call cost, and keep its answer if it is ok."""
+        """Note what the call cost."""
 
     def free(self, call: int) -> None:
         """Note that the call was not billed."""
@@ -40,10 +44,10 @@ class CostLedger(Protocol):
 
 
 class NullLedger:
-    """Notes nothing: for a model without a trace store and without a budget."""
+    """Notes nothing: for a model without a store and without a limit."""
 
-    def __init__(self, terms: Pricing) -> None:
-        self.terms = terms
+    def __init__(self, pricing: Pricing) -> None:
+        self.pricing = pricing
 
     def reserve(self, request: Request) -> int:  # noqa: ARG002
         """Return a number that means nothing."""
@@ -59,166 +63,155 @@ class NullLedger:
         """Do nothing."""
 
 
-class Ledger:
-    """One role's calls in a trace file, shared with every process that has it open.
+class LedgerRows(Protocol):
+    """The calls of one role while a transaction holds the store alone. A call that has ended is never changed again."""
 
-    A call counts at its worst from before it is sent until its answer is in. A call whose answer is
-    lost, by a broken connection or a killed process, stays at its worst for good: nobody but the
-    provider knows whether it was billed, so that is what keeps the budget from being crossed.
-    """
+    def spent_nano(self, since: float | None) -> int:
+        """Add up the calls sent from `since` (seconds since 1970) on; None: all calls. Unsettled ones are at their worst."""
 
-    def __init__(self, file: TraceDatabase, terms: Pricing) -> None:
-        self.file = file
-        self.terms = terms
-        self._in_flight = 0
-        self._settled = Condition()
+    def insert(self, request: Request, worst_nano: int | None, at: float) -> int:
+        """Book a call that is about to be sent, at its worst, and return its number."""
 
-    def reserve(self, request: Request) -> int:
-        """Return the number of a call that may now be sent; wait for calls in flight where they hold the rest.
+    def settle(self, call: int, request: Request, reply: Reply) -> None:
+        """Put what the call cost in the place of its worst; where that is not known the worst stays."""
+
+    def free(self, call: int) -> None:
+        """Set the cost of the call to 0."""
+
+    def lose(self, call: int) -> None:
+        """End the call at its worst."""
+
+
+class LedgerStore(Protocol):
+    """Where the calls of one role are written, shared by threads, processes and, with a database server, by machines."""
+
+    def transaction(self) -> AbstractContextManager[LedgerRows]:
+        """Hold the store alone until the block ends; an error undoes what the block did.
 
         Raises:
-            BudgetError: the call could cross the budget.
+            StorageError: the store cannot be used.
         """
-        with self._settled:
+
+    def spent(self, since: float | None) -> Spent:
+        """What the calls sent from `since` on came to, those of other processes included; None: all calls."""
+
+
+Store = TypeVar("Store", bound=LedgerStore)
+
+
+class Ledger(Generic[Store]):
+    """The calls of one role. Safe across threads and over everything that shares the store.
+
+    A call counts at its worst from before it is sent until its answer is in. A call whose answer is lost, by a broken
+    connection or a killed process, stays at its worst for good: nobody but the provider knows whether it was billed, so
+    that is what keeps a limit from being crossed.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        pricing: Pricing,
+        *,
+        waits: bool = True,
+        advice: str = RUN_ADVICE,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Keep the limits of `pricing` over the calls of a store.
+
+        Args:
+            waits: whether `reserve` waits while calls in flight may give back what they hold, as a run does; a service
+                refuses at once.
+            advice: what the refusal tells the user to do; `{setting}` is the limit's setting.
+        """
+        self.store = store
+        self.pricing = pricing
+        self._limits = pricing.limits()
+        self._waits = waits
+        self._advice = advice
+        self._clock = clock
+        self._in_flight = 0
+        self._ended = Condition()
+
+    def reserve(self, request: Request) -> int:
+        """Return the number of a call that may now be sent.
+
+        Raises:
+            BudgetError: the call could cross a limit.
+            StorageError: the store cannot be used.
+        """
+        with self._ended:
             while (call := self._reserved(request)) is None:
-                if not self._in_flight:
+                if not (self._waits and self._in_flight):
                     raise self.refusal(request)
-                self._settled.wait(_LOOK_AGAIN_S)
+                self._ended.wait(_LOOK_AGAIN_S)
             self._in_flight += 1
             return call
 
-    def reserve_batch(self, requests: Sequence[Request]) -> tuple[int, int]:
-        """Return the number of a new batch and how many of `requests`, from the first on, it may ask; 0 for none."""
-        with self.file.transaction() as db:
-            worst = [self.terms.worst_nano(request, batch=True) for request in requests]
-            fit, total = 0, 0
-            room = self._room(db)
-            while fit < len(requests) and (room is None or total + (worst[fit] or 0) <= room):
-                total += worst[fit] or 0
-                fit += 1
-            if not fit:
-                return 0, 0
-            values = (self.terms.role, self.terms.model, time.time())
-            number = db.execute(
-                "INSERT INTO batches (role, model, created_at, state) VALUES (?, ?, ?, 'submitting')", values
-            ).lastrowid
-            assert number is not None
-            for request, worst_nano in zip(requests[:fit], worst, strict=False):
-                self._insert(db, request, worst_nano, batch=number)
-            return number, fit
-
     def settle(self, call: int, request: Request, reply: Reply) -> None:
-        """Note what a call cost and keep its answer if it is ok, both or neither."""
-        with self._landing() as db:
-            self.settle_in(db, call, request, reply)
-
-    def settle_in(self, db: sqlite3.Connection, call: int, request: Request, reply: Reply) -> None:
-        """Do what `settle` does, within a transaction."""
-        cost = None if reply.cost_usd is None else round(reply.cost_usd * NANO)
-        self._close(db, call, "billed", cost)
-        db.execute(
-            "UPDATE calls SET status = ?, input_tokens = ?, output_tokens = ?, cache_write_tokens = ?, "
-            "cache_read_tokens = ? WHERE id = ?",
-            (
-                reply.status,
-                reply.input_tokens,
-                reply.output_tokens,
-                reply.cache_write_tokens,
-                reply.cache_read_tokens,
-                call,
-            ),
-        )
-        if reply.status == "ok":
-            keep(db, key(self.terms.model, request), self.terms.model, request, reply)
+        """Note what a call cost; a store that holds answers keeps an ok one, both or neither."""
+        with self._ending() as rows:
+            rows.settle(call, request, reply)
 
     def free(self, call: int) -> None:
         """Give back what a call had reserved: it was not billed."""
-        with self._landing() as db:
-            self.free_in(db, call)
-
-    def free_in(self, db: sqlite3.Connection, call: int) -> None:
-        """Do what `free` does, within a transaction."""
-        self._close(db, call, "free", 0)
+        with self._ending() as rows:
+            rows.free(call)
 
     def lose(self, call: int) -> None:
         """Leave a call at its worst: whether it was billed is not known."""
-        with self._landing() as db:
-            db.execute("UPDATE calls SET state = 'lost' WHERE id = ? AND state = 'sent'", (call,))
+        with self._ending() as rows:
+            rows.lose(call)
 
-    def spent(self) -> Spent:
-        """Return what this role's calls came to so far, those of other processes included."""
-        rows = self.file.read(
-            "SELECT state IN ('sent', 'lost'), count(*), sum(coalesce(cost_nano, worst_nano, 0)), sum(input_tokens), "
-            "sum(output_tokens), sum(cache_write_tokens), sum(cache_read_tokens) FROM calls "
-            "WHERE role = ? AND state != 'free' GROUP BY 1",
-            (self.terms.role,),
-        )
-        spent = Spent()
-        for is_open, count, nano, *tokens in rows:
-            if is_open:
-                spent = msgspec.structs.replace(spent, unsettled=count, unsettled_usd=nano / NANO)
-            else:
-                names = ("input_tokens", "output_tokens", "cache_write_tokens", "cache_read_tokens")
-                found = dict(zip(names, tokens, strict=True))
-                spent = msgspec.structs.replace(spent, calls=count, settled_usd=nano / NANO, **found)
-        return spent
+    def spent(self, window_s: float | None = None) -> Spent:
+        """What the calls of the last `window_s` seconds came to; None: all calls."""
+        return self.store.spent(None if window_s is None else self._clock() - window_s)
 
     def refusal(self, request: Request, *, batch: bool = False) -> BudgetError:
-        """Return the error that says why a call is not sent."""
-        return BudgetError(refusal(self.terms, self.spent(), self.terms.worst_nano(request, batch=batch) or 0))
-
-    def _reserved(self, request: Request) -> int | None:
-        worst = self.terms.worst_nano(request)
-        with self.file.transaction() as db:
-            room = self._room(db)
-            if room is not None and (worst or 0) > room:
-                return None
-            return self._insert(db, request, worst)
-
-    def _room(self, db: sqlite3.Connection) -> int | None:
-        """Return what may still be reserved; None where there is no budget."""
-        if self.terms.budget_usd is None:
-            return None
-        row = db.execute("SELECT nano FROM spent WHERE role = ?", (self.terms.role,)).fetchone()
-        return int(self.terms.budget_usd * NANO) - (row[0] if row else 0)
-
-    def _insert(self, db: sqlite3.Connection, request: Request, worst: int | None, batch: int | None = None) -> int:
-        terms = self.terms
-        digest = key(terms.model, request)
-        # A batch may come back to another process, which has to know what was asked.
-        asked = msgspec.json.encode(request).decode() if batch is not None else None
-        values = (digest, terms.role, terms.model, batch, time.time(), prompt_bytes(request), worst, asked)
-        self._add(db, worst or 0)
-        call = db.execute(
-            "INSERT INTO calls (key, role, model, batch, sent_at, bytes, state, worst_nano, request) "
-            "VALUES (?, ?, ?, ?, ?, ?, 'sent', ?, ?)",
-            values,
-        ).lastrowid
-        assert call is not None
-        return call
-
-    def _close(self, db: sqlite3.Connection, call: int, state: str, cost: int | None) -> None:
-        """End a call that is open; one that another process ended stays as it is."""
-        row = db.execute("SELECT worst_nano FROM calls WHERE id = ? AND state = 'sent'", (call,)).fetchone()
-        if row is None:
-            return
-        db.execute("UPDATE calls SET state = ?, cost_nano = ? WHERE id = ?", (state, cost, call))
-        if cost is not None:
-            self._add(db, cost - (row[0] or 0))
-
-    def _add(self, db: sqlite3.Connection, nano: int) -> None:
-        db.execute(
-            "INSERT INTO spent VALUES (?, ?) ON CONFLICT (role) DO UPDATE SET nano = nano + excluded.nano",
-            (self.terms.role, nano),
+        """The error that says why a call is not sent: which limit it could cross, and what was spent of that."""
+        worst_nano = self.pricing.worst_nano(request, batch=batch) or 0
+        limit, spent = self._tightest()
+        window = f" in the last {limit.window}" if limit.window else ""
+        lost = f" and up to {spent.unsettled_usd:.4f} USD for {spent.unsettled} calls without an answer"
+        advice = f"; {self._advice.format(setting=limit.setting)}" if self._advice else ""
+        return BudgetError(
+            f"{limit.setting} = {limit.usd:g}: {spent.settled_usd:.4f} USD are spent{window}"
+            f"{lost if spent.unsettled else ''}, and the next call could cost {worst_nano / NANO:.4f} USD{advice}"
         )
 
+    def how_many_fit(self, rows: LedgerRows, costs_nano: Sequence[int]) -> int:
+        """How many calls, from the first on, may be reserved together."""
+        rooms = [limit.nano - rows.spent_nano(self._since(limit)) for limit in self._limits]
+        total = 0
+        for number, cost_nano in enumerate(costs_nano):
+            total += cost_nano
+            if any(total > room for room in rooms):
+                return number
+        return len(costs_nano)
+
+    def _reserved(self, request: Request) -> int | None:
+        worst_nano = self.pricing.worst_nano(request)
+        if worst_nano is None and self._limits:
+            raise BudgetError(f"{self._limits[0].setting}: no price is known for a prompt that may be so long")
+        with self.store.transaction() as rows:
+            if not self.how_many_fit(rows, [worst_nano or 0]):
+                return None
+            return rows.insert(request, worst_nano, self._clock())
+
+    def _tightest(self) -> tuple[Limit, Spent]:
+        """The limit of which the least is left, and what is spent of it."""
+        pairs = [(limit, self.spent(limit.window_s)) for limit in self._limits]
+        return min(pairs, key=lambda pair: pair[0].usd - pair[1].settled_usd - pair[1].unsettled_usd)
+
+    def _since(self, limit: Limit) -> float | None:
+        return None if limit.window_s is None else self._clock() - limit.window_s
+
     @contextmanager
-    def _landing(self) -> Iterator[sqlite3.Connection]:
-        """Hold the file while a call in flight is ended; who waits for it hears of it, even if the disk is full."""
+    def _ending(self) -> Iterator[LedgerRows]:
+        """Hold the store while a call in flight ends; a thread that waits for it goes on even if the disk is full."""
         try:
-            with self.file.transaction() as db:
-                yield db
+            with self.store.transaction() as rows:
+                yield rows
         finally:
-            with self._settled:
+            with self._ended:
                 self._in_flight -= 1
-                self._settled.notify_all()
+                self._ended.notify_all()

@@ -1,7 +1,8 @@
-"""What a call may cost at most, and what it says when that is too much."""
+"""What a call may cost at most, and the limits on what all calls may cost."""
 
 import math
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -15,6 +16,30 @@ NANO = 1_000_000_000
 """Billionths of a dollar in a dollar."""
 
 
+HOUR_S = 3600.0
+DAY_S = 24 * HOUR_S
+
+
+class Limit(msgspec.Struct, frozen=True, kw_only=True):
+    """The most that the calls of one role may cost, over all time or in a sliding window."""
+
+    setting: str
+    """The setting that has it, for messages."""
+    usd: float
+    window: Literal["", "hour", "day"] = ""
+    """Empty: over all time."""
+
+    @property
+    def window_s(self) -> float | None:
+        """The length of the window in seconds; None: all time."""
+        return {"": None, "hour": HOUR_S, "day": DAY_S}[self.window]
+
+    @property
+    def nano(self) -> int:
+        """The limit in billionths of a dollar."""
+        return int(self.usd * NANO)
+
+
 class Pricing(msgspec.Struct, frozen=True, kw_only=True):
     """On what terms one section of a recipe calls a model."""
 
@@ -26,6 +51,22 @@ class Pricing(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a call may write to the provider's prompt cache."""
     batch: bool = False
     budget_usd: float | None = None
+    """The most that all calls may cost; None: no limit."""
+    usd_per_hour: float | None = None
+    usd_per_day: float | None = None
+
+    def limits(self) -> tuple[Limit, ...]:
+        """The limits that are set."""
+        windows: tuple[tuple[str, float | None, Literal["", "hour", "day"]], ...] = (
+            ("budget_usd", self.budget_usd, ""),
+            ("usd_per_hour", self.usd_per_hour, "hour"),
+            ("usd_per_day", self.usd_per_day, "day"),
+        )
+        return tuple(
+            Limit(setting=f"{self.role}.{name}", usd=usd, window=window)
+            for name, usd, window in windows
+            if usd is not None
+        )
 
     def worst_nano(self, request: Request, *, batch: bool = False) -> int | None:
         """Return the most that a call can cost, in billionths of a dollar; None where a price is not known.
@@ -41,14 +82,27 @@ class Pricing(msgspec.Struct, frozen=True, kw_only=True):
         return math.ceil(micro * 1000 * (price.batch or 0.0 if batch else 1.0))
 
     def unpriced(self) -> str:
-        """Return which price is missing to hold the budget; empty where none is."""
-        if self.budget_usd is None:
+        """Return which price is missing to hold the limits; empty where none is."""
+        if not self.limits():
             return ""
         if self.price is None:
             return "the price of the model"
         if self.cache and self.price.cache_write is None:
             return "its price of cache_write"
         return "its price in a batch" if self.batch and self.price.batch is None else ""
+
+    def check(self) -> None:
+        """Refuse limits that could not be held.
+
+        Raises:
+            ConfigError: there is a limit and a price is not known.
+        """
+        if unpriced := self.unpriced():
+            limit = self.limits()[0]
+            raise ConfigError(
+                f"{limit.setting} = {limit.usd:g}: {unpriced} ({self.model}) is not known, so the limit could not be held; "
+                f"give it in a file that {self.role}.prices names, or leave the limit out"
+            )
 
 
 class Spent(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,36 +121,31 @@ class Spent(msgspec.Struct, frozen=True, kw_only=True):
     cache_read_tokens: int = 0
 
 
-def pricing_of(config: LLMConfig, *, folder: Path, role: str) -> Pricing:
-    """Read the prices and the budget under which a section calls its model; its file of prices counts from `folder`.
+def pricing_of(
+    config: LLMConfig,
+    *,
+    folder: Path,
+    role: str,
+    usd_per_hour: float | None = None,
+    usd_per_day: float | None = None,
+) -> Pricing:
+    """Read the prices and the limits under which a section calls its model; its file of prices counts from `folder`.
 
     Raises:
-        ConfigError: there is a budget and a price is not known.
+        ConfigError: there is a limit and a price is not known.
     """
     # What another server charges for a model of the same name is not ours to know.
     prices = {} if config.base_url else packaged_prices()
     own = read_prices(folder / config.prices) if config.prices else {}
-    terms = Pricing(
+    pricing = Pricing(
         role=role,
         model=config.model,
         price=price_of(prices | own, config.model),
         cache=not config.base_url if config.cache is None else config.cache,
         batch=config.batch,
         budget_usd=config.budget_usd,
+        usd_per_hour=usd_per_hour,
+        usd_per_day=usd_per_day,
     )
-    if terms.unpriced():
-        raise ConfigError(
-            f"{role}.budget_usd = {config.budget_usd:g}: {terms.unpriced()} ({config.model}) is not known, so the budget "
-            f"could not be held; give it in a file that {role}.prices names, or leave the budget out"
-        )
-    return terms
-
-
-def refusal(terms: Pricing, spent: Spent, worst_nano: int) -> str:
-    """Return the sentence that stops a run before a call that could cross the budget."""
-    lost = f" and up to {spent.unsettled_usd:.4f} USD for {spent.unsettled} calls without an answer"
-    return (
-        f"{terms.role}.budget_usd = {terms.budget_usd:g}: {spent.settled_usd:.4f} USD are spent"
-        f"{lost if spent.unsettled else ''}, and the next call could cost {worst_nano / NANO:.4f} USD; raise "
-        f"{terms.role}.budget_usd, lower max_tokens or ask less (see --estimate), then run again: every answer is kept"
-    )
+    pricing.check()
+    return pricing
