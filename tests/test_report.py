@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -20,7 +20,8 @@ from hybrid.pipeline.run import Run
 from hybrid.progress import Screen
 from hybrid.recipe_files.read import read_recipe
 from hybrid.report import write_outcome
-from hybrid.report.summary import SeedFigures
+from hybrid.report.console_summary import closing_lines
+from hybrid.report.summary import SeedFigures, judged_by_gold
 from hybrid.teacher.drafts.gate import Gate
 from hybrid.types import Decision, Draft, Example, Judged, Vote
 
@@ -135,14 +136,14 @@ def test_the_figures_of_the_page_are_those_of_the_summary(finished: Path) -> Non
     summary = summary_of(finished)
     said = words((finished / "report.html").read_text(encoding="utf-8"))
     served, c, t = summary["test"][summary["served"]], summary["calibration"], summary["threshold"]
-    assert f"Of the training labels {summary['labels']['wrong_given']:.1%} were wrong as given" in said
+    assert f"{summary['labels']['wrong_given']:.1%} of the training labels were wrong as given" in said
     assert f"Accuracy on test {served['accuracy']:.1%} macro-F1 {served['macro_f1']:.3f}" in said
     low, high = served["accuracy_interval"]
-    assert f"(ships) {served['accuracy']:.3f} {low:.3f} to {high:.3f}" in said
+    assert f"(served) {served['accuracy']:.3f} {low:.3f} to {high:.3f}" in said
     null = f"{c['ece_null_mean']:.3f} {c['ece_null95']:.3f}"
     assert f"ECE {c['ece_before']:.3f} {c['ece_after']:.3f} {null}" in said
     assert f"NLL {c['nll_before']:.3f} {c['nll_after']:.3f} Brier {c['brier_before']:.3f}" in said
-    assert f"On the test rows it keeps {t['test']['kept']:.1%}" in said
+    assert f"On the test rows the encoder answers {t['test']['kept']:.1%}" in said
     assert all(f"TF-IDF, {name}" in said for name in ("labels as given", "cleaned labels", "gold labels"))
     assert summary["recipe_hash"] in said
     bundle = msgspec.json.decode((finished / "bundle" / "bundle.json").read_bytes())
@@ -155,7 +156,7 @@ def test_every_doubted_row_is_on_the_page_with_its_gold(finished: Path) -> None:
     doubted = [d for d in read_rows(finished / "clean" / "decisions.jsonl", Decision) if d.action != "keep"]
     assert doubted
     assert all(texts[d.id] in said for d in doubted)
-    assert "Gold, not used" in said
+    assert "Gold (not used)" in said
 
 
 def test_the_page_loads_nothing(finished: Path) -> None:
@@ -210,9 +211,59 @@ def test_a_run_without_changes_neither_draws_nor_writes_again(folder: Path) -> N
     assert (folder / "report.html").stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize(
+    ("reason", "error", "said"),
+    [
+        ("no_bf16_hardware", "", "training precision fp32, this machine has no hardware for bf16"),
+        ("bf16_failed", "no primitive", "training precision fp32, bf16 failed in the trial (no primitive)"),
+        (None, "", "training precision fp32 "),
+    ],
+)
+def test_the_page_says_what_decided_the_training_precision(
+    reason: str | None, error: str, said: str, folder: Path
+) -> None:
+    change_report(
+        folder,
+        "train",
+        precision="fp32",
+        precision_reason=reason,
+        precision_error=error,
+        seconds_a_step_in_trial={},
+    )
+    assert said in words(write(folder))
+
+
+def test_every_reason_for_a_training_precision_has_words() -> None:
+    from hybrid.encoders.device import Reason
+    from hybrid.report.page import PRECISION_REASONS
+
+    assert set(PRECISION_REASONS) == set(get_args(Reason))
+
+
+def test_the_summary_names_the_judges_and_reads_what_version_0_1_0_called_them(folder: Path) -> None:
+    write(folder)
+    summary = summary_of(folder)
+    assert summary["judged_by_gold"] is summary["trusted"] is True
+    assert not judged_by_gold({"trusted": False})
+    assert judged_by_gold({"judged_by_gold": True, "trusted": False})
+
+
+def test_the_closing_lines_say_whose_labels_judge_and_what_the_threshold_guarantees(folder: Path) -> None:
+    change_report(folder, "evaluate", trusted=False, labels={"wrong_given": None, "wrong_cleaned": None})
+    write(folder)
+    lines = "\n".join(closing_lines(folder))
+    assert "wrong training labels  unknown without gold labels" in lines
+    assert "test rows (labels as given: there is no gold), mean of 1 seed" in lines
+    summary = summary_of(folder)
+    threshold = summary["threshold"] | {"met": False, "rows_needed": 900}
+    (folder / "summary.json").write_bytes(msgspec.json.encode(summary | {"threshold": threshold}))
+    cannot = f"every row escalates: {summary['rows']['calibration']} calibration rows cannot guarantee"
+    assert cannot in "\n".join(closing_lines(folder))
+
+
 def test_a_changed_stage_makes_a_new_page(folder: Path) -> None:
     change_report(folder, "train", resumed_from_step=17)
-    assert "went on from its checkpoint at step 17" in words(write(folder))
+    assert "resumed from its checkpoint at step 17" in words(write(folder))
 
 
 def test_without_gold_the_page_says_what_cannot_be_known(folder: Path) -> None:
@@ -220,10 +271,10 @@ def test_without_gold_the_page_says_what_cannot_be_known(folder: Path) -> None:
     change_report(folder, "split", trusted=False, gold_rows=0)
     change_report(folder, "evaluate", trusted=False, labels={"wrong_given": None, "wrong_cleaned": None})
     page = words(write(folder))
-    assert "cannot be known without gold" in page
-    assert "Gold, not used" not in page
+    assert "unknown without gold labels" in page
+    assert "Gold (not used)" not in page
     assert "None" not in page
-    assert "cannot be known without gold" in (folder / "bundle" / "README.md").read_text(encoding="utf-8")
+    assert "unknown without gold labels" in (folder / "bundle" / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_run_that_keeps_rows_or_none_says_so(folder: Path) -> None:
@@ -234,7 +285,7 @@ def test_a_run_that_keeps_rows_or_none_says_so(folder: Path) -> None:
         assert said in words(write(folder))
 
 
-def test_the_page_says_what_both_gates_found_and_whose_votes_are_not_heard(folder: Path) -> None:
+def test_the_page_says_what_both_gates_found_and_whose_votes_are_ignored(folder: Path) -> None:
     with_a_teacher(folder, "weak#0")
     frozen = Gate(
         passed=True,
@@ -251,11 +302,11 @@ def test_the_page_says_what_both_gates_found_and_whose_votes_are_not_heard(folde
     gates = {"gate": msgspec.to_builtins(frozen), "encoder_gate": msgspec.to_builtins(encoder)}
     change_report(folder, "synthesize", **gates)
     said = words(write(folder))
-    assert "The votes of weak#0 are not heard" in said
-    assert "judges it on training rows held out, 5 times: macro-F1 0.700 without them and 0.710 with them" in said
-    assert "on all but one of 5 parts of the training rows and judged on that part: macro-F1 0.800 without" in said
-    assert "The batch passes. The encoder itself" in said
-    assert "The batch does not pass there: macro-F1 falls." in said
+    assert "The votes of weak#0 are ignored" in said
+    assert "scores it on held-out training rows, 5 times: macro-F1 0.700 without them and 0.710 with them" in said
+    assert "on all but one of 5 parts of the training rows and scored it on that part: macro-F1 0.800 without" in said
+    assert "The batch passes. The second gate trained the encoder" in said
+    assert "The batch does not pass: macro-F1 falls." in said
 
 
 def test_a_recorded_decoder_is_called_recorded_and_draws_the_cascade(folder: Path) -> None:
@@ -294,7 +345,7 @@ def test_several_seeds_show_their_range_and_the_way_to_the_ceiling(folder: Path)
     page = words(write(folder, three))
     served = summary_of(folder)["test"]["cleaned"]
     assert f"{min(served['accuracy_seeds']):.3f} to {max(served['accuracy_seeds']):.3f}" in page
-    assert "go 75% of the way" in page
+    assert "closes 75% of the gap" in page
     assert "Train on cleaned labels macro-F1 on test" in page
     assert "mean over 3 seeds" in (folder / "bundle" / "README.md").read_text(encoding="utf-8")
 
@@ -317,7 +368,7 @@ def test_many_labels_get_a_list_of_mistakes_instead_of_a_matrix(folder: Path) ->
     ]
     write_rows(folder / "evaluate" / "judged.jsonl", wide)
     page = words(write(folder))
-    assert "Most often taken for" in page
+    assert "Most often confused with" in page
     assert "good 5 0.500 plain (4)" in page
 
 

@@ -1,4 +1,4 @@
-"""What a run came to: `summary.json`, `report.html` and the bundle's model card and data card."""
+"""The results of a run: `summary.json`, `report.html`, and the bundle's model card and data card."""
 
 from collections.abc import Sequence
 from hashlib import sha256

@@ -19,29 +19,29 @@ class Teacher(Row, frozen=True, kw_only=True):
     name: str
     recorded: bool
     votes: dict[str, int]
-    """By status."""
+    """The number of votes by status."""
     priced: int
-    """Votes whose price is known: in the trace store, or recorded."""
+    """The number of votes whose price is known: those in the trace store, and recorded ones."""
     cost_usd: float
-    """Of the priced ones, when they were asked for."""
+    """The cost of the priced votes at the time they were asked for."""
     tokens: int
     prompts: list[str]
-    """The hashes of the prompts, policy included; empty for recorded answers."""
+    """The hashes of the prompts with their policy; empty for recorded answers."""
 
 
 class Tally(Row, frozen=True, kw_only=True):
-    """Counts over receipts; each adds up to the rows that it is about."""
+    """Counts over the provenance of all rows."""
 
     parts: dict[str, int]
     given: dict[str, int]
-    """Training rows by given label."""
+    """The number of training rows by given label."""
     decided: dict[str, int]
-    """Training rows by decided label, dropped ones left out."""
+    """The number of training rows by decided label, without dropped rows."""
     actions: dict[str, int]
     changes: dict[str, int]
-    """Changed labels as `from -> to`, most frequent first."""
+    """The number of changed labels by `from -> to`, most frequent first."""
     changed_by: dict[str, int]
-    """Changed labels by who spoke for them; several may for one."""
+    """The number of changed labels by the source that supports them; a label can have several."""
     changed: int
     weight: float
     """The sum of the weights of the training rows."""
@@ -55,7 +55,7 @@ class Tally(Row, frozen=True, kw_only=True):
 
 
 def render_card(story: RunContext, counts: Tally, summary: Report, *, made_from: str) -> str:
-    """Return the card in Markdown, every figure from receipts and summary. `made_from` ends it, in a comment."""
+    """Render the model card in Markdown. `made_from`, the fingerprint of its sources, ends it in a comment."""
     evaluated = story.run.report("evaluate")
     return template("model-card.md").render(
         made_from=made_from,
@@ -75,7 +75,7 @@ def render_card(story: RunContext, counts: Tally, summary: Report, *, made_from:
 
 
 def render_data_card(story: RunContext, counts: Tally, summary: Report, *, made_from: str) -> str:
-    """Return the card in Markdown, every figure from the receipts or the summary. `made_from` ends it, in a comment."""
+    """Render the data card in Markdown. `made_from`, the fingerprint of its sources, ends it in a comment."""
     return template("data-card.md").render(
         made_from=made_from,
         summary=summary,
@@ -89,7 +89,7 @@ def render_data_card(story: RunContext, counts: Tally, summary: Report, *, made_
 
 
 def tally(receipts: Sequence[Receipt]) -> Tally:
-    """Return what the receipts add up to."""
+    """Count the rows, decisions, votes and drafts of a run by their provenance."""
     rows = [receipt for receipt in receipts if receipt.draft_status is None]
     train = [receipt for receipt in rows if receipt.part == "train"]
     changed = [receipt for receipt in train if receipt.label not in (None, receipt.given)]
@@ -120,7 +120,7 @@ def _teachers(votes: Sequence[VoteReceipt]) -> list[Teacher]:
     by_name: dict[str, list[VoteReceipt]] = {}
     for vote in votes:
         by_name.setdefault(vote.teacher, []).append(vote)
-    return [_teacher(name, of_it) for name, of_it in sorted(by_name.items())]
+    return [_teacher(name, own_votes) for name, own_votes in sorted(by_name.items())]
 
 
 def _teacher(name: str, votes: Sequence[VoteReceipt]) -> Teacher:

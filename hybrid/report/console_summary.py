@@ -1,4 +1,4 @@
-"""The last lines on the screen: what came out, where it lies, what to do next."""
+"""The last lines on the screen of a finished run: its figures, where the report and the bundle are, what to try next."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import msgspec
 
 
 def closing_lines(folder: Path) -> list[str]:
-    """Return the closing lines of a finished run, every figure from its `summary.json`."""
+    """Return the lines, every figure from the run's `summary.json`."""
     summary = msgspec.json.decode((folder / "summary.json").read_bytes())
     return [
         "",
@@ -25,42 +25,46 @@ def closing_lines(folder: Path) -> list[str]:
 def _labels(summary: dict[str, Any]) -> list[str]:
     labels = summary["labels"]
     if labels["wrong_given"] is None:
-        return ["  wrong training labels: cannot be known without gold"]
+        return ["  wrong training labels  unknown without gold labels"]
     return [f"  wrong training labels  {labels['wrong_given']:.1%} as given, {labels['wrong_cleaned']:.1%} cleaned"]
 
 
 def _scores(summary: dict[str, Any]) -> list[str]:
     n_seeds = len(summary["seeds"])
-    what = "gold" if summary["trusted"] else "given labels, for want of gold"
-    title = f"  on {summary['rows']['test']} test rows ({what}), mean of {n_seeds} seed{'s' * (n_seeds > 1)}"
+    judged_by = "gold" if summary["judged_by_gold"] else "labels as given: there is no gold"
+    title = f"  on {summary['rows']['test']} test rows ({judged_by}), mean of {n_seeds} seed{'s' * (n_seeds > 1)}"
     lines = [f"{title:<58} accuracy  macro-F1"]
     for variant, scores in summary["test"].items():
         if scores:
-            name = f"{variant} (ships)" if variant == summary["served"] else variant.replace("_", " ")
+            name = f"{variant} (served)" if variant == summary["served"] else variant.replace("_", " ")
             lines.append(f"    {name:<54} {scores['accuracy']:8.3f}  {scores['macro_f1']:8.3f}")
-    at = summary["threshold"]["test"]
-    if at["answered"]:
+    cascade = summary["threshold"]["test"]
+    if cascade["answered"]:
         recorded = "recorded " if "decoder" in summary["llm"]["recorded"] else ""
-        name = f"with {at['escalated']} rows escalated to the {recorded}decoder"
-        lines.append(f"    {name:<54} {at['accuracy']:8.3f}  {at['macro_f1']:8.3f}")
+        name = f"with {cascade['escalated']} rows escalated to the {recorded}decoder"
+        lines.append(f"    {name:<54} {cascade['accuracy']:8.3f}  {cascade['macro_f1']:8.3f}")
     return lines
 
 
 def _calibration(summary: dict[str, Any]) -> str:
-    c = summary["calibration"]
+    figures = summary["calibration"]
     return (
-        f"  calibration ({c['method']})  ECE {c['ece_before']:.3f} before, {c['ece_after']:.3f} after "
-        f"(a perfect model: {c['ece_null_mean']:.3f}, at most {c['ece_null95']:.3f} in 95 %)"
+        f"  calibration ({figures['method']})  ECE {figures['ece_before']:.3f} before, {figures['ece_after']:.3f} after "
+        f"(perfectly calibrated: {figures['ece_null_mean']:.3f}, at most {figures['ece_null95']:.3f} in 95 %)"
     )
 
 
 def _threshold(summary: dict[str, Any]) -> str:
-    t = summary["threshold"]
-    if not t["met"]:
-        needed = f"; about {t['rows_needed']} calibration rows would" if t["rows_needed"] else ""
-        return f"  threshold  {summary['rows']['calibration']} rows cannot promise {t['target']:.0%}{needed}: all escalates"
-    kept = t["test"]["accuracy_kept"]
+    threshold, n_rows = summary["threshold"], summary["rows"]["calibration"]
+    if not threshold["met"]:
+        needed = f" (about {threshold['rows_needed']} would)" if threshold["rows_needed"] else ""
+        return (
+            f"  threshold  every row escalates: {n_rows} calibration rows cannot guarantee "
+            f"{threshold['target']:.0%} accuracy{needed}"
+        )
+    test = threshold["test"]
     return (
-        f"  threshold  {t['value']:.3f} promises {t['target']:.0%} of what is kept, with probability {1 - t['delta']:.0%}; "
-        f"on test it keeps {t['test']['kept']:.0%}" + (f", right in {kept:.1%}" if kept is not None else "")
+        f"  threshold  {threshold['value']:.3f} guarantees {threshold['target']:.0%} accuracy of the encoder's own answers "
+        f"with probability {1 - threshold['delta']:.0%}; on test it answers {test['kept']:.0%}"
+        + (f", {test['accuracy_kept']:.1%} of them right" if test["accuracy_kept"] is not None else "")
     )

@@ -1,4 +1,4 @@
-"""The rows that the report shows one by one: labels in doubt, and drafts taken or refused."""
+"""The rows that the report lists: labels in doubt, and examples of accepted and refused drafts."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,14 +7,14 @@ import msgspec
 from hybrid.types import Action, Decision, Draft, DraftStatus, Example, Vote
 
 MOST_ROWS = 400
-"""So many rows a page stays quick to search; the tables on disk hold all."""
+"""A page with so many rows is still quick to search; the tables on disk have all."""
 MOST_CHARACTERS = 600
 DRAFTS_A_STATUS = 3
 ACTIONS: tuple[Action, ...] = ("relabel", "review", "drop")
 
 
 class Doubted(msgspec.Struct, frozen=True, kw_only=True):
-    """A training row whose given label did not simply stay."""
+    """A training row that cleaning did not simply keep."""
 
     id: str
     text: str
@@ -23,19 +23,19 @@ class Doubted(msgspec.Struct, frozen=True, kw_only=True):
     action: Action
     reason: str
     rationales: list[str]
-    """What the teacher said, one entry a vote."""
+    """The teacher's answers, one entry a vote."""
     gold: str | None
 
 
 def doubted_rows(
     rows: Sequence[Example], decisions: Sequence[Decision], votes: Sequence[Vote], gold: Mapping[str, str]
 ) -> list[Doubted]:
-    """Return the rows that cleaning relabelled, dropped or put up for review, one action after the other."""
+    """Return the rows that cleaning relabelled, dropped or queued for review, grouped by action."""
     texts = {row.id: row.text for row in rows}
-    said: dict[str, list[str]] = {}
+    answers: dict[str, list[str]] = {}
     for vote in votes:
-        said.setdefault(vote.id, []).append(_said(vote))
-    found = [
+        answers.setdefault(vote.id, []).append(_answer(vote))
+    rows_in_doubt = [
         Doubted(
             id=decision.id,
             text=shortened(texts[decision.id]),
@@ -43,17 +43,17 @@ def doubted_rows(
             label=decision.label,
             action=decision.action,
             reason=decision.reason,
-            rationales=said.get(decision.id, []),
+            rationales=answers.get(decision.id, []),
             gold=gold.get(decision.id),
         )
         for decision in decisions
         if decision.action != "keep" or decision.given != decision.label
     ]
-    return sorted(found, key=lambda row: (*ACTIONS, "keep").index(row.action))
+    return sorted(rows_in_doubt, key=lambda row: (*ACTIONS, "keep").index(row.action))
 
 
 def thinned(rows: Sequence[Doubted]) -> list[Doubted]:
-    """Return at most `MOST_ROWS` of the rows, evenly taken, in their order."""
+    """Return at most `MOST_ROWS` of the rows, evenly spaced, in their order."""
     step = max(1.0, len(rows) / MOST_ROWS)
     return [rows[int(i * step)] for i in range(min(len(rows), MOST_ROWS))]
 
@@ -72,7 +72,7 @@ def shortened(text: str) -> str:
     return text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS] + " …"
 
 
-def _said(vote: Vote) -> str:
+def _answer(vote: Vote) -> str:
     if vote.status == "ok":
         return shortened(f"{vote.label}: {vote.rationale}" if vote.rationale else str(vote.label))
     return shortened(f"{vote.status}: {vote.reason}")

@@ -18,11 +18,11 @@ from hybrid.evaluation.metrics import ReliabilityBin, RiskCoverage
 from hybrid.types import Epoch
 
 INK, SOFT, LINE, ACCENT, SECOND = "#010101", "#020202", "#030303", "#040404", "#050505"
-"""Stand-ins that become the page's own colours, so that one figure serves both schemes."""
+"""Placeholders that become the page's own colours, so that one figure serves the light and the dark scheme."""
 Side = Literal["left", "center", "right"]
 _VARIABLES = {INK: "ink", SOFT: "soft", LINE: "line", ACCENT: "accent", SECOND: "second"}
 _STYLE: dict[Any, Any] = {
-    "text.parse_math": False,  # a dollar sign in a label is no mathematics
+    "text.parse_math": False,  # a dollar sign in a label does not start a formula
     "svg.fonttype": "none",
     "font.size": 9.5,
     "text.color": INK,
@@ -135,7 +135,7 @@ def reliability(before: Sequence[ReliabilityBin], after: Sequence[ReliabilityBin
 
 
 def coverage(curve: RiskCoverage, threshold: Mapping[str, Any], target: float) -> str:
-    """Return the error among the most confident rows over how many of them are kept, the threshold marked."""
+    """Return the error among the most confident rows over their share, with the threshold marked."""
 
     def draw(axes: Axes) -> None:
         axes.plot(100 * curve.coverage, 100 * curve.risk, color=ACCENT)
@@ -153,7 +153,11 @@ def coverage(curve: RiskCoverage, threshold: Mapping[str, Any], target: float) -
             axes.plot(*place, "o", ms=9, color=INK)
             far = place[0] > 80
             _note(axes, "threshold", *place, (-9, 7) if far else (9, -12), side="right" if far else "left")
-        axes.set(xlabel="rows kept, most confident first, %", ylabel="errors among them, %", xlim=(0, 102))
+        axes.set(
+            xlabel="rows that the encoder answers, most confident first, %",
+            ylabel="errors among them, %",
+            xlim=(0, 102),
+        )
         axes.set_ylim(bottom=0)
 
     return _svg(draw, "Risk and coverage on the test rows, with the threshold marked")
@@ -190,20 +194,20 @@ def _short(text: str) -> str:
 
 
 def _svg(draw: Callable[[Axes], None], title: str, *, height: float = 3.0) -> str:
-    """Return one figure as an `svg` element, 5.2 inches wide."""
+    """Render one figure as an `svg` element, 5.2 inches wide."""
     with mpl.rc_context(_STYLE | {"svg.hashsalt": title}):
         figure = Figure(figsize=(5.2, height), layout="constrained")
         draw(figure.add_subplot())
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    found = buffer.getvalue()
-    found = found[found.index("<svg") :]
-    found = re.sub(r"<metadata>.*?</metadata>|<defs>\s*<style.*?</defs>", "", found, flags=re.DOTALL)
-    found = re.sub(r"<g id=\"[^\"]*\">", "<g>", found)
-    found = re.sub(r"<!--.*?-->\s*", "", found, flags=re.DOTALL)
-    found = re.sub(r"font-family: [^;\"]*(; )?", "", found)
-    for stand_in, name in _VARIABLES.items():
-        found = found.replace(f": {stand_in}", f": var(--{name})")
-    box = re.search(r'viewBox="[^"]*"', found)
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<defs>\s*<style.*?</defs>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<g id=\"[^\"]*\">", "<g>", svg)
+    svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"font-family: [^;\"]*(; )?", "", svg)
+    for placeholder, name in _VARIABLES.items():
+        svg = svg.replace(f": {placeholder}", f": var(--{name})")
+    box = re.search(r'viewBox="[^"]*"', svg)
     assert box, "matplotlib wrote an svg without a viewBox"
-    return f'<svg {box.group()} role="img" aria-label="{title}">' + found[found.index(">") + 1 :].strip()
+    return f'<svg {box.group()} role="img" aria-label="{title}">' + svg[svg.index(">") + 1 :].strip()

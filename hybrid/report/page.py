@@ -1,4 +1,4 @@
-"""`report.html`: everything that a run came to, in one file that loads nothing from anywhere."""
+"""`report.html`: the whole result of a run in one file that loads nothing from elsewhere."""
 
 import base64
 import hashlib
@@ -24,10 +24,19 @@ from hybrid.types import Epoch, Judged, Report, Task, Vote
 
 MOST_LABELS_DRAWN = 24
 MOST_LABELS_CROSSED = 15
+"""More labels get a table of their most frequent confusion in place of a matrix."""
+PRECISION_REASONS = {
+    "set_by_recipe": "set in the recipe",
+    "no_bf16_hardware": "this machine has no hardware for bf16",
+    "bf16_faster": "bf16 was faster in a timed trial",
+    "bf16_not_faster": "bf16 was not clearly faster in a timed trial",
+    "bf16_far_slower": "bf16 was far slower in a short trial",
+    "bf16_failed": "bf16 failed in the trial",
+}
 
 
 def render_page(story: RunContext, summary: Report, *, made_from: str) -> str:
-    """Return the page. `made_from` is the fingerprint of what it was made from, kept in its head."""
+    """Render the page. `made_from` is the fingerprint of what it was made from, kept in its head."""
     run = story.run
     reports = {stage: run.report(stage) for stage in STAGES}
     judged = read_rows(run.path("evaluate", "judged.jsonl"), Judged)
@@ -48,6 +57,7 @@ def render_page(story: RunContext, summary: Report, *, made_from: str) -> str:
         drafts=draft_examples(story.drafts()),
         history=history,
         scores=_scores(summary),
+        training_precision=_training_precision(reports["train"]),
         mistakes=_mistakes(reports["evaluate"], story.labels) if story.recipe.task == "single_label" else None,
         stages=[(stage, reports[stage]["seconds"], _books(stage, reports[stage])) for stage in STAGES],
         bundle=msgspec.json.decode(run.path("bundle", "bundle.json").read_bytes()),
@@ -55,11 +65,21 @@ def render_page(story: RunContext, summary: Report, *, made_from: str) -> str:
     )
 
 
+def _training_precision(trained: Report) -> str:
+    """Describe the training precision and what decided it; version 0.1.0 reported no reason."""
+    parts = [trained["precision"]]
+    if reason := trained.get("precision_reason"):
+        error = trained["precision_error"]
+        parts.append(PRECISION_REASONS[reason] + (f" ({error})" if error else ""))
+    parts += [f"{name} {time:.3g} s a step" for name, time in trained["seconds_a_step_in_trial"].items()]
+    return ", ".join(parts)
+
+
 def _doubted(story: RunContext) -> dict[str, Any]:
     votes = read_rows(story.run.path("verify", "votes.jsonl"), Vote)
     gold = {row.id: row.label for row in story.gold()}
-    found = doubted_rows(story.rows("train"), story.decisions(), votes, gold)
-    return {"total": len(found), "shown": thinned(found), "gold": any(row.gold is not None for row in found)}
+    rows = doubted_rows(story.rows("train"), story.decisions(), votes, gold)
+    return {"total": len(rows), "shown": thinned(rows), "gold": any(row.gold is not None for row in rows)}
 
 
 def _drawn(
@@ -70,13 +90,13 @@ def _drawn(
     labels: Sequence[str],
     task: Task,
 ) -> dict[str, Markup | None]:
-    """Return each figure as an svg element; None where there is nothing to draw."""
+    """Draw each figure as an svg element; None where there is nothing to draw."""
     before, after = _bins(judged, labels, task)
     confidence = np.array([row.confidence for row in judged])
     correct = np.array([row.label == row.gold for row in judged])
     threshold, clean = summary["threshold"], reports["clean"]
     variants, interval = _variants(summary)
-    found = {
+    drawn = {
         "balance": figures.class_balance(clean["classes_before"], clean["classes_after"])
         if len(labels) <= MOST_LABELS_DRAWN
         else None,
@@ -87,7 +107,7 @@ def _drawn(
         "coverage": figures.coverage(risk_coverage(confidence, correct), threshold["test"], target=threshold["target"]),
         "cascade": figures.cascade(summary["cascade"], threshold["test"], len(judged)) if summary["cascade"] else None,
     }
-    return {name: Markup(svg) if svg else None for name, svg in found.items()}
+    return {name: Markup(svg) if svg else None for name, svg in drawn.items()}
 
 
 def _bins(
@@ -99,16 +119,16 @@ def _bins(
         gold = label_matrix([row.gold for row in judged], labels)
         before = decide(Calibration(activation="sigmoid"), sigmoid(logits))
         confidence = np.array([row.confidence for row in judged])
-        sides = (
+        before_and_after = (
             (before.confidence, (before.chosen == gold).all(axis=1)),
             (confidence, np.array([row.label == row.gold for row in judged])),
         )
-        first, second = (reliability_bins(*as_one_label(sure, right)) for sure, right in sides)
+        first, second = (reliability_bins(*as_one_label(*pair)) for pair in before_and_after)
         return first, second
-    place = {label: i for i, label in enumerate(labels)}
-    indices = np.array([place[row.gold] for row in judged])
+    position = {label: i for i, label in enumerate(labels)}
+    gold_indices = np.array([position[row.gold] for row in judged])
     probs = np.array([row.probs for row in judged])
-    return reliability_bins(softmax(logits), indices), reliability_bins(probs, indices)
+    return reliability_bins(softmax(logits), gold_indices), reliability_bins(probs, gold_indices)
 
 
 def _scores(summary: Report) -> list[dict[str, Any]]:
@@ -140,15 +160,15 @@ def _variants(summary: Report) -> tuple[dict[str, list[float]], tuple[str, list[
     """Return macro-F1 by variant and seed, and the bootstrap interval where one seed is all there is."""
     test = {name: scores for name, scores in _encoders_first(summary).items() if name != "without_twins"}
     served = test[summary["served"]]
-    one = len(summary["seeds"]) == 1
+    has_one_seed = len(summary["seeds"]) == 1
     return (
         {variant_name(name): scores["macro_f1_seeds"] for name, scores in test.items()},
-        (variant_name(summary["served"]), served["macro_f1_interval"]) if one else None,
+        (variant_name(summary["served"]), served["macro_f1_interval"]) if has_one_seed else None,
     )
 
 
 def _encoders_first(summary: Report) -> dict[str, dict[str, Any]]:
-    """Return the variants that have scores: what ships, the same without twins, then the others, TF-IDF last."""
+    """Return the variants that have scores: the served one, the same without leaked rows, the others, TF-IDF last."""
     test = {name: scores for name, scores in summary["test"].items() if scores}
     first = (summary["served"], "without_twins")
     order = sorted(test, key=lambda name: (name not in first, name.startswith("tfidf_"), name == "gold"))
@@ -156,7 +176,7 @@ def _encoders_first(summary: Report) -> dict[str, dict[str, Any]]:
 
 
 def _mistakes(evaluated: Report, labels: Sequence[str]) -> dict[str, Any]:
-    """Return the confusion matrix where it fits on a page, and for each label what it is most often taken for."""
+    """Return the confusion matrix where it fits on a page, and the most frequent confusion of each label."""
     counts = np.array(evaluated["confusion"])
     totals = counts.sum(axis=1)
     wrong = counts - np.diag(np.diag(counts))
@@ -178,9 +198,9 @@ def _mistakes(evaluated: Report, labels: Sequence[str]) -> dict[str, Any]:
 
 def _books(stage: str, report: Report) -> dict[str, Any] | None:
     """Return calls and cost of the stages that ask a language model."""
-    found: dict[str, Any] | None = {
+    books: dict[str, Any] | None = {
         "verify": report,
         "synthesize": report.get("llm"),
         "evaluate": report.get("decoder"),
     }.get(stage)
-    return found if found and "calls" in found else None
+    return books if books and "calls" in books else None

@@ -12,37 +12,37 @@ SHORT = 12
 
 
 def row_history_lines(receipt: Receipt) -> list[str]:
-    """Return a row's story as lines: what came, what was said of it, what was decided, what follows."""
-    about = f"{receipt.id}: {'draft' if receipt.origin == 'synthetic' else f'{receipt.part} row'}"
+    """Return the history of a row as lines: its label, the votes on it, the decision, and what followed."""
+    title = f"{receipt.id}: {'draft' if receipt.origin == 'synthetic' else f'{receipt.part} row'}"
     return [
-        about,
+        title,
         *_indented(receipt.text),
         "",
-        *_came(receipt),
-        *_said(receipt),
-        *_decided(receipt),
-        *_follows(receipt),
+        *_origin(receipt),
+        *_evidence(receipt),
+        *_decision(receipt),
+        *_consequences(receipt),
     ]
 
 
-def _came(receipt: Receipt) -> list[str]:
+def _origin(receipt: Receipt) -> list[str]:
     if receipt.draft_status is not None:
         status = "accepted" if receipt.draft_status == "accepted" else "refused"
         reason = f" ({receipt.reason})" if receipt.reason else ""
         return [
             _line("label", receipt.given),
-            _line("plan", receipt.plan or "none was recorded"),
-            _line("written from", ", ".join(receipt.parents) or "nothing that was recorded"),
+            _line("plan", receipt.plan or "not recorded"),
+            _line("written from", ", ".join(receipt.parents) or "not recorded"),
             _line("draft", f"{status}{reason}"),
         ]
-    lines = [_line("given label" if receipt.part == "train" else "label it judges by", receipt.given)]
+    lines = [_line("given label" if receipt.part == "train" else f"{receipt.part} label", receipt.given)]
     lines += [_line(f"annotator {name}", label) for name, label in receipt.annotations.items()]
     if receipt.trusted is not None:
         lines.append(_line("trusted", f"{receipt.trusted.label}, by {receipt.trusted.source}"))
     return lines
 
 
-def _said(receipt: Receipt) -> list[str]:
+def _evidence(receipt: Receipt) -> list[str]:
     lines = [line for vote in receipt.votes for line in _vote(vote, receipt.policy)]
     if receipt.classifier:
         lines.append(_line("classifier", _probs(receipt.classifier)))
@@ -50,20 +50,20 @@ def _said(receipt: Receipt) -> list[str]:
 
 
 def _vote(vote: VoteReceipt, policy: str) -> list[str]:
-    sure = f", confidence {vote.confidence:.2f}" if vote.confidence is not None else ""
-    answer = f"{vote.label}{sure}" if vote.status == "ok" else f"{vote.status}: {vote.reason}"
-    under = f"policy {policy}" if policy else "no policy"
+    confidence = f", confidence {vote.confidence:.2f}" if vote.confidence is not None else ""
+    answer = f"{vote.label}{confidence}" if vote.status == "ok" else f"{vote.status}: {vote.reason}"
+    with_policy = f"policy {policy}" if policy else "no policy"
     lines = [_line(f"{vote.teacher}#{vote.sample}", answer)]
     lines += _indented(vote.rationale, "      ") if vote.rationale else []
     if vote.recorded:
-        return [*lines, f"      recorded, no call was made; {under}"]
+        return [*lines, f"      recorded, so no call was made; {with_policy}"]
     if not vote.key:
-        return [*lines, f"      not in the trace store; {under}"]
+        return [*lines, f"      not in the trace store; {with_policy}"]
     return [
         *lines,
         f"      {vote.model}: {vote.input_tokens} tokens in{_cached(vote)}, {vote.output_tokens} out, "
         f"{dollars(vote.cost_usd)}, "
-        f"{vote.seconds:.1f} s; prompt {vote.prompt}, {under}, key {vote.key[:SHORT]}",
+        f"{vote.seconds:.1f} s; prompt {vote.prompt}, {with_policy}, key {vote.key[:SHORT]}",
     ]
 
 
@@ -72,19 +72,19 @@ def _cached(vote: VoteReceipt) -> str:
     return "".join(f", {count} {what}" for what, count in counts.items() if count)
 
 
-def _decided(receipt: Receipt) -> list[str]:
+def _decision(receipt: Receipt) -> list[str]:
     if receipt.action is None:
         return []
     changed = f", by {', '.join(receipt.changed_by)}" if receipt.changed_by else ""
     return [
-        _line("together", _probs(receipt.probs)) if receipt.probs else _line("together", "nothing was weighed"),
+        _line("combined", _probs(receipt.probs)) if receipt.probs else _line("combined", "not computed"),
         _line("decision", f"{receipt.action}: {receipt.given} -> {receipt.label}{changed}"),
         *_indented(receipt.reason, "      "),
         _line("training weight", f"{receipt.weight:g}"),
     ]
 
 
-def _follows(receipt: Receipt) -> list[str]:
+def _consequences(receipt: Receipt) -> list[str]:
     lines = [_line("drafts from it", ", ".join(receipt.drafts))] if receipt.drafts else []
     served = receipt.served
     if served is None:
@@ -100,7 +100,7 @@ def _line(name: str, value: str) -> str:
 
 
 def _probs(probs: Mapping[str, float]) -> str:
-    """Return the likeliest labels first; five of many."""
+    """List the five most probable labels, the most probable first."""
     ranked = sorted(probs.items(), key=lambda item: -item[1])[:5]
     return ", ".join(f"{label} {p:.2f}" for label, p in ranked) + (", ..." if len(probs) > len(ranked) else "")
 

@@ -1,4 +1,4 @@
-"""What each step was worth: one line a step, in the order of the story."""
+"""What each step of a run gained: one line a step, in the order of the stages."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,26 +13,26 @@ _NAMES = {
     "cleaned_synthetic": "cleaned labels and drafts",
     "given_synthetic": "labels as given and drafts",
     "gold": "gold labels, the ceiling",
-    "without_twins": "without rows that have a near-copy in train",
+    "without_twins": "without test rows that have a near-duplicate in train",
 }
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """One step: a figure without it, and with it."""
+    """One step: a figure without it and with it."""
 
     name: str
     measure: str
     before: float | None
     after: float | None
     shares: bool = False
-    """Whether the figures are shares, which read as percentages."""
+    """Whether the figures are shares, shown as percentages."""
 
     @property
     def change(self) -> str:
-        """The difference as shown, in points of a hundred for shares; empty where one figure is unknown."""
+        """The difference as shown, in percentage points for shares; empty where a figure is unknown."""
         if self.before is None or self.after is None:
             return ""
-        difference = round(self.after, 3) - round(self.before, 3)  # so that a reader's own sum comes out
+        difference = round(self.after, 3) - round(self.before, 3)  # the difference of the figures as shown
         if not difference:
             return "none"
         shown = f"{100 * difference:+.1f} points" if self.shares else f"{difference:+.3f}"
@@ -40,7 +40,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def variant_name(variant: str) -> str:
-    """Return a variant of `summary["test"]` in words."""
+    """Name a variant of `summary["test"]` in words."""
     if variant.startswith("tfidf_"):
         return f"TF-IDF, {_NAMES[variant.removeprefix('tfidf_')].split(',')[0]}"
     return _NAMES[variant]
@@ -50,9 +50,9 @@ def steps(summary: Report, reports: Mapping[str, Report]) -> list[Step]:
     """Return the steps that this run has figures for."""
     labels, test, served = summary["labels"], summary["test"], summary["served"]
     calibration, threshold = summary["calibration"], summary["threshold"]["test"]
-    found = []
+    gains = []
     if labels["wrong_given"] is not None:
-        found.append(
+        gains.append(
             Step(
                 name="Clean the labels",
                 measure="wrong training labels",
@@ -63,12 +63,12 @@ def steps(summary: Report, reports: Mapping[str, Report]) -> list[Step]:
         )
     plain = test.get("tfidf_given" if served.startswith("given") else "tfidf_cleaned")
     pairs = [
-        ("Fine-tune an encoder, not TF-IDF", plain, test[served]),
+        ("Fine-tune an encoder instead of TF-IDF", plain, test[served]),
         ("Train on cleaned labels", test.get("given"), test.get("cleaned")),
         ("Add the accepted drafts", test.get("cleaned"), test.get("cleaned_synthetic")),
     ]
-    found += [_f1(name, before, after) for name, before, after in pairs if before and after]
-    found.append(
+    gains += [_f1(name, before, after) for name, before, after in pairs if before and after]
+    gains.append(
         Step(
             name=f"Calibrate ({calibration['method']})",
             measure="negative log-likelihood on test",
@@ -77,21 +77,21 @@ def steps(summary: Report, reports: Mapping[str, Report]) -> list[Step]:
         )
     )
     if threshold["answered"]:
-        evaluated = reports["evaluate"]["encoder"]
-        found.append(
+        encoder = reports["evaluate"]["encoder"]
+        gains.append(
             Step(
                 name=f"Escalate {threshold['escalated']:,} rows to the {decoder_name(summary)}",
                 measure="accuracy on test",
-                before=evaluated["accuracy"],
+                before=encoder["accuracy"],
                 after=threshold["accuracy"],
                 shares=True,
             )
         )
-    return found
+    return gains
 
 
 def decoder_name(summary: Report) -> str:
-    """Return how the page calls the model that escalated rows go to."""
+    """Name the model that escalated rows go to, as the page and the cards do."""
     recorded = "decoder" in summary["llm"]["recorded"]
     return "recorded decoder" if recorded else f"decoder {summary['llm']['decoder']}"
 

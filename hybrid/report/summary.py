@@ -4,20 +4,21 @@ Documented keys (a dot is a level; a figure that cannot be known is null, never 
 
 - `labels.wrong_given`, `labels.wrong_cleaned`: share of training labels that differ from gold,
   mean over the seeds; null without gold. `labels.wrong_cleaned_untrusted`: the same without the trusted rows.
+- `judged_by_gold`: whether every calibration and test row has a gold label; `trusted` is its name in version 0.1.0.
 - `task`: single_label or multi_label. With the latter every `accuracy` counts rows whose whole set of labels is
   right, ECE is that of the confidence in the whole set, and Brier and NLL are summed over the labels.
 - `test.<variant>.accuracy`, `.macro_f1`: mean over the seeds; `.accuracy_seeds`, `.macro_f1_seeds` the
   single ones; `.accuracy_interval`, `.macro_f1_interval` (served variant) bootstrap, first seed.
   Variants: the encoder on `given`, `cleaned`, `cleaned_synthetic`, `gold`; `tfidf_given` and so on.
-- `test.without_twins`: the served variant without the test rows that have a near-copy in train.
+- `test.without_twins`: the served variant without the test rows that have a near-duplicate in train.
 - `way_to_ceiling.accuracy`, `.macro_f1`: (cleaned - given) / (gold - given), with `--ablate`.
 - `calibration.ece_before`, `.ece_after`, `.ece_null_mean`, `.ece_null95`, `.brier_*`, `.nll_*`: on
   test, mean over the seeds; `calibration.method`.
 - `threshold.value`, `.target`, `.delta`, `.met`, `.kept`, `.rows_needed`: from the calibration rows;
   `threshold.test.*`: what it does to the test rows.
 - `cascade[]`: `share`, `escalated`, `threshold`, `accuracy`, `macro_f1`.
-- `precision.served`, `.rows`, `.margin`, `.level`, `.bytes`, `.bytes_fp32`: what ships and what it had to show;
-  `.rungs[]`: each precision tried, with `.ms_a_text`; `.test_fp32.accuracy`, `.macro_f1`: the fp32 graph on the same
+- `precision.served`, `.rows`, `.margin`, `.level`, `.bytes`, `.bytes_fp32`: what is served and what it had to show;
+  `.rungs[]`: each precision that was tried, with `.ms_a_text`; `.test_fp32.accuracy`, `.macro_f1`: the fp32 graph on the same
   test rows. First seed.
 - `seconds.<stage>`: of the last time the stage worked, first seed.
 - `llm.calls`, `llm.cost_usd`: live calls of the last time, all seeds; recorded answers are no calls.
@@ -51,7 +52,7 @@ CALIBRATION = (
 
 
 class SeedFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """What one seed gave."""
+    """The figures of one seed's run."""
 
     seed: int
     labels: dict[str, float | None]
@@ -63,7 +64,7 @@ class SeedFigures(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def read(cls, story: RunContext, variants: Sequence[str]) -> "SeedFigures":
-        """Return the figures of a finished run; `variants` starts with the one that ships."""
+        """Read the figures of a finished run; `variants` starts with the one that is served."""
         run = story.run
         evaluated = run.report("evaluate")
         served, *others = variants
@@ -96,7 +97,8 @@ def summarise(story: RunContext, figures: Sequence[SeedFigures]) -> Report:
         "task": story.recipe.task,
         "served": next(iter(first.test)),
         "rows": run.report("split")["parts"],
-        "trusted": evaluated["trusted"],
+        "judged_by_gold": judged_by_gold(evaluated),
+        "trusted": judged_by_gold(evaluated),
         "labels": {name: _mean(seed.labels[name] for seed in figures) for name in first.labels},
         "test": test | {"without_twins": evaluated["without_twins"]},
         "way_to_ceiling": {name: _way(test, name) for name in ("accuracy", "macro_f1")},
@@ -123,18 +125,25 @@ def summarise(story: RunContext, figures: Sequence[SeedFigures]) -> Report:
     }
 
 
+def judged_by_gold(report: Report) -> bool:
+    """Whether every calibration and test row has a gold label, by a report of split, calibrate or evaluate."""
+    return bool(report.get("judged_by_gold", report["trusted"]))
+
+
 def _precision(run: Run, evaluated: Report) -> Report:
-    found = run.report("quantize")
-    rungs = read_rows(run.path("quantize", "rungs.jsonl"), PrecisionTrial)
+    quantized = run.report("quantize")
+    trials = read_rows(run.path("quantize", "rungs.jsonl"), PrecisionTrial)
     return {
-        "served": found["precision"],
-        "rows": found["rows"],
-        "margin": found["margin"],
-        "level": found["level"],
-        "bytes": found["bytes"],
-        "bytes_fp32": found["bytes_fp32"],
-        "ms_a_text_fp32": found["ms_a_text"]["fp32"],
-        "rungs": [msgspec.to_builtins(rung) | {"ms_a_text": found["ms_a_text"][rung.precision]} for rung in rungs],
+        "served": quantized["precision"],
+        "rows": quantized["rows"],
+        "margin": quantized["margin"],
+        "level": quantized["level"],
+        "bytes": quantized["bytes"],
+        "bytes_fp32": quantized["bytes_fp32"],
+        "ms_a_text_fp32": quantized["ms_a_text"]["fp32"],
+        "rungs": [
+            msgspec.to_builtins(trial) | {"ms_a_text": quantized["ms_a_text"][trial.precision]} for trial in trials
+        ],
         "test_fp32": evaluated["fp32"],
     }
 
@@ -147,7 +156,7 @@ def _over_seeds(scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _way(test: dict[str, dict[str, Any]], name: str) -> float | None:
-    """Return how much of the way from labels as given to gold the cleaned labels go."""
+    """Return the share of the gap between labels as given and gold labels that cleaned labels close."""
     if not {"given", "cleaned", "gold"} <= set(test):
         return None
     given, cleaned, gold = (test[variant][name] for variant in ("given", "cleaned", "gold"))

@@ -1,4 +1,4 @@
-"""The templates of page and card, and how they write figures."""
+"""The templates of the page and the cards, and how they format figures."""
 
 import html
 from importlib.resources import files
@@ -15,7 +15,7 @@ def source(name: str) -> str:
 
 
 def template(name: str) -> Template:
-    """Return a template in which every value is escaped and a missing one is an error."""
+    """Load a template in which every value is escaped and a missing one is an error."""
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
@@ -42,17 +42,17 @@ def figure(value: float | None, digits: int = 3) -> str:
 
 
 def number(count: int) -> str:
-    """Return a count with its thousands apart."""
+    """Return a count with separators between thousands."""
     return f"{count:,}"
 
 
 def seconds(value: float) -> str:
-    """Return a duration as a person says it."""
+    """Return a duration in seconds, or in minutes from two minutes on."""
     return f"{value / 60:.1f} min" if value >= 120 else f"{value:.1f} s"
 
 
 def dollars(cost: float | None) -> str:
-    """Return a cost in US dollars; a price that nobody knows is no zero."""
+    """Return a cost in US dollars; None is an unknown price, which is not zero."""
     return "price unknown" if cost is None else f"${cost:.2f}" if cost == 0 or cost >= 0.01 else f"${cost:.4f}"
 
 
@@ -62,7 +62,7 @@ def span(bounds: tuple[float, float]) -> str:
 
 
 def cell(text: str) -> Markup:
-    """Return text for one cell of a Markdown table: no markup of either language survives in it."""
+    """Escape text for one cell of a Markdown table: no markup of Markdown or HTML survives in it."""
     escaped = html.escape(" ".join(text.split()), quote=False)
     for mark in "\\|*_`[]":
         escaped = escaped.replace(mark, f"&#{ord(mark)};")
