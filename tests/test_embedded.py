@@ -1,8 +1,10 @@
 """The embedded model: a real GGUF in the process."""
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from hybrid.artifacts import fetch
 from hybrid.config import LLMConfig
 from hybrid.errors import ArtifactError, LLMError
 from hybrid.llm import LLM, CachedLLM, FailureKind, ask_all, open_llm
-from hybrid.llm.local.embedded import bounded
+from hybrid.llm.local.embedded import Embedded, bounded
 from hybrid.llm.tasks.label import label_request, label_schema, read_vote
 
 LABELS = ("negative", "positive")
@@ -64,6 +66,29 @@ def test_a_file_that_is_no_model_is_one_clear_sentence(tmp_path: Path) -> None:
 def test_a_missing_model_file_is_one_clear_sentence(tmp_path: Path) -> None:
     with pytest.raises(LLMError, match=r"m\.gguf: no such file"):
         open_model(tmp_path)
+
+
+class FakeParams:
+    """The part of xllamacpp's parameters that is set here."""
+
+    def __init__(self) -> None:
+        self.model, self.cpuparams, self.cpuparams_batch = SimpleNamespace(), SimpleNamespace(), SimpleNamespace()
+
+
+def test_a_local_model_computes_with_no_more_threads_than_the_quota_of_the_container_pays_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[FakeParams] = []
+    monkeypatch.setitem(sys.modules, "xllamacpp", SimpleNamespace(CommonParams=FakeParams, Server=served.append))
+    monkeypatch.setattr("hybrid.threads.CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr("hybrid.threads.MOUNT", tmp_path)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)), raising=False)
+    (tmp_path / "cgroup").write_text("0::/\n")
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    for quota in ("max 100000", "300000 100000"):
+        (tmp_path / "cpu.max").write_text(quota)
+        Embedded(tmp_path / "m.gguf")
+    assert [(params.cpuparams.n_threads, params.cpuparams_batch.n_threads) for params in served] == [(8, 8), (3, 3)]
 
 
 def open_model(folder: Path) -> LLM | None:

@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 
 from hybrid.errors import BundleError
-from hybrid.runtime.threads import usable_threads
+from hybrid.threads import usable_threads
 
 TWICE_BYTES = 128 << 20
 """A graph up to this size may be in memory twice, for the sake of speed."""

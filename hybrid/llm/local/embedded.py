@@ -10,6 +10,7 @@ from typing import Any
 from hybrid.errors import LLMError
 from hybrid.llm.local.grammar import grammar, longest_text
 from hybrid.llm.request import FailureKind, Reply, Request
+from hybrid.threads import usable_threads
 
 _SLOTS = 4
 _CONTEXT_TOKENS = 4096
@@ -95,8 +96,7 @@ def _serve(path: Path, *, slots: int) -> Any:
     params.model.path = str(path)
     params.n_parallel = slots
     params.n_ctx = slots * _CONTEXT_TOKENS
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = usable_threads()
     params.verbosity = -1
     params.ui = False
     params.warmup = False

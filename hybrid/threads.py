@@ -1,4 +1,4 @@
-"""How many threads the work deserves: the processors that this process may use, and no more than it is paid for."""
+"""How many threads to compute with: the processors that this process may use, and no more than its quota pays for."""
 
 import os
 from pathlib import Path
@@ -7,16 +7,17 @@ CGROUPS = Path("/proc/self/cgroup")
 MOUNT = Path("/sys/fs/cgroup")
 
 
-def usable_threads(*, processors: int | None = None, cgroups: Path = CGROUPS, mount: Path = MOUNT) -> int:
-    """Return the processors of the affinity mask, or the CPU quota of the container where that is less.
+def usable_threads(*, processors: int | None = None, cgroups: Path | None = None, mount: Path | None = None) -> int:
+    """The processors of the affinity mask, or the CPU quota of the container where that is less.
 
     `processors` stands for the affinity mask where it is given. A quota of 2.5 processors gives 2 threads: a third
     would have all three stopped for a part of every period. Formats: the kernel's cgroup-v2 (`cpu.max`) and
     cgroup-v1 (`cpu.cfs_quota_us`) pages; a quota above the own group counts too.
     """
-    wanted = processors or _affinity()
-    quotas = [quota for folder in _folders(cgroups, mount) if (quota := _quota(folder)) is not None]
-    return max(1, min([wanted, *map(int, quotas)]))
+    allowed = processors or _affinity()
+    folders = _folders(cgroups or CGROUPS, mount or MOUNT)
+    quotas = [quota for folder in folders if (quota := _quota(folder)) is not None]
+    return max(1, min([allowed, *map(int, quotas)]))
 
 
 def _affinity() -> int:
@@ -26,7 +27,7 @@ def _affinity() -> int:
 
 
 def _folders(cgroups: Path, mount: Path) -> list[Path]:
-    """Return the folders of the CPU controller, from the own group up to the mount.
+    """The folders of the CPU controller, from the own group up to the mount.
 
     In a container the group is often named as the host sees it while only the mount's root is there, so a folder
     need not exist.
@@ -47,7 +48,7 @@ def _folders(cgroups: Path, mount: Path) -> list[Path]:
 
 
 def _quota(folder: Path) -> float | None:
-    """Return the processors that a group may keep busy; None where it has no limit."""
+    """The number of processors that a group may keep busy; None where it has no limit."""
     quota, period = (
         _words(folder / "cpu.max")
         or (_words(folder / "cpu.cfs_quota_us") + _words(folder / "cpu.cfs_period_us"))
