@@ -1,7 +1,7 @@
-"""The labels of a multi-label row: one string in the tables, a set or a row of a 0/1 matrix where they are used.
+"""Labels by position, and the several labels of a row: one string in tables, a row of a 0/1 matrix in computations.
 
-In every table such a row's `label` is the canonical join: its labels once each, sorted, with `LABEL_SEPARATOR` between
-them; the empty string is a row without any label. So equal sets are equal strings.
+In every table the `label` of a row with several labels is their canonical join: each label once, sorted, with
+`LABEL_SEPARATOR` between them. The empty string is a row without any label. So equal sets are equal strings.
 """
 
 from collections import Counter
@@ -14,8 +14,13 @@ from hybrid.errors import DataError
 from hybrid.types import LABEL_SEPARATOR
 
 
+def index_by_label(labels: Sequence[str]) -> dict[str, int]:
+    """Return the position of each label, which is its column in logits and probabilities."""
+    return {label: index for index, label in enumerate(labels)}
+
+
 def join_labels(labels: Iterable[str]) -> str:
-    """Return the canonical join of some labels."""
+    """Return the canonical join of labels."""
     return LABEL_SEPARATOR.join(sorted(set(labels)))
 
 
@@ -25,29 +30,29 @@ def split_labels(joined: str) -> tuple[str, ...]:
 
 
 def label_matrix(joined: Sequence[str], labels: Sequence[str]) -> npt.NDArray[np.bool_]:
-    """Return which row has which label, [n, k], from canonical joins [n].
+    """Return which row has which label, truth values of shape [n, k], from canonical joins [n].
 
     Raises:
         DataError: a row has a label that is not one of `labels`.
     """
-    place = {label: index for index, label in enumerate(labels)}
+    index = index_by_label(labels)
     matrix = np.zeros((len(joined), len(labels)), dtype=np.bool_)
-    for row, one in enumerate(joined):
-        for label in split_labels(one):
-            if label not in place:
+    for row, cell in enumerate(joined):
+        for label in split_labels(cell):
+            if label not in index:
                 raise DataError(
-                    f"row {row} of {len(joined)} has the label {label!r}: want some of the {len(labels)} labels of the "
-                    "recipe; correct the row or add the label to `labels`"
+                    f"row {row} of {len(joined)} has the label {label!r}: expected some of the {len(labels)} labels "
+                    "of the recipe; correct the row or add the label to `labels`"
                 )
-            matrix[row, place[label]] = True
+            matrix[row, index[label]] = True
     return matrix
 
 
 def rarest_labels(joined: Sequence[str]) -> list[str]:
-    """Return of each row the label that the fewest rows have, the empty string where it has none.
+    """Return the rarest label of each row, the empty string if it has none.
 
-    A draw that is stratified by it keeps the rare labels even; the frequent ones come out even by their number.
+    A draw that is stratified by it spreads the rare labels evenly; frequent labels spread evenly by their number.
     """
-    sets = [split_labels(one) for one in joined]
+    sets = [split_labels(cell) for cell in joined]
     counts = Counter(label for labels in sets for label in labels)
     return [min(labels, key=lambda label: (counts[label], label), default="") for labels in sets]

@@ -1,1 +1,1 @@
-"""Rows on their way in: read, checked, told apart from their near copies, trusted, and as the loss sees them."""
+"""The rows of a run: read and checked, compared for near-duplicates, trusted, and turned into training targets."""

@@ -13,7 +13,7 @@ PERMUTATIONS = 128
 
 
 def fold(text: str) -> str:
-    """Return the text as near-duplicates share it: lower case, numbers, links and handles masked."""
+    """Normalise a text for comparison: lower case, with numbers, links and handles masked."""
     masked = re.sub(r"https?://\S+|www\.\S+", "<url>", text.lower())
     masked = re.sub(r"@\w+", "<at>", masked)
     masked = re.sub(r"\d+", "0", masked)
@@ -21,27 +21,27 @@ def fold(text: str) -> str:
 
 
 def shingles(text: str) -> frozenset[str]:
-    """Return the character 5-grams of the folded text; the text itself where it is shorter."""
+    """Return the character 5-grams of the folded text, or the text itself if it is shorter."""
     folded = fold(text)
     return frozenset(folded[i : i + SHINGLE] for i in range(max(1, len(folded) - SHINGLE + 1)))
 
 
 def jaccard(a: frozenset[str], b: frozenset[str]) -> float:
-    """Return the size of the intersection over that of the union, 0 to 1."""
+    """Return the Jaccard similarity of two sets, 0 to 1."""
     return len(a & b) / len(a | b)
 
 
 class NearIndex:
-    """Texts that can be asked which of them are near-copies of another text.
+    """An index of texts that finds near-copies of a text.
 
     Candidates come from locality-sensitive hashing of MinHash signatures (Broder 1997), 128
-    permutations; each is checked by its exact similarity, so only misses are possible.
+    permutations. Each is checked by its exact similarity: the index may miss a pair, and never invents one.
     """
 
     def __init__(self, texts: Sequence[str], threshold: float) -> None:
         self._threshold = threshold
         self._shingles = [shingles(text) for text in texts]
-        # A slightly lower threshold for the candidates misses fewer pairs close to the wanted one.
+        # A slightly lower threshold for the candidates misses fewer pairs that are close to the threshold.
         self._lsh = MinHashLSH(threshold=max(0.1, threshold - 0.1), num_perm=PERMUTATIONS)
         with self._lsh.insertion_session() as session:
             for index, signature in enumerate(_signatures(self._shingles)):
@@ -49,30 +49,32 @@ class NearIndex:
 
     def nearest(self, text: str) -> tuple[int, float] | None:
         """Return index and similarity of the nearest near-copy of `text`, or None."""
-        wanted = shingles(text)
-        near = self._near(wanted, _signatures([wanted])[0])
+        text_shingles = shingles(text)
+        near = self._near(text_shingles, _signatures([text_shingles])[0])
         return max(near, key=lambda pair: (pair[1], -pair[0]), default=None)
 
     def pairs(self) -> list[tuple[int, int]]:
         """Return the pairs (i, j), i < j, of near-duplicates among the texts."""
-        found = []
+        pairs = []
         for index, signature in enumerate(_signatures(self._shingles)):
             near = self._near(self._shingles[index], signature)
-            found += [(index, other) for other, _ in near if other > index]
-        return found
+            pairs += [(index, other) for other, _ in near if other > index]
+        return pairs
 
-    def _near(self, wanted: frozenset[str], signature: MinHash) -> list[tuple[int, float]]:
-        scored = [(index, jaccard(wanted, self._shingles[index])) for index in sorted(self._lsh.query(signature))]
+    def _near(self, text_shingles: frozenset[str], signature: MinHash) -> list[tuple[int, float]]:
+        scored = [
+            (index, jaccard(text_shingles, self._shingles[index])) for index in sorted(self._lsh.query(signature))
+        ]
         return [(index, similarity) for index, similarity in scored if similarity >= self._threshold]
 
 
 def _signatures(sets: Sequence[frozenset[str]]) -> list[MinHash]:
-    encoded = [[shingle.encode() for shingle in sorted(one)] for one in sets]
+    encoded = [[shingle.encode() for shingle in sorted(shingle_set)] for shingle_set in sets]
     return list(MinHash.bulk(encoded, num_perm=PERMUTATIONS))
 
 
 def near_duplicate_groups(texts: Sequence[str], threshold: float) -> np.ndarray:
-    """Return a group number for each text, shape [n]: texts linked by near-duplicates share one."""
+    """Return a group number for each text, integers of shape [n]: texts linked by near-duplicates share a number."""
     pairs = np.array(NearIndex(texts, threshold).pairs(), dtype=int).reshape(-1, 2)
     n = len(texts)
     links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(n, n))

@@ -1,4 +1,4 @@
-"""Texts that escalated in service and that a person labelled since: training rows of the next run."""
+"""Texts that escalated in the service and were labelled by a person since: training rows of the next run."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from hybrid.files.table import read_rows
 from hybrid.types import Example, Gold, Report, Row, Trusted
 
 ADDED = "escalated.jsonl"
-"""Beside the runs of a recipe: the texts that escalated, with a person's labels."""
+"""The file with these texts and their labels, beside the runs of a recipe."""
 
 
 class Added(Row, frozen=True, kw_only=True):
-    """A text that came to a service, with the label that a person gave it."""
+    """A text that was sent to the service, with the label that a person gave it."""
 
     id: str
     text: str
@@ -32,7 +32,7 @@ class Joined(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_added(path: Path, labels: Sequence[str]) -> list[Added]:
-    """Return the rows of the file; none where there is no file.
+    """Read the rows of the file; there are none if there is no file.
 
     Raises:
         DataError: the file cannot be read, or a label is not one of the recipe's.
@@ -49,37 +49,37 @@ def read_added(path: Path, labels: Sequence[str]) -> list[Added]:
     return rows
 
 
-def join_added(dealt: Joined, added: Sequence[Added], *, near_duplicate: float) -> Joined:
-    """Return the rows with `added` among those that train, but for near-copies of rows that calibrate or test.
+def join_added(split: Joined, added: Sequence[Added], *, near_duplicate: float) -> Joined:
+    """Add rows to the training rows, except near-copies of calibration and test rows.
 
-    Those would let the run judge itself by what it has learnt. Where the data has gold the person's label is gold.
+    With a near-copy the run would be scored on what it has learnt. If the data has gold, the person's label is gold.
     """
-    rows, gold = dealt.rows, dealt.gold
+    rows, gold = split.rows, split.gold
     judging = NearIndex([row.text for row in rows if row.part != "train"], near_duplicate)
     known = {row.id for row in rows}
-    new = [one for one in added if one.id not in known and judging.nearest(one.text) is None]
+    new = [row for row in added if row.id not in known and judging.nearest(row.text) is None]
     return Joined(
-        rows=[*rows, *(Example(id=one.id, text=one.text, label=one.label) for one in new)],
-        gold=[*gold, *(Gold(id=one.id, label=one.label) for one in new if gold)],
-        report=dealt.report | _counted(dealt, new) | {"escalated_rows_refused": len(added) - len(new)},
+        rows=[*rows, *(Example(id=row.id, text=row.text, label=row.label) for row in new)],
+        gold=[*gold, *(Gold(id=row.id, label=row.label) for row in new if gold)],
+        report=split.report | _counts(split, new) | {"escalated_rows_refused": len(added) - len(new)},
     )
 
 
-def _counted(dealt: Joined, new: Sequence[Added]) -> Report:
+def _counts(split: Joined, new: Sequence[Added]) -> Report:
     """Return the figures of the split stage's report that the new rows change."""
-    parts, classes = dealt.report["parts"], dealt.report["classes"]
-    counts = Counter(classes["train"]) + Counter(one.label for one in new)
+    parts, classes = split.report["parts"], split.report["classes"]
+    counts = Counter(classes["train"]) + Counter(row.label for row in new)
     return {
         "escalated_rows": len(new),
         "parts": parts | {"train": parts["train"] + len(new)},
         "classes": classes | {"train": {label: counts[label] for label in classes["train"]}},
-        "gold_rows": dealt.report["gold_rows"] + (len(new) if dealt.gold else 0),
+        "gold_rows": split.report["gold_rows"] + (len(new) if split.gold else 0),
     }
 
 
 def trusted_of(rows: Sequence[Example], added: Sequence[Added]) -> list[Trusted]:
     """Return those of the added rows that are in the run, as trusted rows."""
-    label = {one.id: one.label for one in added}
+    label = {row.id: row.label for row in added}
     return [
         Trusted(id=row.id, label=label[row.id], source="review")
         for row in rows

@@ -1,4 +1,4 @@
-"""Bring the rows of a recipe in and refuse what cannot be right."""
+"""Load the rows that a recipe names, and refuse rows that cannot be right."""
 
 import difflib
 from collections import Counter
@@ -9,26 +9,28 @@ from typing import get_args
 import msgspec
 
 from hybrid.config import DataConfig
-from hybrid.data.sheets import Cells, Fetch, Sheet, prepared_sheet, read_sheet
+from hybrid.data.sheets import Fetch, prepared_sheet, read_data
 from hybrid.errors import ConfigError, DataError
+from hybrid.files.sheet import Cells, Sheet
 from hybrid.label_sets import join_labels, split_labels
 from hybrid.types import LABEL_SEPARATOR, Part, Row, Task
 
 
 class SourceRow(Row, frozen=True, kw_only=True):
-    """One row as it came, before it is dealt to a part."""
+    """One row as the file has it, before it is assigned to a part."""
 
     id: str
     text: str
     label: str | None = None
-    """multi_label: the canonical join of the labels; the empty string is a row that has none."""
+    """The given label. With several labels a row it is their canonical join, and the empty string if there are none."""
     gold: str | None = None
+    """The true label, where the data has it."""
     annotations: dict[str, str] = {}
-    """Label by annotator, in column order; who gave none is left out."""
+    """The label by annotator, in the order of the columns; an annotator who gave none is left out."""
     part: Part | None = None
-    """What the data says, by its files or a column; None where it says nothing."""
+    """The part that the data assigns, by its files or by a column; None if it assigns none."""
     where: str = ""
-    """File and line, for messages."""
+    """The file and the line, for messages."""
 
 
 class Dataset(msgspec.Struct, frozen=True):
@@ -39,23 +41,23 @@ class Dataset(msgspec.Struct, frozen=True):
 
 
 def load_data(config: DataConfig, *, folder: Path, seed: int, fetch: Fetch, task: Task = "single_label") -> Dataset:
-    """Return the rows that a recipe's [data] section names.
+    """Load the rows that a recipe's [data] section names.
 
     Args:
         folder: the recipe's; relative files start there.
-        seed: handed to the recipe's own `prepare`.
-        fetch: the same; from the name of a pinned artefact to its folder.
+        seed: passed to the recipe's own `prepare`.
+        fetch: passed to `prepare` too; returns the folder of a pinned artefact by its name.
         task: whether a cell holds one label or several.
 
     Raises:
-        DataError: a file, row or label is not what it should be; one sentence says which.
+        DataError: a file, a row or a label is wrong; the message is one sentence that says which.
         ConfigError: the section contradicts itself, or `prepare` is not a Python file.
         StorageError: no room for a hub data set.
     """
     sheets = _sheets(config, folder, seed, fetch)
     for _, sheet in sheets:
         if not sheet.records:
-            raise DataError(f"{sheet.ref}: no rows in it; want a row a text, under the names of the columns")
+            raise DataError(f"{sheet.name}: no rows in it; expected one row a text, under the names of the columns")
     if config.gold and not any(config.gold in sheet.columns for _, sheet in sheets):
         raise _missing_column(sheets[0][1], config.gold, "gold")
     stems = Counter(sheet.stem for _, sheet in sheets)
@@ -66,22 +68,26 @@ def load_data(config: DataConfig, *, folder: Path, seed: int, fetch: Fetch, task
     _check_ids(rows)
     _check_parts(rows, config)
     dataset = Dataset(rows, task)
-    _check_classes(dataset, sheets[0][1].ref)
+    _check_classes(dataset, sheets[0][1].name)
     return dataset
 
 
 def labels_of(dataset: Dataset) -> list[str]:
-    """Return the sorted classes among given and gold labels."""
-    said = (label for row in dataset.rows for label in (row.label, row.gold) if label is not None)
-    return sorted({label for cell in said for label in _single(cell, dataset.task)})
+    """Return the classes among the given and the gold labels, sorted."""
+    cells = (cell for row in dataset.rows for cell in (row.label, row.gold) if cell is not None)
+    return sorted({label for cell in cells for label in _labels_in(cell, dataset.task)})
 
 
 def check_labels(dataset: Dataset, labels: Sequence[str]) -> None:
-    """Raise `DataError` at the first given, gold or annotator's label that is not in `labels`."""
+    """Check that every given, gold and annotator's label is one of `labels`.
+
+    Raises:
+        DataError: one is not; the message suggests the nearest.
+    """
     known = set(labels)
     for row in dataset.rows:
-        said = (cell for cell in (row.label, row.gold, *row.annotations.values()) if cell is not None)
-        for label in (label for cell in said for label in _single(cell, dataset.task)):
+        cells = (cell for cell in (row.label, row.gold, *row.annotations.values()) if cell is not None)
+        for label in (label for cell in cells for label in _labels_in(cell, dataset.task)):
             if label not in known:
                 near = difflib.get_close_matches(label, labels, n=1)
                 hint = f"write {near[0]!r} there" if near else "correct the row"
@@ -91,7 +97,7 @@ def check_labels(dataset: Dataset, labels: Sequence[str]) -> None:
                 )
 
 
-def _single(cell: str, task: Task) -> tuple[str, ...]:
+def _labels_in(cell: str, task: Task) -> tuple[str, ...]:
     return (cell,) if task == "single_label" else split_labels(cell)
 
 
@@ -101,16 +107,19 @@ def _sheets(config: DataConfig, folder: Path, seed: int, fetch: Fetch) -> list[t
     refs: dict[Part, str] = {"train": config.train, "calibration": config.calibration, "test": config.test}
     refs = {part: ref for part, ref in refs.items() if ref}
     if config.split and len(refs) > 1:
-        raise ConfigError(f"data.split = {config.split!r}: files are given for the parts too; want one of the two")
+        raise ConfigError(f"data.split = {config.split!r}: files are given for the parts too; set one of the two")
     if len(set(refs.values())) < len(refs):
-        raise ConfigError(f"[data]: the same file stands for two parts ({', '.join(refs.values())}); want one each")
-    wanted = [config.text, config.label, config.gold, config.id, config.split, *config.annotators]
-    return [(part if len(refs) > 1 else None, read_sheet(ref, folder, part, wanted)) for part, ref in refs.items()]
+        raise ConfigError(
+            f"[data]: the same file is given for two parts ({', '.join(refs.values())}); name one file for each"
+        )
+    columns = [config.text, config.label, config.gold, config.id, config.split, *config.annotators]
+    sheets = {part: read_data(ref, folder, f"data.{part}", columns) for part, ref in refs.items()}
+    return [(part if len(refs) > 1 else None, sheet) for part, sheet in sheets.items()]
 
 
 def _missing_column(sheet: Sheet, column: str, key: str) -> DataError:
     return DataError(
-        f"{sheet.ref}: no column {column!r} (data.{key}); it has: {', '.join(sheet.columns) or 'none'}; "
+        f"{sheet.name}: no column {column!r} (data.{key}); it has: {', '.join(sheet.columns) or 'none'}; "
         f"name one of those in [data]"
     )
 
@@ -133,7 +142,9 @@ def _rows(sheet: Sheet, config: DataConfig, prefix: str, part: Part | None, task
             raise DataError(f"{where}: {empty} is empty and there is no gold; write a label there or remove the row")
         row_id = _cell(cells, config.id) if config.id else f"{prefix}/{number}"
         if row_id is None:
-            raise DataError(f"{where}: {config.id} is empty; want an id for every row, or leave out data.id")
+            raise DataError(
+                f"{where}: {config.id} is empty; expected an id in every row: fill it in, or leave out data.id"
+            )
         yield SourceRow(
             id=row_id,
             text=text,
@@ -146,35 +157,35 @@ def _rows(sheet: Sheet, config: DataConfig, prefix: str, part: Part | None, task
 
 
 def _check_columns(sheet: Sheet, config: DataConfig) -> None:
-    wanted = {"text": [config.text], "id": [config.id], "split": [config.split]}
+    required = {"text": [config.text], "id": [config.id], "split": [config.split]}
     # A file of trusted rows, such as a ready test set, may have gold and nothing else.
     if config.gold not in sheet.columns:
-        wanted |= {"annotators": list(config.annotators)} if config.annotators else {"label": [config.label]}
-    for key, columns in wanted.items():
+        required |= {"annotators": list(config.annotators)} if config.annotators else {"label": [config.label]}
+    for key, columns in required.items():
         for column in columns:
             if column and column not in sheet.columns:
                 raise _missing_column(sheet, column, key)
 
 
 def _cell(cells: Cells, column: str) -> str | None:
-    """Return a label or an id without the white space around it, which is never meant; None if empty."""
+    """Return a label or an id without the white space around it; None if nothing is left."""
     return (cells.get(column) or "").strip() or None
 
 
 def _joined(cell: str, config: DataConfig, where: str) -> str:
-    """Return the canonical join of the labels in a cell; an empty cell has none."""
+    """Return the canonical join of the labels in a cell; an empty cell has no label."""
     labels = [label for part in cell.split(config.separator) if (label := part.strip())]
     for label in labels:
         if LABEL_SEPARATOR in label:
             raise DataError(
-                f"{where}: label {label!r} has {LABEL_SEPARATOR!r} in it, which parts the labels of a row in the tables of a "
-                "run; rename it"
+                f"{where}: label {label!r} has {LABEL_SEPARATOR!r} in it, which separates the labels of a row in the tables "
+                "of a run; rename it"
             )
     return join_labels(labels)
 
 
 def _majority(annotations: Mapping[str, str]) -> str:
-    """Return the most frequent label; among tied ones that of the first column."""
+    """Return the most frequent label; a tie goes to the label of the first column."""
     counts = Counter(annotations.values())
     return max(counts, key=counts.__getitem__)
 
@@ -183,14 +194,14 @@ def _part(value: str | None, where: str, column: str) -> Part:
     for part in get_args(Part):
         if value == part:
             return part  # type: ignore[no-any-return]
-    raise DataError(f"{where}: {column} = {value or ''!r}; want train, calibration or test")
+    raise DataError(f"{where}: {column} = {value or ''!r}; expected train, calibration or test")
 
 
 def _check_ids(rows: Sequence[SourceRow]) -> None:
     first: dict[str, str] = {}
     for row in rows:
         if row.id in first:
-            raise DataError(f"{row.where}: id {row.id!r} stands at {first[row.id]} already; give every row its own")
+            raise DataError(f"{row.where}: id {row.id!r} is used at {first[row.id]} already; give every row its own")
         first[row.id] = row.where
 
 
@@ -199,17 +210,19 @@ def _check_parts(rows: Sequence[SourceRow], config: DataConfig) -> None:
     for part in ("train", "test"):
         if None not in parts and part not in parts:
             which = f"data.split = {config.split!r}" if config.split else "the files of [data]"
-            raise DataError(f"{which}: no row is for {part}; want train and test rows (calibration may be drawn)")
+            raise DataError(
+                f"{which}: no row is for {part}; expected train and test rows (calibration rows can be drawn)"
+            )
 
 
 def _check_classes(dataset: Dataset, ref: str) -> None:
     labels = labels_of(dataset)
     if not labels:
-        raise DataError(f"{ref}: no row has a label; want two labels or more: check data.label and data.separator")
+        raise DataError(f"{ref}: no row has a label; expected two labels or more: check data.label and data.separator")
     if len(labels) < 2:
-        raise DataError(f"{ref}: every row is labelled {labels[0]!r}; want two classes or more: check data.label")
+        raise DataError(f"{ref}: every row is labelled {labels[0]!r}; expected two classes or more: check data.label")
     if len(dataset.rows) < 10 * len(labels):
         raise DataError(
-            f"{ref}: {len(dataset.rows)} rows for {len(labels)} classes; want ten times as many rows as classes, "
+            f"{ref}: {len(dataset.rows)} rows for {len(labels)} classes; expected ten times as many rows as classes, "
             f"{10 * len(labels)} or more: add rows, or check data.label"
         )

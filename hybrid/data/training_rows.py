@@ -1,4 +1,4 @@
-"""The rows of training as the loss sees them, the part of them that chooses the epoch, and the weights of classes."""
+"""The rows of the training stage: their targets, the validation rows that choose the epoch, and the class weights."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,23 +8,23 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from hybrid.config import TrainConfig
-from hybrid.label_sets import label_matrix, rarest_labels
+from hybrid.label_sets import index_by_label, label_matrix, rarest_labels
 from hybrid.types import Decision, Draft, Example, Task
 
 NO_LABEL = -1
-"""The class by which a multi-label row without any label is dealt."""
+"""The class of a multi-label row without any label, for drawing the validation rows."""
 ENOUGH_VALIDATION = 250
-"""Rows that tell a better epoch from a worse one; training has more use for the others."""
+"""Validation rows that are enough to tell a better epoch from a worse one; the others are worth more in training."""
 MOST_VALIDATION = 0.25
-"""The largest share of the rows to which the validation part grows so that it can hold every class."""
+"""The largest share of the rows that the validation part may reach in order to hold every class."""
 
 
 class TrainingRow(msgspec.Struct, frozen=True, kw_only=True):
-    """What the loss sees of one row: text, target probabilities [k], weight."""
+    """What the loss uses of one row: its text, its target probabilities [k] and its weight."""
 
     text: str
     label: int
-    """multi_label: the rarest of its labels, by which the validation rows are dealt; `NO_LABEL` where it has none."""
+    """The index of the label; with several labels a row, that of its rarest, or `NO_LABEL` if it has none."""
     target: Sequence[float] | np.ndarray
     weight: float
     synthetic: bool = False
@@ -39,25 +39,25 @@ def training_rows(
     *,
     task: Task = "single_label",
 ) -> list[TrainingRow]:
-    """Return the rows to train on: the decided labels (or the given ones) and then the accepted drafts.
+    """Return the rows to train on: those of the data with their decided (or given) labels, then the accepted drafts.
 
-    Rows of several labels have no drafts and no consensus: their decided labels are the whole target.
+    With several labels a row there are no drafts and no consensus: the decided labels are the whole target.
     """
-    taken: list[tuple[str, str, tuple[float, ...], float]]
+    labelled: list[tuple[str, str, tuple[float, ...], float]]
     if config.labels == "given":
-        taken = [(row.text, row.label, (), 1.0) for row in rows]
+        labelled = [(row.text, row.label, (), 1.0) for row in rows]
     else:
         by_id = {decision.id: decision for decision in decisions}
         decided = [(row, by_id[row.id]) for row in rows]
-        taken = [(row.text, d.label, d.probs, d.weight) for row, d in decided if d.weight > 0]
+        labelled = [(row.text, d.label, d.probs, d.weight) for row, d in decided if d.weight > 0]
     if task == "multi_label":
-        return _rows_of_sets([(text, label, weight) for text, label, _, weight in taken], labels, config)
-    place = {label: index for index, label in enumerate(labels)}
+        return _rows_of_sets([(text, label, weight) for text, label, _, weight in labelled], labels, config)
+    index = index_by_label(labels)
     real = [
-        _training_row(text, place[label], probs, weight, len(labels), config) for text, label, probs, weight in taken
+        _training_row(text, index[label], probs, weight, len(labels), config) for text, label, probs, weight in labelled
     ]
     accepted = [draft for draft in drafts if draft.status == "accepted"]
-    written = [_training_row(d.text, place[d.label], (), 1.0, len(labels), config) for d in accepted]
+    written = [_training_row(d.text, index[d.label], (), 1.0, len(labels), config) for d in accepted]
     return real + [msgspec.structs.replace(row, synthetic=True) for row in written]
 
 
@@ -68,43 +68,43 @@ def _training_row(
     hard[label] = 1.0
     target = (1 - config.soft_labels) * hard + config.soft_labels * np.asarray(probs) if len(probs) else hard
     target = (1 - config.label_smoothing) * target + config.label_smoothing / n_labels
-    # Single precision, as the loss has it: with a thousand labels the targets are the largest table of the stage.
+    # Single precision, as in the loss: with a thousand labels the targets are the largest table of the stage.
     return TrainingRow(
         text=text, label=label, target=target.astype(np.float32), weight=weight if config.row_weights else 1.0
     )
 
 
 def _rows_of_sets(
-    taken: Sequence[tuple[str, str, float]], labels: Sequence[str], config: TrainConfig
+    labelled: Sequence[tuple[str, str, float]], labels: Sequence[str], config: TrainConfig
 ) -> list[TrainingRow]:
-    """Return multi-label rows; smoothing draws each label's target towards one half."""
-    joined = [label for _, label, _ in taken]
-    place = {label: index for index, label in enumerate(labels)}
+    """Return multi-label rows; smoothing moves the target of each label towards one half."""
+    joined = [label for _, label, _ in labelled]
+    index = index_by_label(labels)
     targets = label_matrix(joined, labels).astype(np.float32)
     targets = (1 - config.label_smoothing) * targets + np.float32(config.label_smoothing / 2)
     return [
         TrainingRow(
             text=text,
-            label=place.get(rarest, NO_LABEL),
+            label=index.get(rarest, NO_LABEL),
             target=target,
             weight=weight if config.row_weights else 1.0,
         )
-        for (text, _, weight), rarest, target in zip(taken, rarest_labels(joined), targets, strict=True)
+        for (text, _, weight), rarest, target in zip(labelled, rarest_labels(joined), targets, strict=True)
     ]
 
 
 def hold_out(
     rows: Sequence[TrainingRow], config: TrainConfig, seed: int
 ) -> tuple[list[TrainingRow], list[TrainingRow]]:
-    """Return rows to fit on and real rows to choose the epoch on, stratified where the classes allow it."""
+    """Return the rows to fit on, and real rows to choose the epoch on, stratified if the classes allow it."""
     real = [row for row in rows if not row.synthetic]
     classes = [row.label for row in real]
     counts = Counter(classes)
     n_validation = min(max(1, round(config.validation * len(real))), ENOUGH_VALIDATION)
-    even = len(counts) <= max(n_validation, MOST_VALIDATION * len(real))
-    if even:
+    can_hold_all = len(counts) <= max(n_validation, MOST_VALIDATION * len(real))
+    if can_hold_all:
         n_validation = max(n_validation, len(counts))
-    stratify = classes if even and min(counts.values()) > 1 else None
+    stratify = classes if can_hold_all and min(counts.values()) > 1 else None
     fitting, validation = train_test_split(real, test_size=n_validation, stratify=stratify, random_state=seed)
     return fitting + [row for row in rows if row.synthetic], validation
 
@@ -120,9 +120,9 @@ def label_counts(rows: Sequence[TrainingRow], n_labels: int, task: Task) -> np.n
 def class_weights(
     rows: Sequence[TrainingRow], n_labels: int, config: TrainConfig, *, task: Task = "single_label"
 ) -> np.ndarray:
-    """Return a weight a class, shape [k], so that the mean over the rows is 1.
+    """Return the weight of each class, shape [k], scaled so that the mean over the rows is 1.
 
-    With several labels a row it is a weight a label on the rows that have it, and the mean is over all labels given.
+    With several labels a row a weight applies to the rows that have the label, and the mean is over all labels given.
     """
     counts = label_counts(rows, n_labels, task)
     power = {"none": 0.0, "sqrt": 0.5, "balanced": 1.0}[config.class_weights]

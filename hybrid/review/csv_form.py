@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hybrid.errors import DataError
+from hybrid.files.sheet import read_sheet as read_cells
 from hybrid.files.table import write_bytes
 from hybrid.review.answers import Answer, Read
 from hybrid.review.queue import ReviewItem
@@ -30,15 +31,12 @@ def read_sheet(path: Path) -> Read:
     Raises:
         DataError: the file cannot be read, or has no id and label.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); want a csv in UTF-8") from error
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    for column in ("id", "label"):
-        if column not in (reader.fieldnames or ()):
-            raise DataError(f"{path}: no column {column!r}; want the columns that review export wrote")
-    cells = [((line["id"] or "").strip(), (line["label"] or "").strip(), reader.line_num) for line in reader]
+    columns = ("id", "label")
+    sheet = read_cells(path, columns)
+    for column in columns:
+        if column not in sheet.columns:
+            raise DataError(f"{path}: no column {column!r}; expected the columns that review export wrote")
+    cells = [((row["id"] or "").strip(), (row["label"] or "").strip(), number) for number, row in sheet.records]
     # Each line counts as a person of its own, so that two labels of a row are a conflict and not a correction.
     answers = [Answer(id=row_id, label=label, who=f"line {number}") for row_id, label, number in cells if label]
     return Read(answers=answers, unanswered=len(cells) - len(answers))

@@ -5,8 +5,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hybrid.data.sheets import Cells, read_sheet
+from hybrid.data.sheets import read_data
 from hybrid.errors import DataError
+from hybrid.files.sheet import Cells
 from hybrid.types import Example, Vote
 
 COLUMNS = ("id", "label", "rationale", "confidence", "source")
@@ -30,7 +31,7 @@ def read_votes(files: Sequence[str], folder: Path, rows: Sequence[Example], labe
     seen: Counter[tuple[str, str]] = Counter()
     votes = []
     for file in files:
-        sheet = read_sheet(file, folder, "train", COLUMNS)
+        sheet = read_data(file, folder, "verify.imports", COLUMNS)
         missing = [name for name in ("id", "label") if name not in sheet.columns]
         if missing:
             raise DataError(

@@ -106,17 +106,17 @@ def test_a_number_is_spelt_in_the_output_as_it_was(bundle_dir: Path, tmp_path: P
 BAD = {
     "jsonl": (
         (b'{"text": ""}', "'text' is empty"),
-        (b'{"text": 7}', "want a string"),
+        (b'{"text": 7}', "expected a string"),
         (b'{"texts": "soup"}', "no field 'text'; there are 'texts'"),
-        (b'{"text": "caf\xe9"}', "not UTF-8 at byte 13 of the line"),
+        (b'{"text": "caf\xe9"}', "byte 35 of the file"),
         (b'{"text": "soup"', "not a JSON object"),
         (b'["soup"]', "not a JSON object"),
         (b'{"text": "\\ud800"}', "not a JSON object"),
     ),
     "csv": (
         (b"7, ", "'text' is empty"),
-        (b"7", "1 cells came, 2 were wanted"),
-        (b"7,soup,more", "3 cells came, 2 were wanted"),
+        (b"7", "expected 2 cells as in the header, got 1"),
+        (b"7,soup,more", "expected 2 cells as in the header, got 3"),
         (b"7,caf\xe9", "not UTF-8"),
         (b'7,"soup"x', "not a well-formed line"),
     ),
@@ -154,8 +154,8 @@ def test_bad_rows_of_parquet_are_marked_with_their_number(bundle_dir: Path, tmp_
     errors = pyarrow.parquet.read_table(tmp_path / "out.parquet", columns=["hybrid_error"]).column(0).to_pylist()
     assert [error and error.partition("row ")[2] for error in errors] == [
         None,
-        "2: 'text' is null; want a text",
-        "3: 'text' is empty; want a text",
+        "2: 'text' is null; expected a text",
+        "3: 'text' is empty; expected a text",
         "4: 'text' is not UTF-8 at byte 3; save it as UTF-8",
         None,
     ]
@@ -174,7 +174,7 @@ def test_a_file_without_rows_gives_a_file_without_rows(bundle_dir: Path, tmp_pat
 
 def test_what_cannot_be_scored_is_said_before_a_row_is(bundle_dir: Path, tmp_path: Path) -> None:
     source, target = write(tmp_path / "in.csv", ROWS), tmp_path / "out.csv"
-    with pytest.raises(DataError, match=r"in\.csv:1: no column 'body'; there are id, text, note: name one with --text"):
+    with pytest.raises(DataError, match=r"in\.csv: no column 'body'; there are id, text, note: name one with --text"):
         run(bundle_dir, Job(source=source, target=target, text="body"))
     with pytest.raises(DataError, match="there is a column 'label' already; choose another"):
         run(bundle_dir, Job(source=write(tmp_path / "l.csv", [{"text": "a", "label": "b"}]), target=target, prefix=""))
@@ -182,7 +182,7 @@ def test_what_cannot_be_scored_is_said_before_a_row_is(bundle_dir: Path, tmp_pat
         run(bundle_dir, Job(source=source, target=source))
     with pytest.raises(ConfigError, match=r"out\.jsonl: the input is a \.csv file"):
         run(bundle_dir, Job(source=source, target=tmp_path / "out.jsonl"))
-    with pytest.raises(ConfigError, match="want a probability"):
+    with pytest.raises(ConfigError, match="expected a probability"):
         run(bundle_dir, Job(source=source, target=target, threshold=50))
     with pytest.raises(DataError, match=r"missing\.jsonl: cannot be read"):
         run(bundle_dir, Job(source=tmp_path / "missing.jsonl", target=tmp_path / "out.jsonl"))

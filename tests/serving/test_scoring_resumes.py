@@ -74,7 +74,7 @@ def test_after_a_kill_the_rest_is_scored_and_the_bytes_are_those_of_one_go(
     assert not target.exists()
     heard = Heard()
     run(bundle_dir, Job(source=source, target=target, chunk_rows=40), heard)
-    assert "going on after 160 rows that are scored" in heard.said
+    assert "continuing after 160 rows that are scored" in heard.said
     assert heard.done == [(done, 400) for done in range(200, 401, 40)]  # the first four chunks are not scored again
     whole = Heard()
     run(bundle_dir, Job(source=source, target=tmp_path / f"one.{suffix}", chunk_rows=40), whole)

@@ -1,0 +1,104 @@
+"""jsonl: a JSON object a line; blank lines are skipped, and every value keeps the spelling that it has in the file."""
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import msgspec
+
+from hybrid.files.formats.lines import join_bytes, not_utf8, read_lines
+from hybrid.files.formats.records import (
+    BATCH_ROWS,
+    SHOWN,
+    AddedColumns,
+    Batch,
+    Cell,
+    NotText,
+    Record,
+    Table,
+    Value,
+    in_batches,
+)
+
+Fields = dict[str, msgspec.Raw]
+_KINDS = {b"t": "boolean", b"f": "boolean", b"[": "list", b"{": "object"}
+"""What a value is by its first byte; strings and null are told apart before."""
+
+
+class Jsonl:
+    """A JSON object a line. Types are not guessed: "01" stays apart from 1, and a date stays a string."""
+
+    suffixes = (".jsonl", ".ndjson")
+
+    @contextmanager
+    def open(
+        self,
+        path: Path,
+        *,
+        name: str,
+        columns: Collection[str],
+        batch_rows: int = BATCH_ROWS,
+        with_originals: bool = False,
+    ) -> Iterator[Table]:
+        """Open a file; it has no header, and each record may have columns of its own."""
+        with closing(read_lines(path, name)) as lines:
+            records = _records(lines, name, tuple(dict.fromkeys(columns)), with_originals=with_originals)
+            yield Table(name=name, header=None, batches=in_batches(records, batch_rows))
+
+    def render(
+        self,
+        table: Table,  # noqa: ARG002 (csv has a header to write)
+        batch: Batch,
+        cells: Sequence[Sequence[Cell]],
+        added: AddedColumns,
+        *,
+        first: bool,  # noqa: ARG002 (csv has a header to write)
+    ) -> bytes:
+        """Return a line a row, the added fields last."""
+        rows = zip(batch.originals, cells, strict=True)
+        encode = msgspec.json.Encoder().encode
+        lines = [encode(fields | dict(zip(added.kinds, row_cells, strict=True))) for fields, row_cells in rows]
+        return b"".join(line + b"\n" for line in lines)
+
+    def join(self, parts: Sequence[Path], target: Path) -> None:
+        """Write the parts one after the other."""
+        join_bytes(parts, target)
+
+
+def _records(
+    lines: Iterator[tuple[int, int, bytes]], name: str, columns: tuple[str, ...], *, with_originals: bool
+) -> Iterator[tuple[Record, Fields | None]]:
+    decode = msgspec.json.Decoder(Fields).decode
+    for number, start, line in lines:
+        if not line.strip():
+            continue
+        problem = ""
+        fields: Fields = {}
+        if not line.isascii():
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                problem = not_utf8(name, number, start, error)
+                line = line.decode(errors="replace").encode()
+        try:
+            fields = decode(line)
+            values = {column: _value(fields[column]) for column in columns if column in fields}
+        except msgspec.DecodeError as error:
+            values = {}
+            problem = problem or (
+                f"{name}:{number}: not a JSON object ({error}); expected one object a line, as in "
+                '{"text": "...", "label": "..."}'
+            )
+        yield Record(number, fields.keys(), values, problem), fields if with_originals else None
+
+
+def _value(raw: msgspec.Raw) -> Value:
+    spelling = bytes(raw)
+    if spelling[:1] == b'"':
+        return msgspec.json.decode(spelling, type=str)
+    if spelling[:1] == b"n":
+        return None
+    kind = _KINDS.get(spelling[:1], "number")
+    return NotText(
+        spelling.decode() if kind in ("number", "boolean") else spelling[:SHOWN].decode(errors="ignore"), kind
+    )

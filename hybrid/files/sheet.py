@@ -1,0 +1,72 @@
+"""A whole file as columns and records of text, for data that is held in memory and must be right in every row."""
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from hybrid.errors import DataError
+from hybrid.files.formats import format_of
+from hybrid.files.formats.records import Format, place, text_of
+
+Cells = Mapping[str, str | None]
+
+
+class Sheet(msgspec.Struct, frozen=True, kw_only=True):
+    """A file as columns and records."""
+
+    name: str
+    """What messages call it."""
+    stem: str
+    """The name of the file without folder and ending."""
+    columns: Sequence[str]
+    """Those of the header, or all that occur in a record."""
+    records: list[tuple[int, Cells]]
+    """The number of each record, from 1, and its cells by column."""
+    has_lines: bool = True
+    """Whether the numbers count lines; they count rows otherwise."""
+    has_header: bool = True
+    """Whether every record has the same columns."""
+
+    def where(self, number: int) -> str:
+        """Return what messages call record `number`."""
+        return place(self.name, number, has_lines=self.has_lines)
+
+
+def read_sheet(path: Path, columns: Collection[str], *, name: str = "", file_format: Format | None = None) -> Sheet:
+    """Read a file of any of the formats.
+
+    Args:
+        path: the file.
+        columns: the columns to read; it is no error if one is missing.
+        name: what messages call the file; its path, if empty.
+        file_format: the format, if it does not follow from the end of the file's name.
+
+    Raises:
+        DataError: the file, or one of its records, cannot be read.
+    """
+    name = name or str(path)
+    file_format = file_format or format_of(path, name)
+    names: dict[str, None] = {}
+    records: list[tuple[int, Cells]] = []
+    with file_format.open(path, name=name, columns=columns) as table:
+        for record in (record for batch in table.batches for record in batch.records):
+            if record.problem:
+                raise DataError(record.problem)
+            if table.header is None and not names.keys() >= set(record.names):
+                names.update(dict.fromkeys(record.names))
+            cells = {
+                column: value
+                if value is None or isinstance(value, str)
+                else text_of(value, table.where(record.number), column)
+                for column, value in record.values.items()
+            }
+            records.append((record.number, cells))
+        return Sheet(
+            name=name,
+            stem=path.stem,
+            columns=tuple(names) if table.header is None else table.header,
+            records=records,
+            has_lines=table.has_lines,
+            has_header=table.header is not None,
+        )
