@@ -8,6 +8,8 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hybrid.config import TrainConfig
 from hybrid.data.training_rows import TrainingRow, class_weights, training_rows
@@ -65,6 +67,20 @@ def test_batches_hold_every_row_once_with_little_padding_and_differ_by_epoch() -
         return sum(max(lengths[i] for i in order[k : k + 16]) * len(order[k : k + 16]) for k in range(0, 1000, 16))
 
     assert padded(first) < 1.1 * sum(lengths) < padded(list(range(1000))) / 1.5
+
+
+@given(
+    st.lists(st.integers(1, 300), min_size=1, max_size=400), st.integers(1, 40), st.integers(0, 9), st.integers(0, 9)
+)
+def test_whatever_the_lengths_an_epoch_holds_every_row_once_in_an_order_that_seed_and_epoch_fix(
+    lengths: list[int], batch_size: int, seed: int, epoch: int
+) -> None:
+    sampler = LengthGroupedSampler(lengths, batch_size, seed)
+    sampler.set_epoch(epoch)
+    order = list(sampler)
+    assert sorted(order) == list(range(len(lengths)))
+    assert len(sampler) == len(lengths)
+    assert order == list(sampler)
 
 
 def test_the_same_epoch_of_the_same_seed_has_the_same_order() -> None:
