@@ -132,8 +132,8 @@ def test_labels_that_are_not_gold_are_said_to_be() -> None:
         trusted: calibrate(rows, LABELS, logits, CalibrateConfig(), seed=0, trusted=trusted).report["sentences"]
         for trusted in (True, False)
     }
-    assert not any("not gold" in sentence for sentence in said[True])
-    assert any("not gold" in sentence for sentence in said[False])
+    assert not any("no gold label" in sentence for sentence in said[True])
+    assert any("no gold label" in sentence for sentence in said[False])
 
 
 def test_a_class_with_a_single_row_does_not_stop_the_stage() -> None:

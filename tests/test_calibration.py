@@ -11,7 +11,14 @@ from scipy.stats import binom, binomtest
 from sklearn.isotonic import IsotonicRegression
 
 from hybrid.calibration.calibrators import Fits
-from hybrid.calibration.threshold import candidates, choose_threshold, fewest_rows, lower_bound, naive_threshold, say
+from hybrid.calibration.threshold import (
+    candidates,
+    choose_threshold,
+    describe_threshold,
+    fewest_rows,
+    lower_bound,
+    naive_threshold,
+)
 from hybrid.errors import BundleError
 from hybrid.runtime.calibration import NOTHING_KEPT, Calibration, Knots, apply
 
@@ -149,7 +156,7 @@ def test_what_cannot_be_supported_escalates_everything_and_says_how_many_rows_wo
     assert (found.kept, found.accuracy_kept, found.lower_bound) == (0.0, None, None)
     assert found.rows_needed is not None
     assert found.rows_needed > 100
-    assert f"about {found.rows_needed} rows would" in say(found)
+    assert f"about {found.rows_needed} rows would" in describe_threshold(found)
 
 
 def test_the_rows_said_to_be_needed_are_about_enough() -> None:
@@ -171,7 +178,7 @@ def test_an_encoder_that_is_never_good_enough_is_told_that_no_number_of_rows_hel
     found = choose_threshold(np.linspace(0, 1, 400), correct, target=0.9, delta=0.1)
     assert not found.met
     assert found.rows_needed is None
-    assert "more rows would not either" in say(found)
+    assert "more rows would not either" in describe_threshold(found)
 
 
 def test_the_naive_threshold_is_the_loosest_whose_point_estimate_reaches_the_target() -> None:

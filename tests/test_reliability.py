@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from hybrid.calibration.reliability import FEWEST_ROWS, combined_probs, measure_reliability
+from hybrid.calibration.reliability import MIN_VOTES, combined_probs, measure_reliability
 from hybrid.config import EvaluateConfig
 from hybrid.runtime.combination import Reliability, Weights, combine, combine_vote
 from hybrid.runtime.decision import with_vote
@@ -98,10 +98,10 @@ def test_the_report_says_how_often_the_decoder_was_right_about_each_label() -> N
 
 
 def test_too_few_answers_weigh_nothing() -> None:
-    rows = draw(FEWEST_ROWS - 1, right=0.75)
+    rows = draw(MIN_VOTES - 1, right=0.75)
     found = measure_reliability(rows.probs, rows.gold, rows.votes, LABELS, folds=5, seed=0)
     assert found.reliability is None
-    assert "too few" in str(found.report["sentences"])
+    assert "that needs 30 answers" in str(found.report["sentences"])
 
 
 def test_one_row_and_many_rows_are_combined_alike() -> None:

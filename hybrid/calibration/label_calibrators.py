@@ -1,4 +1,4 @@
-"""Fit a calibration of several labels a text: a probability a label, its cutoff, and how sure the whole set is.
+"""Fit a calibration for several labels a text: a probability and a cutoff a label, and the confidence in the whole set.
 
 Shapes throughout: `logits` and `probs` are [n, k], and `gold` [n, k] says which row has which label.
 """
@@ -18,21 +18,22 @@ Bools = npt.NDArray[np.bool_]
 Indices = npt.NDArray[np.int64]
 
 FROM_SIMPLE_TO_RICH: tuple[str, ...] = ("none", "temperature", "vector")
-FEW_ROWS = 10
-"""Labels that fewer calibration rows have share one cutoff: so few rows choose none worth having."""
-STEPS = 60
-SMALL_STEP = 1e-6
+MIN_ROWS_FOR_OWN_CUTOFF = 10
+"""Labels with fewer calibration rows share one cutoff: so few rows cannot choose a good one."""
+MAX_NEWTON_STEPS = 60
+SMALLEST_STEP = 1e-6
+"""Newton's method ends where no weight moves by more."""
 
 
 class CrossFittedSets(msgspec.Struct, frozen=True, kw_only=True):
-    """The chosen calibration, and what its method says of each row when fitted without that row's fold."""
+    """The chosen calibration, and for each row the results of its method fitted without that row's fold."""
 
     calibration: Calibration
     probs: Floats
-    """[n, k]; out of sample, and so is what follows."""
+    """Probabilities [n, k], out of sample; so are all fields below."""
     decided: Decided
     cv_nll: dict[str, float]
-    """Cross-validated NLL of each method tried, summed over the labels."""
+    """The cross-validated NLL of each method that was tried, summed over the labels."""
 
 
 def cross_fit_sets(
@@ -44,16 +45,16 @@ def cross_fit_sets(
     folds: int,
     seed: int,
 ) -> CrossFittedSets:
-    """Return the method chosen by cross-validated NLL against none, fitted on all rows, and what it says out of sample.
+    """Choose a method by cross-validated NLL, fit it on all rows, and compute its out-of-sample results.
 
-    Folds are stratified on `classes` [n] and drawn with `seed`; `simplest` compares none, temperature and vector,
-    of the latter two those in `methods`. Cutoffs and the confidence of the set are fitted on the out-of-sample
-    probabilities, for the rows of a fold on those of the other folds.
+    Folds are stratified on `classes` [n] and drawn with `seed`. `simplest` compares none, temperature and vector
+    (the latter two only where `methods` has them). Cutoffs and the confidence in the set are fitted on the
+    out-of-sample probabilities; those of a row, on the rows of the other folds.
     """
     logits = np.asarray(logits, dtype=np.float64)
     fold = stratified_folds(classes, folds, seed)
-    wanted = [method for method in FROM_SIMPLE_TO_RICH if method == "none" or method in methods]
-    tried = {method: _held_out(method, logits, gold, fold) for method in wanted}
+    candidates = [method for method in FROM_SIMPLE_TO_RICH if method == "none" or method in methods]
+    tried = {method: _held_out(method, logits, gold, fold) for method in candidates}
     losses = {method: nll_of_sets_by_row(probs, gold) for method, probs in tried.items()}
     chosen = simplest(losses)
     probs = tried[chosen]
@@ -66,7 +67,7 @@ def cross_fit_sets(
 
 
 def fit_labels(method: str, logits: Floats, gold: Bools) -> Calibration:
-    """Return the calibration of the labels' probabilities with the lowest NLL: none, temperature or vector."""
+    """Fit the probabilities of the labels by lowest NLL: none, temperature or vector."""
     if method == "none":
         return Calibration(activation="sigmoid")
     scale = _fit_scale(logits, gold)
@@ -77,20 +78,20 @@ def fit_labels(method: str, logits: Floats, gold: Bools) -> Calibration:
 
 
 def fit_decisions(calibration: Calibration, probs: Floats, gold: Bools) -> Calibration:
-    """Return the calibration with the cutoffs and the confidence of the set that suit `probs`."""
+    """Add the cutoffs and the confidence in the set that fit `probs`."""
     with_cutoffs = msgspec.structs.replace(calibration, cutoffs=tuple(best_cutoffs(probs, gold).tolist()))
     chosen = decide(with_cutoffs, probs).chosen
-    right = (chosen == gold).all(axis=1)
-    scale, bias = fit_platt(set_log_odds(probs, chosen)[:, None], right[:, None], start=1.0)
+    correct = (chosen == gold).all(axis=1)
+    scale, bias = fit_platt(set_log_odds(probs, chosen)[:, None], correct[:, None], start=1.0)
     return msgspec.structs.replace(with_cutoffs, set_scale=float(scale[0]), set_bias=float(bias[0]))
 
 
 def best_cutoffs(probs: Floats, gold: Bools) -> Floats:
-    """Return for each label the cutoff with the highest F1 on these rows [k]; one half where no row has the label.
+    """Return the cutoff of each label with the highest F1 on these rows [k]; one half where no row has the label.
 
-    Labels that fewer than `FEW_ROWS` rows have share the cutoff with the highest F1 of all their rows together.
+    Labels with fewer rows than `MIN_ROWS_FOR_OWN_CUTOFF` share the cutoff with the highest F1 of all their rows together.
     """
-    rare = gold.sum(axis=0) < FEW_ROWS
+    rare = gold.sum(axis=0) < MIN_ROWS_FOR_OWN_CUTOFF
     cutoffs = np.empty(gold.shape[1])
     cutoffs[~rare] = _f1_cutoffs(probs[:, ~rare], gold[:, ~rare])
     if rare.any():
@@ -99,13 +100,13 @@ def best_cutoffs(probs: Floats, gold: Bools) -> Floats:
 
 
 def _f1_cutoffs(probs: Floats, gold: Bools) -> Floats:
-    """Return the cutoff of each column: half way between the last row that is given the label and the next."""
+    """Return the best cutoff of each column: half way between the last row that is given the label and the next."""
     n_rows, n_columns = probs.shape
     order = np.argsort(-probs, axis=0, kind="stable")
     falling = np.take_along_axis(probs, order, axis=0)
     right = np.take_along_axis(gold, order, axis=0).cumsum(axis=0)
     f1 = 2 * right / (np.arange(1, n_rows + 1)[:, None] + gold.sum(axis=0))
-    f1[:-1][falling[:-1] == falling[1:]] = -1  # rows of equal probability are given the label together
+    f1[:-1][falling[:-1] == falling[1:]] = -1  # a cutoff cannot separate rows of equal probability
     last = f1.argmax(axis=0)
     columns = np.arange(n_columns)
     below = np.where(last + 1 < n_rows, falling[np.minimum(last + 1, n_rows - 1), columns], 0.0)
@@ -121,13 +122,13 @@ def fit_platt(logits: Floats, gold: Bools, *, start: float) -> tuple[Floats, Flo
     weights = np.stack([np.full(logits.shape[1], start), np.zeros(logits.shape[1])])
     origin = weights.copy()
     loss, step = _platt_step(logits, gold, weights, origin)
-    for _ in range(STEPS):
+    for _ in range(MAX_NEWTON_STEPS):
         trial = weights + step
         trial_loss, trial_step = _platt_step(logits, gold, trial, origin)
         better = trial_loss <= loss
         weights, step = np.where(better, trial, weights), np.where(better, trial_step, step / 2)
         loss = np.where(better, trial_loss, loss)
-        if np.abs(step).max() < SMALL_STEP:
+        if np.abs(step).max() < SMALLEST_STEP:
             break
     return weights[0], weights[1]
 
@@ -149,9 +150,9 @@ def _platt_step(logits: Floats, gold: Bools, weights: Floats, origin: Floats) ->
 
 
 def _fit_scale(logits: Floats, gold: Bools) -> float:
-    """Return the one scale of all logits with the lowest NLL, within 1/20 and 20, by Newton's method as above."""
+    """Return the common scale of all logits with the lowest NLL, between 1/20 and 20, by Newton's method as above."""
     scale, step, loss = 1.0, 0.0, np.inf
-    for _ in range(STEPS):
+    for _ in range(MAX_NEWTON_STEPS):
         trial = float(np.clip(scale + step, 0.05, 20.0))
         trial_loss = float(_losses(logits * trial, gold).sum())
         if trial_loss > loss:
@@ -160,13 +161,13 @@ def _fit_scale(logits: Floats, gold: Bools) -> float:
             probs = sigmoid(logits * trial)
             slope, curve = float(((probs - gold) * logits).sum()), float((probs * (1 - probs) * logits**2).sum())
             scale, loss, step = trial, trial_loss, -slope / max(curve, 1e-12)
-        if abs(step) < SMALL_STEP or np.clip(scale + step, 0.05, 20.0) == scale:
+        if abs(step) < SMALLEST_STEP or np.clip(scale + step, 0.05, 20.0) == scale:
             break
     return scale
 
 
 def _losses(logits: Floats, gold: Bools) -> Floats:
-    """Return minus the logarithm of the probability of each row's side [n, k]; large logits do not overflow."""
+    """Return minus the logarithm of the probability of gold [n, k]; large logits do not overflow."""
     signed = np.where(gold, logits, -logits)
     return np.asarray(np.log1p(np.exp(-np.abs(signed))) - np.minimum(signed, 0), dtype=np.float64)
 
@@ -180,10 +181,10 @@ def _held_out(method: str, logits: Floats, gold: Bools, fold: Indices) -> Floats
 
 
 def _decided_out_of_sample(probs: Floats, gold: Bools, fold: Indices) -> Decided:
-    """Return labels and confidences of each row by what the rows of the other folds say."""
+    """Decide each row by the cutoffs and the confidence that were fitted on the other folds."""
     chosen, confidence = np.empty_like(gold), np.empty(len(gold))
     for index in np.unique(fold):
         out = fold == index
-        found = decide(fit_decisions(Calibration(activation="sigmoid"), probs[~out], gold[~out]), probs[out])
-        chosen[out], confidence[out] = found.chosen, found.confidence
+        decided = decide(fit_decisions(Calibration(activation="sigmoid"), probs[~out], gold[~out]), probs[out])
+        chosen[out], confidence[out] = decided.chosen, decided.confidence
     return Decided(chosen=chosen, confidence=confidence)

@@ -1,4 +1,4 @@
-"""How far the decoder can be believed beside the encoder: fitted on calibration rows (`hybrid.runtime.combination`)."""
+"""How reliable the decoder's votes are beside the encoder: fitted on calibration rows for `hybrid.runtime.combination`."""
 
 from collections.abc import Sequence
 
@@ -16,20 +16,22 @@ Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
 PRIOR_ROWS = 3.0
-"""Rows that each label's votes start with, spread as the decoder's accuracy over all labels has it."""
-FEWEST_ROWS = 30
-"""Votes below which nothing is fitted."""
+"""Pseudo-count: each row of the confusion matrix starts with this many votes, distributed by the decoder's overall
+accuracy."""
+MIN_VOTES = 30
+"""With fewer votes nothing is fitted."""
 RIDGE = 1.0
-"""Pulls the exponents to 1 and the rise to 0, so that few rows move them little."""
-WIDEST_RISE = 8.0
-MOSTLY = 0.9
-"""The share of votes that must state a confidence for it to count."""
+"""The penalty that pulls the exponents to 1 and the rise to 0, so that few rows move them little."""
+MAX_RISE = 8.0
+MIN_STATED_SHARE = 0.9
+"""The stated confidences are used only where at least this share of the votes has one."""
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
-    """What the bundle keeps of it, None where there were too few votes, and the figures for the report."""
+    """The fitted reliability and the figures for the report."""
 
     reliability: Reliability | None
+    """None where there were too few votes to fit it."""
     report: dict[str, object]
 
 
@@ -37,67 +39,70 @@ class _Rows(msgspec.Struct, frozen=True):
     """Rows on which the decoder gave a label."""
 
     probs: Floats
-    """[n, k], the encoder's."""
+    """The encoder's probabilities [n, k]."""
     gold: Indices
     votes: Indices
     confidence: Floats
-    """[n]; nan where the decoder stated none."""
+    """The decoder's stated confidence [n]; nan where it stated none."""
 
-    def of(self, which: npt.NDArray[np.bool_]) -> "_Rows":
-        return _Rows(self.probs[which], self.gold[which], self.votes[which], self.confidence[which])
+    def subset(self, mask: npt.NDArray[np.bool_]) -> "_Rows":
+        return _Rows(self.probs[mask], self.gold[mask], self.votes[mask], self.confidence[mask])
 
 
 def measure_reliability(
     probs: Floats, gold: Indices, votes: Sequence[Vote], labels: Sequence[str], *, folds: int, seed: int
 ) -> Measured:
-    """Return how far the votes can be believed, from the encoder's out-of-sample `probs` [n, k] and `gold` [n].
+    """Fit how reliable the votes are, from the encoder's out-of-sample `probs` [n, k] and `gold` [n].
 
-    Whether a vote's own confidence counts is chosen by cross-validated NLL, as `calibrators.simplest` does. The figures
-    in the report are cross-validated too: each row's come from a fit that did not see it.
+    Whether the confidence that a vote states is used is chosen by cross-validated NLL (`calibrators.simplest`). The
+    figures in the report are cross-validated too: those of a row come from a fit that did not see it.
     """
-    ok = np.array([vote.label is not None for vote in votes], dtype=bool)
-    place = {label: index for index, label in enumerate(labels)}
+    has_label = np.array([vote.label is not None for vote in votes], dtype=bool)
+    position = {label: index for index, label in enumerate(labels)}
     rows = _Rows(
-        probs[ok],
-        gold[ok],
-        np.array([place[vote.label] for vote in votes if vote.label is not None], dtype=np.int64),
+        probs[has_label],
+        gold[has_label],
+        np.array([position[vote.label] for vote in votes if vote.label is not None], dtype=np.int64),
         np.array([np.nan if v.confidence is None else v.confidence for v in votes if v.label is not None], dtype=float),
     )
-    asked: dict[str, object] = {"asked": len(votes), "answered": len(rows.gold)}
-    if len(rows.gold) < FEWEST_ROWS:
-        said = f"{len(rows.gold)} answers on calibration rows are too few to weigh the decoder by; want {FEWEST_ROWS}"
-        return Measured(reliability=None, report=asked | {"sentences": [said]})
+    counts: dict[str, object] = {"asked": len(votes), "answered": len(rows.gold)}
+    if len(rows.gold) < MIN_VOTES:
+        sentence = (
+            f"The decoder's answers are not weighed with the encoder's: that needs {MIN_VOTES} answers on calibration "
+            f"rows, and there are {len(rows.gold)}."
+        )
+        return Measured(reliability=None, report=counts | {"sentences": [sentence]})
     model = next(vote.teacher for vote in votes if vote.label is not None)
     tried = _cross_validated(rows, folds=folds, seed=seed)
-    losses = {name: nll_by_row(found, rows.gold) for name, found in tried.items()}
-    found = _fitted(rows, model, stated=simplest(losses) == "stated")
-    return Measured(reliability=found, report=asked | _figures(rows, found, tried, labels))
+    losses = {name: nll_by_row(combined, rows.gold) for name, combined in tried.items()}
+    reliability = _fitted(rows, model, stated=simplest(losses) == "stated")
+    return Measured(reliability=reliability, report=counts | _figures(rows, reliability, tried, labels))
 
 
 def combined_probs(reliability: Reliability, probs: Floats, votes: Indices, confidence: Floats) -> Floats:
-    """Return the probabilities [n, k] of encoder and decoder together: `combination.combine` for many rows."""
+    """Combine the encoder's probabilities [n, k] with the decoder's votes: `combination.combine` for many rows."""
     weights = [
         reliability.plain if reliability.stated is None or np.isnan(c) else reliability.stated for c in confidence
     ]
-    encoder = np.array([one.encoder for one in weights])
-    rise = np.array([one.rise for one in weights])
-    away = np.where(rise > 0, np.nan_to_num(confidence, nan=reliability.typical) - reliability.typical, 0.0)
-    strength = np.array([one.decoder for one in weights]) * np.exp(rise * away)
+    encoder = np.array([weight.encoder for weight in weights])
+    rise = np.array([weight.rise for weight in weights])
+    deviation = np.where(rise > 0, np.nan_to_num(confidence, nan=reliability.typical) - reliability.typical, 0.0)
+    strength = np.array([weight.decoder for weight in weights]) * np.exp(rise * deviation)
     evidence = np.log(np.array(reliability.likelihood))[:, votes].T
     return _normalised(encoder[:, None] * np.log(np.maximum(probs, MIN_PROB)) + strength[:, None] * evidence)
 
 
 def _cross_validated(rows: _Rows, *, folds: int, seed: int) -> dict[str, Floats]:
-    """Return the probabilities [n, k] of each way to weigh the votes, every row's from a fit without its fold."""
-    ways = {"plain": False} | ({"stated": True} if np.isfinite(rows.confidence).mean() > MOSTLY else {})
-    tried = {name: np.empty_like(rows.probs) for name in ways}
+    """Return the combined probabilities [n, k] without and with the stated confidence, each row's without its fold."""
+    variants = {"plain": False} | ({"stated": True} if np.isfinite(rows.confidence).mean() > MIN_STATED_SHARE else {})
+    tried = {name: np.empty_like(rows.probs) for name in variants}
     fold = stratified_folds(rows.gold, folds, seed)
     for index in np.unique(fold):
         out = fold == index
-        held = rows.of(out)
-        for name, stated in ways.items():
-            fitted = _fitted(rows.of(~out), "", stated=stated)
-            tried[name][out] = combined_probs(fitted, held.probs, held.votes, held.confidence)
+        held_out = rows.subset(out)
+        for name, stated in variants.items():
+            fitted = _fitted(rows.subset(~out), "", stated=stated)
+            tried[name][out] = combined_probs(fitted, held_out.probs, held_out.votes, held_out.confidence)
     return tried
 
 
@@ -116,50 +121,56 @@ def _fitted(rows: _Rows, model: str, *, stated: bool) -> Reliability:
 
 
 def _likelihood(rows: _Rows) -> Floats:
-    """Return the smoothed probability of each vote where a label is right [k, k]."""
+    """Return the smoothed probability of each vote (column) given the right label (row) [k, k]."""
     n_labels = rows.probs.shape[1]
     counts = np.zeros((n_labels, n_labels))
     np.add.at(counts, (rows.gold, rows.votes), 1)
-    # One row each for right and wrong, so that no vote is impossible.
-    right = (np.trace(counts) + 1) / (counts.sum() + 2)
-    prior = np.full((n_labels, n_labels), (1 - right) / max(1, n_labels - 1))
-    np.fill_diagonal(prior, right)
+    # One extra right vote and one wrong vote, so that no vote is impossible.
+    accuracy = (np.trace(counts) + 1) / (counts.sum() + 2)
+    prior = np.full((n_labels, n_labels), (1 - accuracy) / max(1, n_labels - 1))
+    np.fill_diagonal(prior, accuracy)
     return np.asarray((counts + PRIOR_ROWS * prior) / (counts.sum(axis=1, keepdims=True) + PRIOR_ROWS))
 
 
-def _weights(rows: _Rows, likelihood: Floats, away: Floats | None) -> Weights:
-    """Return the exponents with the lowest penalised NLL; `away` [n] is each vote's distance from usual confidence."""
-    known, evidence = np.log(np.maximum(rows.probs, MIN_PROB)), np.log(likelihood)[:, rows.votes].T
+def _weights(rows: _Rows, likelihood: Floats, deviation: Floats | None) -> Weights:
+    """Return the exponents with the lowest penalised NLL.
+
+    `deviation` [n] is the stated confidence of each vote minus the typical one; None leaves it out.
+    """
+    log_probs, evidence = np.log(np.maximum(rows.probs, MIN_PROB)), np.log(likelihood)[:, rows.votes].T
 
     def loss(point: Floats) -> float:
         encoder, decoder, rise = point
-        strength = decoder * np.exp(rise * away) if away is not None else np.full(len(known), decoder)
-        together = _normalised(encoder * known + strength[:, None] * evidence)
-        penalty = np.log(encoder) ** 2 + np.log(decoder) ** 2 + (rise / WIDEST_RISE) ** 2
-        return float(nll_by_row(together, rows.gold).sum() + RIDGE * penalty)
+        strength = decoder * np.exp(rise * deviation) if deviation is not None else np.full(len(log_probs), decoder)
+        combined = _normalised(encoder * log_probs + strength[:, None] * evidence)
+        penalty = np.log(encoder) ** 2 + np.log(decoder) ** 2 + (rise / MAX_RISE) ** 2
+        return float(nll_by_row(combined, rows.gold).sum() + RIDGE * penalty)
 
-    limits = [(0.05, 4.0), (0.05, 4.0), (0.0, WIDEST_RISE if away is not None else 0.0)]
+    limits = [(0.05, 4.0), (0.05, 4.0), (0.0, MAX_RISE if deviation is not None else 0.0)]
     encoder, decoder, rise = minimize(loss, np.array([1.0, 1.0, 0.0]), bounds=limits, method="L-BFGS-B").x.round(6)
     return Weights(encoder=float(encoder), decoder=float(decoder), rise=float(rise))
 
 
 def _normalised(scores: Floats) -> Floats:
-    raised = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return np.asarray(raised / raised.sum(axis=1, keepdims=True), dtype=np.float64)
+    exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
-def _figures(rows: _Rows, found: Reliability, tried: dict[str, Floats], labels: Sequence[str]) -> dict[str, object]:
-    together = tried["stated" if found.stated else "plain"]
+def _figures(
+    rows: _Rows, reliability: Reliability, tried: dict[str, Floats], labels: Sequence[str]
+) -> dict[str, object]:
+    combined = tried["stated" if reliability.stated else "plain"]
     encoder, decoder = rows.probs.argmax(axis=1) == rows.gold, rows.votes == rows.gold
     by_label = {
         label: {"rows": int((rows.gold == i).sum()), "right": round(float(decoder[rows.gold == i].mean()), 6)}
         for i, label in enumerate(labels)
         if (rows.gold == i).any()
     }
-    both = together.argmax(axis=1) == rows.gold
+    both = combined.argmax(axis=1) == rows.gold
     sentence = (
-        f"On the {len(rows.gold)} calibration rows that the decoder was asked about, the encoder is right in "
-        f"{encoder.mean():.1%}, the decoder in {decoder.mean():.1%}, the two together in {both.mean():.1%} (cross-validated)."
+        f"On the {len(rows.gold)} calibration rows that the decoder answered, the encoder is right on "
+        f"{encoder.mean():.1%}, the decoder on {decoder.mean():.1%}, and both combined on {both.mean():.1%} "
+        "(cross-validated)."
     )
     return {
         "right": by_label,
@@ -168,6 +179,6 @@ def _figures(rows: _Rows, found: Reliability, tried: dict[str, Floats], labels: 
         },
         "cv_nll": {"encoder": round(float(nll_by_row(rows.probs, rows.gold).mean()), 6)}
         | {name: round(float(nll_by_row(x, rows.gold).mean()), 6) for name, x in tried.items()},
-        "confidence_counts": found.stated is not None,
+        "confidence_counts": reliability.stated is not None,
         "sentences": [sentence],
     }

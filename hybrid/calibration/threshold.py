@@ -1,9 +1,9 @@
 """Choose the confidence below which a row escalates, so that what is kept is right often enough.
 
-The promise is about the population that the calibration rows were drawn from: over draws of the
-calibration rows, the accuracy of what is kept is below the target with probability delta at most.
-Throughout, `confidence` [n] is the probability of the predicted label and `correct` [n] says whether it
-is the true one.
+The guarantee is about the population that the calibration rows were drawn from: over draws of the
+calibration rows, the accuracy of the rows kept by the encoder is below the target with probability delta at most.
+Throughout, `confidence` [n] is the probability of the predicted label, `correct` [n] is True where that is the true
+label, and a row is kept (not escalated) where its confidence reaches the threshold.
 """
 
 import math
@@ -18,17 +18,17 @@ from hybrid.runtime.calibration import NOTHING_KEPT, Threshold
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
-STEPS = 30
-"""Thresholds tested at most: steps of some 3 % of the rows."""
-FORGIVEN = 5
-"""Errors that the strictest threshold survives, where there are rows enough. A sequence that starts on fewer rows
-dies at its first step of a few mislabelled ones among the most confident, and then nothing is kept."""
-WIDEST_START = 1 / 3
-"""The largest share of the rows at which the sequence starts for the sake of surviving errors."""
+MAX_THRESHOLDS = 30
+"""The most thresholds that are tested: steps of about 3 % of the rows."""
+ERRORS_SURVIVED = 5
+"""Errors that the test of the strictest threshold survives, where there are enough rows. A sequence that starts on
+fewer rows can fail its first test because of a few mislabelled rows among the most confident, and keeps nothing then."""
+MAX_FIRST_SHARE = 1 / 3
+"""The largest share of the rows that the strictest threshold keeps so that its test survives errors."""
 POWER = 0.8
-"""The probability of support at which `rows_needed` aims."""
-MANY = 10**9
-"""Rows beyond which nobody asks."""
+"""The probability of passing the test for which `rows_needed` is computed."""
+MAX_ROWS = 10**9
+"""The largest number of rows that is considered."""
 
 
 def lower_bound(n_correct: int, n_rows: int, delta: float) -> float:
@@ -37,36 +37,36 @@ def lower_bound(n_correct: int, n_rows: int, delta: float) -> float:
 
 
 def choose_threshold(confidence: Floats, correct: Bools, *, target: float, delta: float) -> Threshold:
-    """Return the loosest threshold that a fixed sequence of exact binomial tests supports.
+    """Choose the lowest threshold that passes a fixed sequence of exact binomial tests.
 
-    The thresholds of `candidates` are tested from strict to loose, each at level delta, and the first
+    The thresholds of `candidates` are tested from high to low, each at level delta, and the first
     failure ends the sequence. Only the first threshold whose true accuracy is below the target can be a
-    mistake, and passing it has probability delta at most, so no correction for the number of tests is due
+    mistake, and passing it has probability delta at most, so no correction for the number of tests is needed
     (Bauer 1991, "Multiple testing in clinical trials"; Angelopoulos et al. 2021, "Learn then test").
 
-    The sequence must be set without looking at `correct`, and the confidences must not have seen it
-    either: give those of a calibration fitted without the row (cross-fitted). With in-sample confidences
-    isotonic regression misses the target far more often than delta. What stays approximate is that the
-    threshold is used with the calibration fitted on all rows; `benchmarks/guarantee.py` measures the whole.
+    The sequence must not depend on `correct`, and neither must the confidences: pass those of a calibration that was
+    fitted without the row (cross-fitted). With in-sample confidences isotonic regression misses the target far more
+    often than delta. One approximation remains: the threshold is used with the calibration fitted on all rows.
+    `benchmarks/guarantee.py` measures the whole procedure.
     """
     sequence = candidates(confidence, target=target, delta=delta)
-    passed = NOTHING_KEPT
+    lowest_passed = NOTHING_KEPT
     for value in sequence:
         kept = confidence >= value
         if lower_bound(int(correct[kept].sum()), int(kept.sum()), delta) < target:
             break
-        passed = value
-    if passed < NOTHING_KEPT:
-        return _threshold(confidence, correct, passed, target=target, delta=delta, met=True)
+        lowest_passed = value
+    if lowest_passed < NOTHING_KEPT:
+        return _threshold(confidence, correct, lowest_passed, target=target, delta=delta, met=True)
     needed = _rows_needed(confidence, correct, sequence, target=target, delta=delta)
-    return _threshold(confidence, correct, passed, target=target, delta=delta, met=False, rows_needed=needed)
+    return _threshold(confidence, correct, lowest_passed, target=target, delta=delta, met=False, rows_needed=needed)
 
 
 def candidates(confidence: Floats, *, target: float, delta: float) -> list[float]:
-    """Return the thresholds to test, strict to loose, from the confidences alone; empty where no test could pass.
+    """Return the thresholds to test, from high to low, by the confidences alone; empty where no test could pass.
 
-    They are quantiles. Each stands just above the confidence of one row, and given that row those above it
-    are a plain sample of the population above it, so that the binomial test is exact.
+    They are quantiles. Each lies just above the confidence of one row. Given that row, the rows above it are a plain
+    sample of the population above it, so the binomial test is exact.
     """
     n_rows = len(confidence)
     start = _first_kept(n_rows, target, delta)
@@ -74,10 +74,10 @@ def candidates(confidence: Floats, *, target: float, delta: float) -> list[float
         return []
     descending = np.sort(confidence)[::-1]
     sequence: list[float] = []
-    for n_kept in np.unique(np.linspace(start, n_rows, STEPS).round().astype(int)):
+    for n_kept in np.unique(np.linspace(start, n_rows, MAX_THRESHOLDS).round().astype(int)):
         # Six digits read well in a bundle; rounding up only ever keeps fewer rows.
         value = math.ceil(descending[n_kept] * 1e6) / 1e6 if n_kept < n_rows else float(descending[-1])
-        # Rows of equal confidence may leave fewer above than the start asks for.
+        # Ties in confidence can leave fewer rows above the value than the first test needs.
         if np.count_nonzero(confidence >= value) >= start and value not in sequence:
             sequence.append(value)
     return sequence
@@ -85,20 +85,20 @@ def candidates(confidence: Floats, *, target: float, delta: float) -> list[float
 
 def _first_kept(n_rows: int, target: float, delta: float) -> int:
     """Return how many rows the strictest threshold keeps; more than `n_rows` where no test could pass."""
-    starts = [fewest_rows(errors, target, delta) for errors in range(FORGIVEN + 1)]
-    return max([start for start in starts if start <= WIDEST_START * n_rows], default=starts[0])
+    starts = [fewest_rows(errors, target, delta) for errors in range(ERRORS_SURVIVED + 1)]
+    return max([start for start in starts if start <= MAX_FIRST_SHARE * n_rows], default=starts[0])
 
 
 def fewest_rows(errors: int, target: float, delta: float) -> int:
-    """Return the smallest sample that supports `target` at 1 - delta with that many errors in it."""
-    sizes = range(errors + 1, MANY)
+    """Return the size of the smallest sample that passes the test of `target` with that many errors in it."""
+    sizes = range(errors + 1, MAX_ROWS)
     return sizes[bisect_left(sizes, True, key=lambda n_rows: bool(binom.cdf(errors, n_rows, 1 - target) <= delta))]
 
 
 def naive_threshold(confidence: Floats, correct: Bools, *, target: float, delta: float) -> Threshold:
-    """Return the loosest threshold at which the accuracy of the kept calibration rows reaches the target.
+    """Return the lowest threshold at which the accuracy of the kept calibration rows reaches the target.
 
-    For comparison only: it takes a point estimate for the truth and misses the target about every other time.
+    For comparison only: it takes a point estimate for the truth, and misses the target about half the time.
     """
     order = np.argsort(-confidence, kind="stable")
     accuracy = np.cumsum(correct[order]) / np.arange(1, len(order) + 1)
@@ -108,24 +108,24 @@ def naive_threshold(confidence: Floats, correct: Bools, *, target: float, delta:
     return _threshold(confidence, correct, value, target=target, delta=delta, met=len(reached) > 0)
 
 
-def say(threshold: Threshold) -> str:
+def describe_threshold(threshold: Threshold) -> str:
     """Return the sentence about `threshold` that the report prints."""
-    likely, target = (f"{share * 100:.4g}%" for share in (1 - threshold.delta, threshold.target))
+    probability, target = (f"{share * 100:.4g}%" for share in (1 - threshold.delta, threshold.target))
     if threshold.met:
         return (
-            f"With probability {likely} the encoder is right in at least {target} of what it keeps, the rows with a "
-            f"confidence of {threshold.value:.3f} or more: {threshold.kept:.1%} of the {threshold.n_rows} calibration "
-            f"rows, right in {threshold.accuracy_kept:.1%}."
+            f"With probability {probability}, at least {target} of the encoder's own answers are right where its "
+            f"confidence is {threshold.value:.3f} or more. Those are {threshold.kept:.1%} of the {threshold.n_rows} "
+            f"calibration rows, and {threshold.accuracy_kept:.1%} of them are right."
         )
     if threshold.rows_needed is None:
         return (
-            f"{threshold.n_rows} calibration rows cannot promise {target}, and more rows would not either, because the "
-            "encoder is right less often than that at every share of them: every row escalates; lower calibrate.target "
-            "or train a better encoder."
+            f"Every row escalates: {threshold.n_rows} calibration rows cannot guarantee an accuracy of {target}, and more "
+            "rows would not either, because the encoder is right less often than that at every confidence. Lower "
+            "calibrate.target or train a better encoder."
         )
     return (
-        f"{threshold.n_rows} calibration rows cannot promise {target} with probability {likely}, about "
-        f"{threshold.rows_needed} rows would: every row escalates; label more calibration rows or lower "
+        f"Every row escalates: {threshold.n_rows} calibration rows cannot guarantee an accuracy of {target} with "
+        f"probability {probability}; about {threshold.rows_needed} rows would. Label more calibration rows or lower "
         "calibrate.target."
     )
 
@@ -158,27 +158,27 @@ def _threshold(
 def _rows_needed(
     confidence: Floats, correct: Bools, sequence: list[float], *, target: float, delta: float
 ) -> int | None:
-    """Return about how many calibration rows would support the target, to two figures, or None.
+    """Estimate how many calibration rows would pass the test, to two figures; None where no number would.
 
-    Of the shares tried, the one that needs fewest rows if its accuracy on these rows is the true one.
+    It is the smallest number over the thresholds tried, with the accuracy on these rows taken for the true one.
     """
     quartiles = np.quantile(confidence, [0.75, 0.5, 0.25, 0.0]).tolist()
-    wanted = []
+    needed = []
     for value in sequence or quartiles:
         kept = confidence >= value
         accuracy = float(correct[kept].mean())
         if accuracy > target:
-            wanted.append(_rows_that_support(accuracy, target, delta) / float(kept.mean()))
-    if not wanted:
+            needed.append(_rows_that_support(accuracy, target, delta) / float(kept.mean()))
+    if not needed:
         return None
-    fewest = max(min(wanted), len(confidence) + 1)
+    fewest = max(min(needed), len(confidence) + 1)
     unit = int(10 ** max(0, math.floor(math.log10(fewest)) - 1))
     return math.ceil(fewest / unit) * unit
 
 
 def _rows_that_support(accuracy: float, target: float, delta: float) -> int:
     """Return how many kept rows of that true accuracy pass the test with probability `POWER`, within 3 %."""
-    n_rows = np.unique(np.geomspace(10, MANY, 700).astype(np.int64))
+    n_rows = np.unique(np.geomspace(10, MAX_ROWS, 700).astype(np.int64))
     fewest_correct = binom.isf(delta, n_rows, target) + 1
     enough = binom.sf(fewest_correct - 1, n_rows, accuracy) >= POWER
     return int(n_rows[np.argmax(enough)] if enough.any() else n_rows[-1])

@@ -1,4 +1,4 @@
-"""Calibrate: logits of the exported model to probabilities, and the point of escalation."""
+"""calibrate: fit probabilities to the logits of the exported model, and choose the threshold of escalation."""
 
 from collections.abc import Sequence
 from itertools import compress
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from hybrid.calibration.calibrators import cross_fit
 from hybrid.calibration.label_calibrators import cross_fit_sets
 from hybrid.calibration.reference import counts_by_label, curve, histogram
-from hybrid.calibration.threshold import choose_threshold, naive_threshold, say
+from hybrid.calibration.threshold import choose_threshold, describe_threshold, naive_threshold
 from hybrid.config import CalibrateConfig
 from hybrid.errors import DataError
 from hybrid.evaluation import metrics, set_metrics
@@ -23,26 +23,26 @@ Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
 BINS = 15
-UNTRUSTED = (
-    "The labels of the calibration rows are not gold: probabilities, accuracies and the promise of the threshold are "
-    "about agreeing with the labels as given, and how often those are right cannot be known without gold."
+NOT_JUDGED_BY_GOLD = (
+    "Some calibration rows have no gold label: probabilities, accuracies and the guarantee of the threshold are about "
+    "agreement with the labels as given. How often those are right is unknown without gold labels."
 )
 
 
 class Calibrated(msgspec.Struct, frozen=True, kw_only=True):
-    """What the bundle needs, the rows it was fitted on, and the figures for the report."""
+    """The calibration, threshold and reference of the bundle, the rows they were fitted on, and the stage's report."""
 
     calibration: Calibration
     threshold: Threshold
     reference: Reference
     scored: list[Scored]
     held_out: Floats
-    """[n, k]; each row's probabilities from a fit that did not see it."""
+    """Probabilities [n, k], those of each row from a fit that did not see it."""
     report: dict[str, object]
 
 
-class _Judged(msgspec.Struct, frozen=True, kw_only=True):
-    """The calibration that was chosen and what it is judged by, which is out of sample."""
+class _Fit(msgspec.Struct, frozen=True, kw_only=True):
+    """The calibration that was chosen, and its out-of-sample results on the rows."""
 
     calibration: Calibration
     probs: Floats
@@ -65,42 +65,41 @@ def calibrate(
     task: Task = "single_label",
     tokens: Sequence[int] = (),
 ) -> Calibrated:
-    """Return calibration and threshold fitted on `rows` and the exported model's `logits` [n, n_labels].
+    """Fit calibration and threshold on `rows` and the exported model's `logits` [n, n_labels].
 
-    Each row's `label` is taken as the truth; `trusted` says whether it is gold. The figures called
-    `after`, and the test of the threshold, use probabilities that were cross-fitted: each row's come from
-    a fit that did not see it, so they are not flattered by the fit. With several labels a row, a row is right where
-    its whole set of labels is, and its confidence is the probability of that. `tokens` are those that the encoder
-    reads of each row; without them the reference has no lengths.
+    The `label` of a row is taken as the truth; `trusted` is True where all of them are gold. The figures called
+    `after`, and the test of the threshold, use cross-fitted probabilities: those of a row come from a fit that did not
+    see it. A row with several labels is right where its whole set of labels is, and its confidence is the probability
+    of that. `tokens` is the number of tokens that the encoder reads of each row; without it the reference has no lengths.
 
     Raises:
         DataError: logits and rows do not match, a label is not one of `labels`, or there are fewer rows than folds.
         BundleError: a logit is not finite.
     """
     _check(rows, labels, logits, config)
-    judge = _judge_labels if task == "single_label" else _judge_sets
-    found = judge(rows, labels, logits, config, seed)
-    threshold = choose_threshold(found.confidence, found.correct, target=config.target, delta=config.delta)
-    naive = naive_threshold(found.confidence, found.correct, target=config.target, delta=config.delta)
+    fit = (_fit_single if task == "single_label" else _fit_sets)(rows, labels, logits, config, seed)
+    threshold = choose_threshold(fit.confidence, fit.correct, target=config.target, delta=config.delta)
+    naive = naive_threshold(fit.confidence, fit.correct, target=config.target, delta=config.delta)
     report: dict[str, object] = {
         "n_rows": len(rows),
-        "trusted": trusted,
+        "judged_by_gold": trusted,
+        "trusted": trusted,  # its name in version 0.1.0
         "threshold": msgspec.to_builtins(threshold),
         "naive_threshold": msgspec.to_builtins(naive),
-        "sentences": [say(threshold), *([] if trusted else [UNTRUSTED])],
+        "sentences": [describe_threshold(threshold), *([] if trusted else [NOT_JUDGED_BY_GOLD])],
     }
     return Calibrated(
-        calibration=found.calibration,
+        calibration=fit.calibration,
         threshold=threshold,
-        reference=_reference(found, threshold, logits, labels, trusted=trusted, tokens=tokens),
-        scored=_scored(rows, logits, found.calibration),
-        held_out=found.probs,
-        report=_figures_of_fit(found) | report,
+        reference=_reference(fit, threshold, logits, labels, trusted=trusted, tokens=tokens),
+        scored=_scored(rows, logits, fit.calibration),
+        held_out=fit.probs,
+        report=_figures_of_fit(fit) | report,
     )
 
 
 def _reference(
-    found: _Judged,
+    fit: _Fit,
     threshold: Threshold,
     logits: npt.NDArray[np.float32] | Floats,
     labels: Sequence[str],
@@ -108,8 +107,8 @@ def _reference(
     trusted: bool,
     tokens: Sequence[int],
 ) -> Reference:
-    """Return the rows as the bundle will answer them; the curve alone is out of sample, since it judges."""
-    served = decide(found.calibration, apply(found.calibration, logits))
+    """Describe the rows as the bundle will answer them; only the curve is out of sample, because it judges."""
+    served = decide(fit.calibration, apply(fit.calibration, logits))
     predicted = [join_labels(sorted(compress(labels, chosen))) for chosen in served.chosen.tolist()]
     return Reference(
         n_rows=len(predicted),
@@ -119,34 +118,34 @@ def _reference(
         tokens=histogram(tokens) if len(tokens) else None,
         escalated=int((served.confidence < threshold.value).sum()),
         delta=threshold.delta,
-        curve=curve(found.confidence, found.correct, threshold),
+        curve=curve(fit.confidence, fit.correct, threshold),
     )
 
 
-def _figures_of_fit(found: _Judged) -> dict[str, object]:
-    method = found.calibration.method
+def _figures_of_fit(fit: _Fit) -> dict[str, object]:
+    method = fit.calibration.method
     return {
         "method": method,
-        "temperature": found.calibration.temperature if method == "temperature" else None,
-        "cv_nll": found.cv_nll,
-        "before": found.before,
-        "after": found.after,
-        "ece_null_mean": found.null.mean,
-        "ece_null95": found.null.p95,
+        "temperature": fit.calibration.temperature if method == "temperature" else None,
+        "cv_nll": fit.cv_nll,
+        "before": fit.before,
+        "after": fit.after,
+        "ece_null_mean": fit.null.mean,
+        "ece_null95": fit.null.p95,
     }
 
 
-def _judge_labels(
+def _fit_single(
     rows: Sequence[Example],
     labels: Sequence[str],
     logits: npt.NDArray[np.float32] | Floats,
     config: CalibrateConfig,
     seed: int,
-) -> _Judged:
+) -> _Fit:
     gold = _gold_indices(rows, labels)
     before = apply(Calibration(), logits)
     fitted = cross_fit(logits, gold, config.methods, folds=config.folds, seed=seed)
-    return _Judged(
+    return _Fit(
         calibration=fitted.calibration,
         probs=fitted.probs,
         confidence=fitted.probs.max(axis=1),
@@ -158,20 +157,20 @@ def _judge_labels(
     )
 
 
-def _judge_sets(
+def _fit_sets(
     rows: Sequence[Example],
     labels: Sequence[str],
     logits: npt.NDArray[np.float32] | Floats,
     config: CalibrateConfig,
     seed: int,
-) -> _Judged:
+) -> _Fit:
     joined = [row.label for row in rows]
     gold = label_matrix(joined, labels)
     classes = np.unique(rarest_labels(joined), return_inverse=True)[1]
     plain = Calibration(activation="sigmoid")
     before = apply(plain, logits)
     fitted = cross_fit_sets(logits, gold, classes, config.methods, folds=config.folds, seed=seed)
-    return _Judged(
+    return _Fit(
         calibration=fitted.calibration,
         probs=fitted.probs,
         confidence=fitted.decided.confidence,
@@ -203,7 +202,7 @@ def _figures(probs: Floats, gold: Indices) -> dict[str, float]:
 
 
 def _figures_of_sets(probs: Floats, decided: Decided, gold: npt.NDArray[np.bool_]) -> dict[str, float]:
-    """Return the same figures: ECE and accuracy of the whole set, Brier and NLL summed over the labels."""
+    """Return the same figures for whole sets: ECE and accuracy of the set, Brier and NLL summed over the labels."""
     correct = (decided.chosen == gold).all(axis=1)
     return {
         "ece": set_metrics.ece_of_confidence(decided.confidence, correct, BINS),
@@ -219,21 +218,21 @@ def _check(
     if np.shape(logits) != (len(rows), len(labels)):
         raise DataError(
             f"calibrate: logits of shape {np.shape(logits)} for {len(rows)} rows and {len(labels)} labels: "
-            "want one logit a row and label; run again from export"
+            "expected one logit for each row and label; run again from export"
         )
     if len(rows) < config.folds:
         raise DataError(
-            f"calibrate: {len(rows)} calibration rows for calibrate.folds = {config.folds}: want a row a fold at "
-            "least; raise split.calibration or lower calibrate.folds"
+            f"calibrate: {len(rows)} calibration rows for calibrate.folds = {config.folds}: expected at least one row a "
+            "fold; raise split.calibration or lower calibrate.folds"
         )
 
 
 def _gold_indices(rows: Sequence[Example], labels: Sequence[str]) -> Indices:
-    place = {label: index for index, label in enumerate(labels)}
-    unknown = next((row for row in rows if row.label not in place), None)
+    position = {label: index for index, label in enumerate(labels)}
+    unknown = next((row for row in rows if row.label not in position), None)
     if unknown is not None:
         raise DataError(
-            f"calibrate: row {unknown.id!r} has the label {unknown.label!r}: want one of {', '.join(labels)}; "
+            f"calibrate: row {unknown.id!r} has the label {unknown.label!r}, expected one of {', '.join(labels)}; "
             "correct the row or add the label to the recipe"
         )
-    return np.array([place[row.label] for row in rows], dtype=np.int64)
+    return np.array([position[row.label] for row in rows], dtype=np.int64)
