@@ -99,9 +99,34 @@ class Vote(Row, frozen=True, kw_only=True):
     confidence: float | None = None
     """The teacher's own, 0 to 1; absent where it gave none."""
     teacher: str
+    """The model that answered, or the name of an imported source."""
+    reasoned: bool = False
+    """Whether it is a reasoned answer that was asked for on top of a direct one: such answers are a source of their own,
+    for they are right more or less often than direct ones."""
     sample: int = 0
     reason: str = ""
     """Why there is no label; empty where there is one."""
+    trace_key: str = ""
+    """The key under which the trace store has the answer; empty where the store has none, and in old tables."""
+
+    def __post_init__(self) -> None:
+        """Read an old table's vote, in which the name of the teacher held whether it is a reasoned one."""
+        if self.teacher.endswith(_REASONED):
+            msgspec.structs.force_setattr(self, "teacher", self.teacher.removesuffix(_REASONED))
+            msgspec.structs.force_setattr(self, "reasoned", True)
+
+    @property
+    def voter(self) -> str:
+        """The source that the vote counts for, as reports and `hybrid why` call it."""
+        return self.teacher + _REASONED if self.reasoned else self.teacher
+
+    @property
+    def source(self) -> str:
+        """The voter with the number of the sample: each sample is a label source of its own."""
+        return f"{self.voter}#{self.sample}"
+
+
+_REASONED = ", reasoned"
 
 
 class Decision(Row, frozen=True, kw_only=True):

@@ -19,12 +19,12 @@ from hybrid.llm.cost.ledger import NullLedger
 from hybrid.llm.cost.prices import Price
 from hybrid.llm.cost.pricing import Pricing
 from hybrid.llm.tasks.label import label_request
-from hybrid.llm.traces.lookup import traced_answers
+from hybrid.llm.traces.export import stored_answers
 from hybrid.prompts import text_hash
 from hybrid.provenance.build import read_receipts
 from hybrid.provenance.rows import Receipt
 from hybrid.report.cards import Tally, render_data_card, tally
-from hybrid.teacher.vote_collection import Teacher, collect_votes, reasoned
+from hybrid.teacher.vote_collection import Teacher, collect_votes
 from hybrid.types import Decision, Draft, Example, Vote
 from tests.messages_server import Act, MessagesServer, answer, label, status
 
@@ -97,7 +97,7 @@ def test_a_vote_that_failed_has_no_price_and_says_why(run: Path) -> None:
 def test_a_vote_that_was_asked_for_again_with_reasoning_has_its_price_too(run: Path) -> None:
     row, *_ = ask(run, 1, label("good", 0.8))
     votes = read_rows(run / "verify/votes.jsonl", Vote)
-    write_rows(run / "verify/votes.jsonl", [reasoned(votes[0]), *votes[1:]])
+    write_rows(run / "verify/votes.jsonl", [msgspec.structs.replace(votes[0], reasoned=True), *votes[1:]])
     (vote,) = receipts(run)[row.id].votes
     assert vote.teacher == "judge, reasoned"
     assert vote.cost_usd == pytest.approx((100 * 1 + 20 * 5) / 1e6)
@@ -113,6 +113,29 @@ def test_an_answer_under_an_earlier_policy_is_not_taken_for_the_vote(run: Path) 
     (vote,) = receipts(run)[row.id].votes
     assert (vote.label, vote.rationale) == ("good", "It says so.")
     assert vote.prompt == text_hash(label_request("verify", "t", LABELS, LLMConfig(), policy="Judge the dish.").system)
+
+
+def test_a_vote_of_an_old_table_names_no_answer_and_the_printed_story_says_so(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row, *_ = ask(run, 1, label("good", 0.8))
+    table = run / "verify/votes.jsonl"
+    old = json.loads(table.read_text())
+    assert old.pop("trace_key")
+    table.write_text(json.dumps(old | {"teacher": "judge, reasoned"}) + "\n")
+    (vote,) = receipts(run)[row.id].votes
+    assert (vote.teacher, vote.label, vote.key, vote.cost_usd) == ("judge, reasoned", "good", "", None)
+    assert main(["why", str(run), row.id]) == 0
+    assert "collected by a version that kept no key" in capsys.readouterr().out
+
+
+def test_a_vote_whose_answer_the_store_lost_keeps_its_key(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row, *_ = ask(run, 1, label("good", 0.8))
+    (run.parent / "traces.sqlite").unlink()
+    (vote,) = receipts(run)[row.id].votes
+    assert (vote.model, vote.cost_usd) == ("", None)
+    assert main(["why", str(run), row.id]) == 0
+    assert f"the trace store has no answer under key {vote.key[:12]}" in capsys.readouterr().out
 
 
 def test_who_changed_a_label_is_said(run: Path) -> None:
@@ -200,8 +223,8 @@ def test_what_cannot_be_told_is_said(
 def test_a_file_that_is_no_store_is_named(tmp_path: Path) -> None:
     (tmp_path / "traces.sqlite").write_text("no database at all, but long enough to be read as one")
     with pytest.raises(StorageError, match="not a trace store"):
-        traced_answers({"t"}, tmp_path / "traces.sqlite")
-    assert traced_answers({"t"}, tmp_path / "nothing.sqlite") == {}
+        stored_answers(tmp_path / "traces.sqlite", ["k"])
+    assert stored_answers(tmp_path / "nothing.sqlite", ["k"]) == {}
 
 
 def test_a_further_seeds_run_shares_the_store_of_the_first(run: Path) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -76,6 +77,13 @@ def reads_text(name_of: dict[str, str]) -> Act:
 def test_the_first_calls_go_where_the_classifier_denies_the_given_label_most() -> None:
     given = np.array([LABELS.index(row.label) for row in ROWS])
     assert by_uncertainty(given, BELIEFS).tolist() == [1, 2, 3, 0]
+
+
+def test_a_reasoned_vote_is_a_source_of_its_own_in_todays_tables_and_in_old_ones() -> None:
+    old = msgspec.json.decode(b'{"id":"r1","status":"ok","label":"bad","teacher":"m, reasoned"}', type=Vote)
+    assert (old.teacher, old.reasoned, old.source) == ("m", True, "m, reasoned#0")
+    assert msgspec.json.decode(msgspec.json.encode(old), type=Vote) == old
+    assert vote("r1", "bad").source == "t#0"
 
 
 def test_rows_of_equal_doubt_stay_in_their_order() -> None:
@@ -156,7 +164,7 @@ def test_reasoning_is_asked_for_where_direct_answers_conflict() -> None:
         found = buy(VerifyConfig(answer="direct", more="reasoned", more_calls=1), teacher(server))
         schemas = [body["output_config"]["format"]["schema"]["properties"] for body in server.bodies]
     assert ["rationale" in schema for schema in schemas] == [False] * 4 + [True]
-    assert [(one.id, one.teacher) for one in found.votes][1:3] == [("r1", "m"), ("r1", "m, reasoned")]
+    assert [(one.id, one.voter) for one in found.votes][1:3] == [("r1", "m"), ("r1", "m, reasoned")]
 
 
 def test_a_recorded_teacher_is_asked_nothing_more(tmp_path: Path) -> None:

@@ -37,8 +37,7 @@ def label_sources(rows: Sequence[Example], votes: Sequence[Vote], labels: Sequen
     for vote in votes:
         if vote.status != "ok" or vote.label is None:
             continue
-        name = f"{vote.teacher}#{vote.sample}"
-        source = sources.setdefault(name, _silent(name, len(rows), is_vote=True))
+        source = sources.setdefault(vote.source, _silent(vote.source, len(rows), is_vote=True))
         source.said[position[vote.id]] = place[vote.label]
         if vote.confidence is not None:
             source.confidence[position[vote.id]] = vote.confidence

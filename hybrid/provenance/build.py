@@ -1,6 +1,6 @@
 """Gather the receipts of a run from its tables and its trace store."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -8,14 +8,12 @@ import numpy as np
 
 from hybrid.errors import DataError
 from hybrid.files.table import read_rows
-from hybrid.llm.tasks.label import read_vote
-from hybrid.llm.traces.lookup import TracedAnswer, traced_answers
+from hybrid.llm.traces.export import StoredAnswer, stored_answers
 from hybrid.llm.traces.recorded import Recorded
 from hybrid.pipeline.context import RunContext
 from hybrid.prompts import text_hash
 from hybrid.provenance.rows import Receipt, Served, VoteReceipt
 from hybrid.runtime.bundle import read_bundle
-from hybrid.teacher.vote_collection import model_of
 from hybrid.types import Decision, Draft, Example, Judged, Row, Scored, Trusted, Vote
 
 DIGITS = 6
@@ -28,7 +26,8 @@ class _Tables(Row, frozen=True, kw_only=True):
     policy: str
     method: str
     votes: dict[str, list[Vote]]
-    kept: dict[str, list[TracedAnswer]]
+    answers: dict[str, StoredAnswer]
+    """By the key of the vote that was read from it."""
     decisions: dict[str, Decision]
     classifier: dict[str, tuple[float, ...]]
     trusted: dict[str, Trusted]
@@ -62,8 +61,6 @@ def receipt_of(receipts: Sequence[Receipt], row_id: str, run: Path) -> Receipt:
 def _tables(story: RunContext, rows: Sequence[Example], drafts: Sequence[Draft]) -> _Tables:
     run, train = story.run, [row for row in rows if row.part == "train"]
     verified, votes = run.report("verify"), read_rows(run.path("verify", "votes.jsonl"), Vote)
-    policy = story.policy(story.recipe.teacher).strip()
-    live = any(vote.teacher != Recorded.name for vote in votes)
     probs_file = run.path("clean", "classifier.npy")
     classifier = np.load(probs_file) if probs_file.is_file() else np.zeros((0, 0))
     return _Tables(
@@ -71,18 +68,13 @@ def _tables(story: RunContext, rows: Sequence[Example], drafts: Sequence[Draft])
         policy=verified.get("policy", ""),
         method=run.report("clean")["method"],
         votes=_by_row(votes),
-        kept=_preferring(policy, traced_answers({row.text for row in train}, story.traces)) if live else {},
+        answers=stored_answers(story.traces, {vote.trace_key for vote in votes if vote.trace_key}),
         decisions={decision.id: decision for decision in story.decisions()},
         classifier={row.id: tuple(probs) for row, probs in zip(train, classifier.tolist(), strict=False)},
         trusted={row.id: row for row in story.trusted()},
         served=_served(story),
         children=_children(drafts),
     )
-
-
-def _preferring(policy: str, kept: Mapping[str, list[TracedAnswer]]) -> dict[str, list[TracedAnswer]]:
-    """Return the stored answers with those under the policy first, where two read alike."""
-    return {text: sorted(about, key=lambda one: policy not in one.request.system) for text, about in kept.items()}
 
 
 def _by_row(votes: Sequence[Vote]) -> dict[str, list[Vote]]:
@@ -142,7 +134,7 @@ def _of_row(row: Example, tables: _Tables) -> Receipt:
         receipt,
         trusted=tables.trusted.get(row.id),
         policy=tables.policy if votes else "",
-        votes=[_of_vote(vote, tables.kept.get(row.text, []), tables) for vote in votes],
+        votes=[_of_vote(vote, tables.answers.get(vote.trace_key)) for vote in votes],
         classifier=_named(tables.labels, tables.classifier.get(row.id, ())),
         probs=_named(tables.labels, decision.probs),
         action=decision.action,
@@ -155,33 +147,32 @@ def _of_row(row: Example, tables: _Tables) -> Receipt:
     )
 
 
-def _of_vote(vote: Vote, kept: Sequence[TracedAnswer], tables: _Tables) -> VoteReceipt:
-    receipt = {
-        name: getattr(vote, name)
-        for name in ("teacher", "sample", "status", "label", "confidence", "rationale", "reason")
-    }
-    # The store may hold answers to an earlier prompt or another policy: the one that reads as this vote is meant.
-    found = next((one for one in kept if _is_answer(one, vote, tables.labels)), None)
-    if found is None:
-        return VoteReceipt(recorded=vote.teacher == Recorded.name, **receipt)
-    return VoteReceipt(
-        **receipt,
-        recorded=False,
-        key=found.key,
-        prompt=text_hash(found.request.system),
-        model=found.reply.model,
-        input_tokens=found.reply.input_tokens,
-        output_tokens=found.reply.output_tokens,
-        cache_write_tokens=found.reply.cache_write_tokens,
-        cache_read_tokens=found.reply.cache_read_tokens,
-        cost_usd=found.reply.cost_usd,
-        seconds=round(found.reply.seconds, 2),
+def _of_vote(vote: Vote, answer: StoredAnswer | None) -> VoteReceipt:
+    receipt = VoteReceipt(
+        teacher=vote.voter,
+        sample=vote.sample,
+        status=vote.status,
+        label=vote.label,
+        confidence=vote.confidence,
+        rationale=vote.rationale,
+        reason=vote.reason,
+        recorded=vote.teacher == Recorded.name,
+        key=vote.trace_key,
     )
-
-
-def _is_answer(kept: TracedAnswer, vote: Vote, labels: Sequence[str]) -> bool:
-    asked_alike = (kept.model, kept.request.sample) == (model_of(vote), vote.sample)
-    return asked_alike and read_vote(vote.id, kept.reply, labels, teacher=vote.teacher, sample=vote.sample) == vote
+    if answer is None:
+        return receipt
+    reply = answer.reply
+    return msgspec.structs.replace(
+        receipt,
+        prompt=text_hash(answer.request.system),
+        model=reply.model,
+        input_tokens=reply.input_tokens,
+        output_tokens=reply.output_tokens,
+        cache_write_tokens=reply.cache_write_tokens,
+        cache_read_tokens=reply.cache_read_tokens,
+        cost_usd=reply.cost_usd,
+        seconds=round(reply.seconds, 2),
+    )
 
 
 def _changed_by(row: Example, decision: Decision, votes: Sequence[Vote], tables: _Tables) -> list[str]:
@@ -194,7 +185,7 @@ def _changed_by(row: Example, decision: Decision, votes: Sequence[Vote], tables:
     probs = tables.classifier.get(row.id, ())
     best = [tables.labels[int(np.argmax(probs))]] if probs else []
     spoke = [name for name, label in row.annotations.items() if label == decision.label]
-    spoke += [f"{vote.teacher}#{vote.sample}" for vote in votes if vote.label == decision.label]
+    spoke += [vote.source for vote in votes if vote.label == decision.label]
     return [tables.method, *spoke, *(["classifier"] if decision.label in best else [])]
 
 

@@ -15,11 +15,12 @@ class VoteReceipt(Row, frozen=True, kw_only=True):
     reason: str
     recorded: bool
     key: str = ""
-    """The SHA-256 of the whole request, under which the store has the answer."""
+    """The SHA-256 of the whole request, under which the store has the answer; empty where no answer was stored, and for
+    votes of a version that kept no key."""
     prompt: str = ""
     """12 hex digits of the SHA-256 of the request's system half: instructions, labels, policy."""
     model: str = ""
-    """The model that answered, in the provider's words."""
+    """The model that answered, in the provider's words; empty where the store has no such answer."""
     input_tokens: int | None = None
     output_tokens: int | None = None
     cache_write_tokens: int | None = None

@@ -57,14 +57,22 @@ def _vote(vote: VoteReceipt, policy: str) -> list[str]:
     lines += _indented(vote.rationale, "      ") if vote.rationale else []
     if vote.recorded:
         return [*lines, f"      recorded, so no call was made; {with_policy}"]
-    if not vote.key:
-        return [*lines, f"      not in the trace store; {with_policy}"]
+    if not vote.model:
+        return [*lines, f"      {_why_no_answer(vote)}; {with_policy}"]
     return [
         *lines,
         f"      {vote.model}: {vote.input_tokens} tokens in{_cached(vote)}, {vote.output_tokens} out, "
         f"{dollars(vote.cost_usd)}, "
         f"{vote.seconds:.1f} s; prompt {vote.prompt}, {with_policy}, key {vote.key[:SHORT]}",
     ]
+
+
+def _why_no_answer(vote: VoteReceipt) -> str:
+    if vote.key:
+        return f"the trace store has no answer under key {vote.key[:SHORT]}"
+    if vote.status == "failed":
+        return "not in the trace store: failed answers are not kept"
+    return "no stored answer is named: the vote was imported, or collected by a version that kept no key"
 
 
 def _cached(vote: VoteReceipt) -> str:

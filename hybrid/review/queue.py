@@ -85,7 +85,7 @@ def _look(row: Example, decision: Decision, vote: Vote | None, *, belief: float,
         return looked
     return msgspec.structs.replace(
         looked,
-        teacher=f"{vote.teacher}#{vote.sample}",
+        teacher=vote.source,
         teacher_label=vote.label or "",
         teacher_confidence=vote.confidence,
         reason=vote.rationale,

@@ -49,7 +49,7 @@ def read_votes(files: Sequence[str], folder: Path, rows: Sequence[Example], labe
 
 def tally(votes: Sequence[Vote]) -> dict[str, int]:
     """Return how many votes with a label each source gave."""
-    return dict(Counter(vote.teacher for vote in votes if vote.status == "ok"))
+    return dict(Counter(vote.voter for vote in votes if vote.status == "ok"))
 
 
 def _vote(cells: Cells, stem: str, where: str, labels: Sequence[str], seen: Counter[tuple[str, str]]) -> Vote:

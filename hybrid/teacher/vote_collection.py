@@ -12,7 +12,7 @@ import numpy as np
 
 from hybrid.config import LLMConfig, VerifyConfig
 from hybrid.errors import DataError, LLMError
-from hybrid.llm import LLM, ask_all, backend_of
+from hybrid.llm import LLM, Reply, Request, ask_all, backend_of, key, usage_of
 from hybrid.llm.tasks.label import label_request, read_vote
 from hybrid.teacher.ask import AskedVotes, OnDone, usage_report
 from hybrid.teacher.row_selection import (
@@ -27,7 +27,6 @@ from hybrid.types import Example, Report, Vote
 
 AskPrompt = Literal["verify", "direct"]
 """The prompt that has the teacher reason before it labels, or the one that asks for the label at once."""
-REASONED = ", reasoned"
 FURTHER_VOTES = 2
 """More votes that one row gets: with a first one they make a majority."""
 
@@ -118,6 +117,8 @@ def ask_votes(
         read_vote(row.id, reply, labels, teacher=llm.name, sample=sample)
         for (row, sample), reply in zip(samples, replies, strict=True)
     ]
+    if usage_of(llm) is not None:
+        votes = [_with_trace(*answered) for answered in zip(votes, requests, replies, strict=True)]
     # Synthetic rows may all be unknown to a recorded teacher; the given rows may not.
     if any(row.origin == "given" for row, _ in samples) and all(vote.status == "failed" for vote in votes):
         raise LLMError(
@@ -132,14 +133,9 @@ def prompt_of(config: VerifyConfig) -> AskPrompt:
     return "verify" if config.answer == "reasoned" else "direct"
 
 
-def reasoned(vote: Vote) -> Vote:
-    """Return a vote as that of another source: reasoned answers are right more or less often than direct ones."""
-    return msgspec.structs.replace(vote, teacher=vote.teacher + REASONED)
-
-
-def model_of(vote: Vote) -> str:
-    """Return the name that the model of a vote is asked by."""
-    return vote.teacher.removesuffix(REASONED)
+def _with_trace(vote: Vote, request: Request, reply: Reply) -> Vote:
+    """Note under which key the store has the answer; it keeps those alone that are whole."""
+    return msgspec.structs.replace(vote, trace_key=key(vote.teacher, request)) if reply.status == "ok" else vote
 
 
 def _further_votes(
@@ -160,7 +156,8 @@ def _further_votes(
     if config.more == "votes":
         again = [(row, sample) for row in rows for sample in range(config.votes, config.votes + FURTHER_VOTES)]
         return ask_votes(again[: config.more_calls], labels, prompt_of(config), teacher=teacher, on_done=on_done)
-    return [reasoned(vote) for vote in ask_votes(once, labels, "verify", teacher=teacher, on_done=on_done)]
+    votes = ask_votes(once, labels, "verify", teacher=teacher, on_done=on_done)
+    return [msgspec.structs.replace(vote, reasoned=True) for vote in votes]
 
 
 def _counts(rows: Sequence[Example], votes: Sequence[Vote], labels: Sequence[str], teacher: str) -> Report:

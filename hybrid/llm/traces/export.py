@@ -1,11 +1,13 @@
-"""Answers of a trace store to JSONL and back, each under the key of its whole request."""
+"""Answers of a trace store to JSONL and back, and by key: each stands under the key of its whole request."""
 
 import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
 
-from hybrid.errors import DataError
+from hybrid.errors import DataError, StorageError
 from hybrid.files.table import read_rows, whole_file
 from hybrid.llm.request import Reply, Request, key
 from hybrid.llm.traces.cache import keep
@@ -35,6 +37,27 @@ def export_traces(store: Path, target: Path) -> int:
             raw = {"key": digest, "model": model, "request": msgspec.Raw(request), "reply": msgspec.Raw(reply)}
             file.write(encode(raw) + b"\n")
     return len(rows)
+
+
+def stored_answers(store: Path, keys: Iterable[str]) -> dict[str, StoredAnswer]:
+    """Look answers up by their keys; those that the store lacks are left out. Nothing is written.
+
+    Raises:
+        StorageError: the file is not a trace store.
+    """
+    if not store.is_file():
+        return {}
+    answers = {}
+    try:
+        with closing(sqlite3.connect(f"{store.resolve().as_uri()}?mode=ro", uri=True)) as db:
+            for digest in keys:
+                row = db.execute("SELECT model, request, reply FROM answers WHERE key = ?", (digest,)).fetchone()
+                if row is not None:
+                    request, reply = msgspec.json.decode(row[1], type=Request), msgspec.json.decode(row[2], type=Reply)
+                    answers[digest] = StoredAnswer(key=digest, model=row[0], request=request, reply=reply)
+    except (sqlite3.Error, msgspec.DecodeError) as error:
+        raise StorageError(f"{store}: not a trace store ({error}); move it away") from error
+    return answers
 
 
 def open_existing(store: Path) -> TraceDatabase:
