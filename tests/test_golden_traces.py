@@ -13,8 +13,7 @@ from hybrid.errors import StorageError
 from hybrid.llm import CachedLLM, Reply, Request, key
 from hybrid.llm.tasks.label import label_request, read_vote
 from hybrid.llm.traces.database import VERSION, TraceDatabase
-from hybrid.llm.traces.export import export_traces, import_traces
-from hybrid.llm.traces.lookup import traced_answers
+from hybrid.llm.traces.export import export_traces, import_traces, stored_answers
 
 GOLDEN = Path(__file__).parent / "golden"
 LABELS = ("bad", "good")
@@ -66,12 +65,9 @@ def requests_in(path: Path) -> list[Request]:
 def test_the_look_up_reads_a_store_without_a_version_and_leaves_it_as_it_is(tmp_path: Path) -> None:
     path = unversioned(tmp_path)
     before = path.read_bytes()
-    texts = {request.text for request in requests_in(path)}
-    answers = traced_answers(texts, path)
-    assert {answer.key for found in answers.values() for answer in found} == {
-        key(answer.model, answer.request) for found in answers.values() for answer in found
-    }
-    assert sum(map(len, answers.values())) == 2
+    requests = {key("judge", request): request for request in requests_in(path)}
+    answers = stored_answers(path, [*requests, "a key that it lacks"])
+    assert {digest: answer.request for digest, answer in answers.items()} == requests
     assert path.read_bytes() == before
 
 
