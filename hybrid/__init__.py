@@ -1,22 +1,59 @@
-"""A language model works on the data, a small encoder serves."""
+"""Text classifiers with a language model's help: it cleans the labels, a small encoder serves.
+
+This is the public API (`docs/api.md`): whatever else is in the package may change between releases.
+"""
 
 import os
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hybrid.runtime import load as load
+    from hybrid.errors import BundleError as BundleError
+    from hybrid.errors import ConfigError as ConfigError
+    from hybrid.errors import DataError as DataError
+    from hybrid.errors import HybridError as HybridError
+    from hybrid.errors import LLMError as LLMError
+    from hybrid.runtime.cascade import Classifier as Classifier
+    from hybrid.runtime.cascade import Decoder as Decoder
+    from hybrid.runtime.cascade import load as load
+    from hybrid.runtime.decoder import LLMDecoder as LLMDecoder
+    from hybrid.runtime.explain import Explanation as Explanation
+    from hybrid.types import Prediction as Prediction
+    from hybrid.types import Vote as Vote
 
 __version__ = "0.1.0"
+__all__ = [
+    "BundleError",
+    "Classifier",
+    "ConfigError",
+    "DataError",
+    "Decoder",
+    "Explanation",
+    "HybridError",
+    "LLMDecoder",
+    "LLMError",
+    "Prediction",
+    "Vote",
+    "load",
+]
 
-# onnxruntime 1.29 and later reports what it runs to its maker unless told not to before its import; and the thread
-# that does so keeps a forked child from ever ending. Who wants the reports sets the variable to 0.
+# Since 1.29, onnxruntime reports usage to Microsoft unless this is set before its import, and its reporting thread keeps
+# a forked child from ever ending. Set the variable to 0 to have the reports.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+_HOMES = {
+    "hybrid.errors": ("BundleError", "ConfigError", "DataError", "HybridError", "LLMError"),
+    "hybrid.runtime.cascade": ("Classifier", "Decoder", "load"),
+    "hybrid.runtime.decoder": ("LLMDecoder",),
+    "hybrid.runtime.explain": ("Explanation",),
+    "hybrid.types": ("Prediction", "Vote"),
+}
+"""The public names by the module that defines them."""
 
 
 def __getattr__(name: str) -> object:
-    """Import `load` when it is first used: `import hybrid` alone stays free of onnxruntime."""
-    if name == "load":
-        from hybrid.runtime import load
-
-        return load
+    """Import a public name when it is first used: `import hybrid` alone loads neither numpy nor onnxruntime."""
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(module), name)
     raise AttributeError(f"module 'hybrid' has no attribute {name!r}")

@@ -12,7 +12,7 @@ import msgspec
 
 from hybrid.errors import BundleError
 from hybrid.runtime.bundle import MANIFEST, MODEL, TOKENIZER, Bundle, read_bundle
-from hybrid.runtime.padding import TOKENS_A_BATCH
+from hybrid.runtime.session_pool import TOKENS_A_BATCH
 from hybrid.runtime.text_encoder import Encoded, TextEncoder, load_tokenizer, pad_id_of
 from serving.answers import Answer, Options, Timings
 from serving.deadline import Deadline

@@ -9,7 +9,7 @@ import numpy as np
 from hybrid.errors import BundleError
 from hybrid.runtime.bundle import Bundle
 from hybrid.runtime.calibration import apply
-from hybrid.runtime.golden import check_golden
+from hybrid.runtime.integrity import check_golden
 from hybrid.runtime.text_encoder import TextEncoder, pool
 from serving.engine.process import EngineError, EngineProcess
 from serving.scheduler.cost import BatchCost

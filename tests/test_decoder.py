@@ -5,15 +5,15 @@ import sys
 
 from hybrid.config import LLMConfig
 from hybrid.llm.client.messages import Messages, Retry
-from hybrid.runtime.decoder import Decoder
+from hybrid.runtime.decoder import LLMDecoder
 from tests.messages_server import MessagesServer, answer, label, status
 
 LABELS = ("negative", "positive")
 
 
-def decoder(server: MessagesServer) -> Decoder:
+def decoder(server: MessagesServer) -> LLMDecoder:
     llm = Messages("m", base_url=server.url, retry=Retry(first_wait_s=0.01))
-    return Decoder(llm, LABELS, policy="Praise is positive.", config=LLMConfig(workers=1))
+    return LLMDecoder(llm, LABELS, policy="Praise is positive.", config=LLMConfig(workers=1))
 
 
 def test_each_text_gets_a_vote_in_order() -> None:

@@ -11,7 +11,7 @@ from hybrid.config import LLMConfig, SynthesizeConfig, VerifyConfig
 from hybrid.errors import ArtifactError
 from hybrid.llm import open_llm
 from hybrid.llm.client.messages import Messages
-from hybrid.runtime.decoder import Decoder
+from hybrid.runtime.decoder import LLMDecoder
 from hybrid.teacher.drafts.writing import write_drafts
 from hybrid.teacher.vote_collection import Teacher, collect_votes
 from tests.injection_rows import ASKS, LABELS, ROWS, TEXTS, WANTED
@@ -59,7 +59,7 @@ def test_the_server_would_obey_an_attack_that_escapes(monkeypatch: pytest.Monkey
 
 def test_no_attack_escapes_the_fence_of_the_decoder() -> None:
     with MessagesServer(obeys_what_escapes) as server:
-        decoder = Decoder(Messages("m", base_url=server.url), LABELS, config=CONFIG)
+        decoder = LLMDecoder(Messages("m", base_url=server.url), LABELS, config=CONFIG)
         assert [vote.label for vote in decoder.decide(TEXTS)] == ["negative"] * len(ROWS)
 
 

@@ -138,7 +138,9 @@ def test_a_machine_that_computes_something_else_is_refused(
     if not refused:
         hybrid.load(bundle)
         return
-    with pytest.raises(BundleError, match=r"golden text .* has a probability that is 0\.00.* off, want at most 0\.001"):
+    with pytest.raises(
+        BundleError, match=r"golden text .* has a probability that is 0\.00.* off, expected at most 0\.001"
+    ):
         hybrid.load(bundle)
 
 
@@ -157,10 +159,10 @@ def test_explain_finds_the_words_that_carry_the_answer(finished: Path) -> None:
     assert found.probability == pytest.approx(classifier.classify([text])[0].confidence, abs=1e-5)
     assert [text[word.start : word.end] for word in found.words] == [word.text for word in found.words]
     assert "".join(word.text for word in found.words) == text.replace(" ", "")
-    by_fall = sorted(found.words, key=lambda word: -word.fall)
+    by_fall = sorted(found.words, key=lambda word: -word.drop)
     assert {word.text for word in by_fall[:2]} & {"superb", "fragrant"}
     masked = classifier.probs([text.replace("superb", "[MASK]")])[0]
-    fall = next(word.fall for word in found.words if word.text == "superb")
+    fall = next(word.drop for word in found.words if word.text == "superb")
     place = classifier.bundle.labels.index(found.label)
     assert fall == pytest.approx(found.probability - masked[place], abs=1e-5)
 
@@ -168,7 +170,7 @@ def test_explain_finds_the_words_that_carry_the_answer(finished: Path) -> None:
 def test_explain_takes_another_label_and_refuses_one_it_does_not_know(finished: Path) -> None:
     classifier = hybrid.load(finished / "bundle")
     assert classifier.explain("stale soup", label="plain").label == "plain"
-    with pytest.raises(DataError, match=r"explain: label 'plane'; want one of bad, good, plain"):
+    with pytest.raises(DataError, match=r"explain: label 'plane'; expected one of bad, good, plain"):
         classifier.explain("stale soup", label="plane")
     with pytest.raises(DataError, match="classify: text 0"):
         classifier.explain(" ")

@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from hybrid.runtime.padding import FEW_TOKENS, TOKENS_A_BATCH, batches_of
 from hybrid.runtime.session import Session
-from hybrid.runtime.session_pool import SessionPool
+from hybrid.runtime.session_pool import FEW_TOKENS, TOKENS_A_BATCH, SessionPool, batches_of
 from tests.test_runtime_session import write_graph
 
 RNG = np.random.default_rng(0)
@@ -88,6 +87,6 @@ def test_a_large_graph_is_not_in_memory_twice(tmp_path: Path, monkeypatch: pytes
     write_graph(tmp_path / "model.onnx", scale=1.0)
     session = Session(tmp_path / "model.onnx", threads=2)
     assert session.with_one_thread().threads == 1
-    monkeypatch.setattr("hybrid.runtime.session.TWICE_BYTES", 10)
+    monkeypatch.setattr("hybrid.runtime.session.MAX_BYTES_TWICE", 10)
     assert session.with_one_thread() is session
     check(ROWS, SessionPool(session, pad_id=0).run(ROWS))

@@ -113,7 +113,7 @@ def test_a_saved_tokenizer_names_its_reading_or_says_that_it_cannot(
         assert text_limits_of(Tokenizer.from_file(str(path))) == reading
     for unsaid in (TextLimits(max_length=16, truncate="both"), TextLimits(max_length=16, windows="mean", overlap=4)):
         write_tokenizer(tokenizer, path, unsaid)
-        with pytest.raises(BundleError, match="does not say how a long text is read; pass the `reading`"):
+        with pytest.raises(BundleError, match="does not tell how a long text is read; pass the `reading`"):
             text_limits_of(Tokenizer.from_file(str(path)))
 
 

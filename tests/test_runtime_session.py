@@ -142,7 +142,7 @@ def test_what_is_no_number_is_an_error(folder: Path) -> None:
 
 def test_an_input_that_the_runtime_does_not_make_is_refused(folder: Path) -> None:
     write_graph(folder / "model.onnx", scale=1, inputs=("input_ids", "position_ids"))
-    with pytest.raises(BundleError, match=r"inputs \['position_ids'\]; want some of input_ids"):
+    with pytest.raises(BundleError, match=r"inputs \['position_ids'\]; expected some of input_ids"):
         Encoder(folder, n_labels=2)
 
 

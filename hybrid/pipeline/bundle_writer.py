@@ -17,7 +17,7 @@ from hybrid.runtime.calibration import Calibration, Threshold, apply
 from hybrid.runtime.calibration_reference import Reference
 from hybrid.runtime.combination import Reliability
 from hybrid.runtime.encoder import Encoder
-from hybrid.runtime.golden import Golden
+from hybrid.runtime.integrity import Golden
 from hybrid.runtime.text_encoder import TextLimits
 from hybrid.types import Precision
 

@@ -54,7 +54,7 @@ def _calibrated(story: RunContext) -> Report:
     from hybrid.encoders.checkpoint import vocabulary_of
     from hybrid.pipeline.bundle_writer import write_bundle
     from hybrid.runtime.encoder import Encoder
-    from hybrid.runtime.golden import golden_texts
+    from hybrid.runtime.integrity import golden_texts
     from hybrid.stages.calibrate import calibrate
 
     recipe, run = story.recipe, story.run

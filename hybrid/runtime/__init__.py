@@ -1,18 +1,18 @@
 """What a service embeds: numpy, onnxruntime, tokenizers and msgspec alone."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hybrid.runtime.cascade import Classifier as Classifier
+    from hybrid.runtime.cascade import Decoder as Decoder
     from hybrid.runtime.cascade import load as load
 
-__all__ = ["Classifier", "load"]
+__all__ = ["Classifier", "Decoder", "load"]
 
 
 def __getattr__(name: str) -> object:
-    """Import `load` and `Classifier` when first used: who only reads a manifest does not load onnxruntime."""
+    """Import these names when they are first used: a program that only reads a manifest never loads onnxruntime."""
     if name in __all__:
-        from hybrid.runtime import cascade
-
-        return getattr(cascade, name)
+        return getattr(import_module("hybrid.runtime.cascade"), name)
     raise AttributeError(f"module 'hybrid.runtime' has no attribute {name!r}")

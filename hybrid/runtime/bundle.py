@@ -1,4 +1,4 @@
-"""A bundle on disk: what it holds, and the proof that nobody changed it."""
+"""A bundle on disk: its manifest, read only where every file is there and unchanged."""
 
 from pathlib import Path
 
@@ -8,8 +8,7 @@ from hybrid.errors import BundleError
 from hybrid.runtime.calibration import Calibration, Threshold
 from hybrid.runtime.calibration_reference import Reference
 from hybrid.runtime.combination import Reliability
-from hybrid.runtime.golden import Golden
-from hybrid.runtime.hashes import check_file
+from hybrid.runtime.integrity import Golden, check_file
 from hybrid.runtime.text_encoder import TextLimits
 from hybrid.types import Precision, Task
 
@@ -20,13 +19,13 @@ TOKENIZER = "tokenizer.json"
 
 
 class _Format(msgspec.Struct, frozen=True):
-    """All that every format of the manifest has."""
+    """What the manifest has in every format."""
 
     format: int
 
 
 class Bundle(msgspec.Struct, frozen=True, kw_only=True):
-    """`bundle.json`: all that serving needs to know beside the graph and the tokenizer."""
+    """The manifest, `bundle.json`: all that serving needs beside the graph and the tokenizer."""
 
     format: int = FORMAT
     name: str
@@ -51,14 +50,14 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     decoder: Reliability | None = None
     """How far the recipe's decoder can be believed beside the encoder; None where it was not measured."""
     golden: tuple[Golden, ...]
-    """Training texts with the probabilities that they must have wherever the bundle is loaded."""
+    """Training texts with the probabilities that they must get wherever the bundle is loaded."""
     files: dict[str, str]
     """SHA-256 by file name."""
     versions: dict[str, str]
 
 
 def read_bundle(folder: Path) -> Bundle:
-    """Return the manifest of a bundle whose files are all there and unchanged.
+    """Read the manifest of a bundle, and check that its files are all there and unchanged.
 
     Raises:
         BundleError: no bundle, another format, or a file that is missing or changed.
@@ -66,17 +65,28 @@ def read_bundle(folder: Path) -> Bundle:
     path = folder / MANIFEST
     try:
         content = path.read_bytes()
-        found = msgspec.json.decode(content, type=_Format).format
-        if found != FORMAT:
-            raise BundleError(f"{path}: format {found}; this version reads format {FORMAT}: rerun the recipe")
+        _check_format(path, msgspec.json.decode(content, type=_Format).format)
         bundle = msgspec.json.decode(content, type=Bundle)
     except OSError as error:
         raise BundleError(
-            f"{folder}: not a bundle ({MANIFEST}: {error.strerror}); want a folder that `python -m hybrid.recipe` made, "
+            f"{folder}: not a bundle ({MANIFEST}: {error.strerror}); expected a folder that `python -m hybrid.recipe` made, "
             "such as runs/sentiment/embedded/bundle"
         ) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BundleError(f"{path}: changed or cut off ({error}); copy the bundle again or rerun the recipe") from error
-    for name, wanted in bundle.files.items():
-        check_file(folder / name, wanted)
+    for name, sha256 in bundle.files.items():
+        check_file(folder / name, sha256)
     return bundle
+
+
+def _check_format(path: Path, number: int) -> None:
+    if number > FORMAT:
+        raise BundleError(
+            f"{path}: format {number}; this version reads format {FORMAT}: a newer version wrote the bundle, "
+            "so upgrade hybrid-cascade"
+        )
+    if number < FORMAT:
+        raise BundleError(
+            f"{path}: format {number}; this version reads format {FORMAT}: rerun the recipe, because a bundle of that "
+            "format has no golden texts to prove that this machine computes what was measured"
+        )

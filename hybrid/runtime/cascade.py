@@ -1,5 +1,6 @@
 """The cascade: the encoder answers what it is sure of, the decoder is asked about the rest."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -12,39 +13,52 @@ from hybrid.runtime.calibration import apply
 from hybrid.runtime.decision import predict, with_vote
 from hybrid.runtime.encoder import Encoder
 from hybrid.runtime.explain import Explanation, Word, without_each, words_of
-from hybrid.runtime.golden import check_golden
+from hybrid.runtime.integrity import check_golden
 from hybrid.types import Prediction, Vote
 
 
-class Decides(Protocol):
-    """What answers an escalated text: `hybrid.runtime.decoder.Decoder`, or anything like it."""
+class Decoder(Protocol):
+    """Decides escalated texts: `hybrid.runtime.decoder.LLMDecoder`, or any class of yours with this method."""
 
     def decide(self, texts: Sequence[str]) -> Sequence[Vote]:
-        """Return one vote a text, in their order."""
+        """Give one vote for each text, in their order.
+
+        A text that cannot be decided gets a vote whose status says so; an exception would reach the caller of
+        `Classifier.classify`.
+        """
 
 
 class Classifier:
     """A bundle, ready to answer. Safe to share between threads."""
 
-    def __init__(self, bundle: Bundle, encoder: Encoder, decoder: Decides | None = None) -> None:
+    def __init__(self, bundle: Bundle, encoder: Encoder, decoder: Decoder | None = None) -> None:
+        """Join the parts of a loaded bundle; `load` is what a user calls."""
         self.bundle = bundle
         self._encoder = encoder
         self._decoder = decoder
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
-        """Return the encoder's logits, float32 of shape [n, k]."""
+        """Compute the encoder's logits, float32 of shape [n, k], in the order of the bundle's labels.
+
+        Raises:
+            DataError: a text is not a string, or is empty.
+        """
         return self._encoder.logits(_checked(texts))
 
     def probs(self, texts: Sequence[str]) -> np.ndarray:
-        """Return the calibrated probabilities, float64 of shape [n, k], in the order of the labels."""
+        """Compute the calibrated probabilities, float64 of shape [n, k], in the order of the bundle's labels.
+
+        Raises:
+            DataError: a text is not a string, or is empty.
+        """
         return apply(self.bundle.calibration, self.logits(texts))
 
     def classify(self, texts: Sequence[str], *, threshold: float | None = None) -> list[Prediction]:
-        """Return a prediction a text, in their order.
+        """Predict the label of each text, in their order.
 
-        A text whose confidence is below `threshold` (the bundle's where None) has `escalate` set.
-        With a decoder it is asked about those, and its vote is weighed with the encoder's probabilities where the
-        bundle knows how far to believe it; where it cannot answer, the encoder's answer stands and `escalation` says so.
+        A text escalates where its confidence is below `threshold`, the bundle's where None. A decoder is asked about
+        those texts, and its vote is weighed with the encoder's probabilities where the bundle has measured how reliable
+        that decoder is. Where it gives no label, the encoder's answer stands, and `escalation` and `reason` say so.
 
         Raises:
             DataError: a text is not a string, or is empty.
@@ -61,7 +75,7 @@ class Classifier:
         return self._escalate(texts, predictions)
 
     def explain(self, text: str, *, label: str | None = None) -> Explanation:
-        """Return how much each word of the text carries its answer, by the encoder.
+        """Measure how much each word of the text contributes to its answer, by the encoder.
 
         The answer is the most probable label, or `label` where it is given.
 
@@ -70,18 +84,18 @@ class Classifier:
         """
         _checked([text])
         if label is not None and label not in self.bundle.labels:
-            raise DataError(f"explain: label {label!r}; want one of {', '.join(self.bundle.labels)}")
+            raise DataError(f"explain: label {label!r}; expected one of {', '.join(self.bundle.labels)}")
         spans = words_of(text)
-        hidden = list(without_each(text, spans, self._encoder.mask_token))
-        probs = apply(self.bundle.calibration, self._encoder.logits([text, *hidden]))
+        masked = list(without_each(text, spans, self._encoder.mask_token))
+        probs = apply(self.bundle.calibration, self._encoder.logits([text, *masked]))
         answer = int(probs[0].argmax()) if label is None else self.bundle.labels.index(label)
-        whole, rest = float(probs[0, answer]), probs[1:, answer]
+        prob = float(probs[0, answer])
         return Explanation(
             label=self.bundle.labels[answer],
-            probability=whole,
+            probability=prob,
             words=tuple(
-                Word(text=text[start:end], start=start, end=end, fall=whole - float(without))
-                for (start, end), without in zip(spans, rest, strict=True)
+                Word(text=text[start:end], start=start, end=end, drop=prob - float(prob_without))
+                for (start, end), prob_without in zip(spans, probs[1:, answer], strict=True)
             ),
         )
 
@@ -95,42 +109,51 @@ class Classifier:
 
 
 def load(
-    folder: str | Path, *, decoder: Decides | None = None, threads: int | None = None, dedicated: bool = False
+    folder: str | Path,
+    *,
+    decoder: Decoder | None = None,
+    threads: int | None = None,
+    spin_wait: bool = False,
+    dedicated: bool | None = None,
 ) -> Classifier:
-    """Return the classifier of a bundle, after it gave its golden texts the probabilities that it should.
+    """Load the classifier of a bundle, and check that its golden texts get the probabilities that they should.
 
-    `threads` defaults to the processors that this process may use and is paid for. `dedicated` says that they have
-    nothing else to do: idle threads spin, and an answer comes a little sooner. A call with several texts runs a batch on
-    each thread at once; for that, a graph of up to 128 MB is then in memory twice.
+    `threads` defaults to the processors that this process may use: its affinity mask, or its container's CPU quota.
+    `spin_wait` suits processors that have nothing else to do: idle threads spin, and an answer comes a little sooner.
+    A call with several texts runs a batch on each thread at once; for that, a graph of up to 128 MB is then in memory
+    twice. `dedicated` is the former name of `spin_wait`.
 
     Raises:
         BundleError: the folder is no bundle, a file of it was changed, its parts do not fit each other, or this
             machine computes something else.
         ConfigError: a decoder for a bundle that gives several labels a text.
     """
+    if dedicated is not None:
+        warnings.warn("load: `dedicated` is now `spin_wait`; pass that instead", DeprecationWarning, stacklevel=2)
+        spin_wait = dedicated
     path = Path(folder)
     bundle = read_bundle(path)
     if decoder is not None and bundle.task == "multi_label":
         raise ConfigError(
-            f"{path}: a decoder came for a multi_label bundle, and it decides one label a text; load the bundle without "
+            f"{path}: got a decoder for a multi_label bundle, and it decides one label a text; load the bundle without "
             "it, and take what has `escalate` set to a person or to a model of your own"
         )
-    encoder = Encoder(path, n_labels=len(bundle.labels), reading=bundle.reading, threads=threads, dedicated=dedicated)
+    encoder = Encoder(path, n_labels=len(bundle.labels), reading=bundle.reading, threads=threads, spin_wait=spin_wait)
     if encoder.vocabulary > bundle.vocabulary:
         raise BundleError(
             f"{path}: the tokenizer knows {encoder.vocabulary} tokens and the encoder {bundle.vocabulary}; "
             "they are not of one model: rerun the recipe"
         )
     classifier = Classifier(bundle, encoder, decoder)
-    probs = classifier.probs([one.text for one in bundle.golden])
+    probs = classifier.probs([example.text for example in bundle.golden])
     check_golden(bundle.golden, probs, precision=bundle.precision, folder=path)
     return classifier
 
 
 def _checked(texts: Sequence[str]) -> list[str]:
     if isinstance(texts, str):
-        raise DataError("classify: one string came; want a list of texts: put it in brackets")
+        raise DataError("classify: expected a list of texts, got one string: put it in brackets")
     for number, text in enumerate(texts):
         if not isinstance(text, str) or not text.strip():
-            raise DataError(f"classify: text {number} is {text!r:.40}; want a string that is not empty")
+            raise DataError(f"classify: text {number} is {text!r:.40}; expected a string that is not empty")
     return list(texts)

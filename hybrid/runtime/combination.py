@@ -1,11 +1,11 @@
-"""What encoder and decoder know together of a text on which the encoder was not sure.
+"""Combine the encoder's probabilities with the decoder's vote on a text of which the encoder was not sure.
 
 With p the encoder's calibrated probabilities, j the label that the decoder voted for and c how sure it was:
 
     P(i | p, j, c)  ~  p_i ^ a  *  P(vote = j | gold = i) ^ (b * exp(r * (c - c0)))
 
-The second factor is a row of the decoder's confusion matrix, as naive Bayes takes an annotator's word (Dawid and Skene
-1979). The two are not independent, for both fail on hard texts, so the exponents a and b say how much of each counts: a
+The second factor is an entry of the decoder's confusion matrix, the model of an annotator in naive Bayes (Dawid and
+Skene 1979). The two are not independent, for both fail on hard texts, so the exponents a and b say how much of each counts: a
 logarithmic opinion pool (Genest and Zidek 1986). r lets a vote count for more where the decoder was sure, c0 being its
 usual confidence. `hybrid.calibration.reliability` measures all of it on calibration rows.
 """
@@ -22,7 +22,7 @@ MIN_PROB = 1e-9
 
 
 class Weights(msgspec.Struct, frozen=True, kw_only=True):
-    """How much each of the two counts."""
+    """How much the encoder and the decoder each count."""
 
     encoder: float
     """The exponent a."""
@@ -40,9 +40,9 @@ class Reliability(msgspec.Struct, frozen=True, kw_only=True):
     likelihood: tuple[tuple[float, ...], ...]
     """[gold][vote]: the probability of each vote where a label is right, smoothed; in the order of the labels."""
     plain: Weights
-    """For a vote whose confidence is not known."""
+    """The weights of a vote whose confidence is not known."""
     stated: Weights | None = None
-    """For a vote that states its confidence; None where confidence told nothing more."""
+    """The weights of a vote that states its confidence; None where the confidence added nothing."""
     typical: float = 0.0
     """c0: the mean confidence of the votes."""
     accuracy: float
@@ -52,32 +52,32 @@ class Reliability(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def combine(reliability: Reliability, probs: Sequence[float], vote: int, confidence: float | None) -> list[float]:
-    """Return the probability of each label [k] from the encoder's [k] and the decoder's vote, an index.
+    """Compute the probability of each label [k] from the encoder's [k] and the decoder's vote, an index.
 
-    `confidence` is the one that the decoder stated, 0 to 1.
+    `confidence` is the one that the decoder stated, 0 to 1; None where it stated none.
     """
     stated = reliability.stated if confidence is not None else None
     weights = stated or reliability.plain
-    risen = weights.rise * ((confidence or 0.0) - reliability.typical) if stated else 0.0
-    strength = weights.decoder * math.exp(risen)
+    gain = weights.rise * ((confidence or 0.0) - reliability.typical) if stated else 0.0
+    strength = weights.decoder * math.exp(gain)
     scores = [
         weights.encoder * math.log(max(p, MIN_PROB)) + strength * math.log(row[vote])
         for p, row in zip(probs, reliability.likelihood, strict=True)
     ]
     highest = max(scores)
-    raised = [math.exp(score - highest) for score in scores]
-    total = sum(raised)
-    return [value / total for value in raised]
+    exponentials = [math.exp(score - highest) for score in scores]
+    total = sum(exponentials)
+    return [value / total for value in exponentials]
 
 
 def combine_vote(reliability: Reliability | None, probs: dict[str, float], vote: Vote) -> dict[str, float] | None:
-    """Return the probability by label of encoder and decoder together; None where the vote cannot be weighed.
+    """Compute the probability by label of encoder and decoder together; None where the vote cannot be weighed.
 
-    `probs` are the encoder's, in the order of the bundle's labels. A vote without a label, and one of a model whose
-    reliability was not measured, cannot.
+    `probs` are the encoder's, in the order of the bundle's labels. A vote without a label cannot be weighed, nor one of
+    a model whose reliability was not measured.
     """
     if reliability is None or vote.teacher != reliability.model or vote.label not in probs:
         return None
     labels = list(probs)
-    found = combine(reliability, list(probs.values()), labels.index(vote.label), vote.confidence)
-    return dict(zip(labels, found, strict=True))
+    together = combine(reliability, list(probs.values()), labels.index(vote.label), vote.confidence)
+    return dict(zip(labels, together, strict=True))

@@ -31,59 +31,59 @@ class Encoder:
         n_labels: int,
         reading: TextLimits | None = None,
         threads: int | None = None,
-        dedicated: bool = False,
+        spin_wait: bool = False,
         model: str = MODEL,
     ) -> None:
         """Load the graph `model` and `tokenizer.json`.
 
-        `reading` may be left out where the tokenizer cuts long texts at one end. `threads` and `dedicated` are
-        those of `Session`.
+        `reading` may be left out where the tokenizer cuts long texts at one end. `threads` and `spin_wait` are
+        passed on to `Session`.
 
         Raises:
-            BundleError: a file cannot be read, does not say how long texts are read, or the graph does not give
+            BundleError: a file cannot be read, does not tell how long texts are read, or the graph does not give
                 `n_labels` logits.
         """
         self._n_labels = n_labels
         tokenizer = load_tokenizer(folder / TOKENIZER)
         pad_id = pad_id_of(tokenizer)
-        self._reader = TextEncoder(tokenizer, reading or text_limits_of(tokenizer))
-        self._session = Session(folder / model, threads=threads, dedicated=dedicated)
+        self._text_encoder = TextEncoder(tokenizer, reading or text_limits_of(tokenizer))
+        self._session = Session(folder / model, threads=threads, spin_wait=spin_wait)
         self._session.check(n_labels)
-        self._lanes = SessionPool(self._session, pad_id=pad_id)
+        self._pool = SessionPool(self._session, pad_id=pad_id)
 
     @property
     def vocabulary(self) -> int:
         """The number of tokens that the tokenizer knows."""
-        return self._reader.vocabulary
+        return self._text_encoder.vocabulary
 
     @property
     def mask_token(self) -> str:
         """The token that stands for a hidden word; empty where the tokenizer has none."""
-        return self._reader.mask_token
+        return self._text_encoder.mask_token
 
     def logits(self, texts: Sequence[str], *, on_done: Callable[[int, int], None] | None = None) -> np.ndarray:
-        """Return the logits of each text, float32 of shape [n, k], in the order of the texts."""
+        """Compute the logits of each text, float32 of shape [n, k], in the order of the texts."""
         return self.run(self.encode(texts), on_done=on_done)
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
-        """Return the token ids of each text."""
-        return self._reader.read(texts)
+        """Turn each text into token ids."""
+        return self._text_encoder.read(texts)
 
     def feeds(self, texts: Sequence[str]) -> list[dict[str, np.ndarray]]:
-        """Return what the session gets for each text, or each of its windows, on its own."""
-        return [self._lanes.feed([ids]) for one in self.encode(texts) for ids in one.windows]
+        """Build what the session gets for each text, or each of its windows, on its own."""
+        return [self._pool.feed([ids]) for text in self.encode(texts) for ids in text.windows]
 
     def run(self, encoded: Sequence[Encoded], *, on_done: Callable[[int, int], None] | None = None) -> np.ndarray:
-        """Return logits [n, k]. Windows of similar length share a batch; `on_done` counts windows.
+        """Compute logits [n, k]. Windows of similar length share a batch; `on_done` counts windows.
 
         Raises:
-            BundleError: the graph gave a value that is no number.
+            BundleError: the graph gave a value that is not a finite number.
         """
-        windows = [ids for one in encoded for ids in one.windows]
-        logits = self._lanes.run(windows, on_done=on_done) if windows else np.empty((0, self._n_labels), np.float32)
+        windows = [ids for text in encoded for ids in text.windows]
+        logits = self._pool.run(windows, on_done=on_done) if windows else np.empty((0, self._n_labels), np.float32)
         # One sum instead of a look at each, and for one text no array: it is answered in milliseconds.
         if not math.isfinite(sum(logits[0].tolist()) if len(logits) == 1 else logits.sum(dtype=np.float64)):
             raise BundleError(
                 "model.onnx: a logit is not a number; rerun the recipe, or ship the bundle of another run"
             )
-        return pool(logits, [len(one.windows) for one in encoded], self._reader.reading)
+        return pool(logits, [len(text.windows) for text in encoded], self._text_encoder.reading)

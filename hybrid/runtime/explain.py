@@ -5,6 +5,7 @@ Li, Monroe and Jurafsky 2016 ("Understanding neural networks through representat
 """
 
 import re
+import warnings
 from collections.abc import Iterator
 
 import msgspec
@@ -16,15 +17,21 @@ _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+(?:['’][^\W{_UNSPACED}]+)
 
 
 class Word(msgspec.Struct, frozen=True, kw_only=True):
-    """A word or a run of marks, and what it does to the answer."""
+    """A word or a run of punctuation marks, and its effect on the answer."""
 
     text: str
     start: int
-    """Of its first character in the text."""
+    """The position of its first character in the text."""
     end: int
-    """One past its last character."""
-    fall: float
-    """How much the probability of the answer falls when the word is hidden; below 0 it rises."""
+    """One past the position of its last character."""
+    drop: float
+    """How much the probability of the answer drops when the word is hidden; negative where it rises."""
+
+    @property
+    def fall(self) -> float:
+        """The former name of `drop`."""
+        warnings.warn("Word.fall is now Word.drop; the old name goes with 0.3", DeprecationWarning, stacklevel=2)
+        return self.drop
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,13 +39,13 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
     label: str
     probability: float
-    """Calibrated, of `label`, for the whole text."""
+    """The calibrated probability of `label` for the whole text."""
     words: tuple[Word, ...]
 
 
 def words_of(text: str) -> list[tuple[int, int]]:
-    """Return start and end of each word."""
-    return [found.span() for found in _WORD.finditer(text)]
+    """Find start and end of each word."""
+    return [match.span() for match in _WORD.finditer(text)]
 
 
 def without_each(text: str, spans: list[tuple[int, int]], mask_token: str) -> Iterator[str]:

@@ -4,89 +4,124 @@ Two batches on a thread each take a quarter less processor time than one after t
 products are not worth dividing.
 """
 
-import os
+import math
 import threading
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from hybrid.runtime.padding import batches_of, padded
-from hybrid.runtime.session import Session
+from hybrid.runtime.session import Session, reset_in_children
 
-AHEAD = 2
-"""Batches of each thread that are made before they run: enough that none waits, and a million texts are not in memory."""
+TOKENS_A_BATCH = 256
+"""Padded tokens in one call of the session: few enough to stay in the processor's caches. Sixteen times as many cost
+half as much again in processor time (MiniLM)."""
+FEW_TOKENS = 32
+"""Fewer are not worth a call of their own, even where a thread is idle."""
+BATCHES_AHEAD = 2
+"""Batches of each thread that are made before they run: enough that no thread waits, and few enough that a million
+texts are not in memory."""
 
 
 class SessionPool:
     """A session, and as many threads to call it from as it has. Safe to share between threads and after a fork."""
 
     def __init__(self, session: Session, *, pad_id: int) -> None:
+        """Run `session`; `pad_id` is the token id that fills up shorter rows of a batch."""
         self._session = session
         self._pad_id = pad_id
-        self.forget_parent()
-        _live.add(self)
+        self.reset_after_fork()
+        reset_in_children(self)
 
     def feed(self, rows: Sequence[Sequence[int]]) -> dict[str, np.ndarray]:
-        """Return what the session gets for rows of token ids that run together."""
+        """Build what the session gets for rows of token ids that run together."""
         return padded(rows, pad_id=self._pad_id, inputs=self._session.inputs)
 
     def run(self, rows: Sequence[Sequence[int]], *, on_done: Callable[[int, int], None] | None = None) -> np.ndarray:
-        """Return the output [n, k] of each row of token ids, in their order; `on_done` counts rows."""
+        """Compute the output [n, k] of each row of token ids, in their order.
+
+        `on_done` is called with the number of rows that are done, and of all rows.
+        """
         if len(rows) == 1:
-            outputs = self._session.run(self.feed(rows))
+            output = self._session.run(self.feed(rows))
             if on_done:
                 on_done(1, 1)
-            return outputs
+            return output
         batches = batches_of([len(row) for row in rows], self._session.threads)
-        found: list[np.ndarray] = [np.empty(0)] * len(rows)
+        outputs: list[np.ndarray] = [np.empty(0)] * len(rows)
         n_done = 0
-        outputs_of = self._each(self.feed([rows[i] for i in batch]) for batch in batches)
-        for batch, outputs in zip(batches, outputs_of, strict=True):
-            for i, output in zip(batch, outputs, strict=True):
-                found[i] = output
+        batch_outputs = self._run_each(self.feed([rows[i] for i in batch]) for batch in batches)
+        for batch, batch_output in zip(batches, batch_outputs, strict=True):
+            for i, output in zip(batch, batch_output, strict=True):
+                outputs[i] = output
             n_done += len(batch)
             if on_done:
                 on_done(n_done, len(rows))
-        return np.stack(found)
+        return np.stack(outputs)
 
-    def forget_parent(self) -> None:
+    def reset_after_fork(self) -> None:
         """Set the threads of the parent aside, in a child after a fork."""
         self._lock = threading.Lock()
-        self._calls: ThreadPoolExecutor | None = None
+        self._threads: ThreadPoolExecutor | None = None
         self._single: Session | None = None
 
-    def _each(self, feeds: Iterable[Mapping[str, np.ndarray]]) -> Iterator[np.ndarray]:
+    def _run_each(self, feeds: Iterable[Mapping[str, np.ndarray]]) -> Iterator[np.ndarray]:
         """Yield the output of each feed, in their order."""
-        n_lanes = self._session.threads
-        if n_lanes == 1:
+        n_threads = self._session.threads
+        if n_threads == 1:
             yield from map(self._session.run, feeds)
             return
-        calls, session = self._opened()
+        threads, session = self._started()
         waiting: deque[Future[np.ndarray]] = deque()
         for feed in feeds:
-            waiting.append(calls.submit(session.run, feed))
-            if len(waiting) > AHEAD * n_lanes:
+            waiting.append(threads.submit(session.run, feed))
+            if len(waiting) > BATCHES_AHEAD * n_threads:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
 
-    def _opened(self) -> tuple[ThreadPoolExecutor, Session]:
+    def _started(self) -> tuple[ThreadPoolExecutor, Session]:
         with self._lock:
-            if self._calls is None or self._single is None:
+            if self._threads is None or self._single is None:
                 self._single = self._session.with_one_thread()
-                self._calls = ThreadPoolExecutor(self._session.threads, thread_name_prefix="lane")
-            return self._calls, self._single
+                self._threads = ThreadPoolExecutor(self._session.threads, thread_name_prefix="session")
+            return self._threads, self._single
 
 
-_live: weakref.WeakSet[SessionPool] = weakref.WeakSet()
+def batches_of(lengths: Sequence[int], threads: int) -> list[list[int]]:
+    """Group rows of these lengths into batches of row indices, by length, and where they suffice one a thread.
+
+    A batch has at most `TOKENS_A_BATCH` padded tokens, or is one row that alone has more.
+    """
+    share = math.ceil(sum(lengths) / threads)
+    max_tokens = min(TOKENS_A_BATCH, max(share, FEW_TOKENS))
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    batches: list[list[int]] = []
+    start = 0
+    for end in range(1, len(order) + 1):
+        # Sorted by length, so the next row is the longest that the batch would have.
+        next_length = lengths[order[end]] if end < len(order) else 0
+        full = (end + 1 - start) * next_length > max_tokens
+        thread_idle = next_length >= FEW_TOKENS and len(order) - end < threads - len(batches)
+        if full or thread_idle or not next_length:
+            batches.append(order[start:end])
+            start = end
+    return batches
 
 
-def _after_fork() -> None:
-    for lanes in list(_live):
-        lanes.forget_parent()
-
-
-os.register_at_fork(after_in_child=_after_fork)
+def padded(rows: Sequence[Sequence[int]], *, pad_id: int, inputs: Sequence[str]) -> dict[str, np.ndarray]:
+    """Build the `inputs` of a session, int64 [n, longest row], from rows of token ids; padded on the right."""
+    if len(rows) == 1:
+        ids = np.array(rows, dtype=np.int64)
+        mask = np.ones_like(ids)
+    else:
+        ids = np.full((len(rows), max(map(len, rows))), pad_id, dtype=np.int64)
+        mask = np.zeros_like(ids)
+        for number, row in enumerate(rows):
+            ids[number, : len(row)] = row
+            mask[number, : len(row)] = 1
+    feed = {"input_ids": ids, "attention_mask": mask}
+    if "token_type_ids" in inputs:
+        feed["token_type_ids"] = np.zeros_like(ids)  # one text a row: all are of the first type
+    return {name: feed[name] for name in inputs}

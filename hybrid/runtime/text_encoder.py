@@ -1,4 +1,4 @@
-"""How a text becomes tokens: cut where it is longer than the encoder reads, or read in windows and pooled.
+"""Turns a text into tokens: cut where it is longer than the encoder reads, or split into windows that are pooled.
 
 Training, export and serving read through the same `TextEncoder`, so that a text has the same tokens everywhere.
 """
@@ -15,10 +15,10 @@ from hybrid.errors import BundleError
 
 
 class TextLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """What the encoder reads of a text; the special tokens count and stay in place."""
+    """How much of a text the encoder reads; special tokens count and stay in place."""
 
     max_length: int
-    """Tokens at once."""
+    """The most tokens that the encoder reads at once."""
     truncate: Literal["right", "left", "both"] = "right"
     """Where a longer text loses tokens: its end, its beginning, or (both ends stay) its middle."""
     windows: Literal["none", "mean", "max"] = "none"
@@ -31,17 +31,17 @@ class Encoded(msgspec.Struct, frozen=True, kw_only=True):
     """One text as token ids, special tokens included."""
 
     windows: tuple[list[int], ...]
-    """One, or several where the reading has windows."""
+    """One window, or several where the limits have windows."""
     truncated: bool
-    """Whether tokens were left out."""
+    """Whether tokens were cut off."""
 
     def __len__(self) -> int:
-        """Return the tokens read; those that windows share count in each."""
+        """Count the tokens read; those that windows share count in each."""
         return sum(map(len, self.windows))
 
 
 class TextEncoder:
-    """A tokenizer that reads as a `TextLimits` says. Set up once and never changed: threads may share it."""
+    """A tokenizer with its `TextLimits`. Set up once and never changed, so threads may share it."""
 
     def __init__(self, tokenizer: Tokenizer, reading: TextLimits) -> None:
         """Take a tokenizer over: it is set up here, and nobody else may change it.
@@ -53,7 +53,7 @@ class TextEncoder:
         self._tokenizer = set_up(tokenizer, reading)
         self._tokenizer.no_padding()  # who runs a batch pads it
         if any(self._tokenizer.encode("a").type_ids):
-            raise BundleError("tokenizer.json: one text gets a token type other than 0; want the type 0 throughout")
+            raise BundleError("tokenizer.json: one text gets a token type other than 0; expected the type 0 throughout")
 
     @property
     def vocabulary(self) -> int:
@@ -67,12 +67,12 @@ class TextEncoder:
         return next((name for name in ("[MASK]", "<mask>") if name in added), "")
 
     def cutting(self, end: Literal["right", "left"]) -> "TextEncoder":
-        """Return another reader of the same tokenizer: one that cuts a longer text at that end."""
+        """Make an encoder with the same tokenizer that cuts a longer text at that end."""
         reading = msgspec.structs.replace(self.reading, truncate=end, windows="none")
         return TextEncoder(Tokenizer.from_str(self._tokenizer.to_str()), reading)
 
     def read(self, texts: Sequence[str]) -> list[Encoded]:
-        """Return the tokens of each text, in their order."""
+        """Encode the texts, in their order."""
         return [self._encoded(encoding) for encoding in self._tokenizer.encode_batch_fast(list(texts))]
 
     def _encoded(self, encoding: Encoding) -> Encoded:
@@ -85,7 +85,7 @@ class TextEncoder:
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
-    """Return the tokenizer of a file.
+    """Load the tokenizer of a file.
 
     Raises:
         BundleError: the file is missing or is no tokenizer.
@@ -97,12 +97,12 @@ def load_tokenizer(path: Path) -> Tokenizer:
 
 
 def pad_id_of(tokenizer: Tokenizer) -> int:
-    """Return the token id that fills up shorter rows; ask before a `TextEncoder` takes the tokenizer over."""
+    """Read the token id that fills up shorter rows; call it before a `TextEncoder` takes the tokenizer over."""
     return int((tokenizer.padding or {}).get("pad_id", 0))
 
 
 def set_up(tokenizer: Tokenizer, reading: TextLimits) -> Tokenizer:
-    """Return the tokenizer, changed to cut as the reading says; saved, it goes on doing so."""
+    """Set the tokenizer to cut at these limits, and return it; the setting is saved with it."""
     if reading.windows != "none":
         tokenizer.enable_truncation(reading.max_length, stride=reading.overlap)
     elif reading.truncate == "both":
@@ -113,21 +113,21 @@ def set_up(tokenizer: Tokenizer, reading: TextLimits) -> Tokenizer:
 
 
 def text_limits_of(tokenizer: Tokenizer) -> TextLimits:
-    """Return the reading that a saved tokenizer names by itself: one that cuts at one end.
+    """Read the limits that a saved tokenizer has by itself: they can only cut at one end.
 
     Raises:
-        BundleError: it leaves both ends or makes windows, which only the manifest of a bundle can say.
+        BundleError: it does not cut, or makes windows; only the manifest of a bundle holds such limits.
     """
-    cut: dict[str, Any] = tokenizer.truncation or {"max_length": 0, "stride": 0}
-    if not cut["max_length"] or cut["stride"]:
+    truncation: dict[str, Any] = tokenizer.truncation or {"max_length": 0, "stride": 0}
+    if not truncation["max_length"] or truncation["stride"]:
         raise BundleError(
-            "tokenizer.json: it does not say how a long text is read; pass the `reading` that it was written with"
+            "tokenizer.json: it does not tell how a long text is read; pass the `reading` that it was written with"
         )
-    return TextLimits(max_length=cut["max_length"], truncate=cut["direction"])
+    return TextLimits(max_length=truncation["max_length"], truncate=truncation["direction"])
 
 
 def pool(logits: np.ndarray, counts: Sequence[int], reading: TextLimits) -> np.ndarray:
-    """Return the logits [n, k] of texts from those of their windows [w, k], `counts[i]` of them for text i."""
+    """Pool the logits of windows [w, k], `counts[i]` of them for text i, into the logits of texts [n, k]."""
     if len(logits) == len(counts):
         return logits
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
@@ -138,6 +138,6 @@ def pool(logits: np.ndarray, counts: Sequence[int], reading: TextLimits) -> np.n
 
 
 def _ends(ids: list[int], n: int) -> list[int]:
-    """Return `n` of the ids from both ends; of an odd number the beginning gets one more."""
+    """Keep `n` of the ids from both ends; of an odd number the beginning gets one more."""
     head = (n + 1) // 2
     return ids[:head] + ids[len(ids) - (n - head) :]

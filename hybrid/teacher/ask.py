@@ -6,7 +6,7 @@ import msgspec
 
 from hybrid.config import LLMConfig
 from hybrid.llm import LLM, backend_of, usage_of
-from hybrid.runtime.decoder import Decoder
+from hybrid.runtime.decoder import LLMDecoder
 from hybrid.types import Example, Report, Vote
 
 OnDone = Callable[[int, int], None]
@@ -32,7 +32,7 @@ def ask_decoder(
     """Ask the decoder about rows; no votes where the recipe has no decoder."""
     if decoder is None:
         return AskedVotes(votes=[], report=usage_report(None, llm))
-    answers = Decoder(decoder, labels, policy=policy, config=llm).decide(
+    answers = LLMDecoder(decoder, labels, policy=policy, config=llm).decide(
         [row.text for row in rows], on_done=lambda done: on_done(done, len(rows))
     )
     votes = [msgspec.structs.replace(vote, id=row.id) for vote, row in zip(answers, rows, strict=True)]

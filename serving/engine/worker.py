@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from hybrid.errors import HybridError
-from hybrid.runtime.hashes import check_file
+from hybrid.runtime.integrity import check_file
 from hybrid.runtime.session import Session
 from hybrid.runtime.session_pool import SessionPool
 from serving.engine.ipc import BATCHES_AT_HAND, Batch, Failed, Logits, Open, Opened, Refused, encode_frame, take
@@ -69,7 +69,7 @@ def opened(wanted: Open) -> Session:
     """
     path = Path(wanted.model)
     check_file(path, wanted.sha256)  # the bundle may have been replaced since an engine before this one opened it
-    session = Session(path, threads=wanted.threads or None, dedicated=wanted.dedicated)
+    session = Session(path, threads=wanted.threads or None, spin_wait=wanted.dedicated)
     session.check(wanted.n_labels)
     return session
 

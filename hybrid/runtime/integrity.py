@@ -1,0 +1,69 @@
+"""The proof that a bundle is what was made: unchanged files, and golden texts that get the probabilities they had."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from hybrid.errors import BundleError
+from hybrid.files.hashing import sha256_of_file
+
+N_TEXTS = 5
+MAX_CHARACTERS = 2000
+"""A longer golden text would make every load slow."""
+TOLERANCE = {"fp32": 1e-3}
+"""By precision, how far a probability may be from the bundle's."""
+TOLERANCE_BELOW_FP32 = 2e-2
+"""CPUs round int8 differently. A CPU without VNNI can saturate and exceed this tolerance by far."""
+
+
+class Golden(msgspec.Struct, frozen=True, kw_only=True):
+    """A text and the calibrated probabilities that the bundle gave it when it was made."""
+
+    text: str
+    probs: tuple[float, ...]
+    """In the order of the labels."""
+
+
+def check_file(path: Path, sha256: str) -> None:
+    """Compare the SHA-256 of a bundle's file with the one in its manifest.
+
+    Raises:
+        BundleError: the file is missing or was changed.
+    """
+    try:
+        digest = sha256_of_file(path)
+    except OSError as error:
+        raise BundleError(f"{path}: missing from the bundle ({error.strerror}); copy the bundle again") from error
+    if digest != sha256:
+        raise BundleError(
+            f"{path}: changed since the bundle was made (expected SHA-256 {sha256[:12]}…, got {digest[:12]}…); "
+            "copy the bundle again or rerun the recipe"
+        )
+
+
+def golden_texts(texts: Sequence[str], n: int = N_TEXTS) -> list[str]:
+    """Choose at most `n` of the texts, spread from short to long; the very longest are passed over."""
+    by_length = sorted({text for text in texts if len(text) <= MAX_CHARACTERS}, key=lambda text: (len(text), text))
+    if len(by_length) <= n:
+        return by_length
+    return [by_length[i] for i in np.linspace(0, len(by_length) - 1, n).round().astype(int)]
+
+
+def check_golden(golden: Sequence[Golden], probs: np.ndarray, *, precision: str, folder: Path) -> None:
+    """Compare the probabilities [n, k] that the golden texts get here with those that the bundle recorded.
+
+    Raises:
+        BundleError: one differs by more than another CPU's rounding explains.
+    """
+    tolerance = TOLERANCE.get(precision, TOLERANCE_BELOW_FP32)
+    for example, row in zip(golden, probs, strict=True):
+        expected = np.asarray(example.probs)
+        worst = float(np.abs(row - expected).max()) if len(row) == len(expected) else float("inf")
+        if not worst <= tolerance:
+            raise BundleError(
+                f"{folder}: the golden text {example.text!r:.40} has a probability that is {worst:.2g} off, expected "
+                f"at most {tolerance:g}: this processor or onnxruntime computes the {precision} graph otherwise than "
+                "where it was made; make the bundle here, or ship it in fp32"
+            )
