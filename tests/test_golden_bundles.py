@@ -52,7 +52,8 @@ def test_a_golden_bundle_opens_and_answers_as_it_did(number: int) -> None:
 def test_a_golden_manifest_keeps_every_field_when_it_is_read_and_written(number: int) -> None:
     manifest = GOLDEN / f"bundle-format-{number}" / MANIFEST
     bundle = hybrid.load(manifest.parent).bundle
-    assert msgspec.to_builtins(bundle) | json.loads(manifest.read_text()) == msgspec.to_builtins(bundle)
+    written = json.loads(msgspec.json.encode(bundle))
+    assert written | json.loads(manifest.read_text()) == written
 
 
 def test_the_golden_texts_of_the_bundle_are_its_own_proof(tmp_path: Path) -> None:

@@ -58,7 +58,9 @@ def test_the_page_of_the_api_has_every_public_name() -> None:
 
 
 def test_importing_the_package_imports_nothing_that_takes_time() -> None:
-    code = "import sys, hybrid; print([n for n in ('numpy', 'msgspec', 'onnxruntime', 'tokenizers') if n in sys.modules])"
+    code = (
+        "import sys, hybrid; print([n for n in ('numpy', 'msgspec', 'onnxruntime', 'tokenizers') if n in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
