@@ -51,9 +51,11 @@ _HOMES = {
 """The public names by the module that defines them."""
 
 
-def __getattr__(name: str) -> object:
-    """Import a public name when it is first used: `import hybrid` alone loads neither numpy nor onnxruntime."""
-    for module, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(module), name)
-    raise AttributeError(f"module 'hybrid' has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker would take any name for one that this gives
+
+    def __getattr__(name: str) -> object:
+        """Import a public name when it is first used: `import hybrid` alone loads neither numpy nor onnxruntime."""
+        for module, names in _HOMES.items():
+            if name in names:
+                return getattr(import_module(module), name)
+        raise AttributeError(f"module 'hybrid' has no attribute {name!r}")

@@ -11,8 +11,10 @@ if TYPE_CHECKING:
 __all__ = ["Classifier", "Decoder", "load"]
 
 
-def __getattr__(name: str) -> object:
-    """Import these names when they are first used: a program that only reads a manifest never loads onnxruntime."""
-    if name in __all__:
-        return getattr(import_module("hybrid.runtime.cascade"), name)
-    raise AttributeError(f"module 'hybrid.runtime' has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker would take any name for one that this gives
+
+    def __getattr__(name: str) -> object:
+        """Import these names when they are first used: a program that only reads a manifest never loads onnxruntime."""
+        if name in __all__:
+            return getattr(import_module("hybrid.runtime.cascade"), name)
+        raise AttributeError(f"module 'hybrid.runtime' has no attribute {name!r}")
