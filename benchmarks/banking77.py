@@ -23,8 +23,8 @@ from hybrid.data.training_rows import training_rows
 from hybrid.data.trusted import draw_trusted
 from hybrid.encoders.embed import embed
 from hybrid.evaluation.baseline import tfidf_predictions
+from hybrid.labels.cleaning import Cleaned, clean
 from hybrid.labels.soft_regression import fit_softmax, softmax_log_probs
-from hybrid.stages.clean import Cleaned, clean
 from hybrid.types import Example, Gold, Trusted
 
 DRAWS = 5

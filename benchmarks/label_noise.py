@@ -21,13 +21,18 @@ from hybrid.config import CleanConfig, Recipe
 from hybrid.data.training_rows import TrainingRow, training_rows
 from hybrid.evaluation.metrics import accuracy, macro_f1
 from hybrid.files.table import read_rows
-from hybrid.pipeline import data
+from hybrid.labels.cleaning import Cleaned, clean
 from hybrid.pipeline.context import RunContext
-from hybrid.pipeline.run import Run, settings_of
+from hybrid.pipeline.run import Run
+from hybrid.pipeline.stages import run_stage
 from hybrid.progress import Screen
 from hybrid.recipe_files.find import find_recipe
 from hybrid.recipe_files.read import read_recipe
-from hybrid.stages.clean import Cleaned, clean
+from hybrid.stages.clean import CLEAN
+from hybrid.stages.fitting import fit
+from hybrid.stages.split import SPLIT
+from hybrid.stages.stage import DECISIONS, LABELS, ROWS, Reads, Stage, StageIO
+from hybrid.stages.verify import VERIFY
 from hybrid.teacher.row_selection import by_uncertainty, trusted_first
 from hybrid.types import Decision, Example, Report, Vote
 
@@ -91,8 +96,8 @@ def labelled(recipe: Recipe, recipe_dir: Path, seed: int) -> Labelled:
     """Run split, verify and clean for one seed."""
     seeded = msgspec.structs.replace(recipe, seed=seed)
     story = RunContext(seeded, recipe_dir, Run(RUNS / f"seed-{seed}", Screen()), RUNS / "traces.sqlite")
-    for stage in (data.split, data.verify, data.clean):
-        stage(story)
+    for stage in (SPLIT, VERIFY, CLEAN):
+        run_stage(stage, story)
     return Labelled(
         story=story,
         rows=story.rows("train"),
@@ -213,33 +218,37 @@ def _half_interval(values: np.ndarray) -> float:
     return float(student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
 
 
-def _fitted(one: Labelled, variant: str) -> Report:
+def _fitted(labelled: Labelled, variant: str) -> Report:
     """Return the test scores of the encoder that learned the labels of a variant."""
-    from hybrid.runtime.encoder import Encoder
-    from hybrid.stages.export import export
+    context, name = labelled.story, f"fitted-{variant}"
 
-    story, stage = one.story, f"fitted-{variant}"
-    run, labels = story.run, story.labels
+    def work(io: StageIO) -> Report:
+        from hybrid.encoders.exporting import export
+        from hybrid.runtime.encoder import Encoder
 
-    def work(key: str) -> Report:
-        _, checkpoint = story.fit(stage, key, story.recipe.train, _training_rows(one, variant))
-        exported = run.path(stage, "export")
-        export(checkpoint, one.rows, labels, story.recipe.export, folder=exported, reading=story.reading)
-        test = story.rows("test")
-        logits = Encoder(exported, n_labels=len(labels), reading=story.reading).logits([row.text for row in test])
-        gold, said = np.array([labels.index(row.label) for row in test]), logits.argmax(axis=1)
-        return {"accuracy": accuracy(gold, said), "macro_f1": macro_f1(gold, said, len(labels))}
+        checkpoint = fit(io, io.recipe.train, _training_rows(labelled, variant)).checkpoint
+        exported = io.scratch() / "export"
+        export(checkpoint, labelled.rows, io.labels, io.recipe.export, folder=exported, reading=io.limits)
+        test = io.rows("test")
+        logits = Encoder(exported, n_labels=len(io.labels), reading=io.limits).logits([row.text for row in test])
+        gold, predicted = np.array([io.labels.index(row.label) for row in test]), logits.argmax(axis=1)
+        return {"accuracy": accuracy(gold, predicted), "macro_f1": macro_f1(gold, predicted, len(io.labels))}
 
-    run.stage(
-        stage,
-        version=1,
-        settings=settings_of(story.recipe.train, story.recipe.encoder, one.seed),
-        inputs=[run.path("split", "rows.jsonl"), run.path("clean", "decisions.jsonl")],
-        outputs=[],
-        work=work,
-        says=lambda r: f"accuracy {r['accuracy']:.4f}, macro-F1 {r['macro_f1']:.4f}",
+    reads = Reads(
+        settings=("train", "export", "task", "seed"), tables=(ROWS, DECISIONS), reports=(LABELS,), encoder=True
     )
-    return run.report(stage)
+    stage = Stage(
+        name=name,
+        purpose="training rows of a variant -> scores",
+        version=1,
+        reads=lambda _: reads,
+        writes=(),
+        code=(),
+        work=work,
+        summary_line=lambda r: f"accuracy {r['accuracy']:.4f}, macro-F1 {r['macro_f1']:.4f}",
+    )
+    run_stage(stage, context)
+    return context.report(name)
 
 
 def _training_rows(one: Labelled, variant: str) -> list[TrainingRow]:

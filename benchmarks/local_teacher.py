@@ -20,10 +20,10 @@ from hybrid.artifacts import fetch, model_folder
 from hybrid.config import CleanConfig, LLMConfig, VerifyConfig
 from hybrid.data.sources import load_data
 from hybrid.encoders.embed import embed
+from hybrid.labels.cleaning import clean
 from hybrid.llm import Reply, Request, open_llm
 from hybrid.recipe_files.find import find_recipe
 from hybrid.recipe_files.read import read_recipe
-from hybrid.stages.clean import clean
 from hybrid.stages.split import split
 from hybrid.teacher.vote_collection import Teacher, collect_votes
 from hybrid.types import Example, Trusted

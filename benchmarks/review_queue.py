@@ -13,12 +13,15 @@ import numpy as np
 from targets import bar, finish
 
 from hybrid.pipeline.context import RunContext
-from hybrid.pipeline.data import clean, split, verify
 from hybrid.pipeline.run import Run
+from hybrid.pipeline.stages import run_stage
 from hybrid.progress import Screen
 from hybrid.recipe_files.find import find_recipe
 from hybrid.recipe_files.read import read_recipe
 from hybrid.review.export import queue_of
+from hybrid.stages.clean import CLEAN
+from hybrid.stages.split import SPLIT
+from hybrid.stages.verify import VERIFY
 
 SEEDS = 5
 LOOKS = (50, 100, 200, 400)
@@ -57,8 +60,8 @@ def cleaned_stories() -> Iterator[RunContext]:
             recipe = read_recipe(path, overrides={"seed": seed})
             run = Run(Path(scratch) / str(seed), Screen())
             story = RunContext(recipe, path.parent, run, Path(scratch) / "traces.sqlite")
-            for stage in (split, verify, clean):
-                stage(story)
+            for stage in (SPLIT, VERIFY, CLEAN):
+                run_stage(stage, story)
             yield story
 
 

@@ -58,10 +58,9 @@ def write_model(folder: Path, layers: int | None = None) -> None:
     import torch
 
     from hybrid.artifacts import fetch
-    from hybrid.config import DataConfig, Recipe
     from hybrid.encoders.checkpoint import load_classifier, load_tokenizer, vocabulary_of, write_tokenizer
     from hybrid.encoders.exporters import export_lean
-    from hybrid.pipeline.bundle_writer import write_bundle
+    from hybrid.runtime.bundle_writer import write_bundle
     from hybrid.runtime.calibration import Calibration, Threshold
     from hybrid.runtime.text_encoder import TextLimits
 
@@ -77,7 +76,9 @@ def write_model(folder: Path, layers: int | None = None) -> None:
     write_bundle(
         folder / "bundle",
         exported=folder / "export",
-        recipe=Recipe(name="runtime", data=DataConfig()),
+        name="runtime",
+        recipe_hash="",
+        encoder=str(encoder),
         labels=LABELS,
         reading=reading,
         calibration=Calibration(),

@@ -21,16 +21,16 @@ from hybrid.data.sources import load_data
 from hybrid.data.training_rows import TrainingRow, training_rows
 from hybrid.encoders.checkpoint import load_classifier, load_tokenizer
 from hybrid.encoders.embed import embed
+from hybrid.encoders.exporting import checkpoint_logits
+from hybrid.encoders.training import train
 from hybrid.evaluation.metrics import accuracy, macro_f1
+from hybrid.labels.cleaning import clean
 from hybrid.llm.traces.recorded import Recorded
 from hybrid.recipe_files.find import find_recipe
 from hybrid.recipe_files.read import read_recipe
 from hybrid.runtime.text_encoder import TextLimits
-from hybrid.stages.clean import clean
-from hybrid.stages.export import checkpoint_logits
 from hybrid.stages.split import split
 from hybrid.stages.synthesize import Synthesized, synthesize
-from hybrid.stages.train import train
 from hybrid.teacher.drafts.gate import Batch, Gate, encoder_gate, fitted
 from hybrid.teacher.drafts.recorded import read_drafts
 from hybrid.teacher.vote_collection import Teacher, collect_votes

@@ -23,9 +23,9 @@ from hybrid.artifacts import fetch
 from hybrid.config import TrainConfig
 from hybrid.data.training_rows import TrainingRow
 from hybrid.encoders.checkpoint import load_classifier, load_tokenizer
+from hybrid.encoders.exporting import checkpoint_logits
+from hybrid.encoders.training import train
 from hybrid.runtime.text_encoder import TextLimits
-from hybrid.stages.export import checkpoint_logits
-from hybrid.stages.train import train
 
 MAX_LENGTH = 128
 ROUNDS = 5

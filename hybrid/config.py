@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from hybrid.files.hashing import sha256_of
 from hybrid.precisions import PRECISIONS
 from hybrid.types import Precision, Task
 
@@ -257,7 +258,8 @@ class Recipe(Section, frozen=True, kw_only=True):
     name: str
     description: str = ""
     labels: tuple[str, ...] = ()
-    """In the order of the logits; empty: the sorted labels of the data."""
+    """The classes, in the order in which the report shows them; empty: those of the data. Results do not depend on the
+    order: logits and probabilities are in sorted order, and a bundle names it."""
     task: Task = "single_label"
     """multi_label: a text has any number of labels, each with a probability and a threshold of its own."""
     seed: Whole = 0
@@ -278,3 +280,8 @@ class Recipe(Section, frozen=True, kw_only=True):
     calibrate: CalibrateConfig = CalibrateConfig()
     decoder: LLMConfig = LLMConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+
+
+def recipe_hash(recipe: Recipe) -> str:
+    """The SHA-256 of a recipe's settings."""
+    return sha256_of(msgspec.to_builtins(recipe))

@@ -73,7 +73,7 @@ def run(
     found = read_recipe(path, profile=profile, overrides=overrides)
     options = Options(runs=runs, name=name, seeds=seeds, ablate=ablate)
     if estimate:
-        from hybrid.pipeline.launch import forecast
+        from hybrid.commands.run import forecast
 
         forecast(found, path.parent, options)
         return
@@ -131,7 +131,7 @@ def list_() -> None:
 
 
 def _launch(recipe: "Recipe", recipe_dir: Path, options: "Options") -> None:
-    from hybrid.pipeline.launch import launch
+    from hybrid.commands.run import launch
 
     try:
         launch(recipe, recipe_dir, options)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hybrid.config import CleanConfig
-from hybrid.stages.clean import clean
+from hybrid.labels.cleaning import clean
 from hybrid.types import Example, Vote
 from tests.corpus import LABELS, noisy, texts_and_gold
 

@@ -11,13 +11,14 @@ import sqlalchemy as sql
 from hybrid.data.escalated_rows import Added, Joined, join_added
 from hybrid.errors import DataError, StorageError
 from hybrid.pipeline.context import RunContext
-from hybrid.pipeline.data import split
 from hybrid.pipeline.run import Run
+from hybrid.pipeline.stages import run_stage
 from hybrid.progress import Screen
 from hybrid.recipe_files.read import read_recipe
 from hybrid.review.escalated import export_escalations, queue_of_escalations
 from hybrid.review.escalations import Escalated, open_store, read_escalations, versions, write_escalations
 from hybrid.review.import_answers import read
+from hybrid.stages.split import SPLIT
 from hybrid.types import Example, Gold
 from tests.conftest import write_project
 
@@ -107,7 +108,7 @@ def story(tmp_path: Path) -> RunContext:
     recipe = write_project(tmp_path / "dishes", tmp_path / "encoder")
     run = Run(tmp_path / "runs" / "dishes" / "default", Screen())
     story = RunContext(read_recipe(recipe), recipe.parent, run, tmp_path / "runs" / "dishes" / "traces.sqlite")
-    split(story)
+    run_stage(SPLIT, story)
     return story
 
 
@@ -129,7 +130,7 @@ def test_a_persons_labels_of_what_escalated_train_the_next_run(story: RunContext
         writer.writerows(line | {"label": answers.get(line["text"], "")} for line in lines)
     assert "2 texts that escalated were added" in read(story, sheet)[0]
     before = {row.id for row in story.rows()}
-    split(story)
+    run_stage(SPLIT, story)
     new = [row for row in story.rows() if row.id not in before]
     assert [(row.text, row.label, row.part) for row in new] == [(ROW.text, "plain", "train")]
     assert story.run.report("split")["escalated_rows_refused"] == 1
@@ -147,4 +148,4 @@ def test_answers_without_their_store_are_refused(story: RunContext, tmp_path: Pa
     open_store(str(story.run.path("escalations.sqlite"))).dispose()
     with pytest.raises(DataError, match="no such text in the store"):
         read(story, sheet)
-    assert not story.added_file.exists()
+    assert not story.shared_file("escalated").exists()

@@ -12,10 +12,10 @@ from transformers import MPNetConfig, MPNetForSequenceClassification
 
 from hybrid.config import ExportConfig
 from hybrid.encoders.checkpoint import load_classifier, load_tokenizer, write_tokenizer
+from hybrid.encoders.exporting import checkpoint_logits, export
 from hybrid.errors import ExportError
 from hybrid.runtime.encoder import Encoder
 from hybrid.runtime.text_encoder import TextLimits
-from hybrid.stages.export import checkpoint_logits, export
 from hybrid.types import Example
 from tests.corpus import LABELS, texts_and_gold
 

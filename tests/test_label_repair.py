@@ -8,10 +8,10 @@ import pytest
 from hybrid.config import CleanConfig
 from hybrid.data.trusted import draw_trusted
 from hybrid.errors import ConfigError
+from hybrid.labels.cleaning import Cleaned, clean
 from hybrid.labels.conditional_logit import fit_weights, log_probs_of
 from hybrid.labels.method_selection import HeldOutLabels, choose
 from hybrid.labels.soft_regression import fit_softmax, out_of_fold, softmax_log_probs
-from hybrid.stages.clean import Cleaned, clean
 from hybrid.types import Decision, Example, Gold, Trusted, Vote
 from tests.corpus import LABELS, noisy, texts_and_gold
 

@@ -11,8 +11,8 @@ from hybrid.data.sources import Dataset, SourceRow, check_labels, labels_of, loa
 from hybrid.data.training_rows import NO_LABEL, class_weights, hold_out, training_rows
 from hybrid.errors import ConfigError, DataError
 from hybrid.label_sets import join_labels, label_matrix, rarest_labels, split_labels
+from hybrid.labels.cleaning import keep_as_given
 from hybrid.recipe_files.read import read_recipe
-from hybrid.stages.clean import keep_as_given
 from hybrid.stages.split import split
 from hybrid.types import Example
 

@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 
 import hybrid
-from hybrid.config import CalibrateConfig, DataConfig, EvaluateConfig, ExportConfig, Recipe, TrainConfig
+from hybrid.config import CalibrateConfig, EvaluateConfig, ExportConfig, TrainConfig
 from hybrid.data.training_rows import training_rows
 from hybrid.encoders.checkpoint import vocabulary_of
+from hybrid.encoders.exporting import export
+from hybrid.encoders.training import train
 from hybrid.evaluation.baseline import MOST_LABELS, baselines
-from hybrid.pipeline.bundle_writer import write_bundle
+from hybrid.runtime.bundle_writer import write_bundle
 from hybrid.runtime.calibration import apply
 from hybrid.runtime.encoder import Encoder
 from hybrid.runtime.text_encoder import TextLimits
 from hybrid.stages.calibrate import calibrate
 from hybrid.stages.evaluate import Answers, evaluate, evaluate_sets
-from hybrid.stages.export import export
-from hybrid.stages.train import train
 from hybrid.types import Example, Task
 from tests.corpus import texts_and_gold
 
@@ -57,7 +57,10 @@ def test_a_thousand_labels_go_from_training_to_an_answer(task: Task, bert: Path,
     write_bundle(
         bundle,
         exported=exported,
-        recipe=Recipe(name="many", task=task, labels=LABELS, data=DataConfig(train="x.csv")),
+        name="many",
+        recipe_hash="0" * 64,
+        encoder="tiny",
+        task=task,
         labels=LABELS,
         reading=READING,
         calibration=found.calibration,

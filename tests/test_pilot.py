@@ -19,8 +19,8 @@ from hybrid.errors import ArtifactError
 from hybrid.evaluation.intervals import Estimate
 from hybrid.files.table import write_json
 from hybrid.llm import Reply, open_llm
-from hybrid.pipeline.llm_work import teacher_votes
 from hybrid.progress import Screen
+from hybrid.stages.verify import VERIFY, teacher_votes
 from hybrid.teacher.pilot.baseline_curve import Baseline, Point, adds_information_p, worth_in_rows
 from hybrid.teacher.pilot.choose import choose
 from hybrid.teacher.pilot.compare import Piloted, pilot_rows
@@ -214,7 +214,7 @@ def test_a_run_that_follows_finds_the_pilots_answers(project: Path) -> None:
             words = (*settings, f"verify.answer={answer_as}")
             with recipe_story(Asked(recipe=str(project), runs=project / "runs", settings=words)) as story:
                 rows = pilot_rows(story, story.trusted(), 40)
-                votes = teacher_votes(story, rows).votes
+                votes = teacher_votes(story.io(VERIFY), rows).votes
             assert [vote.status for vote in votes] == ["ok"] * 40
             assert all(bool(vote.rationale) == (answer_as == "reasoned") for vote in votes)
         assert len(server.bodies) == asked == 80

@@ -7,7 +7,7 @@ import pytest
 
 from hybrid.errors import StorageError
 from hybrid.files.table import write_bytes
-from hybrid.pipeline.run import Run, settings_of
+from hybrid.pipeline.run import Run
 from hybrid.progress import Screen
 from hybrid.types import Report
 
@@ -19,27 +19,17 @@ class Counted:
         self.run = Run(folder, Screen())
         self.times = 0
 
-    def __call__(self, *, version: int = 1, setting: int = 0, complete: bool = True) -> None:
-        def work(_: str) -> Report:
+    def __call__(self, *, key: str = "key", complete: bool = True) -> None:
+        def work() -> Report:
             self.times += 1
             write_bytes(self.run.path("stage", "table"), b"rows")
             return {"complete": complete}
 
-        source = self.run.path("input")
-        self.run.stage(
-            "stage",
-            version=version,
-            settings=settings_of(setting),
-            inputs=[source],
-            outputs=["stage/table"],
-            work=work,
-            says=lambda _: "done",
-        )
+        self.run.do("stage", key=key, outputs=["stage/table"], work=work, summary_line=lambda _: "done")
 
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Counted:
-    (tmp_path / "input").write_text("a")
     return Counted(tmp_path)
 
 
@@ -49,12 +39,10 @@ def test_a_stage_whose_stamp_holds_is_skipped(stage: Counted) -> None:
     assert stage.times == 1
 
 
-@pytest.mark.parametrize("change", ["input", "output", "no stamp", "half a stamp"])
-def test_a_changed_file_or_a_broken_stamp_makes_it_work_again(stage: Counted, change: str) -> None:
+@pytest.mark.parametrize("change", ["output", "no stamp", "half a stamp"])
+def test_a_changed_output_or_a_broken_stamp_makes_it_work_again(stage: Counted, change: str) -> None:
     stage()
-    if change == "input":
-        stage.run.path("input").write_text("b")
-    elif change == "output":
+    if change == "output":
         stage.run.path("stage", "table").write_text("changed by hand")
     elif change == "no stamp":
         stage.run.path("stage", "stamp.json").unlink()
@@ -64,11 +52,10 @@ def test_a_changed_file_or_a_broken_stamp_makes_it_work_again(stage: Counted, ch
     assert stage.times == 2
 
 
-def test_another_setting_or_version_makes_it_work_again(stage: Counted) -> None:
+def test_another_key_makes_it_work_again(stage: Counted) -> None:
     stage()
-    stage(setting=1)
-    stage(setting=1, version=2)
-    assert stage.times == 3
+    stage(key="another")
+    assert stage.times == 2
 
 
 def test_a_stage_that_is_not_complete_is_done_again(stage: Counted) -> None:
@@ -79,12 +66,12 @@ def test_a_stage_that_is_not_complete_is_done_again(stage: Counted) -> None:
 
 
 def test_a_disk_that_fills_up_in_a_library_is_one_sentence(tmp_path: Path) -> None:
-    def fill(_: str) -> Report:
+    def fill() -> Report:
         with Path("/dev/full").open("wb", buffering=0) as full:
             full.write(b"x")
         return {}
 
     run = Run(tmp_path, Screen())
     with pytest.raises(StorageError, match=r"train: the disk of .* is full; free some space"):
-        run.stage("train", version=1, settings={}, inputs=[], outputs=[], work=fill, says=lambda _: "")
+        run.do("train", key="key", outputs=[], work=fill, summary_line=lambda _: "")
     assert not run.path("train", "stamp.json").exists()

@@ -9,10 +9,10 @@ from hybrid.config import ExportConfig, TrainConfig
 from hybrid.data.training_rows import TrainingRow
 from hybrid.encoders.batches import Windows
 from hybrid.encoders.checkpoint import load_classifier, load_tokenizer
+from hybrid.encoders.exporting import checkpoint_logits, export
+from hybrid.encoders.training import _encode, train
 from hybrid.runtime.encoder import Encoder
 from hybrid.runtime.text_encoder import TextLimits
-from hybrid.stages.export import checkpoint_logits, export
-from hybrid.stages.train import _encode, train
 from hybrid.types import Example
 from tests.corpus import LABELS, texts_and_gold
 

@@ -16,11 +16,11 @@ import pytest
 from hybrid.files.hashing import sha256_of_file
 from hybrid.files.locks import file_lock
 from hybrid.pipeline.context import RunContext
-from hybrid.pipeline.draft_trial import try_drafts
 from hybrid.pipeline.run import Run
+from hybrid.pipeline.stages import STAGE_NAMES as STAGES
 from hybrid.progress import Screen
 from hybrid.recipe_files.read import read_recipe
-from hybrid.report.summary import STAGES
+from hybrid.stages.synthesize import SYNTHESIZE, try_drafts
 from hybrid.types import Draft
 from tests.conftest import hybrid_recipe, write_project
 from tests.corpus import texts_and_gold
@@ -188,14 +188,15 @@ def test_killed_while_training_it_resumes_and_says_so(deberta: Path, tmp_path: P
 def test_drafts_are_tried_with_the_recipes_own_training_and_leave_no_folder(project: Path) -> None:
     recipe = project / "dishes" / "recipe.toml"
     folder = project / "runs" / "dishes" / "default"
-    story = RunContext(read_recipe(recipe), recipe.parent, Run(folder, Screen()), project / "runs" / "traces.sqlite")
+    recipe_with_trial = read_recipe(recipe, overrides={"synthesize": {"use": "auto"}})
+    context = RunContext(recipe_with_trial, recipe.parent, Run(folder, Screen()), project / "runs" / "traces.sqlite")
     texts, gold = texts_and_gold(600, seed=7)
     written = [
         Draft(id=f"draft/{i}", text=text, label="plain")
         for i, (text, label) in enumerate(zip(texts, gold, strict=True))
         if label == "plain"
     ]
-    found = try_drafts(story, "0" * 64, written, ["plain"])
+    found = try_drafts(context.io(SYNTHESIZE, key="0" * 64), written, ["plain"])
     assert (found.drafts, found.folds, found.seeds) == (len(written), 5, 1)
     assert 0 < found.macro_f1[0] <= 1
     assert found.passed == (found.reason == "")

@@ -17,9 +17,9 @@ from hybrid.encoders.batches import LengthGroupedSampler
 from hybrid.encoders.checkpoint import load_classifier
 from hybrid.encoders.epochs import last_within_one_error
 from hybrid.encoders.loss import classification_loss
+from hybrid.encoders.training import train
 from hybrid.errors import DataError
 from hybrid.runtime.text_encoder import TextLimits
-from hybrid.stages.train import train
 from hybrid.types import Decision, Draft, Example
 from tests.corpus import LABELS, texts_and_gold
 

@@ -12,8 +12,8 @@ from hybrid.config import TrainConfig
 from hybrid.data.training_rows import TrainingRow
 from hybrid.encoders import device
 from hybrid.encoders.device import PrecisionChoice, choose_precision, faster_of, read_choice
+from hybrid.encoders.training import Trained, train
 from hybrid.runtime.text_encoder import TextLimits
-from hybrid.stages.train import Trained, train
 from tests.corpus import LABELS, texts_and_gold
 
 TEXTS, GOLD = texts_and_gold(48)

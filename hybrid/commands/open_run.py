@@ -8,14 +8,15 @@ import msgspec
 
 from hybrid.errors import ConfigError
 from hybrid.pipeline.context import RunContext
-from hybrid.pipeline.data import split
-from hybrid.pipeline.launch import run_lock, traces_of
+from hybrid.pipeline.launch import Options, open_context, run_folder, run_lock
 from hybrid.pipeline.requantize import read_run_manifest, shared_folder
 from hybrid.pipeline.run import Run
+from hybrid.pipeline.stages import run_stage
 from hybrid.progress import Screen
 from hybrid.recipe import parse_settings
 from hybrid.recipe_files.find import find_recipe
 from hybrid.recipe_files.read import read_recipe
+from hybrid.stages.split import SPLIT
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,11 +46,11 @@ def recipe_story(asked: Asked) -> Iterator[RunContext]:
     recipe = read_recipe(path, profile=asked.profile, overrides=settings)
     if recipe.task == "multi_label":
         raise ConfigError(f"{path}: task = 'multi_label': a teacher works with one label a text only, so there is none")
-    folder = asked.runs / recipe.name / (asked.name or recipe.profile or "default")
+    folder = run_folder(recipe, Options(runs=asked.runs, name=asked.name))
     with run_lock(folder):
-        story = RunContext(recipe, path.parent, Run(folder, Screen()), traces_of(recipe, asked.runs))
-        split(story)
-        yield story
+        context = open_context(recipe, path.parent, folder, asked.runs, Screen())
+        run_stage(SPLIT, context)
+        yield context
 
 
 def run_story(run: Path) -> RunContext:

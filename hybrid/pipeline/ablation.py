@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,12 +11,27 @@ import numpy as np
 
 from hybrid.evaluation.metrics import accuracy, macro_f1
 from hybrid.evaluation.set_metrics import macro_f1_of_sets, subset_accuracy
-from hybrid.files.table import read_rows, write_rows
+from hybrid.files.table import read_rows
 from hybrid.label_sets import join_labels, label_matrix
-from hybrid.pipeline.context import RunContext, remove_workdirs
-from hybrid.pipeline.run import settings_of
+from hybrid.pipeline.context import RunContext
+from hybrid.pipeline.stages import run_stage
 from hybrid.runtime.bundle import MODEL
-from hybrid.types import Draft, Example, Precision, PrecisionTrial, Report, Row, Task
+from hybrid.stages.fitting import fit, remove_workdirs
+from hybrid.stages.quantize import range_texts
+from hybrid.stages.stage import (
+    DECISIONS,
+    DRAFTS,
+    GOLD,
+    LABELS,
+    ROWS,
+    TRAINING_DRAFTS,
+    TRIALS,
+    Reads,
+    Stage,
+    StageIO,
+    Table,
+)
+from hybrid.types import Draft, Epoch, Precision, Report, Row, Task
 
 if TYPE_CHECKING:
     from hybrid.data.training_rows import TrainingRow
@@ -32,67 +48,68 @@ class Predicted(Row, frozen=True, kw_only=True):
     label: str
 
 
-def served_variant(story: RunContext) -> str:
-    """Return the variant that the run itself trains and ships."""
-    if story.uses_drafts():
-        return "cleaned_synthetic" if story.recipe.train.labels == "cleaned" else "given_synthetic"
-    return story.recipe.train.labels
+def served_variant(context: RunContext) -> str:
+    """The variant that the run itself trains and ships."""
+    labels = context.recipe.train.labels
+    if not read_rows(context.run.path(TRAINING_DRAFTS.path), Draft):
+        return labels
+    return "cleaned_synthetic" if labels == "cleaned" else "given_synthetic"
 
 
-def ablate(story: RunContext) -> list[str]:
+def ablate(context: RunContext) -> list[str]:
     """Train and judge every variant that the run does not ship; return the variants there are figures for."""
-    known = {gold.id for gold in story.gold()}
-    has_gold = all(row.id in known for row in story.rows("train"))
-    has_drafts = any(draft.status == "accepted" for draft in _drafts(story))
+    known = {gold.id for gold in context.gold()}
+    has_gold = all(row.id in known for row in context.rows("train"))
+    has_drafts = any(draft.status == "accepted" for draft in _passed_alone(context.drafts()))
     # Several labels a row are kept as given: cleaned ones are the same.
-    one_label = story.recipe.task == "single_label"
+    one_label = context.recipe.task == "single_label"
     possible = {"given": one_label, "cleaned": one_label, "cleaned_synthetic": has_drafts, "gold": has_gold}
-    served = served_variant(story)
-    wanted = [variant for variant in VARIANTS if possible[variant] and variant != served]
-    for variant in wanted:
-        _judge(story, variant)
-    return [served, *wanted]
+    served = served_variant(context)
+    others = [variant for variant in VARIANTS if possible[variant] and variant != served]
+    for variant in others:
+        run_stage(variant_stage(variant), context)
+    return [served, *others]
 
 
-def _judge(story: RunContext, variant: str) -> None:
-    """Train one variant, predict the test rows through the runtime, and keep the predictions alone."""
-    stage, run, recipe = f"ablate/{variant}", story.run, story.recipe
-
-    def work(key: str) -> Report:
-        from hybrid.runtime.encoder import Encoder
-        from hybrid.stages.export import export
-
-        fitted, checkpoint = story.fit(stage, key, recipe.train, _rows(story, variant))
-        exported = run.path(stage, "export")
-        export(
-            checkpoint,
-            story.rows("train"),
-            story.labels,
-            recipe.export,
-            folder=exported,
-            reading=story.reading,
-        )
-        test, labels = story.rows("test"), story.labels
-        graph = _as_served(story, exported)
-        encoder = Encoder(exported, n_labels=len(labels), reading=story.reading, model=graph)
-        said = _said(encoder.logits([row.text for row in test]), labels, recipe.task)
-        predicted = [Predicted(id=row.id, gold=row.label, label=one) for row, one in zip(test, said, strict=True)]
-        write_rows(run.path(stage, "predicted.jsonl"), predicted)
-        shutil.rmtree(exported)
-        remove_workdirs(run.path(stage))
-        return fitted | _scores(predicted, labels, recipe.task)
-
-    run.stage(
-        stage,
-        version=2,
-        settings=settings_of(
-            recipe.train, recipe.encoder, recipe.export, recipe.seed, variant, run.report("quantize")["precision"]
-        ),
-        inputs=[run.path(*name.split("/")) for name in _inputs(variant)],
-        outputs=[f"{stage}/predicted.jsonl", f"{stage}/history.jsonl"],
-        work=work,
-        says=lambda r: f"accuracy {r['accuracy']:.3f}, macro-F1 {r['macro_f1']:.3f}",
+def variant_stage(variant: str) -> Stage:
+    """The stage that trains one variant and predicts the test rows through the runtime; it keeps predictions alone."""
+    tables = {"cleaned": (DECISIONS,), "cleaned_synthetic": (DECISIONS, DRAFTS), "gold": (GOLD, DECISIONS)}
+    name = f"ablate/{variant}"
+    reads = Reads(
+        settings=("train", "export", "task", "seed", "quantize.range_rows"),
+        tables=(ROWS, TRIALS, *tables.get(variant, (DECISIONS,))),
+        reports=(LABELS, "quantize.precision"),
+        encoder=True,
     )
+    return Stage(
+        name=name,
+        purpose=f"training rows, {variant} -> predictions on test rows",
+        version=2,
+        reads=lambda _: reads,
+        writes=(f"{name}/predicted.jsonl", f"{name}/history.jsonl"),
+        code=("hybrid.data.training_rows", "hybrid.encoders", "hybrid.evaluation", "hybrid.runtime"),
+        work=partial(_work, variant=variant),
+        summary_line=lambda r: f"accuracy {r['accuracy']:.3f}, macro-F1 {r['macro_f1']:.3f}",
+    )
+
+
+def _work(io: StageIO, *, variant: str) -> Report:
+    from hybrid.encoders.exporting import export
+    from hybrid.runtime.encoder import Encoder
+
+    recipe, labels = io.recipe, io.labels
+    fitted = fit(io, recipe.train, _rows(io, variant))
+    io.write(Table(f"{io.name}/history.jsonl", Epoch), fitted.history)
+    exported = io.scratch() / "export"
+    export(fitted.checkpoint, io.rows("train"), labels, recipe.export, folder=exported, reading=io.limits)
+    test = io.rows("test")
+    encoder = Encoder(exported, n_labels=len(labels), reading=io.limits, model=_as_served(io, exported))
+    answers = _said(encoder.logits([row.text for row in test]), labels, recipe.task)
+    predicted = [Predicted(id=row.id, gold=row.label, label=label) for row, label in zip(test, answers, strict=True)]
+    io.write(Table(f"{io.name}/predicted.jsonl", Predicted), predicted)
+    shutil.rmtree(exported)
+    remove_workdirs(io.scratch())
+    return fitted.report | _scores(predicted, labels, recipe.task)
 
 
 def _said(logits: np.ndarray, labels: Sequence[str], task: Task) -> list[str]:
@@ -114,52 +131,39 @@ def _scores(predicted: Sequence[Predicted], labels: Sequence[str], task: Task) -
     return {"accuracy": round(found[0], 6), "macro_f1": round(found[1], 6)}
 
 
-def _as_served(story: RunContext, exported: Path) -> str:
+def _as_served(io: StageIO, exported: Path) -> str:
     """Write the graph at the precision that ships, so that like is compared with like; return its file name."""
     from hybrid.encoders.served_precisions import read_source, write_graph_at
     from hybrid.runtime.encoder import Encoder
 
-    served: Precision = story.run.report("quantize")["precision"]
+    served: Precision = io.report_field("quantize.precision")
     if served == "fp32":
         return MODEL
-    fp32 = Encoder(exported, n_labels=len(story.labels), reading=story.reading)
-    source = read_source(exported / MODEL, fp32.feeds(story.range_texts()))
-    kept = set(read_rows(story.run.path("quantize", "rungs.jsonl"), PrecisionTrial)[-1].fp32_linears)
-    sensitive = [linear.name for linear in source.linears if linear.name in kept and not linear.narrows]
+    fp32 = Encoder(exported, n_labels=len(io.labels), reading=io.limits)
+    source = read_source(exported / MODEL, fp32.feeds(range_texts(io)))
+    in_fp32 = set(io.read(TRIALS)[-1].fp32_linears)
+    sensitive = [linear.name for linear in source.linears if linear.name in in_fp32 and not linear.narrows]
     write_graph_at(source, served, exported / "served.onnx", sensitive=sensitive)
     return "served.onnx"
 
 
-def _inputs(variant: str) -> list[str]:
-    tables = {
-        "cleaned": ["clean/decisions.jsonl"],
-        "cleaned_synthetic": ["clean/decisions.jsonl", "synthesize/drafts.jsonl"],
-        "gold": ["split/gold.jsonl"],
-    }
-    return ["split/rows.jsonl", *tables.get(variant, [])]
-
-
-def _rows(story: RunContext, variant: str) -> "list[TrainingRow]":
-    """Return the training rows of a variant. Gold is read here alone, for the ceiling, and never ships."""
+def _rows(io: StageIO, variant: str) -> "list[TrainingRow]":
+    """The training rows of a variant. Gold is read here alone, for the ceiling, and never ships."""
     from hybrid.data.training_rows import training_rows
 
     labels = "cleaned" if variant.startswith("cleaned") else "given"
-    config = msgspec.structs.replace(story.recipe.train, labels=labels)
-    rows = story.rows("train")
+    config = msgspec.structs.replace(io.recipe.train, labels=labels)
+    rows = io.rows("train")
     if variant == "gold":
-        gold = {row.id: row.label for row in story.gold()}
-        rows = [_relabelled(row, gold[row.id]) for row in rows]
-    drafts = _drafts(story) if variant == "cleaned_synthetic" else []
-    return training_rows(rows, story.decisions(), drafts, story.labels, config, task=story.recipe.task)
+        gold = {row.id: row.label for row in io.read(GOLD)}
+        rows = [msgspec.structs.replace(row, label=gold[row.id]) for row in rows]
+    drafts = _passed_alone(io.read(DRAFTS)) if variant == "cleaned_synthetic" else []
+    return training_rows(rows, io.read(DECISIONS), drafts, io.labels, config, task=io.recipe.task)
 
 
-def _drafts(story: RunContext) -> list[Draft]:
-    """Return the drafts, with those accepted that only the gate kept out: what it kept out is what is measured."""
+def _passed_alone(drafts: Sequence[Draft]) -> list[Draft]:
+    """The drafts, with those accepted that only the gate kept out: what it kept out is what is measured."""
     return [
         msgspec.structs.replace(draft, status="accepted") if draft.status == "batch_refused" else draft
-        for draft in story.drafts()
+        for draft in drafts
     ]
-
-
-def _relabelled(row: Example, label: str) -> Example:
-    return msgspec.structs.replace(row, label=label)

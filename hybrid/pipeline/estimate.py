@@ -15,7 +15,10 @@ from hybrid.llm.cost.trace_ledger import run_ledger
 from hybrid.llm.tasks.label import label_request
 from hybrid.llm.traces.database import TraceDatabase
 from hybrid.pipeline.context import RunContext
-from hybrid.pipeline.llm_work import decoder_votes, teacher_votes, written_drafts
+from hybrid.stages.asking import decoder_votes, may_weigh_decoder
+from hybrid.stages.evaluate import EVALUATE
+from hybrid.stages.synthesize import SYNTHESIZE, written_drafts
+from hybrid.stages.verify import VERIFY, teacher_votes
 from hybrid.types import Decision, Example
 
 Role = Literal["teacher", "second", "decoder"]
@@ -44,30 +47,30 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True):
         return forecast(step, left, self.terms, self.habits, fewest=None if fewest is None else min(fewest, len(left)))
 
 
-def estimate(story: RunContext, traces: Path) -> list[str]:
-    """Return the lines of an estimate for a story whose rows are split."""
+def estimate(context: RunContext, traces: Path) -> list[str]:
+    """Return the lines of an estimate for a context whose rows are split."""
     file = TraceDatabase(traces) if traces.is_file() else None
     lines = [f"  {'step':<10} {'calls':>15} {'tokens in':>19} {'tokens out':>19} {'USD':>17}"]
-    for role, config in _paid_roles(story):
+    for role, config in _paid_roles(context):
         if not backend_of(config, role).is_paid:
             lines.append(f"  {role} = {config.model}: nothing to pay")
             continue
-        desk = open_cost_model(config, story.recipe_dir, role, file)
+        desk = open_cost_model(config, context.recipe_dir, role, file)
         if role == "second":
-            lines += [_line(desk.forecast(role, _rehearse_second(story, config), fewest=0)), *_basis(desk)]
+            lines += [_line(desk.forecast(role, _rehearse_second(context, config), fewest=0)), *_basis(desk)]
             continue
         if role == "decoder":
-            lines += [*(_line(part) for part in _rehearsals_of_decoder(story, desk, config)), *_basis(desk)]
+            lines += [*(_line(part) for part in _rehearsals_of_decoder(context, desk, config)), *_basis(desk)]
             continue
-        votes = _rehearse_teacher(story, config, story.rows("train"))
+        votes = _rehearse_teacher(context, config, context.rows("train"))
         parts = [
             desk.forecast("verify", votes),
-            *_votes_again(story, desk, votes),
-            *_drafts(story, desk, config, votes),
+            *_votes_again(context, desk, votes),
+            *_drafts(context, desk, config, votes),
         ]
         whole = total(role, parts)
         lines += [_line(part) for part in [*parts, whole]] + _basis(desk)
-        lines += _against_budget(desk, whole, votes, story.rows("train"))
+        lines += _against_budget(desk, whole, votes, context.rows("train"))
     return lines
 
 
@@ -125,17 +128,17 @@ def suspects_of(rows: Sequence[Example], *, seed: int = 0) -> set[str]:
     return {text for text, label, found in zip(texts, labels, said, strict=True) if label != found}
 
 
-def _paid_roles(story: RunContext) -> list[tuple[Role, LLMConfig]]:
+def _paid_roles(context: RunContext) -> list[tuple[Role, LLMConfig]]:
     """Return the sections of the recipe whose models a run would ask."""
-    recipe = story.recipe
+    recipe = context.recipe
     second: list[tuple[Role, LLMConfig]] = [("second", recipe.second)]
     asked = bool(recipe.verify.more_calls) and recipe.verify.more == "second"
     return [("teacher", recipe.teacher), *(second if asked else []), ("decoder", recipe.decoder)]
 
 
-def _votes_again(story: RunContext, desk: CostModel, votes: Sequence[Request]) -> list[Forecast]:
+def _votes_again(context: RunContext, desk: CostModel, votes: Sequence[Request]) -> list[Forecast]:
     """Return what further votes of the same teacher would take: how many rows conflict is not known."""
-    verify = story.recipe.verify
+    verify = context.recipe.verify
     if not verify.more_calls or verify.more == "second":
         return []
     # A further vote's prompt looks like the first one's; another sample is another question.
@@ -143,52 +146,57 @@ def _votes_again(story: RunContext, desk: CostModel, votes: Sequence[Request]) -
     return [desk.forecast("again", again, fewest=0)]
 
 
-def _rehearse_second(story: RunContext, config: LLMConfig) -> list[Request]:
+def _rehearse_second(context: RunContext, config: LLMConfig) -> list[Request]:
     """Return the questions to a second teacher, as many as it may be asked."""
-    verify, rows = story.recipe.verify, story.rows("train")
-    policy = story.policy(config)
-    return [label_request("verify", row.text, story.labels, config, policy=policy) for row in rows[: verify.more_calls]]
+    verify, rows = context.recipe.verify, context.rows("train")
+    policy = context.policy(config)
+    return [
+        label_request("verify", row.text, context.labels, config, policy=policy) for row in rows[: verify.more_calls]
+    ]
 
 
-def _rehearse_teacher(story: RunContext, config: LLMConfig, rows: Sequence[Example]) -> list[Request]:
+def _rehearse_teacher(context: RunContext, config: LLMConfig, rows: Sequence[Example]) -> list[Request]:
     """Return the first questions to the teacher: what is asked again depends on the answers."""
-    verify = msgspec.structs.replace(story.recipe.verify, more_calls=0)
-    once = RunContext(msgspec.structs.replace(story.recipe, verify=verify), story.recipe_dir, story.run, story.traces)
+    verify = msgspec.structs.replace(context.recipe.verify, more_calls=0)
+    once = RunContext(
+        msgspec.structs.replace(context.recipe, verify=verify), context.recipe_dir, context.run, context.traces
+    )
     teacher = DryRunLLM(config.model)
     once.use_llm("teacher", teacher)
-    teacher_votes(once, rows)
+    teacher_votes(once.io(VERIFY), rows)
     return teacher.requests
 
 
-def _rehearsals_of_decoder(story: RunContext, desk: CostModel, config: LLMConfig) -> list[Forecast]:
+def _rehearsals_of_decoder(context: RunContext, desk: CostModel, config: LLMConfig) -> list[Forecast]:
     """Return what the decoder is asked: on calibration rows, as many as are set, and on test rows that escalate."""
-    asked = story.rows("calibration")[: story.recipe.calibrate.decoder_rows] if story.weighs_decoder() else []
-    parts = [desk.forecast("calibrate", _rehearse_decoder(story, config, asked))] if asked else []
-    return [*parts, desk.forecast("decoder", _rehearse_decoder(story, config, story.rows("test")), fewest=0)]
+    weighs = may_weigh_decoder(context.recipe) and context.report("split")["judged_by_gold"]
+    asked = context.rows("calibration")[: context.recipe.calibrate.decoder_rows] if weighs else []
+    parts = [desk.forecast("calibrate", _rehearse_decoder(context, config, asked))] if asked else []
+    return [*parts, desk.forecast("decoder", _rehearse_decoder(context, config, context.rows("test")), fewest=0)]
 
 
-def _rehearse_decoder(story: RunContext, config: LLMConfig, rows: Sequence[Example]) -> list[Request]:
+def _rehearse_decoder(context: RunContext, config: LLMConfig, rows: Sequence[Example]) -> list[Request]:
     decoder = DryRunLLM(config.model)
-    story.use_llm("decoder", decoder)
-    decoder_votes(story, rows)
+    context.use_llm("decoder", decoder)
+    decoder_votes(context.io(EVALUATE), rows)
     return decoder.requests
 
 
-def _drafts(story: RunContext, desk: CostModel, config: LLMConfig, votes: Sequence[Request]) -> list[Forecast]:
+def _drafts(context: RunContext, desk: CostModel, config: LLMConfig, votes: Sequence[Request]) -> list[Forecast]:
     """Return what writing drafts and labelling them anew would take, with the labels as they are given."""
-    if story.recipe.synthesize.drafts or story.recipe.task == "multi_label":
+    if context.recipe.synthesize.drafts or context.recipe.task == "multi_label":
         return []
     teacher = DryRunLLM(config.model)
-    story.use_llm("teacher", teacher)
+    context.use_llm("teacher", teacher)
     given = [
         Decision(id=row.id, action="keep", given=row.label, label=row.label, weight=1.0, probs=(), reason="")
-        for row in story.rows("train")
+        for row in context.rows("train")
     ]
-    written_drafts(story, story.rows(), given)
+    written_drafts(context.io(SYNTHESIZE), given)
     if not teacher.requests:
         return []
     # A draft's blind vote looks like a row's; which drafts get that far is not known.
-    n_votes = len(teacher.requests) * story.recipe.verify.votes
+    n_votes = len(teacher.requests) * context.recipe.verify.votes
     relabel = forecast("re-label", list(votes[:n_votes]), desk.terms, desk.habits, fewest=0)
     return [desk.forecast("drafts", teacher.requests), relabel]
 

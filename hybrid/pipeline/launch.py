@@ -1,5 +1,6 @@
-"""From a recipe to its outcome: run folders, seeds, summary and report."""
+"""Run folders: one a recipe and name, held by one process at a time, and a run of the stages for each seed."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -10,15 +11,11 @@ from hybrid.config import Recipe
 from hybrid.errors import StorageError
 from hybrid.files.locks import file_lock
 from hybrid.pipeline.ablation import ablate, served_variant
-from hybrid.pipeline.context import RunContext
-from hybrid.pipeline.data import split
+from hybrid.pipeline.context import REVISIONS, RunContext
 from hybrid.pipeline.requantize import write_run_manifest
 from hybrid.pipeline.run import Run
 from hybrid.pipeline.stages import run_stages
 from hybrid.progress import Screen
-from hybrid.report import write_outcome
-from hybrid.report.console_summary import closing_lines
-from hybrid.report.summary import SeedFigures
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,60 +27,50 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     ablate: bool = False
 
 
-def launch(recipe: Recipe, recipe_dir: Path, options: Options) -> Path:
-    """Run a recipe, once a seed; return the folder of the run.
+class SeedRun(msgspec.Struct, frozen=True, kw_only=True):
+    """The finished run of one seed."""
 
-    The first seed's run lies in that folder, the others' in `seed-N` below it.
+    context: RunContext
+    variants: list[str]
+    """The training variants that there are figures for, the one that ships first."""
+
+
+def run_seeds(recipe: Recipe, recipe_dir: Path, options: Options, screen: Screen) -> list[SeedRun]:
+    """Run every stage, once a seed. The first seed's run lies in the run folder, the others' in `seed-N` below it.
 
     Raises:
         HybridError: anything that the user can mend; what was finished stays.
     """
-    screen = Screen()
-    folder = options.runs / recipe.name / (options.name or recipe.profile or "default")
-    with run_lock(folder):
-        first = _run_seed(recipe, recipe_dir, folder, options, screen)
-        figures = [first]
-        for step in range(1, options.seeds):
-            seeded = msgspec.structs.replace(recipe, seed=recipe.seed + step)
-            figures.append(_run_seed(seeded, recipe_dir, folder / f"seed-{seeded.seed}", options, screen))
-        write_outcome(RunContext(recipe, recipe_dir, Run(folder, screen), traces_of(recipe, options.runs)), figures)
-    for line in closing_lines(folder):
-        screen.say(line)
-    return folder
+    folder = run_folder(recipe, options)
+    finished = [_run_seed(recipe, recipe_dir, folder, options, screen)]
+    for step in range(1, options.seeds):
+        seeded = msgspec.structs.replace(recipe, seed=recipe.seed + step)
+        own = folder / f"seed-{seeded.seed}"
+        if (folder / REVISIONS).is_file():
+            # One run, one revision: the seeds differ in nothing else.
+            own.mkdir(exist_ok=True)
+            shutil.copy2(folder / REVISIONS, own / REVISIONS)
+        finished.append(_run_seed(seeded, recipe_dir, own, options, screen))
+    return finished
 
 
-def forecast(recipe: Recipe, recipe_dir: Path, options: Options) -> None:
-    """Print what a run would ask of its language models and what that costs; split the rows and send nothing.
-
-    Raises:
-        HybridError: anything that the user can mend.
-    """
-    from hybrid.pipeline.estimate import estimate
-
-    screen = Screen()
-    folder = options.runs / recipe.name / (options.name or recipe.profile or "default")
-    with run_lock(folder):
-        traces = traces_of(recipe, options.runs)
-        story = RunContext(recipe, recipe_dir, Run(folder, screen), traces)
-        split(story)
-        for line in estimate(story, traces):
-            screen.say(line)
+def run_folder(recipe: Recipe, options: Options) -> Path:
+    """The folder of a run: its name on the command line, else its profile's."""
+    return options.runs / recipe.name / (options.name or recipe.profile or "default")
 
 
-def _run_seed(recipe: Recipe, recipe_dir: Path, folder: Path, options: Options, screen: Screen) -> SeedFigures:
-    """Run every stage for one seed; return the figures that the summary averages over seeds."""
+def open_context(recipe: Recipe, recipe_dir: Path, folder: Path, runs: Path, screen: Screen) -> RunContext:
+    """A recipe in a run folder. The trace store is one a recipe, so that no run asks again what another has asked."""
+    return RunContext(recipe, recipe_dir, Run(folder, screen), runs / recipe.name / "traces.sqlite")
+
+
+def _run_seed(recipe: Recipe, recipe_dir: Path, folder: Path, options: Options, screen: Screen) -> SeedRun:
     named = f", profile {recipe.profile}" if recipe.profile else ""
     screen.say(f"{recipe.name}{named}, seed {recipe.seed}: {folder}")
-    story = RunContext(recipe, recipe_dir, Run(folder, screen), traces_of(recipe, options.runs))
-    write_run_manifest(story.run, recipe, recipe_dir)
-    run_stages(story)
-    variants = ablate(story) if options.ablate else [served_variant(story)]
-    return SeedFigures.read(story, variants)
-
-
-def traces_of(recipe: Recipe, runs: Path) -> Path:
-    """Return the trace store: one a recipe, so that no run asks again what another has asked."""
-    return runs / recipe.name / "traces.sqlite"
+    context = open_context(recipe, recipe_dir, folder, options.runs, screen)
+    write_run_manifest(context.run, recipe, recipe_dir)
+    run_stages(context)
+    return SeedRun(context=context, variants=ablate(context) if options.ablate else [served_variant(context)])
 
 
 @contextmanager

@@ -10,15 +10,17 @@ from hybrid.config import Recipe
 from hybrid.errors import DataError, StorageError
 from hybrid.files.links import link_or_copy
 from hybrid.files.table import write_json
-from hybrid.pipeline.context import RunContext
-from hybrid.pipeline.judge import calibrate
-from hybrid.pipeline.model import quantize
-from hybrid.pipeline.run import Run
+from hybrid.pipeline.context import REVISIONS, RunContext
+from hybrid.pipeline.run import STAMP, Run
+from hybrid.pipeline.stages import STAGES, run_stage
 from hybrid.progress import Screen
+from hybrid.stages.calibrate import CALIBRATE
+from hybrid.stages.quantize import QUANTIZE
 from hybrid.types import Precision, Row
 
 RECIPE = "recipe.json"
-STAGES = ("split", "clean", "train", "export")
+BEFORE = STAGES[: STAGES.index(QUANTIZE)]
+"""The stages that a bundle at another precision keeps."""
 
 
 class RunManifest(Row, frozen=True, kw_only=True):
@@ -44,42 +46,43 @@ def requantize(run: Path, target: Path, precision: Precision) -> None:
         StorageError: `target` exists.
         ExportError: the precision fails a gate.
     """
-    noted = read_run_manifest(run)
+    manifest = read_run_manifest(run)
     if target.exists():
         raise StorageError(f"{target}: is there already; name a folder that is not")
-    recipe = msgspec.structs.replace(
-        noted.recipe, quantize=msgspec.structs.replace(noted.recipe.quantize, precision=precision)
-    )
+    quantize = msgspec.structs.replace(manifest.recipe.quantize, precision=precision)
+    recipe = msgspec.structs.replace(manifest.recipe, quantize=quantize)
     # On the disk of the run, so that its large files can be linked.
     with tempfile.TemporaryDirectory(dir=run, prefix=".precision-") as scratch:
         beside = Run(Path(scratch), Screen())
-        for stage in STAGES:
-            shutil.copytree(run / stage, beside.path(stage), copy_function=link_or_copy)
-        story = RunContext(recipe, Path(noted.folder), beside, shared_folder(run) / "traces.sqlite")
-        quantize(story)
-        calibrate(story)
+        for stage in BEFORE:
+            shutil.copytree(run / stage.name, beside.path(stage.name), copy_function=link_or_copy)
+        if (run / REVISIONS).is_file():
+            shutil.copy2(run / REVISIONS, beside.path(REVISIONS))
+        context = RunContext(recipe, Path(manifest.folder), beside, shared_folder(run) / "traces.sqlite")
+        run_stage(QUANTIZE, context)
+        run_stage(CALIBRATE, context)
         shutil.copytree(beside.path("bundle"), target)
 
 
 def read_run_manifest(run: Path) -> RunManifest:
-    """Return what a run was started with.
+    """What a run was started with.
 
     Raises:
         DataError: `run` is no run of a recipe, or one of its stages up to the export is not finished.
     """
     try:
-        noted = msgspec.json.decode((run / RECIPE).read_bytes(), type=RunManifest)
+        manifest = msgspec.json.decode((run / RECIPE).read_bytes(), type=RunManifest)
     except (OSError, msgspec.DecodeError) as error:
         raise DataError(
-            f"{run}: not a run of a recipe ({RECIPE}: {error}); want a folder such as runs/sentiment/embedded"
+            f"{run}: not a run of a recipe ({RECIPE}: {error}); expected a folder such as runs/sentiment/embedded"
         ) from error
-    missing = [stage for stage in STAGES if not (run / stage / "stamp.json").is_file()]
+    missing = [stage.name for stage in BEFORE if not (run / stage.name / STAMP).is_file()]
     if missing:
         raise DataError(f"{run}: {missing[0]} is not finished; run the recipe to its end first")
-    return noted
+    return manifest
 
 
 def shared_folder(run: Path) -> Path:
-    """Return the folder that all runs of a recipe share; the runs of further seeds lie one level deeper."""
+    """The folder that all runs of a recipe share; the runs of further seeds lie one level deeper."""
     run = run.resolve()
     return run.parents[1] if run.name.startswith("seed-") and (run.parent / RECIPE).is_file() else run.parent

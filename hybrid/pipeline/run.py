@@ -2,14 +2,14 @@
 
 import errno
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
 from hybrid.errors import DataError, HybridError, StorageError
-from hybrid.files.hashing import sha256_of, sha256_of_file
+from hybrid.files.hashing import sha256_of_file
 from hybrid.files.table import write_json
 from hybrid.progress import Screen
 from hybrid.types import Report
@@ -22,7 +22,7 @@ class Stamp(msgspec.Struct, frozen=True):
     """What a stage was made from, and what it made."""
 
     key: str
-    """SHA-256 of settings, inputs, prompts and the version of the stage's code."""
+    """SHA-256 of all that the stage declares to read, and of its version."""
     outputs: dict[str, str]
     """SHA-256 by path in the run."""
 
@@ -37,57 +37,53 @@ class Run:
         """The stages that did something in this process."""
 
     def path(self, *parts: str) -> Path:
-        """Return a path in the run."""
+        """A path in the run."""
         return self.folder.joinpath(*parts)
 
     def report(self, stage: str) -> Report:
-        """Return what a finished stage reported.
+        """What a finished stage reported.
 
         Raises:
             DataError: the report cannot be read.
         """
         path = self.path(stage, REPORT)
         try:
-            found: Report = msgspec.json.decode(path.read_bytes())
+            report: Report = msgspec.json.decode(path.read_bytes())
         except (OSError, msgspec.DecodeError) as error:
             raise DataError(f"{path}: cannot be read ({error}); delete {path.parent} and run again") from error
-        return found
+        return report
 
-    def stage(
+    def do(
         self,
         name: str,
         *,
-        version: int,
-        settings: object,
-        inputs: Sequence[Path],
+        key: str,
         outputs: Sequence[str],
-        work: Callable[[str], Report],
-        says: Callable[[Report], str],
+        work: Callable[[], Report],
+        summary_line: Callable[[Report], str],
     ) -> None:
-        """Do `work` unless the stamp of stage `name` holds.
+        """Do `work` unless the stamp of stage `name` has `key` and its outputs are as it left them.
 
-        `work` gets the key of the stamp, writes the `outputs` (paths in the run) and returns the
-        report. The stamp is written last, so a killed stage is done again. A report with
-        `"complete": False` gets no stamp: the next run does that stage again.
+        `work` writes the `outputs` (paths in the run) and returns the report. The stamp is written last, so a killed
+        stage is done again. A report with `"complete": False` gets no stamp: the next run does that stage again.
         """
-        key = sha256_of([name, version, settings, {str(i): sha256_of_file(path) for i, path in enumerate(inputs)}])
         if self._holds(name, key):
             self.screen.skipped(name)
             return
         self.path(name, STAMP).unlink(missing_ok=True)
         start = time.perf_counter()
-        with self.screen.working(name), self._full_disk_said(name):
-            report = work(key)
+        with self.screen.working(name), self._full_disk_named(name):
+            report = work()
         seconds = time.perf_counter() - start
         write_json(self.path(name, REPORT), report | {"seconds": round(seconds, 2)})
         if report.get("complete", True):
-            made = [*outputs, f"{name}/{REPORT}"]
-            write_json(self.path(name, STAMP), Stamp(key, {path: sha256_of_file(self.path(path)) for path in made}))
+            written = [*outputs, f"{name}/{REPORT}"]
+            write_json(self.path(name, STAMP), Stamp(key, {path: sha256_of_file(self.path(path)) for path in written}))
         self.worked.append(name)
-        self.screen.finished(name, seconds, says(report))
+        self.screen.finished(name, seconds, summary_line(report))
 
     @contextmanager
-    def _full_disk_said(self, name: str) -> Iterator[None]:
+    def _full_disk_named(self, name: str) -> Iterator[None]:
         """Turn what any library makes of a full disk into our one sentence."""
         try:
             yield
@@ -107,15 +103,10 @@ class Run:
             stamp = msgspec.json.decode(self.path(name, STAMP).read_bytes(), type=Stamp)
         except (OSError, msgspec.DecodeError):
             return False
-        return stamp.key == key and all(self._is(path, wanted) for path, wanted in stamp.outputs.items())
+        return stamp.key == key and all(self._is_unchanged(path, digest) for path, digest in stamp.outputs.items())
 
-    def _is(self, path: str, wanted: str) -> bool:
+    def _is_unchanged(self, path: str, digest: str) -> bool:
         try:
-            return sha256_of_file(self.path(path)) == wanted
+            return sha256_of_file(self.path(path)) == digest
         except OSError:
             return False
-
-
-def settings_of(*parts: object) -> Mapping[str, object]:
-    """Return settings as a stamp hashes them."""
-    return {str(i): msgspec.to_builtins(part) for i, part in enumerate(parts)}

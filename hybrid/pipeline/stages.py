@@ -1,20 +1,37 @@
-"""The story: the stages in their order, what each reads and what it leaves on disk."""
+"""The stages of a run, in their order: the one list that running, reports, requantizing, estimates and tests read."""
 
 from hybrid.pipeline.context import RunContext
-from hybrid.pipeline.data import clean, split, synthesize, verify
-from hybrid.pipeline.judge import calibrate, evaluate
-from hybrid.pipeline.model import export, quantize, train
+from hybrid.pipeline.stamps import stamp_key
+from hybrid.stages.calibrate import CALIBRATE
+from hybrid.stages.clean import CLEAN
+from hybrid.stages.evaluate import EVALUATE
+from hybrid.stages.export import EXPORT
+from hybrid.stages.quantize import QUANTIZE
+from hybrid.stages.split import SPLIT
+from hybrid.stages.stage import Stage
+from hybrid.stages.synthesize import SYNTHESIZE
+from hybrid.stages.train import TRAIN
+from hybrid.stages.verify import VERIFY
+
+STAGES: tuple[Stage, ...] = (SPLIT, VERIFY, CLEAN, SYNTHESIZE, TRAIN, EXPORT, QUANTIZE, CALIBRATE, EVALUATE)
+STAGE_NAMES = tuple(stage.name for stage in STAGES)
 
 
-def run_stages(story: RunContext) -> None:
+def run_stages(context: RunContext) -> None:
     """Take a recipe from data to a judged bundle. What is finished and unchanged is skipped."""
-    story.check_llms()
-    split(story)
-    verify(story)
-    clean(story)
-    synthesize(story)
-    train(story)
-    export(story)
-    quantize(story)
-    calibrate(story)
-    evaluate(story)
+    context.check_llms()
+    for stage in STAGES:
+        run_stage(stage, context)
+
+
+def run_stage(stage: Stage, context: RunContext) -> None:
+    """Bring one stage up to date; the stages that it reads from are."""
+    reads = stage.reads(context.recipe)
+    key = stamp_key(stage, context, reads)
+    context.run.do(
+        stage.name,
+        key=key,
+        outputs=stage.writes,
+        work=lambda: stage.work(context.io(stage, reads, key=key)),
+        summary_line=stage.summary_line,
+    )

@@ -79,7 +79,10 @@ def _from_recipe(ref: str, folder: Path) -> str:
 
 def _lines(name: str, config: DataConfig, dataset: Dataset) -> Iterator[str]:
     yield "# Every setting that is commented out stands at its default."
-    yield from (f"name = {_toml(name)}", "# As found in the data, in the order of the logits: a typo in a later row")
+    yield from (
+        f"name = {_toml(name)}",
+        "# As found in the data, in the order in which the report shows them: a typo in a later row",
+    )
     yield "# is then an error and not a new class."
     yield from (f"labels = {_toml(labels_of(dataset))}", f"seed = {_toml(0)}", "")
     yield from _data_lines(config)

@@ -9,7 +9,8 @@ from hybrid.files.hashing import sha256_of, sha256_of_file
 from hybrid.files.table import write_bytes, write_json
 from hybrid.pipeline.context import RunContext
 from hybrid.pipeline.run import REPORT, STAMP, Run
-from hybrid.report.summary import STAGES, SeedFigures, summarise
+from hybrid.pipeline.stages import STAGE_NAMES
+from hybrid.report.summary import SeedFigures, summarise
 from hybrid.types import Report
 
 PAGE = "report.html"
@@ -48,7 +49,7 @@ def fingerprint(run: Run, summary: Report) -> str:
 
     A stage that is not complete has no stamp; its report then stands for it.
     """
-    books = [run.path(stage, name) for stage in STAGES for name in (STAMP, REPORT)]
+    books = [run.path(stage, name) for stage in STAGE_NAMES for name in (STAMP, REPORT)]
     tables = {str(i): sha256_of_file(path) for i, path in enumerate(books) if path.exists()}
     sources = {
         path.name: sha256(path.read_bytes()).hexdigest()

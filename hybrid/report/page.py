@@ -14,10 +14,10 @@ from hybrid.evaluation.set_metrics import as_one_label
 from hybrid.files.table import read_rows
 from hybrid.label_sets import label_matrix
 from hybrid.pipeline.context import RunContext
+from hybrid.pipeline.stages import STAGE_NAMES as STAGES
 from hybrid.report import figures
 from hybrid.report.examples import doubted_rows, draft_examples, thinned
 from hybrid.report.step_gains import steps, variant_name
-from hybrid.report.summary import STAGES
 from hybrid.report.templates import source, template
 from hybrid.runtime.calibration import Calibration, decide, sigmoid, softmax
 from hybrid.types import Epoch, Judged, Report, Task, Vote
@@ -50,7 +50,7 @@ def render_page(story: RunContext, summary: Report, *, made_from: str) -> str:
         summary=summary,
         description=story.recipe.description,
         recipe=story.recipe,
-        labels=story.labels,
+        labels=story.presented_labels,
         reports=reports,
         steps=steps(summary, reports),
         rows=_doubted(story),
@@ -58,7 +58,9 @@ def render_page(story: RunContext, summary: Report, *, made_from: str) -> str:
         history=history,
         scores=_scores(summary),
         training_precision=_training_precision(reports["train"]),
-        mistakes=_mistakes(reports["evaluate"], story.labels) if story.recipe.task == "single_label" else None,
+        mistakes=_mistakes(reports["evaluate"], story.labels, story.presented_labels)
+        if story.recipe.task == "single_label"
+        else None,
         stages=[(stage, reports[stage]["seconds"], _books(stage, reports[stage])) for stage in STAGES],
         bundle=msgspec.json.decode(run.path("bundle", "bundle.json").read_bytes()),
         drawn=_drawn(summary, reports, judged, history, story.labels, story.recipe.task),
@@ -175,9 +177,13 @@ def _encoders_first(summary: Report) -> dict[str, dict[str, Any]]:
     return {name: test[name] for name in order}
 
 
-def _mistakes(evaluated: Report, labels: Sequence[str]) -> dict[str, Any]:
-    """Return the confusion matrix where it fits on a page, and the most frequent confusion of each label."""
-    counts = np.array(evaluated["confusion"])
+def _mistakes(evaluated: Report, computed: Sequence[str], labels: Sequence[str]) -> dict[str, Any]:
+    """Return the confusion matrix where it fits on a page, and the most frequent confusion of each label.
+
+    `computed` is the order of the figures' rows and columns, `labels` the order to show them in.
+    """
+    order = [computed.index(label) for label in labels]
+    counts = np.array(evaluated["confusion"])[np.ix_(order, order)]
     totals = counts.sum(axis=1)
     wrong = counts - np.diag(np.diag(counts))
     matrix = len(labels) <= MOST_LABELS_CROSSED

@@ -31,14 +31,15 @@ from typing import Any
 
 import msgspec
 
+from hybrid.config import recipe_hash
 from hybrid.files.table import read_rows
 from hybrid.llm import backend_of
-from hybrid.pipeline.bundle_writer import recipe_hash, versions
 from hybrid.pipeline.context import RunContext
 from hybrid.pipeline.run import Run
+from hybrid.pipeline.stages import STAGE_NAMES
+from hybrid.runtime.bundle_writer import versions
 from hybrid.types import PrecisionTrial, Report
 
-STAGES = ("split", "verify", "clean", "synthesize", "train", "export", "quantize", "calibrate", "evaluate")
 CALIBRATION = (
     "ece_before",
     "ece_after",
@@ -107,7 +108,7 @@ def summarise(story: RunContext, figures: Sequence[SeedFigures]) -> Report:
         | {"method": calibrated["method"]},
         "threshold": calibrated["threshold"] | {"test": evaluated["threshold"]},
         "cascade": evaluated["cascade"],
-        "seconds": {stage: run.report(stage)["seconds"] for stage in STAGES},
+        "seconds": {stage: run.report(stage)["seconds"] for stage in STAGE_NAMES},
         "llm": {
             "calls": sum(seed.llm_calls for seed in figures),
             "cost_usd": _total(seed.llm_cost_usd for seed in figures),

@@ -70,7 +70,7 @@ def add_escalated(story: RunContext, labels: Mapping[str, str], texts: Mapping[s
             raise DataError(f"{row_id}: {label!r} is not one of {', '.join(story.labels)}; correct it there")
     together = {row.id: row for row in _added(story)}
     together |= {row_id: Added(id=row_id, text=texts[row_id], label=label) for row_id, label in labels.items()}
-    table = story.added_file
+    table = story.shared_file("escalated")
     write_rows(table, together.values())
     return table
 
@@ -93,7 +93,7 @@ def stored_escalations(story: RunContext, store: str) -> list[Escalated]:
 
 
 def _added(story: RunContext) -> list[Added]:
-    return read_rows(story.added_file, Added) if story.added_file.is_file() else []
+    return read_rows(story.shared_file("escalated"), Added) if story.shared_file("escalated").is_file() else []
 
 
 def _look(row: Escalated, times: int) -> ReviewItem:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import compress
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -11,13 +12,19 @@ from hybrid.calibration.calibrators import cross_fit
 from hybrid.calibration.label_calibrators import cross_fit_sets
 from hybrid.calibration.reference import counts_by_label, curve, histogram
 from hybrid.calibration.threshold import choose_threshold, describe_threshold, naive_threshold
-from hybrid.config import CalibrateConfig
+from hybrid.config import CalibrateConfig, Recipe, recipe_hash
 from hybrid.errors import DataError
 from hybrid.evaluation import metrics, set_metrics
 from hybrid.label_sets import join_labels, label_matrix, rarest_labels
 from hybrid.runtime.calibration import Calibration, Decided, Threshold, apply, decide
 from hybrid.runtime.calibration_reference import Reference
-from hybrid.types import Example, Scored, Task
+from hybrid.stages.asking import decoder_votes, may_weigh_decoder
+from hybrid.stages.stage import LABELS, ROWS, SCORED, Reads, Stage, StageIO
+from hybrid.types import Example, Report, Scored, Task
+
+if TYPE_CHECKING:
+    from hybrid.calibration.reliability import Measured
+    from hybrid.runtime.combination import Reliability
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
@@ -236,3 +243,116 @@ def _gold_indices(rows: Sequence[Example], labels: Sequence[str]) -> Indices:
             "correct the row or add the label to the recipe"
         )
     return np.array([position[row.label] for row in rows], dtype=np.int64)
+
+
+def _reads(recipe: Recipe) -> Reads:
+    reads = Reads(
+        settings=(
+            "calibrate",
+            "encoder",
+            "decoder.model",
+            "decoder.base_url",
+            "decoder.policy",
+            "name",
+            "task",
+            "seed",
+        ),
+        tables=(ROWS,),
+        files=("quantize/model.onnx", "quantize/tokenizer.json", "train/checkpoint/config.json"),
+        reports=(LABELS, "split.judged_by_gold", "quantize.precision"),
+        recipe_files=("decoder.policy",),
+    )
+    return reads.with_(Reads(llms=("decoder",), prompts=("decide",))) if may_weigh_decoder(recipe) else reads
+
+
+def _work(io: StageIO) -> Report:
+    from hybrid.runtime.encoder import Encoder
+
+    rows, judged_by_gold = io.rows("calibration"), bool(io.report_field("split.judged_by_gold"))
+    encoder = Encoder(io.input_folder("quantize"), n_labels=len(io.labels), reading=io.limits)
+    encoded = encoder.encode([row.text for row in rows])
+    logits = encoder.run(encoded, on_done=io.advance)
+    calibrated = calibrate(
+        rows,
+        io.labels,
+        logits,
+        io.recipe.calibrate,
+        seed=io.recipe.seed,
+        trusted=judged_by_gold,
+        task=io.recipe.task,
+        tokens=[len(tokens) for tokens in encoded],
+    )
+    weighs = judged_by_gold and may_weigh_decoder(io.recipe)
+    decoder = _weigh_decoder(io, rows, calibrated.held_out) if weighs else None
+    io.write(SCORED, calibrated.scored)
+    _write_bundle(io, calibrated, decoder.reliability if decoder else None)
+    report = decoder.report if decoder else {}
+    return calibrated.report | {"decoder": report or None, "complete": report.get("complete", True)}
+
+
+def _write_bundle(io: StageIO, calibrated: Calibrated, decoder: "Reliability | None") -> None:
+    from hybrid.encoders.checkpoint import vocabulary_of
+    from hybrid.runtime.bundle_writer import write_bundle
+    from hybrid.runtime.integrity import golden_texts
+
+    write_bundle(
+        io.output("bundle"),
+        exported=io.input_folder("quantize"),
+        name=io.recipe.name,
+        recipe_hash=recipe_hash(io.recipe_record),
+        encoder=io.pinned(io.recipe.encoder.model),
+        labels=io.labels,
+        task=io.recipe.task,
+        reading=io.limits,
+        calibration=calibrated.calibration,
+        threshold=calibrated.threshold,
+        policy=io.policy("decoder"),
+        vocabulary=vocabulary_of(io.input_folder("train/checkpoint")),
+        golden_texts=golden_texts([row.text for row in io.rows("train")]),
+        precision=io.report_field("quantize.precision"),
+        reference=calibrated.reference,
+        decoder=decoder,
+    )
+
+
+def _weigh_decoder(io: StageIO, rows: Sequence[Example], probs: Floats) -> "Measured":
+    """How far the decoder can be believed on the calibration rows of which the encoder is least sure."""
+    from hybrid.calibration.reliability import Measured, measure_reliability
+
+    config = io.recipe.calibrate
+    order = probs.max(axis=1).argsort(kind="stable")[: config.decoder_rows]
+    asked = decoder_votes(io, [rows[i] for i in order])
+    gold = np.array([io.labels.index(rows[i].label) for i in order])
+    measured = measure_reliability(probs[order], gold, asked.votes, io.labels, folds=config.folds, seed=io.recipe.seed)
+    return Measured(reliability=measured.reliability, report=asked.report | measured.report)
+
+
+def _summary_line(report: Report) -> str:
+    threshold = report["threshold"]
+    kept = (
+        f"threshold {threshold['value']:.3f} keeps {threshold['kept']:.0%}"
+        if threshold["met"]
+        else f"{threshold['n_rows']} rows do not support {threshold['target']:.0%}: everything escalates"
+    )
+    return f"{report['method']}, {kept}"
+
+
+CALIBRATE = Stage(
+    name="calibrate",
+    purpose="calibration rows -> probabilities and threshold of what ships, and the bundle",
+    version=4,
+    reads=_reads,
+    writes=(SCORED.path, "bundle/bundle.json", "bundle/model.onnx", "bundle/tokenizer.json"),
+    code=(
+        "hybrid.calibration",
+        "hybrid.encoders",
+        "hybrid.evaluation",
+        "hybrid.label_sets",
+        "hybrid.llm",
+        "hybrid.runtime",
+        "hybrid.stages.asking",
+        "hybrid.teacher",
+    ),
+    work=_work,
+    summary_line=_summary_line,
+)

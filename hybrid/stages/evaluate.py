@@ -7,7 +7,7 @@ from functools import partial
 import msgspec
 import numpy as np
 
-from hybrid.config import EvaluateConfig
+from hybrid.config import EvaluateConfig, Recipe
 from hybrid.evaluation.metrics import (
     accuracy,
     bootstrap_interval,
@@ -23,10 +23,13 @@ from hybrid.evaluation.metrics import (
 )
 from hybrid.evaluation.set_report import set_report
 from hybrid.label_sets import join_labels, label_matrix
+from hybrid.llm import backend_of
 from hybrid.runtime.calibration import Calibration, apply, decide, softmax
 from hybrid.runtime.combination import Reliability
 from hybrid.runtime.decision import predict_probs, with_vote
-from hybrid.types import Example, Gold, Judged, Prediction, Vote
+from hybrid.stages.asking import decoder_votes
+from hybrid.stages.stage import DECISIONS, GOLD, JUDGED, LABELS, ROWS, TRUSTED, Reads, Stage, StageIO
+from hybrid.types import Example, Gold, Judged, Prediction, Report, Vote
 
 SHARES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 """Shares of the rows, least confident first, at which the cascade is measured."""
@@ -243,3 +246,127 @@ def _escalated(
 
 def _rounded(value: float) -> float:
     return round(float(value), 6)
+
+
+def _reads(_: Recipe) -> Reads:
+    return Reads(
+        settings=("evaluate", "encoder", "task", "seed"),
+        tables=(ROWS, GOLD, DECISIONS, TRUSTED),
+        files=(
+            "bundle/bundle.json",
+            "bundle/model.onnx",
+            "bundle/tokenizer.json",
+            "export/model.onnx",
+            "export/tokenizer.json",
+        ),
+        reports=(LABELS, "split.judged_by_gold", "split.twins"),
+        llms=("decoder",),
+        prompts=("decide",),
+    )
+
+
+def _work(io: StageIO) -> Report:
+    from hybrid.evaluation.baseline import baselines
+
+    rows, train = io.rows("test"), io.rows("train")
+    asked: Report = {}
+
+    def ask(unsure: Sequence[Example]) -> list[Vote]:
+        answered = decoder_votes(io, unsure)
+        asked.update(answered.report)
+        return answered.votes
+
+    evaluated = _score_bundle(io, rows, ask)
+    io.write(JUDGED, evaluated.judged)
+    gold = {row.id: row.label for row in io.read(GOLD)}
+    decided = {decision.id: decision.label for decision in io.read(DECISIONS)}
+    targets = {"given": [row.label for row in train], "cleaned": [decided[row.id] for row in train]}
+    if all(row.id in gold for row in train):
+        targets["gold"] = [gold[row.id] for row in train]
+    return evaluated.report | {
+        "labels": _wrong_labels(io, train, decided),
+        "tfidf": baselines(train, targets, rows, io.labels, task=io.recipe.task),
+        "fp32": _scores_in_fp32(io, rows),
+        "decoder": asked,
+        "judged_by_gold": io.report_field("split.judged_by_gold"),
+        "trusted": io.report_field("split.judged_by_gold"),  # its name in version 0.1.0
+        "complete": asked.get("complete", True),
+    }
+
+
+def _wrong_labels(io: StageIO, train: Sequence[Example], decided: dict[str, str]) -> dict[str, float | None]:
+    """The share of training labels that differ from gold, before and after cleaning."""
+    gold, trusted = io.read(GOLD), {row.id for row in io.read(TRUSTED)}
+    untrusted = {row_id: label for row_id, label in decided.items() if row_id not in trusted}
+    return {
+        "wrong_given": wrong_share({row.id: row.label for row in train}, gold),
+        "wrong_cleaned": wrong_share(decided, gold),
+        "wrong_cleaned_untrusted": wrong_share(untrusted, gold),
+    }
+
+
+def _scores_in_fp32(io: StageIO, rows: Sequence[Example]) -> Report | None:
+    """What the served precision is held against; None for several labels a text, which calibration decides."""
+    from hybrid.runtime.encoder import Encoder
+
+    if io.recipe.task == "multi_label":
+        return None
+    encoder = Encoder(io.input_folder("export"), n_labels=len(io.labels), reading=io.limits)
+    best = encoder.logits([row.text for row in rows]).argmax(axis=1)
+    place = {label: i for i, label in enumerate(io.labels)}
+    gold = np.array([place[row.label] for row in rows])
+    return {"accuracy": _rounded(accuracy(gold, best)), "macro_f1": _rounded(macro_f1(gold, best, len(io.labels)))}
+
+
+def _score_bundle(io: StageIO, rows: Sequence[Example], ask: Ask) -> Evaluated:
+    """What the bundle answers on the test rows, and its scores."""
+    from hybrid.runtime import load
+
+    classifier = load(io.input_folder("bundle"))
+    bundle, logits = classifier.bundle, classifier.logits([row.text for row in rows])
+    near_copies, seed = frozenset(io.report_field("split.twins")), io.recipe.seed
+    if io.recipe.task == "multi_label":
+        return evaluate_sets(
+            rows,
+            logits,
+            bundle.calibration,
+            io.labels,
+            io.recipe.evaluate,
+            threshold=bundle.threshold.value,
+            twins=near_copies,
+            seed=seed,
+        )
+    return evaluate(
+        rows,
+        Answers(logits=logits, probs=apply(bundle.calibration, logits)),
+        io.labels,
+        io.recipe.evaluate,
+        threshold=bundle.threshold.value,
+        twins=near_copies,
+        ask=ask,
+        ask_everything=backend_of(io.recipe.decoder).is_recorded,
+        reliability=bundle.decoder,
+        seed=seed,
+    )
+
+
+EVALUATE = Stage(
+    name="evaluate",
+    purpose="test rows -> scores of the bundle: encoder alone, and with escalation",
+    version=3,
+    reads=_reads,
+    writes=(JUDGED.path,),
+    code=(
+        "hybrid.evaluation",
+        "hybrid.label_sets",
+        "hybrid.llm",
+        "hybrid.runtime",
+        "hybrid.stages.asking",
+        "hybrid.teacher",
+    ),
+    work=_work,
+    summary_line=lambda r: (
+        f"accuracy {r['encoder']['accuracy']:.3f}, macro-F1 {r['encoder']['macro_f1']:.3f}; "
+        f"with escalation {r['threshold']['accuracy']:.3f}"
+    ),
+)

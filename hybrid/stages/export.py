@@ -1,112 +1,42 @@
-"""export: the checkpoint as an ONNX graph that is proven to compute the same."""
+"""export: the checkpoint as an ONNX graph that is shown to compute the same."""
 
-import shutil
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
-
-import msgspec
-import numpy as np
-import torch
-
-from hybrid.config import ExportConfig
-from hybrid.encoders.batches import read_windows
-from hybrid.encoders.checkpoint import load_classifier, load_tokenizer
-from hybrid.encoders.exporters import EXPORTERS, unknown_option
-from hybrid.errors import ExportError
-from hybrid.runtime.bundle import MODEL, TOKENIZER
-from hybrid.runtime.encoder import Encoder
-from hybrid.runtime.text_encoder import TextLimits, pool
-from hybrid.types import Example, Parity
-
-BATCH = 32
+from hybrid.config import Recipe
+from hybrid.stages.stage import LABELS, PARITY, ROWS, Reads, Stage, StageIO
+from hybrid.types import Report
 
 
-class Exported(msgspec.Struct, frozen=True, kw_only=True):
-    """How far each compared row is from the checkpoint, and the sizes."""
-
-    parity: list[Parity]
-    report: dict[str, object]
-
-
-def export(
-    checkpoint: Path,
-    rows: Sequence[Example],
-    labels: Sequence[str],
-    config: ExportConfig,
-    *,
-    folder: Path,
-    reading: TextLimits,
-    on_done: Callable[[int, int], None] | None = None,
-) -> Exported:
-    """Write `model.onnx` and `tokenizer.json` into `folder` and compare them with the checkpoint.
-
-    `rows` are real training rows; `config.parity_rows` of them, spread over the lengths, go through
-    the checkpoint with the tokenizer that it was trained with and through the runtime, in padded batches.
-
-    Raises:
-        ExportError: a logit differs by more than `config.tolerance`.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer, model = load_tokenizer(checkpoint), load_classifier(checkpoint, labels).eval()
-    inputs = tuple(
-        name for name in tokenizer.model_input_names if name in ("input_ids", "attention_mask", "token_type_ids")
-    )
-    backend = config.backend
-    if backend == "auto":
-        backend = "torch" if unknown_option(model.config) else "lean"
-    EXPORTERS[backend](model, inputs, folder / MODEL, opset=config.opset)
-    shutil.copyfile(checkpoint / TOKENIZER, folder / TOKENIZER)
-    compared = _spread(rows, config.parity_rows)
-    texts = [row.text for row in compared]
-    encoder = Encoder(folder, n_labels=len(labels), reading=reading)
-    ours = encoder.logits(texts, on_done=on_done)
-    theirs = checkpoint_logits(model, tokenizer, texts, reading)
-    worst = np.abs(ours - theirs).max(axis=1)
-    parity = [
-        Parity(id=row.id, tokens=len(encoded), max_abs_diff=float(diff))
-        for row, encoded, diff in zip(compared, encoder.encode(texts), worst, strict=True)
-    ]
-    _gate(parity, config)
-    return Exported(
-        parity=parity,
-        report={
-            "backend": backend,
-            "precision": "fp32",
-            "rows": len(parity),
-            "max_abs_diff": float(worst.max()),
-            "tolerance": config.tolerance,
-            "bytes": (folder / MODEL).stat().st_size,
-        },
+def _reads(_: Recipe) -> Reads:
+    return Reads(
+        settings=("export", "encoder"),
+        tables=(ROWS,),
+        files=("train/checkpoint/config.json", "train/checkpoint/model.safetensors", "train/checkpoint/tokenizer.json"),
+        reports=(LABELS,),
     )
 
 
-def checkpoint_logits(model: Any, tokenizer: Any, texts: Sequence[str], reading: TextLimits) -> np.ndarray:
-    """Return the checkpoint's own logits, float32 of shape [n, k], in the order of the texts."""
-    windows = read_windows(tokenizer, texts, reading)
-    found = []
-    with torch.inference_mode():
-        for start in range(0, sum(windows.counts), BATCH):
-            batch = {name: column[start : start + BATCH] for name, column in windows.columns.items()}
-            inputs = tokenizer.pad(batch, return_tensors="pt")
-            found.append(model(**inputs).logits.float().numpy())
-    return pool(np.concatenate(found), windows.counts, reading)
+def _work(io: StageIO) -> Report:
+    from hybrid.encoders.exporting import export
+
+    exported = export(
+        io.input_folder("train/checkpoint"),
+        io.rows("train"),
+        io.labels,
+        io.recipe.export,
+        folder=io.output("export"),
+        reading=io.limits,
+        on_done=io.advance,
+    )
+    io.write(PARITY, exported.parity)
+    return exported.report
 
 
-def _spread(rows: Sequence[Example], wanted: int) -> list[Example]:
-    """Return at most `wanted` rows whose lengths cover the shortest to the longest."""
-    by_length = sorted(rows, key=lambda row: (len(row.text), row.id))
-    if len(by_length) <= wanted:
-        return by_length
-    picks = np.unique(np.linspace(0, len(by_length) - 1, wanted).round().astype(int))
-    return [by_length[i] for i in picks]
-
-
-def _gate(parity: Sequence[Parity], config: ExportConfig) -> None:
-    worst = max(parity, key=lambda row: row.max_abs_diff)
-    if not worst.max_abs_diff <= config.tolerance:
-        raise ExportError(
-            f"export: on row {worst.id} ({worst.tokens} tokens) a logit of the ONNX graph differs from the checkpoint's "
-            f"by {worst.max_abs_diff:.2e}, want at most {config.tolerance:.0e}; the graph is not served: "
-            "try another export.opset, or raise export.tolerance if you can accept that"
-        )
+EXPORT = Stage(
+    name="export",
+    purpose="checkpoint -> ONNX graph",
+    version=2,
+    reads=_reads,
+    writes=("export/model.onnx", "export/tokenizer.json", PARITY.path),
+    code=("hybrid.encoders", "hybrid.runtime"),
+    work=_work,
+    summary_line=lambda r: f"{r['bytes'] / 1e6:.0f} MB, largest difference of a logit {r['max_abs_diff']:.1e}",
+)

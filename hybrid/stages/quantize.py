@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from hybrid.config import QuantizeConfig
+from hybrid.config import QuantizeConfig, Recipe
 from hybrid.encoders.served_precisions import Source, read_source, sensitivities, write_graph_at
 from hybrid.errors import ExportError
 from hybrid.evaluation.paired import accuracy_drop, macro_f1_drop
@@ -18,7 +18,8 @@ from hybrid.runtime.bundle import MODEL, TOKENIZER
 from hybrid.runtime.calibration import softmax
 from hybrid.runtime.encoder import Encoder
 from hybrid.runtime.text_encoder import TextLimits
-from hybrid.types import Example, Gate, Precision, PrecisionTrial, Task
+from hybrid.stages.stage import DECISIONS, LABELS, ROWS, TRIALS, Reads, Stage, StageIO
+from hybrid.types import Example, Gate, Precision, PrecisionTrial, Report, Task
 
 TRIAL_GRAPH = "trial.onnx"
 N_SINGLE_ROWS = 64
@@ -252,3 +253,54 @@ def _probs(logits: np.ndarray, task: Task) -> np.ndarray:
     if task == "multi_label":
         return np.asarray(1 / (1 + np.exp(-logits)))
     return softmax(logits.astype(np.float64))
+
+
+def range_texts(io: StageIO) -> list[str]:
+    """Training texts, evenly spread over the table, whose activations set fixed scales."""
+    texts, wanted = [row.text for row in io.rows("train")], io.recipe.quantize.range_rows
+    return texts[:: max(1, len(texts) // wanted)][:wanted]
+
+
+def _gate_rows(io: StageIO) -> list[Example]:
+    """The rows on which a faster graph must decide as well: calibration rows, then training rows as decided."""
+    decided = {decision.id: decision.label for decision in io.read(DECISIONS)}
+    train = [msgspec.structs.replace(row, label=decided[row.id]) for row in io.rows("train")]
+    return [*io.rows("calibration"), *train][: io.recipe.quantize.rows]
+
+
+def _reads(_: Recipe) -> Reads:
+    return Reads(
+        settings=("quantize", "encoder", "task", "seed"),
+        tables=(ROWS, DECISIONS),
+        files=("export/model.onnx", "export/tokenizer.json"),
+        reports=(LABELS,),
+    )
+
+
+def _work(io: StageIO) -> Report:
+    chosen = quantize(
+        _gate_rows(io),
+        io.labels,
+        io.recipe.quantize,
+        exported=io.input_folder("export"),
+        folder=io.output("quantize"),
+        range_texts=range_texts(io),
+        reading=io.limits,
+        seed=io.recipe.seed,
+        task=io.recipe.task,
+        on_done=io.advance,
+    )
+    io.write(TRIALS, chosen.trials)
+    return chosen.report
+
+
+QUANTIZE = Stage(
+    name="quantize",
+    purpose="fp32 graph -> the fastest graph that decides as well",
+    version=1,
+    reads=_reads,
+    writes=("quantize/model.onnx", "quantize/tokenizer.json", TRIALS.path),
+    code=("hybrid.encoders", "hybrid.evaluation", "hybrid.label_sets", "hybrid.runtime"),
+    work=_work,
+    summary_line=lambda r: f"{r['precision']}, {r['bytes'] / 1e6:.0f} MB ({r['bytes_fp32'] / 1e6:.0f} in fp32)",
+)

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from hybrid.config import SplitConfig
+from hybrid.config import DataConfig, Recipe, SplitConfig
 from hybrid.data.duplicates import NearIndex, near_duplicate_groups
-from hybrid.data.sources import SourceRow
+from hybrid.data.escalated_rows import Joined, join_added, read_added
+from hybrid.data.sources import SourceRow, check_labels, labels_of, load_data
 from hybrid.errors import DataError
+from hybrid.hub import is_hub
 from hybrid.label_sets import rarest_labels, split_labels
-from hybrid.types import Example, Gold, Part, Task
+from hybrid.stages.stage import GOLD, ROWS, Reads, Stage, StageIO
+from hybrid.types import Example, Gold, Part, Report, Task
 
 PARTS: tuple[Part, ...] = ("train", "calibration", "test")
 
@@ -185,3 +188,61 @@ def _leaked_ids(examples: Sequence[Example], threshold: float) -> list[str]:
     """Return the ids of test rows with a near-duplicate in train; only a split that came with the data can have any."""
     index = NearIndex([example.text for example in examples if example.part == "train"], threshold)
     return [example.id for example in examples if example.part == "test" and index.nearest(example.text)]
+
+
+DATA_FILES = ("data.prepare", "data.train", "data.calibration", "data.test")
+
+
+def _reads(_: Recipe) -> Reads:
+    return Reads(
+        settings=("data", "split", "labels", "task", "seed"),
+        recipe_files=DATA_FILES,
+        shared_files=("escalated",),
+        artefacts=True,  # `prepare` may fetch any of them
+    )
+
+
+def _work(io: StageIO) -> Report:
+    recipe = io.recipe
+    dataset = load_data(
+        _pinned(recipe.data, io), folder=io.recipe_dir, seed=recipe.seed, fetch=io.fetch, task=recipe.task
+    )
+    # Sorted: whatever order the recipe names them in, every later stage computes the same.
+    labels = sorted(recipe.labels) or labels_of(dataset)
+    check_labels(dataset, labels)
+    dealt = split(dataset.rows, labels, recipe.split, seed=recipe.seed, task=recipe.task)
+    joined = Joined(rows=dealt.rows, gold=dealt.gold, report=dealt.report)
+    escalated = [] if recipe.task == "multi_label" else read_added(io.shared_file("escalated"), labels)
+    if escalated:
+        joined = join_added(joined, escalated, near_duplicate=recipe.split.near_duplicate)
+    io.write(ROWS, joined.rows)
+    io.write(GOLD, joined.gold)
+    return joined.report | {"labels": list(labels)}
+
+
+def _pinned(config: DataConfig, io: StageIO) -> DataConfig:
+    """The section with its data sets on the hub at the commits that the run is pinned to."""
+    names = {name: getattr(config, name) for name in ("train", "calibration", "test")}
+    on_hub = {name: io.pinned(reference) for name, reference in names.items() if is_hub(reference)}
+    return msgspec.structs.replace(config, **on_hub)
+
+
+def _summary_line(report: Report) -> str:
+    near, escalated = report["near_duplicates"], report.get("escalated_rows")
+    return (
+        ", ".join(f"{n} {part}" for part, n in report["parts"].items())
+        + (f"; {near} near-duplicates" if near else "")
+        + (f"; {escalated} texts that escalated" if escalated else "")
+    )
+
+
+SPLIT = Stage(
+    name="split",
+    purpose="given rows -> train | calibration | test",
+    version=1,
+    reads=_reads,
+    writes=(ROWS.path, GOLD.path),
+    code=("hybrid.data", "hybrid.label_sets"),
+    work=_work,
+    summary_line=_summary_line,
+)

@@ -1,16 +1,24 @@
 """synthesize: check the drafts that a teacher wrote for rare classes; refuse with a reason, keep the rest."""
 
+import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import numpy as np
 
-from hybrid.config import SynthesizeConfig
+from hybrid.config import Recipe, SynthesizeConfig
 from hybrid.data.duplicates import NearIndex
+from hybrid.llm import backend_of, usage_of
+from hybrid.stages.asking import teacher_of
+from hybrid.stages.fitting import fit
+from hybrid.stages.stage import DECISIONS, DRAFTS, LABELS, ROWS, TRAINING_DRAFTS, Reads, Stage, StageIO
 from hybrid.teacher.drafts.diversity import diversity
 from hybrid.teacher.drafts.gate import Batch, Gate, fitted, gate
-from hybrid.types import REFUSALS, Decision, Draft, DraftStatus, Example, Vote
+from hybrid.teacher.drafts.recorded import read_drafts
+from hybrid.teacher.drafts.writing import cost_between, write_drafts
+from hybrid.teacher.vote_collection import ask_votes, prompt_of
+from hybrid.types import REFUSALS, Decision, Draft, DraftStatus, Example, Report, Vote
 
 Embed = Callable[[Sequence[str]], np.ndarray]
 Relabel = Callable[[Sequence[Draft]], Sequence[Vote]]
@@ -249,3 +257,138 @@ def _report(drafts: Sequence[Draft], minority: Sequence[str], labels: Sequence[s
         "accepted": {label: accepted[label] for label in labels},
         "refused": dict(refused.most_common()),
     }
+
+
+def _reads(recipe: Recipe) -> Reads:
+    # A batch that must earn its place is tried with the whole training.
+    train = "train" if recipe.synthesize.use == "auto" else "train.class_weights"
+    return Reads(
+        settings=("synthesize", train, "verify.answer", "verify.votes", "task", "seed"),
+        tables=(ROWS, DECISIONS),
+        files=("clean/embeddings.npy",),
+        reports=(LABELS,),
+        recipe_files=("synthesize.drafts",),
+        prompts=("synthesize", "attributes", prompt_of(recipe.verify)),
+        llms=("teacher",),
+        encoder=True,
+    )
+
+
+def _work(io: StageIO) -> Report:
+    if io.recipe.task == "multi_label":
+        io.write(DRAFTS, [])
+        io.write(TRAINING_DRAFTS, [])
+        return nothing_written(io.labels) | {"recorded": False}
+    recorded, decisions = io.recipe_files("synthesize.drafts"), io.read(DECISIONS)
+    before = usage_of(io.llm("teacher"))
+    synthesized = synthesize(
+        read_drafts(recorded[0]) if recorded else written_drafts(io, decisions),
+        io.rows(),
+        decisions,
+        np.load(io.input("clean/embeddings.npy")),
+        io.labels,
+        io.recipe.synthesize,
+        embed=io.embed,
+        relabel=lambda drafts: _blind_votes(io, drafts),
+        trial=lambda drafts, minority: try_drafts(io, drafts, minority),
+        balanced=io.recipe.train.class_weights == "balanced",
+        seed=io.recipe.seed,
+    )
+    io.write(DRAFTS, synthesized.drafts)
+    # Where drafts do not train, the table is empty, and what is written for the report alone changes no training.
+    io.write(TRAINING_DRAFTS, [d for d in synthesized.drafts if io.recipe.synthesize.use and d.status == "accepted"])
+    cost = cost_between(before, usage_of(io.llm("teacher")))
+    spent = {"llm": cost} if cost["calls"] or cost["hits"] else {}
+    return synthesized.report | {"recorded": bool(recorded)} | spent
+
+
+def written_drafts(io: StageIO, decisions: Sequence[Decision]) -> list[Draft]:
+    """What a live teacher writes for the minority classes; nothing without one."""
+    teacher = teacher_of(io, "teacher") if backend_of(io.recipe.teacher).is_live else None
+    if teacher is None or not io.recipe.synthesize.per_class:
+        return []
+    decided = {decision.id: decision.label for decision in decisions if decision.weight > 0}
+    return write_drafts(
+        [msgspec.structs.replace(row, label=decided[row.id]) for row in io.rows() if row.id in decided],
+        minority_classes(decisions, io.labels, io.recipe.synthesize),
+        io.labels,
+        io.recipe.synthesize,
+        teacher=teacher,
+        seed=io.recipe.seed,
+        on_done=io.advance,
+    )
+
+
+def _blind_votes(io: StageIO, drafts: Sequence[Draft]) -> Sequence[Vote]:
+    """A live teacher's blind votes on drafts; a recorded one knows none of them."""
+    if not backend_of(io.recipe.teacher).is_live:
+        return []
+    teacher = teacher_of(io, "teacher")
+    assert teacher is not None
+    rows = [Example(id=d.id, text=d.text, label=d.label, origin="synthetic", parents=d.parents) for d in drafts]
+    return ask_votes(
+        [(row, 0) for row in rows],
+        io.labels,
+        prompt_of(io.recipe.verify),
+        teacher=teacher,
+    )
+
+
+def try_drafts(io: StageIO, drafts: Sequence[Draft], minority: Sequence[str]) -> Gate:
+    """Whether the drafts help the recipe's encoder on real rows held out, trained as the recipe trains it.
+
+    Each training has a folder that carries the key of the stage: a run that was killed goes on in the midst of it.
+    """
+    from hybrid.data.training_rows import TrainingRow, training_rows
+    from hybrid.encoders.checkpoint import load_classifier, load_tokenizer
+    from hybrid.encoders.exporting import checkpoint_logits
+    from hybrid.teacher.drafts.gate import encoder_gate
+
+    rows = training_rows(io.rows("train"), io.read(DECISIONS), drafts, io.labels, io.recipe.train)
+
+    def fit_predict(name: str, fitting: Sequence[TrainingRow], texts: Sequence[str]) -> np.ndarray:
+        checkpoint = fit(io, io.recipe.train, fitting, name=f"trials/{name}").checkpoint
+        model = load_classifier(checkpoint, io.labels).eval()
+        logits = checkpoint_logits(model, load_tokenizer(checkpoint), texts, io.limits)
+        return np.asarray(logits.argmax(axis=1))
+
+    tried = encoder_gate(
+        [row for row in rows if not row.synthetic],
+        [row for row in rows if row.synthetic],
+        io.labels,
+        minority,
+        fit_predict=fit_predict,
+        seed=io.recipe.seed,
+    )
+    shutil.rmtree(io.scratch() / "trials")
+    return tried
+
+
+def _summary_line(report: Report) -> str:
+    accepted = f"{sum(report['accepted'].values())} of {report['drafts']} drafts accepted"
+    gates = [gate for gate in (report.get("gate"), report.get("encoder_gate")) if gate]
+    failed = next((gate["reason"] for gate in gates if not gate["passed"]), "")
+    return f"{accepted}; the gate: {failed}" if failed else accepted
+
+
+SYNTHESIZE = Stage(
+    name="synthesize",
+    purpose="cleaned rows -> drafts of rare classes, accepted and refused",
+    version=4,
+    reads=_reads,
+    writes=(DRAFTS.path, TRAINING_DRAFTS.path),
+    code=(
+        "hybrid.calibration",
+        "hybrid.data",
+        "hybrid.encoders",
+        "hybrid.evaluation",
+        "hybrid.label_sets",
+        "hybrid.llm",
+        "hybrid.runtime",
+        "hybrid.stages.asking",
+        "hybrid.stages.fitting",
+        "hybrid.teacher",
+    ),
+    work=_work,
+    summary_line=_summary_line,
+)

@@ -14,11 +14,11 @@ import torch
 
 from hybrid.config import ExportConfig
 from hybrid.encoders.checkpoint import load_classifier, load_tokenizer, write_tokenizer
+from hybrid.encoders.exporting import checkpoint_logits, export
 from hybrid.encoders.optimum_onnx import export_onnx
 from hybrid.errors import ConfigError, ExportError
 from hybrid.runtime.encoder import Encoder
 from hybrid.runtime.text_encoder import TextLimits
-from hybrid.stages.export import checkpoint_logits, export
 from hybrid.types import Example
 from tests.corpus import LABELS, texts_and_gold
 

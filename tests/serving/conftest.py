@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from hybrid.config import CalibrateConfig, DataConfig, ExportConfig, Recipe, TrainConfig
+from hybrid.config import CalibrateConfig, ExportConfig, TrainConfig
 from hybrid.data.training_rows import training_rows
 from hybrid.encoders.checkpoint import vocabulary_of
-from hybrid.pipeline.bundle_writer import write_bundle
+from hybrid.encoders.exporting import export
+from hybrid.encoders.training import train
+from hybrid.runtime.bundle_writer import write_bundle
 from hybrid.runtime.encoder import Encoder
 from hybrid.runtime.text_encoder import TextLimits
 from hybrid.stages.calibrate import calibrate
-from hybrid.stages.export import export
-from hybrid.stages.train import train
 from hybrid.types import Example
 from tests.corpus import LABELS, texts_and_gold
 from tests.serving.serving_process import started
@@ -38,7 +38,9 @@ def bundle_dir(tmp_path_factory: pytest.TempPathFactory, bert: Path) -> Path:
     write_bundle(
         folder / "bundle",
         exported=exported,
-        recipe=Recipe(name="dishes", labels=LABELS, data=DataConfig(train="data.csv")),
+        name="dishes",
+        recipe_hash="0" * 64,
+        encoder="packaged:all-MiniLM-L6-v2",
         labels=LABELS,
         reading=reading,
         calibration=found.calibration,

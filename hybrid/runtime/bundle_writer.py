@@ -5,11 +5,8 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import msgspec
-
 import hybrid
-from hybrid.config import Recipe
-from hybrid.files.hashing import sha256_of, sha256_of_file
+from hybrid.files.hashing import sha256_of_file
 from hybrid.files.links import link_or_copy
 from hybrid.files.table import write_json
 from hybrid.runtime.bundle import MANIFEST, MODEL, TOKENIZER, Bundle
@@ -19,7 +16,7 @@ from hybrid.runtime.combination import Reliability
 from hybrid.runtime.encoder import Encoder
 from hybrid.runtime.integrity import Golden
 from hybrid.runtime.text_encoder import TextLimits
-from hybrid.types import Precision
+from hybrid.types import Precision, Task
 
 NOTED = ("torch", "transformers", "cleanlab", "scikit-learn", "onnx", "onnxruntime", "tokenizers", "numpy")
 
@@ -28,7 +25,9 @@ def write_bundle(
     folder: Path,
     *,
     exported: Path,
-    recipe: Recipe,
+    name: str,
+    recipe_hash: str,
+    encoder: str,
     labels: Sequence[str],
     reading: TextLimits,
     calibration: Calibration,
@@ -36,6 +35,7 @@ def write_bundle(
     policy: str,
     vocabulary: int,
     golden_texts: Sequence[str],
+    task: Task = "single_label",
     precision: Precision = "fp32",
     reference: Reference | None = None,
     decoder: Reliability | None = None,
@@ -47,15 +47,15 @@ def write_bundle(
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
-    for name in (MODEL, TOKENIZER):
-        link_or_copy(exported / name, folder / name)
+    for file in (MODEL, TOKENIZER):
+        link_or_copy(exported / file, folder / file)
     bundle = Bundle(
-        name=recipe.name,
-        recipe_hash=recipe_hash(recipe),
+        name=name,
+        recipe_hash=recipe_hash,
         labels=tuple(labels),
-        task=recipe.task,
+        task=task,
         reading=reading,
-        encoder=recipe.encoder.model,
+        encoder=encoder,
         vocabulary=vocabulary,
         precision=precision,
         calibration=calibration,
@@ -64,16 +64,11 @@ def write_bundle(
         policy=policy,
         decoder=decoder,
         golden=_answered(golden_texts, Encoder(folder, n_labels=len(labels), reading=reading), calibration),
-        files={name: sha256_of_file(folder / name) for name in (MODEL, TOKENIZER)},
+        files={file: sha256_of_file(folder / file) for file in (MODEL, TOKENIZER)},
         versions=versions(),
     )
     write_json(folder / MANIFEST, bundle)
     return bundle
-
-
-def recipe_hash(recipe: Recipe) -> str:
-    """Return the SHA-256 of a recipe's settings."""
-    return sha256_of(msgspec.to_builtins(recipe))
 
 
 def versions() -> dict[str, str]:

@@ -1,0 +1,45 @@
+"""Run a recipe to its outcome, or say what a run would cost."""
+
+from pathlib import Path
+
+from hybrid.config import Recipe
+from hybrid.pipeline.launch import Options, open_context, run_folder, run_lock, run_seeds
+from hybrid.progress import Screen
+
+
+def launch(recipe: Recipe, recipe_dir: Path, options: Options) -> Path:
+    """Run a recipe, once a seed, and write summary, page and cards; return the folder of the run.
+
+    Raises:
+        HybridError: anything that the user can mend; what was finished stays.
+    """
+    from hybrid.report import write_outcome
+    from hybrid.report.console_summary import closing_lines
+    from hybrid.report.summary import SeedFigures
+
+    screen, folder = Screen(), run_folder(recipe, options)
+    with run_lock(folder):
+        seeds = run_seeds(recipe, recipe_dir, options, screen)
+        figures = [SeedFigures.read(seed.context, seed.variants) for seed in seeds]
+        write_outcome(seeds[0].context, figures)
+    for line in closing_lines(folder):
+        screen.say(line)
+    return folder
+
+
+def forecast(recipe: Recipe, recipe_dir: Path, options: Options) -> None:
+    """Print what a run would ask of its language models and what that costs; split the rows and send nothing.
+
+    Raises:
+        HybridError: anything that the user can mend.
+    """
+    from hybrid.pipeline.estimate import estimate
+    from hybrid.pipeline.stages import run_stage
+    from hybrid.stages.split import SPLIT
+
+    screen, folder = Screen(), run_folder(recipe, options)
+    with run_lock(folder):
+        context = open_context(recipe, recipe_dir, folder, options.runs, screen)
+        run_stage(SPLIT, context)
+        for line in estimate(context, context.traces):
+            screen.say(line)
