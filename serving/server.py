@@ -182,7 +182,7 @@ def build(bundle_dir: Path, settings: Settings) -> tuple[ClassifierService, Star
 
 
 def _escalation(settings: Settings, bundle_dir: Path, watch: Telemetry) -> Escalator | None:
-    if backend_of(settings.decoder.llm).is_absent:
+    if backend_of(settings.decoder).is_absent:
         return None
     from serving.decoder.open_decoder import open_decoder  # with the database library, which only a decoder needs
 

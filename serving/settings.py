@@ -1,22 +1,33 @@
 """Every setting of the service, from a TOML file and the command line; secrets come from the environment alone."""
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta
 
 from hybrid.config import LLMConfig
-from hybrid.errors import ConfigError
 from hybrid.llm import backend_of
 from hybrid.overrides import merge
+from hybrid.recipe_files.read import check_llm
+from hybrid.toml_settings import RenamedKey, read_toml, rename_keys, to_struct
 
 Count = Annotated[int, Meta(ge=1)]
 Positive = Annotated[float, Meta(gt=0)]
 API_KEYS = "HYBRID_API_KEYS"
 """The environment variable with the API keys that are accepted, separated by commas; unset: none is asked for."""
+
+
+OnFailure = Literal["local_label_flagged", "abstain", "error"]
+RENAMED = (
+    RenamedKey("decoder.policy", "decoder.on_failure", values=get_args(OnFailure)),
+    RenamedKey("decoder.llm", "decoder"),
+    RenamedKey("decoder.timeout_ms", "decoder.deadline_ms"),
+    RenamedKey("decoder.usd_an_hour", "decoder.usd_per_hour"),
+    RenamedKey("decoder.usd_a_day", "decoder.usd_per_day"),
+)
+"""Keys of the last release. The first stands before the second, which moves another `policy` to its place."""
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -57,29 +68,34 @@ class EngineSettings(Section, frozen=True, kw_only=True):
     """Whether idle threads spin."""
 
 
-class Decoder(Section, frozen=True, kw_only=True):
-    """What answers the texts that escalate."""
+class DecoderSettings(LLMConfig, frozen=True, kw_only=True):
+    """What answers the texts that escalate: every key of a recipe's [decoder], and the keys that only a service needs.
 
-    llm: LLMConfig = LLMConfig()
-    """As [decoder] of a recipe; paths count from the settings file. model = "none": nothing escalates."""
+    With model = "none" nothing escalates. Paths count from the settings file.
+    """
+
     votes: Count = 1
-    """Answers a text; with more than one, the share that agrees is the decoder's confidence."""
-    policy: Literal["local_label_flagged", "abstain", "error"] = "local_label_flagged"
-    """What a text gets that should escalate where the decoder cannot answer."""
+    """Answers asked for per text. With more than one, the share that agrees is the decoder's confidence."""
+    on_failure: OnFailure = "local_label_flagged"
+    """What a text gets that should escalate where the decoder cannot answer: the encoder's label, marked; no label; or an
+    error."""
     combine: bool = True
     """Whether the encoder's probabilities count beside the decoder's vote, where the bundle knows its reliability."""
-    timeout_ms: Positive = 8_000
-    """Of one escalation, within the deadline of the request."""
+    deadline_ms: Positive = 8_000
+    """The most that one escalation may take, retries included, within the deadline of the request."""
     retries: Annotated[int, Meta(ge=0, le=2)] = 1
+    """How often a call that failed is tried again, where that can help."""
     waiting: Count = 64
-    """Texts that may wait for the decoder; more are answered by the policy at once."""
+    """Texts that may wait for the decoder; a further one is answered at once, as `on_failure` says."""
     breaker_failures: Count = 5
-    """Failures in a row after which the decoder is left alone."""
+    """Failures in a row after which the decoder gets no calls for a while."""
     breaker_rest_s: Positive = 20.0
-    usd_an_hour: float | None = None
-    usd_a_day: float | None = None
-    """The most that the decoder may cost; what could cross it is answered by the policy."""
-    cached_answers: int = 10_000
+    """How long it gets none; then one call finds out whether it works again."""
+    usd_per_hour: Positive | None = None
+    """The most that the calls of any hour may cost; a text whose call could cross it is answered as `on_failure` says."""
+    usd_per_day: Positive | None = None
+    """The same for any 24 hours. `budget_usd` is the same over all time."""
+    cached_answers: Annotated[int, Meta(ge=0)] = 10_000
     """Texts whose decoder answer is remembered; 0: none."""
 
 
@@ -91,7 +107,7 @@ class Settings(Section, frozen=True, kw_only=True):
     """0: any free port; the start says which."""
     limits: Limits = Limits()
     engine: EngineSettings = EngineSettings()
-    decoder: Decoder = Decoder()
+    decoder: DecoderSettings = DecoderSettings()
     reviews: str = ""
     """Where escalations are kept: an SQLAlchemy URL; empty: `escalations.sqlite` beside the bundle."""
     log_texts: bool = False
@@ -103,26 +119,22 @@ class Settings(Section, frozen=True, kw_only=True):
 
 
 def read_settings(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Settings:
-    """Return the settings of a TOML file with `overrides` merged in; the defaults without a file.
+    """Read the settings of a TOML file with `overrides` merged in; the defaults without a file.
 
     Raises:
-        ConfigError: the file cannot be read, or a setting is unknown or impossible.
+        ConfigError: the file cannot be read, a setting is unknown or out of range, or the decoder's do not go together.
     """
     where = str(path or "settings")
-    try:
-        read = tomllib.loads(path.read_text(encoding="utf-8")) if path else {}
-        settings = msgspec.convert(merge(read, overrides or {}), Settings)
-    except OSError as error:
-        raise ConfigError(f"{where}: cannot be read ({error.strerror}); name a file that exists") from error
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{where}: {error}; correct the setting") from error
+    in_file = rename_keys(read_toml(path, "settings"), RENAMED, where) if path else {}
+    merged = merge(in_file, rename_keys(overrides or {}, RENAMED, "--set"))
+    settings = to_struct(merged, Settings, where, "settings")
+    check_llm(settings.decoder, f"{where}: decoder")
     return _located(settings, path.parent if path else Path())
 
 
 def _located(settings: Settings, folder: Path) -> Settings:
     """Return the settings with the decoder's files, which count from the settings file, as whole paths."""
-    llm = settings.decoder.llm
-    names = ["traces", "policy", "prices", *(["model"] if backend_of(llm, "decoder.llm").model_is_path else [])]
-    whole = {name: str((folder / getattr(llm, name)).resolve()) for name in names if getattr(llm, name)}
-    decoder = msgspec.structs.replace(settings.decoder, llm=msgspec.structs.replace(llm, **whole))
-    return msgspec.structs.replace(settings, decoder=decoder)
+    decoder = settings.decoder
+    names = ["traces", "policy", "prices", *(["model"] if backend_of(decoder).model_is_path else [])]
+    whole = {name: str((folder / getattr(decoder, name)).resolve()) for name in names if getattr(decoder, name)}
+    return msgspec.structs.replace(settings, decoder=msgspec.structs.replace(decoder, **whole))

@@ -203,9 +203,9 @@ def test_a_second_teacher_that_fails_on_every_row_stops_the_run(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("verify", "said"),
     [
-        ('more = "second"\nmore_calls = 5', r"wants a section \[second\]"),
+        ('more = "second"\nmore_calls = 5', r"expected a section \[second\]"),
         ('more = "reasoned"\nmore_calls = 5', "the first answer has its reasoning"),
-        ("votes = 3\nmax_calls = 2", "not enough for the 3 votes of one row"),
+        ("votes = 3\nmax_calls = 2", "at least the 3 votes of one row"),
     ],
 )
 def test_calls_that_nobody_could_answer_are_an_error_of_the_recipe(tmp_path: Path, verify: str, said: str) -> None:

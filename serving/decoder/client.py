@@ -18,7 +18,7 @@ from hybrid.review.escalations import Outcome
 from hybrid.types import Vote
 from serving.decoder.breaker import Breaker
 from serving.interfaces import Observer
-from serving.settings import Decoder
+from serving.settings import DecoderSettings
 
 FIRST_PATIENCE_S = 1.0
 """A decoder that has never answered counts as failing once it was silent for this long."""
@@ -114,7 +114,7 @@ class _InFlight(msgspec.Struct):
 class DecoderClient:
     """Asks the decoder from the event loop; the calls block threads of a pool of its own."""
 
-    def __init__(self, llm: LLM, settings: Decoder, observer: Observer) -> None:
+    def __init__(self, llm: LLM, settings: DecoderSettings, observer: Observer) -> None:
         """Ask `llm`; `settings` bound how often and how long."""
         self.model = llm.name
         self._llm = llm
@@ -123,7 +123,7 @@ class DecoderClient:
         self._breaker = Breaker(
             failures=settings.breaker_failures, rest_s=settings.breaker_rest_s, on_change=observer.breaker_changed
         )
-        self._pool = ThreadPoolExecutor(max_workers=settings.llm.workers, thread_name_prefix="decoder")
+        self._pool = ThreadPoolExecutor(max_workers=settings.workers, thread_name_prefix="decoder")
         self._in_flight: dict[DecoderQuestion, _InFlight] = {}
         self._cache: OrderedDict[DecoderQuestion, DecoderResult] = OrderedDict()
         self._usual_s: float | None = None
@@ -133,7 +133,7 @@ class DecoderClient:
         if (cached := self._from_cache(question)) is not None:
             self._observer.escalation_ended("cached", 0.0, 0.0)
             return cached
-        wait_s = min(self._settings.timeout_ms / 1000, max(left_s - MARGIN_S, left_s / 2))
+        wait_s = min(self._settings.deadline_ms / 1000, max(left_s - MARGIN_S, left_s / 2))
         in_flight = self._in_flight.get(question) or self._start(question, wait_s)
         if in_flight is None:
             return self._reported(DecoderResult(outcome="failed", reason="too many texts wait for the decoder"))
@@ -184,7 +184,7 @@ class DecoderClient:
         started, loop = time.monotonic(), asyncio.get_running_loop()
         healthy: bool | None = None
         try:
-            requests = requests_of(question, self._settings.llm, self._settings.votes)
+            requests = requests_of(question, self._settings, self._settings.votes)
             calls = [loop.run_in_executor(self._pool, call, self._llm, request, deadline) for request in requests]
             outcomes = await asyncio.gather(*calls)
             healthy = self._health(outcomes)
@@ -209,7 +209,7 @@ class DecoderClient:
 
     def _patience_s(self) -> float:
         patience_s = FIRST_PATIENCE_S if self._usual_s is None else PATIENCE_FACTOR * self._usual_s
-        return min(patience_s, self._settings.timeout_ms / 1000 - MARGIN_S)
+        return min(patience_s, self._settings.deadline_ms / 1000 - MARGIN_S)
 
     def _learn(self, seconds: float) -> None:
         usual_s = seconds if self._usual_s is None else self._usual_s

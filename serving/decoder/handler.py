@@ -1,4 +1,4 @@
-"""Answers what the encoder is not sure of, and keeps every such text for a person's look."""
+"""Answer the texts that the encoder is not sure of, and keep each of them for review."""
 
 import asyncio
 import time
@@ -10,19 +10,21 @@ from hybrid.runtime.bundle import Bundle
 from serving.answers import Answer
 from serving.deadline import Deadline
 from serving.decoder.client import DecoderClient, DecoderQuestion, DecoderResult
-from serving.decoder.merge_answer import apply_policy, decoder_answer, merge_vote
+from serving.decoder.merge_answer import decoder_answer, merge_vote, without_vote
 from serving.decoder.review_log import ReviewLog
 from serving.errors import UnanswerableError
-from serving.settings import Decoder
+from serving.settings import DecoderSettings
 
 CLOSING_S = 5.0
-"""The most that the review log gets to write what waits."""
+"""The most that the review log gets, at the end, to write the rows that wait."""
 
 
 class EscalationHandler:
     """The decoder behind a service: `serving.interfaces.Escalator`."""
 
-    def __init__(self, client: DecoderClient, reviews: ReviewLog, settings: Decoder, *, policy: str = "") -> None:
+    def __init__(
+        self, client: DecoderClient, reviews: ReviewLog, settings: DecoderSettings, *, policy: str = ""
+    ) -> None:
         """Ask through `client`. `policy` is the labelling policy in place of the bundle's; empty: the bundle's."""
         self.model = client.model
         self.reviews = reviews
@@ -31,10 +33,10 @@ class EscalationHandler:
         self._policy = policy
 
     async def escalate(self, bundle: Bundle, text: str, answer: Answer, deadline: Deadline) -> Answer:
-        """Return the answer for a text of which the encoder says `answer` and is not sure enough.
+        """Ask the decoder about a text on which the encoder gave `answer`, and merge the two.
 
         Raises:
-            UnanswerableError: the decoder cannot answer and the policy is `error`.
+            UnanswerableError: the decoder cannot answer and `decoder.on_failure` is `error`.
             DeadlineError: the caller's deadline had passed.
         """
         deadline.check("escalation")
@@ -55,7 +57,7 @@ class EscalationHandler:
         return final
 
     async def decide(self, text: str, labels: tuple[str, ...], instructions: str, deadline: Deadline) -> Answer:
-        """Return the decoder's answer to a question whose options are not the bundle's labels.
+        """Ask the decoder a question whose options are not the bundle's labels.
 
         Raises:
             UnanswerableError: it cannot answer, or there are fewer than two options.
@@ -64,20 +66,20 @@ class EscalationHandler:
         deadline.check("escalation")
         if len(set(labels)) < 2 or len(set(labels)) < len(labels):
             raise UnanswerableError(
-                f"{len(labels)} options, {len(set(labels))} of them different; want two or more, each once"
+                f"{len(labels)} options, {len(set(labels))} of them different; expected two or more, each once"
             )
         question = DecoderQuestion(text=text, labels=labels, policy=instructions, scope="")
         return decoder_answer(question, await self._client.ask(question, deadline.left_s()))
 
     async def close(self) -> None:
-        """Let what is under way end, and close the store."""
+        """Wait for the questions in flight, then close the review store."""
         await self._client.close()
         await asyncio.to_thread(self.reviews.close, CLOSING_S)
 
     def _final(self, bundle: Bundle, answer: Answer, result: DecoderResult) -> Answer:
         if result.outcome == "answered":
             return merge_vote(bundle, answer, result, combine=self._settings.combine)
-        return apply_policy(answer, result, self._settings.policy)
+        return without_vote(answer, result, self._settings.on_failure)
 
 
 def _row(text: str, answer: Answer, result: DecoderResult, final: Answer | None, model: str) -> Escalated:

@@ -10,8 +10,7 @@ from hybrid.types import Prediction
 from serving.answers import Answer
 from serving.decoder.client import DecoderQuestion, DecoderResult
 from serving.errors import UnanswerableError
-
-Policy = Literal["local_label_flagged", "abstain", "error"]
+from serving.settings import OnFailure
 
 
 def merge_vote(bundle: Bundle, answer: Answer, result: DecoderResult, *, combine: bool) -> Answer:
@@ -25,22 +24,22 @@ def merge_vote(bundle: Bundle, answer: Answer, result: DecoderResult, *, combine
     return _updated(answer, with_vote(_prediction(answer), counted, bundle.decoder if combine else None))
 
 
-def apply_policy(answer: Answer, result: DecoderResult, policy: Policy) -> Answer:
-    """Apply the policy to a text that was put to the decoder and got no label.
+def without_vote(answer: Answer, result: DecoderResult, on_failure: OnFailure) -> Answer:
+    """Answer a text that was put to the decoder and got no label, as the setting `decoder.on_failure` says.
 
     A text that escalated only because the caller asked for it keeps its answer, for the encoder is sure of it.
 
     Raises:
-        UnanswerableError: the policy is `error`.
+        UnanswerableError: `on_failure` is `error`.
     """
     sure = answer.status == "accepted"
-    if policy == "error" and not sure:
+    if on_failure == "error" and not sure:
         raise UnanswerableError(
             f"the encoder is not sure of this text, and there is no answer of the decoder: {result.reason}"
         )
     escalation: Literal["undecided", "failed"] = "undecided" if result.outcome == "undecided" else "failed"
     flagged = _updated(answer, without_label(_prediction(answer), escalation, result.reason))
-    if policy == "abstain" and not sure:
+    if on_failure == "abstain" and not sure:
         return msgspec.structs.replace(flagged, label=None, labels=(), status="abstained")
     return flagged
 

@@ -48,7 +48,7 @@ async def ask(call: Call, text: str, questions: Sequence[Question]) -> list[Verd
     check_texts([text], call.settings.limits)
     bundle = call.service.bundle
     foreign = [question for question in questions if not is_local(question, bundle)]
-    if foreign and backend_of(call.settings.decoder.llm).is_absent:
+    if foreign and backend_of(call.settings.decoder).is_absent:
         raise UnanswerableError(
             f"the options {_shown(foreign[0].options)} are not the bundle's labels ({_shown(bundle.labels)}), and no "
             "decoder is configured that could answer; ask about the labels, or configure a decoder"
@@ -91,7 +91,7 @@ async def _decided(call: Call, text: str, questions: Sequence[Question]) -> list
     if not questions:
         return []
     started = time.perf_counter()
-    free = asyncio.Semaphore(call.settings.decoder.llm.workers)
+    free = asyncio.Semaphore(call.settings.decoder.workers)
 
     async def decided(question: Question) -> Verdict:
         async with free:

@@ -71,7 +71,7 @@ class Telemetry:
         self.tracing = _tracing(settings.otlp)
         self._log_texts = settings.log_texts
         self._overloaded = LogRateLimit(OVERLOADED_LINES, clock)
-        self._decoder = None if backend_of(settings.decoder.llm).is_absent else settings.decoder.llm.model
+        self._decoder = None if backend_of(settings.decoder).is_absent else settings.decoder.model
         self._bundle_id = ""
         self._reference: Reference | None = None
         self._engine = "starting"

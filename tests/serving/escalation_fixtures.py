@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 
-from hybrid.config import LLMConfig
 from hybrid.runtime.bundle import MANIFEST, Bundle
 from hybrid.runtime.calibration import Calibration, Threshold
 from hybrid.runtime.combination import Reliability, Weights
@@ -17,7 +16,7 @@ from serving.deadline import Deadline
 from serving.decoder.handler import EscalationHandler
 from serving.decoder.open_decoder import open_decoder
 from serving.errors import ServingError
-from serving.settings import Decoder, Settings
+from serving.settings import DecoderSettings, Settings
 from tests.messages_server import Act, Handler, label
 
 LABELS = ("bad", "good", "plain")
@@ -96,10 +95,10 @@ def opened(
     bundle = folder / "bundle"
     bundle.mkdir(exist_ok=True)
     (bundle / MANIFEST).write_bytes(msgspec.json.encode(BUNDLE))
-    llm = LLMConfig(model="judge", base_url=url, **decoder.pop("llm", {}))
-    found = open_decoder(Settings(decoder=Decoder(llm=llm, **decoder), reviews=reviews), bundle, heard or Heard())
-    assert found is not None
-    return found
+    section = DecoderSettings(model="judge", base_url=url, **decoder)
+    handler = open_decoder(Settings(decoder=section, reviews=reviews), bundle, heard or Heard())
+    assert handler is not None
+    return handler
 
 
 async def escalated(

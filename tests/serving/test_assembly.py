@@ -28,7 +28,7 @@ def test_what_the_encoder_is_not_sure_of_goes_to_the_decoder_and_into_the_review
 ) -> None:
     folder = copied(bundle_dir, tmp_path / "bundle")
     with MessagesServer(label("plain")) as decoder:
-        words = ("--set", "decoder.llm.model=judge", "--set", f"decoder.llm.base_url={decoder.url}")
+        words = ("--set", "decoder.model=judge", "--set", f"decoder.base_url={decoder.url}")
         with started(folder, *words, ANTHROPIC_API_KEY="none") as url:
             asked = {"inputs": ["The soup was awful."], "threshold": 1.0}
             said, request_id = fetched(f"{url}/v1/classify", asked)

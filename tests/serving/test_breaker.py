@@ -171,7 +171,7 @@ def test_after_its_rest_one_call_tells_whether_the_decoder_is_back(tmp_path: Pat
 def test_only_a_decoder_that_had_its_time_is_at_fault(timeout_s: float, states: list[str], tmp_path: Path) -> None:
     async def run(url: str) -> None:
         heard = Heard()
-        handler = opened(tmp_path, url, heard, retries=0, breaker_failures=2, timeout_ms=1300)
+        handler = opened(tmp_path, url, heard, retries=0, breaker_failures=2, deadline_ms=1300)
         answers = await asyncio.gather(*(escalated(handler, f"Dish {i}.", timeout_s=timeout_s) for i in range(4)))
         assert {answer.escalation for answer in answers} == {"failed"}
         await handler.close()

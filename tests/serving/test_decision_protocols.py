@@ -36,11 +36,11 @@ def with_decoder(bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def deciding(bundle_dir: Path, messages: MessagesServer, folder: Path) -> Iterator[str]:
     """Serve with a decoder, as the command starts it."""
     words = {
-        "decoder.llm.model": "any",
-        "decoder.llm.base_url": messages.url,
+        "decoder.model": "any",
+        "decoder.base_url": messages.url,
         "reviews": f"sqlite:///{folder}/escalations.sqlite",
         "limits.timeout_ms": "60000",
-        "decoder.timeout_ms": "60000",
+        "decoder.deadline_ms": "60000",
     }
     with started(bundle_dir, *(word for name, value in words.items() for word in ("--set", f"{name}={value}"))) as one:
         yield one.url

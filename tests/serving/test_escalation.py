@@ -9,13 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from hybrid.config import LLMConfig
 from hybrid.errors import ConfigError
 from hybrid.runtime.bundle import MANIFEST
 from serving.deadline import Deadline
 from serving.decoder.open_decoder import open_decoder
 from serving.errors import DeadlineError, UnanswerableError
-from serving.settings import Decoder, Settings, read_settings
+from serving.settings import DecoderSettings, Settings, read_settings
 from tests.messages_server import Act, MessagesServer, answer, label, raw, reset, status
 from tests.serving.escalation_fixtures import BUNDLE, LABELS, UNSURE, Heard, after, escalated, opened
 
@@ -57,7 +56,7 @@ def test_the_answer_is_what_encoder_and_decoder_know_together(tmp_path: Path) ->
 def test_where_the_decoder_cannot_answer_the_policy_holds(fault: str, tmp_path: Path) -> None:
     async def run(url: str) -> None:
         for policy in ("local_label_flagged", "abstain", "error"):
-            to = opened(tmp_path, url, policy=policy, timeout_ms=400, retries=0)
+            to = opened(tmp_path, url, on_failure=policy, deadline_ms=400, retries=0)
             try:
                 found = await escalated(to)
             except UnanswerableError as error:
@@ -79,7 +78,7 @@ def test_where_the_decoder_cannot_answer_the_policy_holds(fault: str, tmp_path: 
 @pytest.mark.parametrize("policy", ["local_label_flagged", "abstain", "error"])
 def test_a_text_that_escalates_by_wish_alone_keeps_the_answer_that_is_sure_enough(policy: str, tmp_path: Path) -> None:
     async def run() -> None:
-        to = opened(tmp_path, CLOSED, retries=0, policy=policy)
+        to = opened(tmp_path, CLOSED, retries=0, on_failure=policy)
         sure = msgspec.structs.replace(UNSURE, status="accepted")
         found = await to.escalate(BUNDLE, "The soup.", sure, Deadline.after(20))
         assert (found.label, found.status, found.escalation) == ("good", "accepted", "failed")
@@ -114,7 +113,7 @@ def test_what_can_pass_is_tried_again_as_often_as_is_set(
 
 def test_retries_end_with_the_time_of_the_escalation(tmp_path: Path) -> None:
     async def run(url: str) -> None:
-        to = opened(tmp_path, url, retries=2, timeout_ms=100)
+        to = opened(tmp_path, url, retries=2, deadline_ms=100)
         await escalated(to)
         await to.close()
 
@@ -126,7 +125,7 @@ def test_retries_end_with_the_time_of_the_escalation(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_silent_decoder_leaves_the_caller_an_answer_within_its_deadline(tmp_path: Path) -> None:
     async def run(url: str) -> tuple[str, float]:
-        to = opened(tmp_path, url, timeout_ms=1200)
+        to = opened(tmp_path, url, deadline_ms=1200)
         started = time.monotonic()
         found = await escalated(to, timeout_s=0.6)
         took_s = time.monotonic() - started
@@ -198,7 +197,7 @@ def test_without_room_in_the_cache_a_text_is_asked_about_again(tmp_path: Path) -
 
 def test_of_several_votes_the_most_frequent_label_counts_and_their_share_is_kept(tmp_path: Path) -> None:
     async def run(url: str) -> None:
-        to = opened(tmp_path, url, votes=3, llm={"workers": 1})
+        to = opened(tmp_path, url, votes=3, workers=1)
         plain = await to.decide("The soup.", ("hot", "cold"), "", Deadline.after(20))
         assert plain.label == "cold"
         assert plain.probs == {"hot": pytest.approx(1 / 3), "cold": pytest.approx(2 / 3)}
@@ -245,22 +244,23 @@ def test_settings_that_cannot_be_are_refused_and_none_needs_no_store(tmp_path: P
     (bundle / MANIFEST).write_bytes(msgspec.json.encode(BUNDLE))
     assert open_decoder(Settings(), bundle, Heard()) is None
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
-    refused: list[tuple[dict[str, Any], dict[str, Any], str]] = [
-        ({"usd_a_day": 1.0}, {}, r"the price of the model \(judge\) is not known"),
-        ({}, {"batch": True}, "batch = true"),
-        ({}, {"budget_usd": 1.0}, r"budget_usd = 1: the price of the model"),
-        ({}, {"policy": str(tmp_path / "none.md")}, "policy cannot be read"),
+    refused: list[tuple[dict[str, Any], str]] = [
+        ({"usd_per_day": 1.0}, r"decoder\.usd_per_day = 1: the price of the model \(judge\) is not known"),
+        ({"usd_per_hour": 1.0}, r"decoder\.usd_per_hour = 1: the price of the model"),
+        ({"budget_usd": 1.0}, r"decoder\.budget_usd = 1: the price of the model"),
+        ({"batch": True}, r"decoder\.batch = true"),
+        ({"policy": str(tmp_path / "none.md")}, r"decoder\.policy = .*none\.md': cannot be read"),
     ]
-    for decoder, llm, said in refused:
-        config = LLMConfig(model="judge", base_url=CLOSED, **llm)
-        with pytest.raises(ConfigError, match=said):
-            open_decoder(Settings(decoder=Decoder(llm=config, **decoder)), bundle, Heard())
+    for keys, message in refused:
+        decoder = DecoderSettings(model="judge", base_url=CLOSED, **keys)
+        with pytest.raises(ConfigError, match=message):
+            open_decoder(Settings(decoder=decoder), bundle, Heard())
     several = msgspec.structs.replace(BUNDLE, task="multi_label")
     (bundle / MANIFEST).write_bytes(msgspec.json.encode(several))
     with pytest.raises(ConfigError, match="multi_label bundle"):
-        open_decoder(Settings(decoder=Decoder(llm=LLMConfig(model="judge", base_url=CLOSED))), bundle, Heard())
+        open_decoder(Settings(decoder=DecoderSettings(model="judge", base_url=CLOSED)), bundle, Heard())
 
 
 def test_the_decoders_files_count_from_the_settings_file(tmp_path: Path) -> None:
-    (tmp_path / "service.toml").write_text('[decoder.llm]\nmodel = "recorded"\ntraces = "traces.jsonl"\n')
-    assert read_settings(tmp_path / "service.toml").decoder.llm.traces == str(tmp_path / "traces.jsonl")
+    (tmp_path / "service.toml").write_text('[decoder]\nmodel = "recorded"\ntraces = "traces.jsonl"\n')
+    assert read_settings(tmp_path / "service.toml").decoder.traces == str(tmp_path / "traces.jsonl")

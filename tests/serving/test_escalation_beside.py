@@ -51,7 +51,7 @@ async def beside(local: Local, trouble: Callable[[int], list["asyncio.Future[obj
 def test_local_answers_take_as_long_beside_a_silent_decoder_as_without(bundle_dir: Path, tmp_path: Path) -> None:
     async def run(url: str) -> tuple[float, float]:
         local = Local(hybrid.load(bundle_dir, threads=1))
-        to = opened(tmp_path, url, retries=0, timeout_ms=600, breaker_failures=10_000, llm={"workers": 8})
+        to = opened(tmp_path, url, retries=0, deadline_ms=600, breaker_failures=10_000, workers=8)
 
         def ours(number: int) -> list["asyncio.Future[object]"]:
             return [asyncio.ensure_future(escalated(to, f"Dish {number} {i}.")) for i in range(ESCALATIONS)]

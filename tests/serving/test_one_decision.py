@@ -18,9 +18,10 @@ from hybrid.stages.evaluate import Answers, evaluate
 from hybrid.types import Example, Judged, Prediction, Vote
 from serving.answers import Answer
 from serving.decoder.client import DecoderResult
-from serving.decoder.merge_answer import Policy, apply_policy, merge_vote
+from serving.decoder.merge_answer import merge_vote, without_vote
 from serving.encoder_answers import encoder_answer
 from serving.errors import UnanswerableError
+from serving.settings import OnFailure
 from tests.serving.escalation_fixtures import BUNDLE, LABELS, RELIABLE
 
 SHARED = (
@@ -104,7 +105,7 @@ def in_the_service(
     result: DecoderResult | None,
     *,
     threshold: float | None = None,
-    policy: Policy = "local_label_flagged",
+    on_failure: OnFailure = "local_label_flagged",
     always: bool = False,
 ) -> Answer:
     answer = from_the_encoder(bundle, logits, threshold)
@@ -112,7 +113,7 @@ def in_the_service(
         return answer
     if result.outcome == "answered":
         return merge_vote(bundle, answer, result, combine=True)
-    return apply_policy(answer, result, policy)
+    return without_vote(answer, result, on_failure)
 
 
 def in_the_evaluation(bundle: Bundle, logits: Sequence[float], vote: Vote) -> Judged:
@@ -201,12 +202,12 @@ def test_a_decoder_that_could_not_be_asked_is_a_failed_vote(name: str) -> None:
 @pytest.mark.parametrize("result", [*NOT_ASKED.values(), *map(result_of, NO_LABEL.values())])
 def test_the_policies_of_the_service_change_nothing_but_label_and_status(result: DecoderResult) -> None:
     flagged = in_the_service(BUNDLE, UNSURE, result)
-    abstained = in_the_service(BUNDLE, UNSURE, result, policy="abstain")
+    abstained = in_the_service(BUNDLE, UNSURE, result, on_failure="abstain")
     assert abstained == msgspec.structs.replace(flagged, label=None, labels=(), status="abstained")
     with pytest.raises(UnanswerableError, match="no answer of the decoder"):
-        in_the_service(BUNDLE, UNSURE, result, policy="error")
+        in_the_service(BUNDLE, UNSURE, result, on_failure="error")
     for policy in ("local_label_flagged", "abstain", "error"):
-        by_wish = in_the_service(BUNDLE, SURE, result, policy=policy, always=True)  # type: ignore[arg-type]
+        by_wish = in_the_service(BUNDLE, SURE, result, on_failure=policy, always=True)  # type: ignore[arg-type]
         assert (by_wish.label, by_wish.status) == ("good", "accepted")
 
 

@@ -33,7 +33,7 @@ POSTGRES = next((path for path in sorted(Path("/usr/lib/postgresql").glob("*/bin
 
 def test_an_escalation_is_kept_with_all_that_a_reviewer_wants_to_know(tmp_path: Path) -> None:
     async def run(url: str) -> None:
-        to = opened(tmp_path, url, retries=0, policy="abstain")
+        to = opened(tmp_path, url, retries=0, on_failure="abstain")
         await escalated(to, "The soup.")
         await escalated(to, "The soup.")
         await escalated(to, "The tart.")

@@ -46,7 +46,7 @@ async def ask(folder: Path, url: str, texts: range, *, at_once: bool = True, **d
     prices = folder / "prices.toml"
     prices.write_text(PRICES)
     settings = {"retries": 1, "waiting": 500, "breaker_failures": 500} | decoder
-    to = opened(folder, url, heard, llm={"prices": str(prices), "max_tokens": 60}, **settings)
+    to = opened(folder, url, heard, prices=str(prices), max_tokens=60, **settings)
     if at_once:
         await asyncio.gather(*(escalated(to, f"Dish {i:03}.") for i in texts))
     else:
@@ -59,7 +59,7 @@ async def ask(folder: Path, url: str, texts: range, *, at_once: bool = True, **d
 def test_many_at_once_cannot_cross_the_cap_together(tmp_path: Path) -> None:
     cap = 3 * worst_usd()
     with BillingServer(billed(), say=says_bad) as server:
-        outcomes = asyncio.run(ask(tmp_path, server.url, range(60), usd_a_day=cap))
+        outcomes = asyncio.run(ask(tmp_path, server.url, range(60), usd_per_day=cap))
         assert set(outcomes) == {"answered", "refused_by_spend"}
         assert 0 < server.usd <= cap
     (tmp_path / "free").mkdir()
@@ -71,13 +71,13 @@ def test_many_at_once_cannot_cross_the_cap_together(tmp_path: Path) -> None:
 def test_the_cap_is_used_to_within_one_call_at_its_worst_and_holds_over_a_restart(tmp_path: Path) -> None:
     cap = 1.5 * worst_usd()
     with BillingServer(billed(), say=says_bad) as server:
-        outcomes = asyncio.run(ask(tmp_path, server.url, range(20), at_once=False, usd_a_day=cap))
+        outcomes = asyncio.run(ask(tmp_path, server.url, range(20), at_once=False, usd_per_day=cap))
         n_answered = outcomes.count("answered")
         assert outcomes == ["answered"] * n_answered + ["refused_by_spend"] * (20 - n_answered)
         assert cap - worst_usd() < server.usd <= cap
-        again = asyncio.run(ask(tmp_path, server.url, range(20, 25), at_once=False, usd_a_day=cap))
+        again = asyncio.run(ask(tmp_path, server.url, range(20, 25), at_once=False, usd_per_day=cap))
         assert again == ["refused_by_spend"] * 5
-        raised = asyncio.run(ask(tmp_path, server.url, range(20, 25), at_once=False, usd_a_day=99))
+        raised = asyncio.run(ask(tmp_path, server.url, range(20, 25), at_once=False, usd_per_day=99))
         assert raised == ["answered"] * 5
 
 
@@ -85,7 +85,7 @@ def test_what_was_lost_on_the_way_counts_at_its_worst(tmp_path: Path) -> None:
     cap = 6 * worst_usd()
     acts: list[Act] = [billed(), cut_in_mid_body, status(500)]
     with BillingServer(on_schedule(*acts)) as server:
-        asyncio.run(ask(tmp_path, server.url, range(40), usd_an_hour=cap))
+        asyncio.run(ask(tmp_path, server.url, range(40), usd_per_hour=cap))
         assert server.n_undelivered > 0
         assert server.usd <= cap
         books = SpendCap(open_store(str(tmp_path / "escalations.sqlite")), limited(usd_per_hour=cap))
