@@ -212,12 +212,12 @@ class PrecisionTrial(Row, frozen=True, kw_only=True):
     precision: Precision
     bytes: int
     fp32_linears: tuple[str, ...] = ()
-    """Linear maps that stay in fp32."""
+    """The names of the linear maps that stay in fp32."""
     agreement: float
     """The share of rows with the same decision."""
     accuracy_drop: float
     accuracy_drop_upper: float
-    """What the drop is at most, at the level of the recipe."""
+    """The upper bound of the drop, at the level of the recipe."""
     macro_f1_drop: float
     macro_f1_drop_upper: float
     probability_shift: float
@@ -272,7 +272,7 @@ class Prediction(Row, frozen=True, kw_only=True):
 
 
 class Judged(Row, frozen=True, kw_only=True):
-    """A test row: its gold label, what the encoder said, and what the decoder would say."""
+    """A test row with its gold label, the encoder's answer and the decoder's."""
 
     id: str
     text: str
@@ -287,7 +287,7 @@ class Judged(Row, frozen=True, kw_only=True):
     decoder_confidence: float | None = None
     """The decoder's own, 0 to 1; absent where it gave none."""
     together: str | None = None
-    """What the bundle answers where the row escalates: its label and the decoder's weighed, or the decoder's as it
-    came; absent where the decoder gave none."""
+    """The bundle's answer where the row escalates: the encoder's probabilities combined with the decoder's label, or the
+    decoder's label alone; absent where the decoder gave none."""
     twin: bool = False
-    """Whether a near-copy of the row stands in train (only a ready-made split can have any)."""
+    """Whether train has a near-duplicate of the row; only a split that came with the data can have any."""

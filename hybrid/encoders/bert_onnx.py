@@ -32,7 +32,7 @@ from hybrid.errors import ExportError
 
 
 class _Family(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a family keeps its parts, and what its head does."""
+    """The names of a family's modules, and the activation of its head."""
 
     encoder: str
     hidden: str
@@ -40,11 +40,11 @@ class _Family(msgspec.Struct, frozen=True, kw_only=True):
     activation: str
     logits: str
     pads_shift_positions: bool = False
-    """Whether positions count tokens that are no padding, from the padding's number on."""
+    """Whether positions count only tokens that are not padding, starting after the padding's own position."""
 
 
 class _Layer(msgspec.Struct, frozen=True, kw_only=True):
-    """The modules of a layer, whatever its family calls them."""
+    """The modules of a layer, independent of their names in its family."""
 
     query: torch.nn.Linear
     key: torch.nn.Linear
@@ -67,16 +67,16 @@ FAMILIES = {
     "electra": _Family(encoder="electra", hidden="classifier.dense", activation="Gelu", logits="classifier.out_proj"),
     "distilbert": _Family(encoder="distilbert", hidden="pre_classifier", activation="Relu", logits="classifier"),
 }
-"""By the `model_type` of the configuration."""
+"""The supported families, by the `model_type` of the configuration."""
 
 
 def export_bert(model: Any, inputs: tuple[str, ...], path: Path, *, opset: int) -> None:
     """Write a sequence classifier of one of the `FAMILIES` as fp32 ONNX; batch and length stay dynamic.
 
-    Texts of more tokens than the model has positions for make the session fail, they are never answered wrongly.
+    Texts of more tokens than the model has positions for make the session fail; they never get a wrong answer.
 
     Raises:
-        ExportError: an option of the model that this graph does not have.
+        ExportError: an option of the model that this graph does not support.
     """
     model = model.to("cpu").float().eval()
     unknown = unknown_option(model.config)
@@ -96,20 +96,20 @@ def export_bert(model: Any, inputs: tuple[str, ...], path: Path, *, opset: int) 
 
 
 def unknown_option(config: Any) -> str:
-    """Return what of an encoder's configuration this graph does not have, in words; empty where it has all."""
+    """Return in words the first option of an encoder's configuration that this graph does not support; else empty."""
     if config.model_type not in FAMILIES:
         return f"model_type = {config.model_type!r}, only {', '.join(FAMILIES)}"
-    wanted = {
+    supported = {
         "hidden_act": "gelu",
         "activation": "gelu",
         "position_embedding_type": "absolute",
         "is_decoder": False,
         "add_cross_attention": False,
     }
-    for name, known in wanted.items():
-        found = getattr(config, name, known)
-        if found != known:
-            return f"{name} = {found!r}, only {known!r}"
+    for name, expected in supported.items():
+        value = getattr(config, name, expected)
+        if value != expected:
+            return f"{name} = {value!r}, only {expected!r}"
     return ""
 
 

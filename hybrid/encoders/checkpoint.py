@@ -1,4 +1,4 @@
-"""What training and export know of model families: a folder in, a model and its fast tokenizer out."""
+"""Load encoders and their tokenizers from a folder, and check that the recipe suits them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from hybrid.runtime.text_encoder import TextLimits, set_up
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """Return the fast tokenizer of an encoder.
+    """Load the fast tokenizer of an encoder.
 
     Raises:
         ConfigError: the folder has no tokenizer that the runtime could use.
@@ -21,7 +21,9 @@ def load_tokenizer(folder: Path) -> Any:
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, use_fast=True)
     except ValueError as error:
-        if "TokenizersBackend" not in str(error):  # the class that transformers 5 names and 4 (extra `optimum`) lacks
+        if "TokenizersBackend" not in str(
+            error
+        ):  # a class of transformers 5 that transformers 4 (extra `optimum`) lacks
             raise
         tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
     if not tokenizer.is_fast:
@@ -30,7 +32,7 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def load_classifier(folder: Path, labels: Sequence[str]) -> Any:
-    """Return a sequence classifier with one logit a label; a new head where the folder has none."""
+    """Load a sequence classifier with one logit a label; its head is new where the folder has none."""
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     return transformers.AutoModelForSequenceClassification.from_pretrained(
@@ -43,14 +45,14 @@ def load_classifier(folder: Path, labels: Sequence[str]) -> Any:
 
 
 def load_encoder(folder: Path) -> Any:
-    """Return the encoder without a head, for frozen embeddings."""
+    """Load the encoder without a head, for frozen embeddings."""
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     return transformers.AutoModel.from_pretrained(folder).eval()
 
 
 def write_tokenizer(tokenizer: Any, path: Path, reading: TextLimits) -> None:
-    """Write `tokenizer.json` as the runtime reads it: long texts cut as `reading` says, the padding token named."""
+    """Write `tokenizer.json` for the runtime, with the truncation of `reading` and the padding token."""
     backend = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     backend.enable_padding(pad_id=tokenizer.pad_token_id, pad_token=tokenizer.pad_token)
     set_up(backend, reading).save(str(path))

@@ -32,18 +32,18 @@ from hybrid.errors import ExportError
 
 
 class _Positions(msgspec.Struct, frozen=True, kw_only=True):
-    """What every layer needs of the relative positions; the strings are names of values."""
+    """The relative positions, as every layer needs them; the strings are names of values in the graph."""
 
     length: str
-    """[1]"""
+    """The length of the batch's texts, shape [1]."""
     embedding: torch.Tensor
-    """[2 * span, width]"""
+    """The relative embeddings, shape [2 * span, width]."""
     span: int
-    """Rows of the position tables for each direction."""
+    """The number of rows of the position tables for each direction."""
     rows: str
-    """Rows of the position tables for distances -length .. length - 1, [2 * length]."""
+    """The rows of the position tables for distances -length .. length - 1, shape [2 * length]."""
     first_rows: str
-    """Rows for the first token's distances 0, -1 .. 1 - length, [length]."""
+    """The rows for the first token's distances 0, -1 .. 1 - length, shape [length]."""
     skewed: str
     """The shape [0, 0, length, 2 * length - 1]."""
 
@@ -51,10 +51,10 @@ class _Positions(msgspec.Struct, frozen=True, kw_only=True):
 def export_deberta(model: Any, inputs: tuple[str, ...], path: Path, *, opset: int) -> None:
     """Write a `DebertaV2ForSequenceClassification` as fp32 ONNX; batch and length stay dynamic.
 
-    Texts of more tokens than `max_position_embeddings` make the session fail, they are never answered wrongly.
+    Texts of more tokens than `max_position_embeddings` make the session fail; they never get a wrong answer.
 
     Raises:
-        ExportError: an option of the model that this graph does not have.
+        ExportError: an option of the model that this graph does not support.
     """
     model = model.to("cpu").float().eval()
     unknown = unknown_option(model.config)
@@ -77,18 +77,18 @@ def export_deberta(model: Any, inputs: tuple[str, ...], path: Path, *, opset: in
 
 
 def unknown_option(config: Any) -> str:
-    """Return what of an encoder's configuration this graph does not have, in words; empty where it has all."""
-    wanted = {
+    """Return in words the first option of an encoder's configuration that this graph does not support; else empty."""
+    supported = {
         "model_type": "deberta-v2",
         "hidden_act": "gelu",
         "pooler_hidden_act": "gelu",
         "conv_kernel_size": 0,
         "relative_attention": True,
     }
-    for name, known in wanted.items():
-        found = getattr(config, name, known)
-        if found != known:
-            return f"{name} = {found!r}, only {known!r}"
+    for name, expected in supported.items():
+        value = getattr(config, name, expected)
+        if value != expected:
+            return f"{name} = {value!r}, only {expected!r}"
     return ""
 
 
@@ -128,8 +128,8 @@ def _embed(graph: Graph, model: Any, inputs: tuple[str, ...]) -> str:
         x = graph.op("Reshape", graph.op("Add", by_text, here), graph.ints(-1, size))
     if embeddings.token_type_embeddings is not None:
         types = graph.weight("token_type_embeddings", to_numpy(embeddings.token_type_embeddings.weight))
-        asked = "token_type_ids" in inputs
-        ids = graph.op("Reshape", "token_type_ids", graph.ints(-1)) if asked else graph.ints(0)
+        has_types = "token_type_ids" in inputs
+        ids = graph.op("Reshape", "token_type_ids", graph.ints(-1)) if has_types else graph.ints(0)
         x = graph.op("Add", x, graph.op("Gather", types, ids, axis=0))
     if embeddings.embed_proj is not None:
         x = graph.op("MatMul", x, graph.weight("embed_proj.weight", to_numpy(embeddings.embed_proj.weight.T)))
@@ -191,8 +191,8 @@ def _skewed(graph: Graph, name: str, states: str, table: np.ndarray, positions: 
 
 def _heads(graph: Graph, x: str, shape: Layout, *, parts: int) -> tuple[str, ...]:
     """Return the parts of a stacked projection, each [batch, heads, length, head size]."""
-    wanted = graph.op("Concat", graph.ints(-1), shape.length, graph.ints(parts * shape.heads, shape.head_size), axis=0)
-    by_head = graph.op("Transpose", graph.op("Reshape", x, wanted), perm=[0, 2, 1, 3])
+    heads = graph.op("Concat", graph.ints(-1), shape.length, graph.ints(parts * shape.heads, shape.head_size), axis=0)
+    by_head = graph.op("Transpose", graph.op("Reshape", x, heads), perm=[0, 2, 1, 3])
     return graph.ops("Split", by_head, outputs=parts, axis=1, num_outputs=parts)
 
 

@@ -1,4 +1,4 @@
-"""Frozen embeddings: the encoder as it came, mean-pooled."""
+"""Frozen embeddings: the pretrained encoder without fine-tuning, mean-pooled."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ BATCH = 64
 def embed(
     folder: Path, texts: Sequence[str], *, max_length: int, on_done: Callable[[int, int], None] | None = None
 ) -> np.ndarray:
-    """Return unit vectors, float32 of shape [n, d]: the mean of the last hidden states of each text."""
+    """Embed texts as unit vectors, float32 of shape [n, d]: the mean of each text's last hidden states."""
     tokenizer, model = load_tokenizer(folder), load_encoder(folder)
     order = np.argsort([len(text) for text in texts], kind="stable")
     vectors = np.zeros((len(texts), model.config.hidden_size), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""The learning curve: which epoch is kept, and when more of them are not worth waiting for."""
+"""The learning curve: which epoch is kept, and when training stops early."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,9 +15,9 @@ class StopEarly(transformers.TrainerCallback):  # type: ignore[misc]
         self._patience = patience
 
     def on_evaluate(self, _args: Any, state: Any, control: Any, **_: object) -> None:
-        """Set the Trainer's flag where training should stop."""
-        scored = _scored(state)
-        if len(scored) - 1 - _chosen(scored) >= self._patience:
+        """Set the Trainer's flag that stops training."""
+        evaluations = _evaluations(state)
+        if len(evaluations) - 1 - _chosen_index(evaluations) >= self._patience:
             control.should_training_stop = True
 
 
@@ -28,10 +28,10 @@ def last_within_one_error(scores: Sequence[float], errors: Sequence[float]) -> i
 
 
 def learning_curve(state: Any) -> list[Epoch]:
-    """Return the learning curve from the Trainer's state, the chosen epoch marked."""
+    """Read the learning curve from the Trainer's state, with the chosen epoch marked."""
     losses = {entry["step"]: entry["loss"] for entry in state.log_history if "loss" in entry}
-    scored = _scored(state)
-    chosen = _chosen(scored)
+    evaluations = _evaluations(state)
+    chosen = _chosen_index(evaluations)
     return [
         Epoch(
             epoch=round(float(entry["epoch"]), 3),
@@ -40,21 +40,21 @@ def learning_curve(state: Any) -> list[Epoch]:
             validation_macro_f1=round(float(entry["eval_macro_f1"]), 6),
             best=i == chosen,
         )
-        for i, entry in enumerate(scored)
+        for i, entry in enumerate(evaluations)
     ]
 
 
 def chosen_step(state: Any) -> int:
     """Return the optimizer step of the chosen epoch."""
-    scored = _scored(state)
-    return int(scored[_chosen(scored)]["step"])
+    evaluations = _evaluations(state)
+    return int(evaluations[_chosen_index(evaluations)]["step"])
 
 
-def _chosen(scored: Sequence[Mapping[str, float]]) -> int:
+def _chosen_index(evaluations: Sequence[Mapping[str, float]]) -> int:
     return last_within_one_error(
-        [entry["eval_macro_f1"] for entry in scored], [entry["eval_macro_f1_error"] for entry in scored]
+        [entry["eval_macro_f1"] for entry in evaluations], [entry["eval_macro_f1_error"] for entry in evaluations]
     )
 
 
-def _scored(state: Any) -> list[dict[str, float]]:
+def _evaluations(state: Any) -> list[dict[str, float]]:
     return [entry for entry in state.log_history if "eval_macro_f1" in entry]

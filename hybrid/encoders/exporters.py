@@ -7,23 +7,23 @@ from typing import Any
 from hybrid.encoders import bert_onnx, deberta_onnx, optimum_onnx, to_onnx
 
 LEAN_INPUTS = ("input_ids", "attention_mask")
-"""No token types: the runtime reads one text at a time, all of whose tokens are of type 0."""
+"""Without token types: the runtime encodes single texts, whose tokens all have type 0."""
 
 
 def export_lean(model: Any, inputs: tuple[str, ...], path: Path, *, opset: int) -> None:
     """Write a sequence classifier as fp32 ONNX; batch and length stay dynamic.
 
-    Of `inputs`, those that change an answer become inputs of the graph.
+    The inputs of the graph are those of `inputs` that change an answer.
 
     Raises:
-        ExportError: a family, or an option of it, that has no lean graph.
+        ExportError: there is no lean graph for the family, or for one of its options.
     """
     export = deberta_onnx.export_deberta if _is_deberta(model.config) else bert_onnx.export_bert
     export(model, tuple(name for name in inputs if name in LEAN_INPUTS), path, opset=opset)
 
 
 def unknown_option(config: Any) -> str:
-    """Return what of an encoder's configuration no lean graph has, in words; empty where one has all."""
+    """Return in words the first option of an encoder that no lean graph supports; empty where one supports all."""
     return deberta_onnx.unknown_option(config) if _is_deberta(config) else bert_onnx.unknown_option(config)
 
 

@@ -1,4 +1,4 @@
-"""The linear maps of an ONNX graph, and what flows into them on real texts."""
+"""The linear maps of an ONNX graph, and the ranges of their inputs on real texts."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -17,22 +17,24 @@ class Linear(msgspec.Struct, frozen=True, kw_only=True):
     """A product of a text's hidden states with constant weights [inputs, outputs]."""
 
     name: str
-    """Of the weights, or of the bias where the exporter named only that."""
+    """The name of the weights, or of the bias where the exporter named only that."""
     node: str
-    """The output of its MatMul."""
+    """The name of the output of its MatMul."""
     input: str
+    """The name of its input tensor."""
     weight: str
+    """The name of the constant that holds its weights."""
     n_inputs: int
     n_outputs: int
 
     @property
     def narrows(self) -> bool:
-        """Whether it gives fewer features than it reads, as the output of a feed-forward block does."""
+        """Whether it has fewer outputs than inputs, as the output of a feed-forward block has."""
         return self.n_inputs > self.n_outputs
 
 
 class Range(msgspec.Struct, frozen=True, kw_only=True):
-    """The smallest and the largest value that each feature of a tensor had, float32 [features]."""
+    """The smallest and the largest value of each feature of a tensor, float32 [features]."""
 
     low: np.ndarray
     high: np.ndarray
@@ -44,15 +46,15 @@ class Range(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def find_linears(model: onnx.ModelProto) -> list[Linear]:
-    """Return the linear maps in the order of the graph, without the last one, which gives the logits."""
+    """List the linear maps in the order of the graph, without the last one, which computes the logits."""
     shapes = {constant.name: tuple(constant.dims) for constant in model.graph.initializer}
     biases = _biases(model)
-    found = []
+    linears = []
     for node in model.graph.node:
         shape = shapes.get(node.input[1], ()) if node.op_type == "MatMul" else ()
         if len(shape) != 2 or shape[1] == n_logits(model):
             continue
-        found.append(
+        linears.append(
             Linear(
                 name=_name(node.input[1], biases.get(node.output[0], "")),
                 node=node.output[0],
@@ -62,7 +64,7 @@ def find_linears(model: onnx.ModelProto) -> list[Linear]:
                 n_outputs=shape[1],
             )
         )
-    return found
+    return linears
 
 
 def n_logits(model: onnx.ModelProto) -> int:
@@ -71,9 +73,9 @@ def n_logits(model: onnx.ModelProto) -> int:
 
 
 def input_ranges(path: Path, linears: Iterable[Linear], feeds: Iterable[Feed]) -> dict[str, Range]:
-    """Return the range of every linear map's input over the feeds, by name of the tensor.
+    """Run the graph on the feeds and return the range of every linear map's input, by the name of the tensor.
 
-    Feeds without padding are wanted: what a graph computes for padding is nothing that serving reads.
+    Pass feeds without padding: serving never uses what a graph computes for padding.
     """
     widths = {linear.input: linear.n_inputs for linear in linears}
     model = onnx.load(str(path))
@@ -97,19 +99,19 @@ def constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
 
 
 def _biases(model: onnx.ModelProto) -> dict[str, str]:
-    """Return the bias that is added to a value, by the value; one that several share (all zero, say) names none."""
+    """Return the bias that is added to each value, by the value's name, without biases that several values share."""
     known = {constant.name for constant in model.graph.initializer}
-    found = {
+    biases = {
         name: bias
         for node in model.graph.node
         if node.op_type == "Add"
         for name, bias in (node.input, node.input[::-1])
         if bias in known
     }
-    uses = Counter(found.values())
-    return {name: bias for name, bias in found.items() if uses[bias] == 1}
+    uses = Counter(biases.values())
+    return {name: bias for name, bias in biases.items() if uses[bias] == 1}
 
 
 def _name(weight: str, bias: str) -> str:
-    named = bias if bias.endswith(".bias") else weight
-    return named.removeprefix("_model.").removesuffix(".bias").removesuffix(".weight")
+    name = bias if bias.endswith(".bias") else weight
+    return name.removeprefix("_model.").removesuffix(".bias").removesuffix(".weight")

@@ -1,4 +1,4 @@
-"""An ONNX graph written node by node, in standard operators."""
+"""Builds an ONNX graph node by node, in standard operators."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,16 +10,16 @@ from onnx import TensorProto, helper, numpy_helper
 
 
 class Graph:
-    """A graph under construction. Values go by name; every method returns the name of what it made."""
+    """A graph under construction. Values are referred to by name; every method returns the name of the value it adds."""
 
     def __init__(self) -> None:
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[str, onnx.TensorProto] = {}
-        self._made = 0
+        self._n_nodes = 0
 
     def weight(self, name: str, values: np.ndarray) -> str:
         """Add a named constant; its dtype is kept."""
-        assert name not in self._constants, f"weight {name} came twice"
+        assert name not in self._constants, f"weight {name} is added twice"
         self._constants[name] = numpy_helper.from_array(np.asarray(values, order="C"), name)
         return name
 
@@ -36,9 +36,9 @@ class Graph:
 
     def ops(self, kind: str, *inputs: str, outputs: int, **attributes: Any) -> tuple[str, ...]:
         """Add an operator with several outputs."""
-        self._made += 1
-        names = tuple(f"{kind}_{self._made}" + (f"_{i}" if outputs > 1 else "") for i in range(outputs))
-        self._nodes.append(helper.make_node(kind, inputs, names, name=f"{kind}_{self._made}", **attributes))
+        self._n_nodes += 1
+        names = tuple(f"{kind}_{self._n_nodes}" + (f"_{i}" if outputs > 1 else "") for i in range(outputs))
+        self._nodes.append(helper.make_node(kind, inputs, names, name=f"{kind}_{self._n_nodes}", **attributes))
         return names
 
     def save(self, path: Path, *, inputs: Sequence[str], logits: str, n_labels: int, opset: int) -> None:
@@ -52,5 +52,5 @@ class Graph:
             list(self._constants.values()),
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], producer_name="hybrid")
-        model.ir_version = min(model.ir_version, 10)  # what runtimes of the last two years read
+        model.ir_version = min(model.ir_version, 10)  # which runtimes of the last two years can read
         onnx.save_model(model, str(path))

@@ -1,7 +1,7 @@
 """A checkpoint as an ONNX graph of standard operators, by Hugging Face's optimum.
 
-optimum-onnx 0.1 wants transformers below 4.58 and training wants 5, so this runs in an environment of its own: the one
-that holds the extra `optimum`.
+optimum-onnx 0.1 needs transformers below 4.58 and training needs 5, so this runs in a separate environment with the
+extra `optimum`.
 """
 
 import warnings
@@ -24,9 +24,9 @@ def export_onnx(model: Any, inputs: tuple[str, ...], path: Path, *, opset: int) 
         from optimum.exporters.onnx import export
     except ImportError as error:
         raise ConfigError(
-            f"export.backend = 'optimum': this environment has no optimum that works ({error}); it wants transformers "
-            "below 4.58 and so an environment of its own: make one, run there: pip install 'hybrid-cascade[optimum]', "
-            "and start the recipe again there (finished stages are kept), or set export.backend = 'torch'"
+            f"export.backend = 'optimum': optimum cannot be imported here ({error}); it needs transformers below "
+            "4.58 and so a separate environment: create one, run pip install 'hybrid-cascade[optimum]' in it and start the "
+            "recipe again there (finished stages are kept), or set export.backend = 'torch'"
         ) from error
     model = model.to("cpu").float().eval()
     config = _onnx_config(model, inputs)
@@ -36,7 +36,7 @@ def export_onnx(model: Any, inputs: tuple[str, ...], path: Path, *, opset: int) 
 
 
 def _onnx_config(model: Any, inputs: tuple[str, ...]) -> Any:
-    """Return what optimum knows of the family, without the inputs that the tokenizer does not give."""
+    """Return optimum's configuration of the family, without the inputs that the tokenizer does not produce."""
     from optimum.exporters.tasks import TasksManager
 
     family = model.config.model_type
@@ -44,14 +44,14 @@ def _onnx_config(model: Any, inputs: tuple[str, ...]) -> Any:
         known = TasksManager.get_exporter_config_constructor(
             "onnx", model, task="text-classification", library_name="transformers"
         )(model.config)
-    except (KeyError, ValueError) as error:  # one for an unknown family, the other for a task that it lacks
+    except (KeyError, ValueError) as error:  # KeyError: unknown family; ValueError: unsupported task
         raise ConfigError(
             f"export.backend = 'optimum': no text classifier of the family {family!r} ({error}); "
             "set export.backend = 'torch' or choose another encoder"
         ) from error
 
     class Narrowed(type(known)):  # type: ignore[misc]
-        """optimum's own, which takes token types for every BERT."""
+        """optimum's own configuration, which expects token types for every BERT, with fewer inputs."""
 
         @property
         def inputs(self) -> dict[str, dict[int, str]]:

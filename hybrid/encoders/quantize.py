@@ -18,13 +18,13 @@ from hybrid.encoders.linears import Linear, Range, constants, find_linears
 from hybrid.precisions import Scheme
 
 MIDDLE = 128
-"""The uint8 that stands for zero where the range is symmetric."""
+"""The uint8 value that stands for zero where the range is symmetric."""
 OUTLIER = 4.0
-"""What smoothing was measured to pay from, on a fine-tuned MiniLM."""
+"""The ratio of the widest feature's range to the median's from which smoothing improved a fine-tuned MiniLM."""
 LARGE_TABLE = {2: 1024, 3: 64}
-"""Rows from which a table is worth shrinking, by its dimensions: embeddings, and DeBERTa's positions by head."""
-LARGEST_HALF = 6e4
-"""What still fits a 16-bit float."""
+"""The number of rows from which a table is shrunk, by its dimensions: embeddings (2), DeBERTa's positions by head (3)."""
+MAX_FLOAT16 = 6e4
+"""The largest absolute value that is stored as a 16-bit float."""
 
 
 def quantized(
@@ -34,16 +34,16 @@ def quantized(
     *,
     outlier: float = OUTLIER,
 ) -> onnx.ModelProto:
-    """Return a copy of the model with the linear maps named in `schemes` in int8, and embeddings in int8.
+    """Return a copy of the model with embeddings, and the linear maps named in `schemes`, in int8.
 
-    A linear map that is not named stays fp32. `ranges` holds the range of each input. An input whose widest
-    feature has more than `outlier` times the median feature's range is smoothed.
+    Other linear maps stay in fp32. `ranges` holds the range of each input, by the name of the tensor. An input is
+    smoothed where the range of its widest feature is more than `outlier` times that of the median feature.
     """
     return _Rewriter(model, schemes, ranges, outlier).rewritten()
 
 
 class _Rewriter:
-    """One graph being rewritten: its nodes are taken over or replaced, constants added."""
+    """Rewrites one graph: its nodes are kept or replaced, and constants are added."""
 
     def __init__(
         self, model: onnx.ModelProto, schemes: Mapping[str, Scheme], ranges: Mapping[str, Range], outlier: float
@@ -60,7 +60,7 @@ class _Rewriter:
         self._added: dict[str, np.ndarray] = {}
 
     def rewritten(self) -> onnx.ModelProto:
-        """Return the new model; what no node reads any more is left out."""
+        """Build the new model, without constants that no node reads any more."""
         for node in self._model.graph.node:
             linear = self._linears.get(node.output[0])
             if linear is not None:
@@ -76,7 +76,7 @@ class _Rewriter:
     def _linear(self, linear: Linear) -> None:
         scheme = self._schemes[linear.name]
         if scheme == "weights":
-            self._weights_alone(linear)
+            self._weights_only(linear)
             return
         weight, factors, x = self._constants[linear.weight], self._factors.get(linear.input), linear.input
         if factors is not None:
@@ -89,28 +89,28 @@ class _Rewriter:
             self._row(linear, x, *quantize_columns(weight))
 
     def _smoothing(self) -> dict[str, np.ndarray]:
-        """Return by input what its outlying features are divided by, and the weights multiplied.
+        """Return the smoothing factors of each input: its features are divided by them, its weights multiplied.
 
-        The factor is the square root of the features' range over the weights' (Xiao et al. 2023, "SmoothQuant"). An input
-        that is wider than the output is left: there the pass over it would cost more than it gains.
+        A factor is the square root of the feature's range over the weights' (Xiao et al. 2023, "SmoothQuant"). Inputs
+        that are wider than the output are not smoothed: the extra pass over them would cost more than it gains.
         """
         widest: dict[str, np.ndarray] = {}
         for linear in self._linears.values():
-            if self._schemes[linear.name] != "weights" and not linear.narrows and self._outlies(linear.input):
+            if self._schemes[linear.name] != "weights" and not linear.narrows and self._has_outliers(linear.input):
                 rows = np.abs(self._constants[linear.weight]).max(axis=1)
                 widest[linear.input] = np.maximum(widest.get(linear.input, 0), rows)
-        found = {}
+        factors = {}
         for name, rows in widest.items():
             factor = np.sqrt(np.maximum(self._ranges[name].largest, 1e-5) / np.maximum(rows, 1e-5))
-            found[name] = (factor / np.exp(np.log(factor).mean())).astype(np.float32)
-        return found
+            factors[name] = (factor / np.exp(np.log(factor).mean())).astype(np.float32)
+        return factors
 
-    def _outlies(self, name: str) -> bool:
+    def _has_outliers(self, name: str) -> bool:
         largest = self._ranges[name].largest
         return bool(largest.max() > self._outlier * np.median(largest))
 
-    def _weights_alone(self, linear: Linear) -> None:
-        """int8 on disk, fp32 at work."""
+    def _weights_only(self, linear: Linear) -> None:
+        """Store the weights in int8 and compute in fp32."""
         name = linear.weight
         weight, scale = quantize_columns(self._constants[name])
         packed = [self._constant(f"{name}.int8", weight), self._constant(f"{name}.scale", scale)]
@@ -118,16 +118,19 @@ class _Rewriter:
         self._op("MatMul", [linear.input, plain], linear.node)
 
     def _static(self, linear: Linear, x: str, weight: np.ndarray, scale: np.ndarray) -> None:
-        """The range that the input had on training texts, for every text; what lies outside is cut to it."""
-        seen, factors = self._ranges[linear.input], self._factors.get(linear.input, 1)
-        low, high = min(float((seen.low / factors).min()), 0.0), max(float((seen.high / factors).max()), 0.0)
+        """Use the input's range on training texts for every text; values outside are clipped."""
+        input_range, factors = self._ranges[linear.input], self._factors.get(linear.input, 1)
+        low, high = (
+            min(float((input_range.low / factors).min()), 0.0),
+            max(float((input_range.high / factors).max()), 0.0),
+        )
         step = np.float32(max((high - low) / 255, 1e-12))
         zero = self._constant(f"{x}.zero", np.asarray(round(-low / step), dtype=np.uint8))
         packed = self._op("QuantizeLinear", [x, self._constant(f"{x}.step", step), zero], f"{x}.uint8")
         self._product(linear, packed, weight, scale * step, zero, linear.node)
 
     def _row(self, linear: Linear, x: str, weight: np.ndarray, scale: np.ndarray) -> None:
-        """Each token has the scale of its own largest value."""
+        """Scale each token by its own largest absolute value."""
         last = self._constant("last_axis", np.array([-1], dtype=np.int64))
         high = self._op("ReduceMax", [x, last], f"{x}.high", keepdims=1)
         low = self._op("Neg", [self._op("ReduceMin", [x, last], f"{x}.low", keepdims=1)], f"{x}.minus_low")
@@ -142,7 +145,7 @@ class _Rewriter:
     def _product(
         self, linear: Linear, packed: str, weight: np.ndarray, scale: np.ndarray, zero: str, output: str
     ) -> None:
-        """The pattern that onnxruntime makes one kernel of, a bias that follows included."""
+        """Write the pattern that onnxruntime fuses into one kernel, with the bias that follows."""
         name = linear.weight
         sums = self._op("MatMulInteger", [packed, self._constant(f"{name}.int8", weight), zero], f"{output}.int32")
         whole = self._op("Cast", [sums], f"{output}.whole", to=TensorProto.FLOAT)
@@ -150,13 +153,13 @@ class _Rewriter:
         self._op("Mul", [whole, step], output)
 
     def _unit(self) -> str:
-        """1.0, computed from the input's shape: a constant would be folded into the scales, and nothing fused."""
+        """1.0, computed from the input's shape: a constant would be folded into the scales and prevent the fusion."""
         shape = self._op("Shape", [self._model.graph.input[0].name], "unit.shape", start=0, end=1)
         one = self._op("Min", [shape, self._constant("unit.one", np.array([1], dtype=np.int64))], "unit.whole")
         return self._op("Cast", [one], "unit", to=TensorProto.FLOAT)
 
     def _embedding(self, node: onnx.NodeProto) -> None:
-        """int8 with a scale a row, looked up beside it."""
+        """Store an embedding table in int8, with a scale for each row."""
         table, ids = node.input
         weight, scale = quantize_columns(self._constants[table].T)
         packed = self._constant(f"{table}.int8", np.ascontiguousarray(weight.T))
@@ -166,27 +169,27 @@ class _Rewriter:
         self._op("Mul", [whole, self._op("Gather", steps, f"{node.output[0]}.step", axis=0)], node.output[0])
 
     def _half(self, node: onnx.NodeProto) -> None:
-        """16 bits on disk; onnxruntime widens the constant when it loads."""
+        """Store a table in 16 bits; onnxruntime converts the constant to 32 bits when it loads the graph."""
         table = node.input[0]
         halved = self._constant(f"{table}.half", self._constants[table].astype(np.float16))
         self._op("Cast", [halved], f"{table}.single", to=TensorProto.FLOAT)
         self._op("Gather", [f"{table}.single", node.input[1]], node.output[0], axis=1)
 
     def _reads_table(self, node: onnx.NodeProto, *, dimensions: int, axis: int) -> bool:
-        """Whether the node looks rows up in a large constant of so many dimensions."""
+        """Whether the node looks up rows of a large constant with this number of dimensions."""
         if node.op_type != "Gather" or node.input[0] not in self._constants:
             return False
         table = self._constants[node.input[0]]
         along = next((a.i for a in node.attribute if a.name == "axis"), 0)
         large = table.dtype == np.float32 and table.ndim == dimensions and table.shape[axis] >= LARGE_TABLE[dimensions]
-        return large and along == axis and (dimensions == 2 or np.abs(table).max() < LARGEST_HALF)
+        return large and along == axis and (dimensions == 2 or np.abs(table).max() < MAX_FLOAT16)
 
     def _constant(self, name: str, values: np.ndarray | np.generic) -> str:
         self._added.setdefault(name, np.asarray(values))
         return name
 
     def _op(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        """Add a node, once for each output: linear maps that read the same tensor share what is made of it."""
+        """Add a node, once for each output: linear maps that read the same tensor share its quantized form."""
         if output not in self._made:
             self._made.add(output)
             self._nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
@@ -205,6 +208,6 @@ class _Rewriter:
 
 
 def quantize_columns(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return int8 weights [inputs, outputs] and the step of each output, float32 [outputs]."""
+    """Quantize weights: int8 [inputs, outputs], and the step of each output, float32 [outputs]."""
     step = np.maximum(np.abs(weight).max(axis=0), 1e-12) / 127
     return np.rint(weight / step).astype(np.int8), step.astype(np.float32)

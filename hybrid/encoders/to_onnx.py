@@ -10,7 +10,7 @@ from typing import Any
 import onnx
 import torch
 
-TRACED_SHAPE = (2, 16)  # neither axis is 1, which the exporter would take for a constant
+TRACED_SHAPE = (2, 16)  # the exporter would take an axis of size 1 for a constant
 
 
 class _Logits(torch.nn.Module):
@@ -28,9 +28,8 @@ class _Logits(torch.nn.Module):
 def export_onnx(model: Any, inputs: tuple[str, ...], path: Path, *, opset: int) -> None:
     """Write the fp32 graph of a sequence classifier; batch and length stay dynamic.
 
-    The graph has the inputs named, int64 [batch, sequence], and one output `logits` [batch, k]. What
-    tells of the exporting machine (file names, stack traces) is removed, so that the same
-    checkpoint gives the same bytes.
+    The graph has the inputs named, int64 [batch, sequence], and one output `logits` [batch, k]. Traces of the
+    exporting machine (file names, stack traces) are removed, so that the same checkpoint gives the same bytes.
     """
     model = model.to("cpu").float().eval()
     # torch's fused attention becomes a third more nodes (it guards against rows without any key), and slower ones.
@@ -55,7 +54,7 @@ def export_onnx(model: Any, inputs: tuple[str, ...], path: Path, *, opset: int) 
 
 
 def _strip(proto: onnx.ModelProto) -> None:
-    """Remove what differs between machines and nobody reads at serving time."""
+    """Remove metadata that differs between machines and is not used for serving."""
     del proto.metadata_props[:]
     del proto.graph.metadata_props[:]
     del proto.graph.value_info[:]
@@ -70,7 +69,7 @@ def _strip(proto: onnx.ModelProto) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Any:
-    """The exporter prints advice for its developers; none of it is for our users."""
+    """Silence the exporter, which prints advice for its developers."""
     with (
         warnings.catch_warnings(),
         contextlib.redirect_stdout(io.StringIO()),

@@ -16,21 +16,21 @@ from hybrid.encoders.device import training_device
 EVALUATION_BATCH = 64
 OnStep = Callable[[int, int], None]
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-"""Of logits [n, k], targets [n, k] and row weights [n]."""
+"""The loss of logits [n, k], target probabilities [n, k] and row weights [n]."""
 
 
 class ClassifierTrainer(transformers.Trainer):  # type: ignore[misc]
     """The Trainer with our loss and our batches."""
 
     def __init__(self, *, loss: Loss, **settings: Any) -> None:
-        """`settings` are the Trainer's own."""
+        """`settings` are the arguments of transformers' Trainer."""
         super().__init__(**settings)
         self._loss = loss
 
     def compute_loss(
         self, model: Any, inputs: Mapping[str, torch.Tensor], return_outputs: bool = False, **_: object
     ) -> Any:
-        """Return the loss of a batch, with the model's outputs where they are asked for."""
+        """Compute the loss of a batch; with `return_outputs` return the model's outputs too."""
         loss, outputs = loss_of_batch(model, inputs, self._loss)
         return (loss, outputs) if return_outputs else loss
 
@@ -40,27 +40,27 @@ class ClassifierTrainer(transformers.Trainer):  # type: ignore[misc]
 
 
 def loss_of_batch(model: Any, inputs: Mapping[str, torch.Tensor], loss: Loss) -> tuple[torch.Tensor, Any]:
-    """Return the loss of a batch of the `Collator`, and the model's outputs."""
+    """Compute the loss of a batch of the `Collator`; return it with the model's outputs."""
     features = {name: tensor for name, tensor in inputs.items() if name not in ("targets", "weights")}
     outputs = model(**features)
     return loss(outputs.logits, inputs["targets"], inputs["weights"]), outputs
 
 
 class ProgressCallback(transformers.TrainerCallback):  # type: ignore[misc]
-    """Tell the pipeline how far training is."""
+    """Reports the progress of training."""
 
     def __init__(self, on_step: OnStep | None) -> None:
-        """`on_step` gets the steps done and those in all."""
+        """`on_step` gets the number of finished steps and of all steps."""
         self._on_step = on_step
 
     def on_step_end(self, _args: Any, state: Any, _control: Any, **_: object) -> None:
-        """Pass on how far training is."""
+        """Report a finished step."""
         if self._on_step:
             self._on_step(state.global_step, state.max_steps)
 
 
 def training_arguments(config: TrainConfig, workdir: Path, seed: int, *, bf16: bool) -> transformers.TrainingArguments:
-    """Return the Trainer's settings for a recipe's; checkpoints go to `workdir`."""
+    """Translate the recipe's settings into the Trainer's; checkpoints go to `workdir`."""
     strategy = "steps" if config.checkpoint_steps else "epoch"
     every = config.checkpoint_steps or 1
     device = training_device()
@@ -73,7 +73,7 @@ def training_arguments(config: TrainConfig, workdir: Path, seed: int, *, bf16: b
         warmup_steps=min(config.warmup, 0.999),
         weight_decay=config.weight_decay,
         bf16=bf16,
-        use_cpu=device == "cpu",  # without it the Trainer refuses bf16 on a processor
+        use_cpu=device == "cpu",  # else the Trainer refuses bf16 on a CPU
         save_total_limit=config.patience + 2,  # the chosen epoch is never older than that
         save_strategy=strategy,
         save_steps=every,
@@ -92,10 +92,10 @@ def training_arguments(config: TrainConfig, workdir: Path, seed: int, *, bf16: b
 
 
 def last_whole_checkpoint(workdir: Path) -> Path | None:
-    """Return the newest checkpoint that was written to its end, and delete those that were not."""
-    found = sorted(workdir.glob("checkpoint-*"), key=lambda path: int(path.name.rsplit("-", 1)[1]))
+    """Return the newest complete checkpoint, and delete incomplete ones."""
+    checkpoints = sorted(workdir.glob("checkpoint-*"), key=lambda path: int(path.name.rsplit("-", 1)[1]))
     whole = []
-    for path in found:
+    for path in checkpoints:
         try:
             json.loads((path / "trainer_state.json").read_text())  # the Trainer writes it last
             whole.append(path)

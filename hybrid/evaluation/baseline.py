@@ -1,4 +1,4 @@
-"""The baseline that every encoder has to beat: TF-IDF with logistic regression."""
+"""The baseline that every encoder has to beat: TF-IDF features with logistic regression."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +17,8 @@ from hybrid.types import Example, Task
 
 REGULARISATION = 10.0  # the inverse strength that suits TF-IDF rows of unit length
 MOST_LABELS = 100
-"""Beyond so many, logistic regression holds gigabytes: a weight a label and n-gram, and many copies while it fits."""
+"""With more labels, logistic regression needs gigabytes: a weight for each label and n-gram, with many copies while it
+fits."""
 DIGITS = 6
 
 
@@ -29,34 +30,35 @@ def baselines(
     *,
     task: Task = "single_label",
 ) -> dict[str, dict[str, float]]:
-    """Return accuracy and macro-F1 of TF-IDF with a linear model, by the name of its training labels.
+    """Score TF-IDF with a linear model on the test rows: accuracy and macro-F1 by the name of its training labels.
 
-    Empty for several labels a row where there are more than `MOST_LABELS`: a regression a label takes too long.
+    `targets` holds the training labels of each name, in row order. With several labels a row and more than
+    `MOST_LABELS` labels it is empty: a regression for each label takes too long.
     """
     if task == "multi_label" and len(labels) > MOST_LABELS:
         return {}
-    texts, asked, said = [row.text for row in train], [row.text for row in test], [row.label for row in test]
-    found: dict[str, dict[str, float]] = {}
+    texts, test_texts, test_labels = [r.text for r in train], [r.text for r in test], [r.label for r in test]
+    scores: dict[str, dict[str, float]] = {}
     for name, target in targets.items():
-        same = next((other for other in found if list(targets[other]) == list(target)), None)
+        same = next((other for other in scores if list(targets[other]) == list(target)), None)
         if same is not None:
-            found[name] = found[same]
+            scores[name] = scores[same]
             continue
         if task == "multi_label":
-            gold = label_matrix(said, labels)
-            chosen = tfidf_sets(texts, label_matrix(target, labels), asked)
-            scores = subset_accuracy(gold, chosen), macro_f1_of_sets(gold, chosen)
+            gold_sets = label_matrix(test_labels, labels)
+            chosen = tfidf_sets(texts, label_matrix(target, labels), test_texts)
+            pair = subset_accuracy(gold_sets, chosen), macro_f1_of_sets(gold_sets, chosen)
         else:
-            place = {label: index for index, label in enumerate(labels)}
-            indices, wanted = (np.array([place[label] for label in side]) for side in (target, said))
-            predicted = tfidf_predictions(texts, indices, asked)
-            scores = accuracy(wanted, predicted), macro_f1(wanted, predicted, len(labels))
-        found[name] = {"accuracy": round(scores[0], DIGITS), "macro_f1": round(scores[1], DIGITS)}
-    return found
+            position = {label: index for index, label in enumerate(labels)}
+            indices, gold = (np.array([position[label] for label in names]) for names in (target, test_labels))
+            predicted = tfidf_predictions(texts, indices, test_texts)
+            pair = accuracy(gold, predicted), macro_f1(gold, predicted, len(labels))
+        scores[name] = {"accuracy": round(pair[0], DIGITS), "macro_f1": round(pair[1], DIGITS)}
+    return scores
 
 
 def tfidf_predictions(texts: Sequence[str], targets: np.ndarray, unseen: Sequence[str]) -> np.ndarray:
-    """Return the predicted class index of each unseen text, shape [n], from words and character n-grams.
+    """Predict the class index of each unseen text, shape [n], from word and character n-grams.
 
     With more than `MOST_LABELS` classes it is the class with the nearest centroid by cosine (Rocchio 1971).
     """
@@ -69,9 +71,9 @@ def tfidf_predictions(texts: Sequence[str], targets: np.ndarray, unseen: Sequenc
 
 
 def tfidf_sets(texts: Sequence[str], targets: np.ndarray, unseen: Sequence[str]) -> np.ndarray:
-    """Return which unseen text is given which label, truth values [n, k], one regression a label.
+    """Predict the labels of each unseen text, truth values [n, k], with one regression for each label.
 
-    `targets` [m, k] are truth values. A label that all texts have or none has is given to all or none.
+    `targets` [m, k] are truth values. A label that all training texts have, or none, is given to all or to none.
     """
     always = np.asarray(targets.all(axis=0))
     chosen = np.tile(always, (len(unseen), 1))
@@ -91,8 +93,8 @@ def _features() -> Any:
 
 def _nearest_centroid(texts: Sequence[str], targets: np.ndarray, unseen: Sequence[str]) -> np.ndarray:
     features = _features()
-    known, asked = features.fit_transform(texts), features.transform(unseen)
+    train_features, unseen_features = features.fit_transform(texts), features.transform(unseen)
     classes = np.unique(targets)
-    of_class = label_binarize(targets, classes=classes, sparse_output=True)
-    centroids = normalize(of_class.T @ known)
-    return np.asarray(classes[np.asarray((asked @ centroids.T).argmax(axis=1)).ravel()])
+    is_class = label_binarize(targets, classes=classes, sparse_output=True)
+    centroids = normalize(is_class.T @ train_features)
+    return np.asarray(classes[np.asarray((unseen_features @ centroids.T).argmax(axis=1)).ravel()])

@@ -1,6 +1,6 @@
-"""What `evaluate` reports of rows with several labels each: the keys of the one-label report, over whole sets.
+"""The report of `evaluate` for rows with several labels: the keys of the single-label report, over whole sets.
 
-`accuracy` counts a row where its whole set of labels is right. A confusion matrix has no meaning here and is None.
+`accuracy` counts a row as right where its whole set of labels is right. There is no confusion matrix: it is None.
 """
 
 from collections.abc import Sequence
@@ -23,12 +23,12 @@ def set_report(
     config: EvaluateConfig,
     *,
     threshold: float,
-    fresh: np.ndarray,
+    not_leaked: np.ndarray,
     seed: int,
 ) -> Report:
-    """Return the scores of the encoder on the test rows, which go to no decoder.
+    """Score the encoder on the test rows; no decoder is asked.
 
-    `gold` [n, k] says which row has which label, `fresh` [n] which rows have no near-copy in train.
+    `gold` [n, k] is True where a row has a label, `not_leaked` [n] where a row has no near-duplicate in train.
     """
     probs = apply(calibration, logits)
     decided = decide(calibration, probs)
@@ -36,29 +36,34 @@ def set_report(
     precision, recall = set_metrics.precision_by_label(gold, chosen), set_metrics.recall_by_label(gold, chosen)
     return {
         "encoder": score_sets(gold, chosen, config, seed=seed),
-        "without_twins": None if fresh.all() else score_sets(gold[fresh], chosen[fresh], config, seed=seed),
+        "without_twins": None
+        if not_leaked.all()
+        else score_sets(gold[not_leaked], chosen[not_leaked], config, seed=seed),
         "recall": dict(zip(labels, map(_rounded, recall), strict=True)),
         "precision": dict(zip(labels, map(_rounded, precision), strict=True)),
         "gold_rows": dict(zip(labels, gold.sum(axis=0).tolist(), strict=True)),
         "confusion": None,
         "calibration": _calibration(gold, logits, probs, decided, seed),
         "aurc": _rounded(metrics.risk_coverage(decided.confidence, correct).aurc),
-        "threshold": _at(threshold, gold, decided),
+        "threshold": _threshold_figures(threshold, gold, decided),
         "cascade": [],
         "decoder_statuses": {},
     }
 
 
 def score_sets(gold: np.ndarray, chosen: np.ndarray, config: EvaluateConfig, *, seed: int) -> Report:
-    """Return accuracy of whole sets, micro- and macro-F1 with bootstrap intervals, and the number of rows."""
+    """Compute accuracy of whole sets, micro- and macro-F1 with bootstrap intervals, and the number of rows."""
     scores = set_metrics.set_scores(gold, chosen, n=config.bootstrap, level=config.interval, seed=seed)
     report: Report = {"rows": len(gold)}
-    for name, found in (
+    for name, estimate in (
         ("accuracy", scores.subset_accuracy),
         ("micro_f1", scores.micro_f1),
         ("macro_f1", scores.macro_f1),
     ):
-        report |= {name: _rounded(found.value), f"{name}_interval": [_rounded(found.low), _rounded(found.high)]}
+        report |= {
+            name: _rounded(estimate.value),
+            f"{name}_interval": [_rounded(estimate.low), _rounded(estimate.high)],
+        }
     return report
 
 
@@ -67,22 +72,22 @@ def _calibration(
 ) -> dict[str, float]:
     """Return ECE of the confidence in whole sets, Brier and NLL summed over labels, before and after calibration.
 
-    Before: the sigmoid of the logits, a label given from one half on.
+    Before calibration, the probability is the sigmoid of the logit, and every cutoff is one half.
     """
     plain = Calibration(activation="sigmoid")
     before = apply(plain, logits)
     null = metrics.ece_null(decided.confidence[:, None], seed=seed)
     figures = {"ece_null_mean": null.mean, "ece_null95": null.p95}
-    for name, given, found in (("before", before, decide(plain, before)), ("after", probs, decided)):
-        right = (found.chosen == gold).all(axis=1)
-        figures[f"ece_{name}"] = set_metrics.ece_of_confidence(found.confidence, right)
-        figures[f"brier_{name}"] = set_metrics.brier_of_sets(given, gold)
-        figures[f"nll_{name}"] = float(set_metrics.nll_of_sets_by_row(given, gold).mean())
+    for name, label_probs, decisions in (("before", before, decide(plain, before)), ("after", probs, decided)):
+        correct = (decisions.chosen == gold).all(axis=1)
+        figures[f"ece_{name}"] = set_metrics.ece_of_confidence(decisions.confidence, correct)
+        figures[f"brier_{name}"] = set_metrics.brier_of_sets(label_probs, gold)
+        figures[f"nll_{name}"] = float(set_metrics.nll_of_sets_by_row(label_probs, gold).mean())
     return {name: _rounded(value) for name, value in figures.items()}
 
 
-def _at(threshold: float, gold: np.ndarray, decided: Decided) -> Report:
-    """Return what the threshold does to the test rows; what is below it keeps the encoder's answer."""
+def _threshold_figures(threshold: float, gold: np.ndarray, decided: Decided) -> Report:
+    """Return the figures at the threshold; rows below it keep the encoder's answer."""
     kept, correct = decided.confidence >= threshold, (decided.chosen == gold).all(axis=1)
     return {
         "value": _rounded(threshold),

@@ -1,4 +1,4 @@
-"""evaluate: the bundle on gold test rows, alone and with escalation."""
+"""evaluate: score the bundle on the test rows, alone and with escalation."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -37,14 +37,14 @@ Ask = Callable[[Sequence[Example]], Sequence[Vote]]
 
 
 class Answers(msgspec.Struct, frozen=True, kw_only=True):
-    """What the bundle says of the test rows: logits and calibrated probabilities, each [n, k]."""
+    """The bundle's answers on the test rows: logits and calibrated probabilities, each [n, k]."""
 
     logits: np.ndarray
     probs: np.ndarray
 
 
 class Evaluated(msgspec.Struct, frozen=True, kw_only=True):
-    """Every test row as it was judged, in row order, and the scores."""
+    """Every test row with the answers to it, in row order, and the scores of the stage's report."""
 
     judged: list[Judged]
     report: dict[str, object]
@@ -63,37 +63,41 @@ def evaluate(
     seed: int,
     reliability: Reliability | None = None,
 ) -> Evaluated:
-    """Return the scores of the bundle on the test rows.
+    """Score the bundle on the test rows, alone and with the decoder's answers.
 
     `ask` gets the decoder's votes on rows: on all of them where `ask_everything` (recorded answers
-    cost nothing, so the whole curve is known), else only on those below the threshold. With a `reliability` an
-    escalated row gets what encoder and decoder know together, as from `hybrid.runtime`.
+    cost nothing, so the whole curve is known), else only on those below the threshold. With a `reliability` the
+    decoder's vote on an escalated row is combined with the encoder's probabilities, as the runtime does.
+    `twins` are the ids of test rows with a near-duplicate in train; the rows without them are scored too.
     """
-    place = {label: index for index, label in enumerate(labels)}
-    gold = np.array([place[row.label] for row in rows])
+    position = {label: index for index, label in enumerate(labels)}
+    gold = np.array([position[row.label] for row in rows])
     predicted, confidence = answers.probs.argmax(axis=1), answers.probs.max(axis=1)
-    asked = [row for row, sure in zip(rows, confidence, strict=True) if ask_everything or sure < threshold]
+    asked = [row for row, p in zip(rows, confidence, strict=True) if ask_everything or p < threshold]
     votes = {vote.id: vote for vote in (ask(asked) if asked else [])}
     predictions = [predict_probs(labels, probs, threshold=threshold) for probs in answers.probs.tolist()]
     judged = [
-        _judge(row, predictions[i], answers.logits[i], votes.get(row.id), reliability, row.id in twins)
+        _judged_row(row, predictions[i], answers.logits[i], votes.get(row.id), reliability, row.id in twins)
         for i, row in enumerate(rows)
     ]
-    decided = np.array([-1 if j.together is None else place[j.together] for j in judged])
-    plain = score(gold, predicted, labels, config, seed=seed)
-    fresh = np.array([row.id not in twins for row in rows])
+    escalated_answer = np.array([-1 if row.together is None else position[row.together] for row in judged])
+    not_leaked = np.array([row.id not in twins for row in rows])
     curve = risk_coverage(confidence, predicted == gold)
     return Evaluated(
         judged=judged,
         report={
-            "encoder": plain,
-            "without_twins": score(gold[fresh], predicted[fresh], labels, config, seed=seed) if twins else None,
+            "encoder": score(gold, predicted, labels, config, seed=seed),
+            "without_twins": score(gold[not_leaked], predicted[not_leaked], labels, config, seed=seed)
+            if twins
+            else None,
             "recall": dict(zip(labels, map(_rounded, recall_by_class(gold, predicted, len(labels))), strict=True)),
             "confusion": confusion_matrix(gold, predicted, len(labels)).tolist(),
             "calibration": _calibration(answers, gold, seed),
             "aurc": _rounded(curve.aurc),
-            "threshold": _at(threshold, gold, predicted, confidence, decided, len(labels)),
-            "cascade": [_escalated(share, gold, predicted, confidence, decided, len(labels)) for share in SHARES]
+            "threshold": _threshold_figures(threshold, gold, predicted, confidence, escalated_answer, len(labels)),
+            "cascade": [
+                _cascade_point(share, gold, predicted, confidence, escalated_answer, len(labels)) for share in SHARES
+            ]
             if ask_everything and votes
             else [],
             "decoder_statuses": dict(Counter(vote.status for vote in votes.values())),
@@ -112,7 +116,7 @@ def evaluate_sets(
     twins: frozenset[str],
     seed: int,
 ) -> Evaluated:
-    """Return the scores of a bundle that gives several labels a text; no decoder decides sets yet."""
+    """Score a bundle that gives several labels a text; decoders do not support that yet."""
     probs = apply(calibration, logits)
     decided = decide(calibration, probs)
     judged = [
@@ -129,15 +133,17 @@ def evaluate_sets(
         for i, row in enumerate(rows)
     ]
     gold = label_matrix([row.label for row in rows], labels)
-    fresh = np.array([row.id not in twins for row in rows])
-    report = set_report(gold, logits, calibration, labels, config, threshold=threshold, fresh=fresh, seed=seed)
+    not_leaked = np.array([row.id not in twins for row in rows])
+    report = set_report(
+        gold, logits, calibration, labels, config, threshold=threshold, not_leaked=not_leaked, seed=seed
+    )
     return Evaluated(judged=judged, report=report)
 
 
 def score(
     gold: np.ndarray, predicted: np.ndarray, labels: Sequence[str], config: EvaluateConfig, *, seed: int
 ) -> dict[str, object]:
-    """Return accuracy and macro-F1 with bootstrap intervals, and the number of rows."""
+    """Compute accuracy and macro-F1 with bootstrap intervals, and the number of rows."""
     n, level = config.bootstrap, config.interval
     of_accuracy = bootstrap_interval(np.mean, gold == predicted, n=n, level=level, seed=seed)
     fast_macro_f1 = partial(macro_f1_from_counts, n_labels=len(labels))
@@ -151,19 +157,19 @@ def score(
     }
 
 
-def wrong_share(said: dict[str, str], gold: Sequence[Gold]) -> float | None:
-    """Return the share of labels that differ from gold, over the rows that have gold; None without any."""
-    known = [(said[row.id], row.label) for row in gold if row.id in said]
-    return _rounded(sum(a != b for a, b in known) / len(known)) if known else None
+def wrong_share(label_of: dict[str, str], gold: Sequence[Gold]) -> float | None:
+    """Return the share of labels (by row id) that differ from gold, over the rows that have gold; None without any."""
+    is_wrong = [label_of[row.id] != row.label for row in gold if row.id in label_of]
+    return _rounded(sum(is_wrong) / len(is_wrong)) if is_wrong else None
 
 
-def _judge(
+def _judged_row(
     row: Example,
     prediction: Prediction,
     logits: np.ndarray,
     vote: Vote | None,
     reliability: Reliability | None,
-    twin: bool,
+    is_leaked: bool,
 ) -> Judged:
     return Judged(
         id=row.id,
@@ -177,7 +183,7 @@ def _judge(
         decoder_status=vote.status if vote else None,
         decoder_confidence=vote.confidence if vote else None,
         together=_together(prediction, vote, reliability),
-        twin=twin,
+        twin=is_leaked,
     )
 
 
@@ -205,40 +211,49 @@ def _calibration(answers: Answers, gold: np.ndarray, seed: int) -> dict[str, flo
     }
 
 
-def _at(
+def _threshold_figures(
     threshold: float,
     gold: np.ndarray,
     predicted: np.ndarray,
     confidence: np.ndarray,
-    decided: np.ndarray,
+    escalated_answer: np.ndarray,
     n_labels: int,
 ) -> dict[str, object]:
-    """Return what the threshold does to the test rows: what is kept, how right that is, and the cascade's accuracy."""
+    """Return the figures at the threshold: the share of kept rows, their accuracy, and the scores of the cascade.
+
+    `escalated_answer` [n] is the label of each row where it escalates, -1 where the decoder gave none.
+    """
     kept = confidence >= threshold
-    final = np.where(~kept & (decided >= 0), decided, predicted)
+    answered = ~kept & (escalated_answer >= 0)
+    final = np.where(answered, escalated_answer, predicted)
     return {
         "value": _rounded(threshold),
         "kept": _rounded(kept.mean()),
         "accuracy_kept": _rounded(accuracy(gold[kept], predicted[kept])) if kept.any() else None,
         "escalated": int((~kept).sum()),
-        "answered": int((~kept & (decided >= 0)).sum()),
+        "answered": int(answered.sum()),
         "accuracy": _rounded(accuracy(gold, final)),
         "macro_f1": _rounded(macro_f1(gold, final, n_labels)),
     }
 
 
-def _escalated(
-    share: float, gold: np.ndarray, predicted: np.ndarray, confidence: np.ndarray, decided: np.ndarray, n_labels: int
+def _cascade_point(
+    share: float,
+    gold: np.ndarray,
+    predicted: np.ndarray,
+    confidence: np.ndarray,
+    escalated_answer: np.ndarray,
+    n_labels: int,
 ) -> dict[str, object]:
-    """Return the cascade's scores with the least confident `share` of the rows escalated."""
-    n_asked = round(share * len(gold))
-    asked = np.zeros(len(gold), dtype=bool)
-    asked[np.argsort(confidence, kind="stable")[:n_asked]] = True
-    final = np.where(asked & (decided >= 0), decided, predicted)
+    """Return the scores of the cascade with the least confident `share` of the rows escalated."""
+    n_escalated = round(share * len(gold))
+    escalated = np.zeros(len(gold), dtype=bool)
+    escalated[np.argsort(confidence, kind="stable")[:n_escalated]] = True
+    final = np.where(escalated & (escalated_answer >= 0), escalated_answer, predicted)
     return {
         "share": share,
-        "escalated": n_asked,
-        "threshold": _rounded(np.sort(confidence)[n_asked]) if n_asked < len(gold) else None,
+        "escalated": n_escalated,
+        "threshold": _rounded(np.sort(confidence)[n_escalated]) if n_escalated < len(gold) else None,
         "accuracy": _rounded(accuracy(gold, final)),
         "macro_f1": _rounded(macro_f1(gold, final, n_labels)),
     }
