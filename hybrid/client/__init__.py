@@ -20,6 +20,7 @@ from hybrid.client.errors import (
     UnavailableError,
     UnreachableError,
 )
+from hybrid.client.exchange import ClientConfig
 from hybrid.client.messages import Answer, Failed
 from hybrid.client.sync_client import Client
 
@@ -28,6 +29,7 @@ __all__ = [
     "AsyncClient",
     "BadRequestError",
     "Client",
+    "ClientConfig",
     "ClientError",
     "DeadlineError",
     "Failed",

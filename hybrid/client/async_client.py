@@ -7,8 +7,8 @@ from typing import Self, Unpack, overload
 
 import httpx
 
-from hybrid.client.connection import checked, connection, one_answer
-from hybrid.client.exchange import PATH, ClientConfig, Found, Send, exchange
+from hybrid.client.connection import checked, connection, only_answer
+from hybrid.client.exchange import PATH, Answers, ClientConfig, Send, exchange
 from hybrid.client.messages import Answer, Failed, Options
 from hybrid.client.replies import NoReply, Received
 
@@ -16,12 +16,12 @@ from hybrid.client.replies import NoReply, Received
 class AsyncClient:
     """A connection to a service, for one event loop; close it, or use it as an asynchronous context manager."""
 
-    def __init__(self, url: str, *, api_key: str | None = None, terms: ClientConfig | None = None) -> None:
-        """Connect to the service at `url`, such as http://127.0.0.1:8000, when it is first asked.
+    def __init__(self, url: str, *, api_key: str | None = None, config: ClientConfig | None = None) -> None:
+        """Connect to the service at `url`, such as http://127.0.0.1:8000, at the first call.
 
         `api_key`: None takes the one of the environment variable HYBRID_API_KEY, if it is set.
         """
-        self._terms = terms or ClientConfig()
+        self._config = config or ClientConfig()
         self._http = httpx.AsyncClient(**connection(url, api_key))
 
     @overload
@@ -31,16 +31,16 @@ class AsyncClient:
     async def classify(self, inputs: Sequence[str], **options: Unpack[Options]) -> list[Answer | Failed]: ...
 
     async def classify(self, inputs: str | Sequence[str], **options: Unpack[Options]) -> Answer | list[Answer | Failed]:
-        """Return the answer of one text, or of each text of a list, in their order.
+        """Return the answer for one text, or for each text of a list, in their order.
 
-        A long list goes in several requests, one after the other. A text of a list that the service fails on is a
-        `Failed`, and the others have their answers.
+        A long list is sent in several requests, one after the other. A text of a list that the service fails on gives
+        a `Failed`, and the others have their answers.
 
         Raises:
             ClientError: there is no answer; each reason has a type of its own.
         """
-        found = await self._hold(checked(inputs), options)
-        return one_answer(found) if isinstance(inputs, str) else found
+        answers = await self._drive(checked(inputs), options)
+        return only_answer(answers) if isinstance(inputs, str) else answers
 
     async def close(self) -> None:
         """Close the connections."""
@@ -54,19 +54,19 @@ class AsyncClient:
     ) -> None:
         await self.close()
 
-    async def _hold(self, texts: Sequence[str], options: Options) -> Found:
-        held = exchange(texts, options, self._terms)
+    async def _drive(self, texts: Sequence[str], options: Options) -> Answers:
+        steps = exchange(texts, options, self._config)
         try:
-            step = next(held)
+            step = next(steps)
             while True:
                 if isinstance(step, Send):
-                    step = held.send(await self._send(step))
+                    step = steps.send(await self._send(step))
                 else:
                     await asyncio.sleep(step.seconds)
-                    step = held.send(None)
+                    step = steps.send(None)
         except StopIteration as done:
-            found: Found = done.value
-            return found
+            answers: Answers = done.value
+            return answers
 
     async def _send(self, step: Send) -> Received | NoReply:
         try:

@@ -1,13 +1,13 @@
-"""Why a call of the client has no answers: a type a reason."""
+"""The errors of the client: one type for each reason why a call has no answers."""
 
 from hybrid.errors import HybridError
 
 
 class ClientError(HybridError):
-    """A call without answers; each reason has a type of its own."""
+    """A call has no answers; each reason has a type of its own."""
 
     may_pass = False
-    """Whether the same request may be answered a little later."""
+    """Whether the same request may succeed a little later."""
 
     def __init__(
         self,
@@ -18,64 +18,64 @@ class ClientError(HybridError):
         item: int | None = None,
         retry_after_s: float | None = None,
     ) -> None:
-        """Keep what the service said: its name for the reason, the status, the text that it is about, the wait."""
+        """Keep the facts of the error reply: kind, HTTP status, position of the text, and seconds to wait."""
         super().__init__(message)
         self.kind = kind
         self.status = status
-        """Of HTTP; None where no reply came."""
+        """The HTTP status; None if there was no reply."""
         self.item = item
-        """The position of the text in the list that was given."""
+        """The position in the caller's list of the text that the error is about."""
         self.retry_after_s = retry_after_s
 
 
 class BadRequestError(ClientError):
-    """An option is not one that the service reads."""
+    """The service does not accept an option."""
 
 
 class UnauthorizedError(ClientError):
-    """No API key, or one that the service does not know."""
+    """The API key is missing or unknown."""
 
 
 class ForbiddenError(ClientError):
-    """The service does not do this for this caller."""
+    """The caller is not allowed to do this."""
 
 
 class NotFoundError(ClientError):
-    """The service has no such route: another version of it, or another service."""
+    """The service has no such route: it is another version, or another service."""
 
 
 class TooLargeError(ClientError):
-    """One text is over a limit of the service; lists that are too long are split and do not raise this."""
+    """A single text exceeds a limit of the service; lists that are too long are split and do not raise this."""
 
 
 class UnanswerableError(ClientError):
-    """A text that the bundle cannot answer, such as an empty one."""
+    """A text cannot be classified, such as an empty one."""
 
 
 class OverloadedError(ClientError):
-    """The service has more to do than it can do in time."""
+    """The service has more requests than it can answer in time."""
 
     may_pass = True
 
 
 class UnavailableError(ClientError):
-    """The service is starting, stopping, or starts its engine again."""
+    """The service is starting, stopping or restarting its engine."""
 
     may_pass = True
 
 
 class DeadlineError(ClientError):
-    """The time that the call was given is over."""
+    """The timeout of the call has passed."""
 
 
 class UnreachableError(ClientError):
-    """No connection, or one that broke."""
+    """The connection failed or broke."""
 
     may_pass = True
 
 
 class ServerError(ClientError):
-    """The service failed, or what came is no reply of this service."""
+    """The service failed, or the reply is not one of this service."""
 
 
 BY_STATUS: dict[int, type[ClientError]] = {

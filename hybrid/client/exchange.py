@@ -1,6 +1,8 @@
-"""A call as a talk that both clients hold: what to send next, how long to wait, and what it all comes to.
+"""The protocol of a call without its input and output ("sans-IO"), which both clients share.
 
-It does no input or output and waits for nothing. A client sends what the generator yields, and tells it what came.
+`exchange` is a generator: it yields what to send or how long to wait, and is sent the outcome. A client does the
+sending and the waiting, with blocking sockets or in an event loop, so that retries, deadlines, and the splitting of
+lists exist once.
 """
 
 import random
@@ -16,59 +18,61 @@ from hybrid.client.replies import NoReply, Received, error_of, read_reply
 
 PATH = "/v1/classify"
 BODY_BYTES = (1 << 20) - (1 << 12)
-"""Of one request: the service's own limit, less room for what stands around the texts."""
+"""The most bytes of one request: the service's own limit, less room for the other fields."""
 LONGEST_REQUEST_S = 120.0
-"""The most that the service lets a request ask for; a call of many requests may take longer."""
+"""The longest timeout that the service accepts for a request; a call of many requests may take longer."""
 FIRST_PAUSE_S = 0.1
-"""Before the first retry where the service names no wait; doubled each time."""
+"""The pause before the first retry if the service names none; it doubles each time."""
 
 
 class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What holds for all calls of a client."""
+    """The settings of a client, for all of its calls."""
 
     timeout_s: float = 10.0
+    """The seconds that a call may take, its retries and pauses included."""
     retries: int = 2
-    """Further attempts of each request, where the reason may pass."""
+    """The most further attempts of each request, for failures that may pass."""
     max_items: int = 256
-    """Texts of one request."""
+    """The most texts of one request."""
 
 
 class Send(msgspec.Struct, frozen=True):
-    """Post this body, and wait for the reply no longer than this."""
+    """A step of the exchange: post this body, and wait for the reply no longer than the timeout."""
 
     body: bytes
     timeout_s: float
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """Wait so many seconds."""
+    """A step of the exchange: wait."""
 
     seconds: float
 
 
-Found = list[Answer | Failed]
-Talk = Generator[Send | Wait, Received | NoReply | None, Found]
+Answers = list[Answer | Failed]
+Exchange = Generator[Send | Wait, Received | NoReply | None, Answers]
+"""Yields steps. It is sent the outcome of a `Send` and None after a `Wait`, and returns an answer for each text."""
 
 
-def exchange(texts: Sequence[str], options: Options, terms: ClientConfig) -> Talk:
-    """Hold one call; return what became of each text, in their order.
+def exchange(texts: Sequence[str], options: Options, config: ClientConfig) -> Exchange:
+    """Run one call; return an answer for each text, in their order.
 
     Raises:
-        ClientError: the call has no answers.
+        ClientError: there are no answers.
     """
-    timeout_s = options.get("timeout_s", terms.timeout_s)
-    until = time.monotonic() + timeout_s
-    found: Found = []
-    for first, part in parts_of(texts, terms.max_items):
-        found += yield from _part(part, first, options, terms, until)
-    return found
+    timeout_s = options.get("timeout_s", config.timeout_s)
+    deadline = time.monotonic() + timeout_s
+    answers: Answers = []
+    for first, part in parts_of(texts, config.max_items):
+        answers += yield from _part(part, first, options, config, deadline)
+    return answers
 
 
 def parts_of(texts: Sequence[str], max_items: int) -> Iterator[tuple[int, Sequence[str]]]:
-    """Yield lists within the limits of one request, each with the position of its first text."""
+    """Split a list into parts within the limits of one request; yield each with the position of its first text."""
     first, size = 0, 0
     for at, text in enumerate(texts):
-        # The encoder writes each text by itself and a comma.
+        # A text is encoded by itself, and a comma follows it.
         n_bytes = len(msgspec.json.encode(text)) + 1
         if at > first and (at - first == max_items or size + n_bytes > BODY_BYTES):
             yield first, texts[first:at]
@@ -78,43 +82,43 @@ def parts_of(texts: Sequence[str], max_items: int) -> Iterator[tuple[int, Sequen
         yield first, texts[first:]
 
 
-def _part(texts: Sequence[str], first: int, options: Options, terms: ClientConfig, until: float) -> Talk:
-    """Ask for one part; where this service takes less at once, ask for each half."""
+def _part(texts: Sequence[str], first: int, options: Options, config: ClientConfig, deadline: float) -> Exchange:
+    """Send one part; if the service takes fewer texts at once, send each half."""
     try:
-        return (yield from _request(texts, first, options, terms, until))
+        return (yield from _request(texts, first, options, config, deadline))
     except TooLargeError as error:
         if len(texts) == 1 or error.item is not None:
             raise
     middle = len(texts) // 2
-    left = yield from _part(texts[:middle], first, options, terms, until)
-    right = yield from _part(texts[middle:], first + middle, options, terms, until)
+    left = yield from _part(texts[:middle], first, options, config, deadline)
+    right = yield from _part(texts[middle:], first + middle, options, config, deadline)
     return left + right
 
 
-def _request(texts: Sequence[str], first: int, options: Options, terms: ClientConfig, until: float) -> Talk:
-    """Ask until there is an answer, or none that may come in time."""
-    for attempt in range(terms.retries + 1):
-        left = min(until - time.monotonic(), LONGEST_REQUEST_S)
-        if left <= 0:
+def _request(texts: Sequence[str], first: int, options: Options, config: ClientConfig, deadline: float) -> Exchange:
+    """Send one request until it is answered, or cannot be answered in time."""
+    for attempt in range(config.retries + 1):
+        left_s = min(deadline - time.monotonic(), LONGEST_REQUEST_S)
+        if left_s <= 0:
             raise DeadlineError(f"no time was left for the texts from {first} on; allow more with timeout_s")
-        # A wait is answered with None and a request never is.
-        got = cast(Received | NoReply, (yield Send(_body(texts, options, left), left)))
-        if isinstance(got, Received) and got.status == 200:
-            return read_reply(got, texts, first)
-        error = error_of(got, first)
+        # Only a wait is followed by None.
+        outcome = cast(Received | NoReply, (yield Send(_body(texts, options, left_s), left_s)))
+        if isinstance(outcome, Received) and outcome.status == 200:
+            return read_reply(outcome, texts, first)
+        error = error_of(outcome, first)
         if error.kind == "item_failed":
             return [Failed(kind=error.kind, message=str(error), item=first + at) for at in range(len(texts))]
         pause = pause_s(attempt, error.retry_after_s)
-        if not error.may_pass or attempt == terms.retries or pause >= until - time.monotonic():
+        if not error.may_pass or attempt == config.retries or pause >= deadline - time.monotonic():
             raise error
         yield Wait(pause)
     raise AssertionError("the last attempt returns or raises")
 
 
 def pause_s(attempt: int, retry_after_s: float | None) -> float:
-    """Return the seconds before the next attempt: what the service asks for and a little, or a pause that doubles.
+    """Return the seconds before the next attempt: the wait that the service asks for, or a pause that doubles.
 
-    The little is random, so that callers who were refused together do not come back together.
+    A random share is added, so that callers who were refused together do not come back together.
     """
     if retry_after_s is not None:
         return retry_after_s * (1 + 0.1 * random.random())
@@ -122,5 +126,5 @@ def pause_s(attempt: int, retry_after_s: float | None) -> float:
 
 
 def _body(texts: Sequence[str], options: Options, left_s: float) -> bytes:
-    asked = {name: value for name, value in options.items() if name != "timeout_s"}
-    return msgspec.json.encode(Request(inputs=tuple(texts), timeout_ms=1000 * left_s, **asked))  # type: ignore[arg-type]
+    fields = {name: value for name, value in options.items() if name != "timeout_s"}
+    return msgspec.json.encode(Request(inputs=tuple(texts), timeout_ms=1000 * left_s, **fields))  # type: ignore[arg-type]

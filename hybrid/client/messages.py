@@ -1,4 +1,4 @@
-"""What the client sends to `/v1/classify` and what comes back. Fields that a newer service adds are passed over."""
+"""The bodies of requests to `/v1/classify` and of replies. Fields that a newer service adds are ignored."""
 
 from typing import Literal, TypedDict
 
@@ -9,18 +9,18 @@ Escalate = Literal["auto", "never", "always"]
 
 
 class Options(TypedDict, total=False):
-    """How the texts of one call are to be answered."""
+    """The options of one call."""
 
     top_k: int
-    """The most probable labels whose probabilities are told; absent: all."""
+    """How many of the most probable labels to return probabilities for; all if absent."""
     truncate: Truncate
-    """What becomes of a text that the encoder cannot read whole; absent: as the bundle says."""
+    """What to do with a text that is too long for the encoder; as the bundle has it if absent."""
     escalate: Escalate
-    """auto: below the threshold, where the service has a decoder."""
+    """Whether the decoder is asked; "auto" asks it below the threshold, if the service has one."""
     threshold: float
-    """The confidence below which a text escalates; absent: the bundle's."""
+    """The confidence below which a text escalates; the bundle's threshold if absent."""
     timeout_s: float
-    """Of the whole call, retries and waits included; absent: the client's."""
+    """The seconds that the whole call may take, its retries and pauses included; the client's setting if absent."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -38,29 +38,29 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """The answer for one text."""
 
     label: str | None
-    """None where the service abstains. multi_label: the join of `labels`."""
+    """The label, or None if the service abstains. With several labels a text it is the join of `labels`."""
     labels: tuple[str, ...]
     probs: dict[str, float]
-    """Calibrated probability by label, the most probable first."""
+    """The calibrated probability by label, the most probable first."""
     confidence: float
     """The probability of `label`."""
     encoder_label: str
     encoder_confidence: float
-    """What the threshold was compared with."""
+    """The confidence of the encoder, which was compared with the threshold."""
     threshold: float
     status: Literal["accepted", "escalated", "abstained"]
     source: Literal["encoder", "decoder", "both"]
     escalation: Literal["none", "answered", "undecided", "failed"]
     rationale: str
     reason: str
-    """Why the decoder gave no label; empty where it did or was not asked."""
+    """Why the decoder gave no label; empty if it gave one or was not asked."""
     truncated: bool
     tokens: int
     bundle_id: str
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True):
-    """A text that the service fails on while it answers the others."""
+    """A text that the service failed on while it answered the others."""
 
     kind: str
     message: str

@@ -1,4 +1,4 @@
-"""The client for programs that wait."""
+"""The client with blocking calls."""
 
 import time
 from collections.abc import Sequence
@@ -7,8 +7,8 @@ from typing import Self, Unpack, overload
 
 import httpx
 
-from hybrid.client.connection import checked, connection, one_answer
-from hybrid.client.exchange import PATH, ClientConfig, Found, Send, exchange
+from hybrid.client.connection import checked, connection, only_answer
+from hybrid.client.exchange import PATH, Answers, ClientConfig, Send, exchange
 from hybrid.client.messages import Answer, Failed, Options
 from hybrid.client.replies import NoReply, Received
 
@@ -16,12 +16,12 @@ from hybrid.client.replies import NoReply, Received
 class Client:
     """A connection to a service. Threads may share it; close it, or use it as a context manager."""
 
-    def __init__(self, url: str, *, api_key: str | None = None, terms: ClientConfig | None = None) -> None:
-        """Connect to the service at `url`, such as http://127.0.0.1:8000, when it is first asked.
+    def __init__(self, url: str, *, api_key: str | None = None, config: ClientConfig | None = None) -> None:
+        """Connect to the service at `url`, such as http://127.0.0.1:8000, at the first call.
 
         `api_key`: None takes the one of the environment variable HYBRID_API_KEY, if it is set.
         """
-        self._terms = terms or ClientConfig()
+        self._config = config or ClientConfig()
         self._http = httpx.Client(**connection(url, api_key))
 
     @overload
@@ -31,16 +31,16 @@ class Client:
     def classify(self, inputs: Sequence[str], **options: Unpack[Options]) -> list[Answer | Failed]: ...
 
     def classify(self, inputs: str | Sequence[str], **options: Unpack[Options]) -> Answer | list[Answer | Failed]:
-        """Return the answer of one text, or of each text of a list, in their order.
+        """Return the answer for one text, or for each text of a list, in their order.
 
-        A long list goes in several requests, one after the other. A text of a list that the service fails on is a
-        `Failed`, and the others have their answers.
+        A long list is sent in several requests, one after the other. A text of a list that the service fails on gives
+        a `Failed`, and the others have their answers.
 
         Raises:
             ClientError: there is no answer; each reason has a type of its own.
         """
-        found = self._hold(checked(inputs), options)
-        return one_answer(found) if isinstance(inputs, str) else found
+        answers = self._drive(checked(inputs), options)
+        return only_answer(answers) if isinstance(inputs, str) else answers
 
     def close(self) -> None:
         """Close the connections."""
@@ -54,29 +54,29 @@ class Client:
     ) -> None:
         self.close()
 
-    def _hold(self, texts: Sequence[str], options: Options) -> Found:
-        held = exchange(texts, options, self._terms)
+    def _drive(self, texts: Sequence[str], options: Options) -> Answers:
+        steps = exchange(texts, options, self._config)
         try:
-            step = next(held)
+            step = next(steps)
             while True:
                 if isinstance(step, Send):
-                    step = held.send(self._send(step))
+                    step = steps.send(self._send(step))
                 else:
                     time.sleep(step.seconds)
-                    step = held.send(None)
+                    step = steps.send(None)
         except StopIteration as done:
-            found: Found = done.value
-            return found
+            answers: Answers = done.value
+            return answers
 
     def _send(self, step: Send) -> Received | NoReply:
-        until = time.monotonic() + step.timeout_s
+        deadline = time.monotonic() + step.timeout_s
         try:
             with self._http.stream("POST", PATH, content=step.body, timeout=step.timeout_s) as response:
                 parts = []
                 for part in response.iter_bytes():
                     # httpx limits the wait for each part: the sum of them would have no limit.
-                    if time.monotonic() > until:
-                        return NoReply("the reply was still coming when the time was over", timed_out=True)
+                    if time.monotonic() > deadline:
+                        return NoReply(f"the reply was not complete within {step.timeout_s:.3g} s", timed_out=True)
                     parts.append(part)
         except httpx.TimeoutException:
             return NoReply(f"no reply within {step.timeout_s:.3g} s", timed_out=True)

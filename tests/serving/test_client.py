@@ -41,13 +41,13 @@ def url(bundle_dir: Path) -> Iterator[str]:
         yield found
 
 
-def asked(kind: str, url: str, texts: Sequence[str], terms: ClientConfig = FEW) -> list[Answer | Failed]:
+def asked(kind: str, url: str, texts: Sequence[str], config: ClientConfig = FEW) -> list[Answer | Failed]:
     if kind == "sync":
-        with Client(url, api_key=KEY, terms=terms) as client:
+        with Client(url, api_key=KEY, config=config) as client:
             return client.classify(texts)
 
     async def ask() -> list[Answer | Failed]:
-        async with AsyncClient(url, api_key=KEY, terms=terms) as client:
+        async with AsyncClient(url, api_key=KEY, config=config) as client:
             return await client.classify(texts)
 
     return asyncio.run(ask())
@@ -70,7 +70,7 @@ def test_a_long_list_is_answered_in_order_in_requests_that_the_service_takes(
 
 @pytest.mark.slow
 def test_one_text_gives_one_answer_with_the_options_that_were_asked_for(url: str) -> None:
-    with Client(url, api_key=KEY, terms=FEW) as client:
+    with Client(url, api_key=KEY, config=FEW) as client:
         answer = client.classify("superb fresh soup", top_k=2, threshold=1.0)
         assert (len(answer.probs), answer.threshold, answer.status) == (2, 1.0, "escalated")
         assert list(answer.probs.values()) == sorted(answer.probs.values(), reverse=True)
@@ -89,7 +89,7 @@ def test_an_error_has_a_type_and_the_place_of_the_text_in_the_whole_list(url: st
     assert long.value.status == 413
     with pytest.raises(UnanswerableError, match="lone surrogate"):
         asked(kind, url, ["soup", "\ud800"])
-    with pytest.raises(UnanswerableError, match="text 1 is 7; want a string"):
+    with pytest.raises(UnanswerableError, match="text 1 is 7; expected a string"):
         asked(kind, url, ["soup", 7])  # type: ignore[list-item]
 
 
@@ -102,10 +102,10 @@ def test_a_key_that_is_not_known_an_unknown_option_and_no_service_are_said(
     with Client(url, api_key=KEY) as client, pytest.raises(BadRequestError):
         client.classify("soup", truncate="middle")  # type: ignore[arg-type]
     monkeypatch.setenv("HYBRID_API_KEY", KEY)
-    with Client(url, terms=FEW) as client:
+    with Client(url, config=FEW) as client:
         assert client.classify("soup").label
     with (
-        Client("http://127.0.0.1:9", terms=ClientConfig(retries=0)) as client,
+        Client("http://127.0.0.1:9", config=ClientConfig(retries=0)) as client,
         pytest.raises(UnreachableError, match="there"),
     ):
         client.classify("soup")

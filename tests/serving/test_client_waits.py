@@ -24,7 +24,7 @@ from hybrid.client import (
     UnreachableError,
 )
 from hybrid.client.exchange import ClientConfig
-from hybrid.client.replies import seconds_of
+from hybrid.retry_after import retry_after_s
 
 ANSWER = {
     "label": "a",
@@ -99,14 +99,14 @@ def door() -> Iterator[Callable[[Script], Door]]:
         one.server.server_close()
 
 
-def ask(kind: str, door: Door, texts: list[str] | None = None, **terms: Any) -> list[Answer | Failed]:
-    kept = ClientConfig(**{"timeout_s": 20.0} | terms)
+def ask(kind: str, door: Door, texts: list[str] | None = None, **settings: Any) -> list[Answer | Failed]:
+    config = ClientConfig(**{"timeout_s": 20.0} | settings)
     if kind == "sync":
-        with Client(door.url, terms=kept) as client:
+        with Client(door.url, config=config) as client:
             return client.classify(texts or ["soup"])
 
     async def asked() -> list[Answer | Failed]:
-        async with AsyncClient(door.url, terms=kept) as client:
+        async with AsyncClient(door.url, config=config) as client:
             return await client.classify(texts or ["soup"])
 
     return asyncio.run(asked())
@@ -221,6 +221,6 @@ def test_a_text_that_the_service_fails_on_leaves_the_others_their_answers(
 
 
 def test_a_wait_is_read_as_seconds_and_as_a_date() -> None:
-    assert seconds_of("2") == 2
-    assert seconds_of(formatdate(time.time() + 30, usegmt=True)) == pytest.approx(30, abs=5)
-    assert [seconds_of(odd) for odd in ("-1", "nan", "inf", "soon", "")] == [0, None, None, None, None]
+    assert retry_after_s("2") == 2
+    assert retry_after_s(formatdate(time.time() + 30, usegmt=True)) == pytest.approx(30, abs=5)
+    assert [retry_after_s(odd) for odd in ("-1", "nan", "inf", "soon", "")] == [0, None, None, None, None]

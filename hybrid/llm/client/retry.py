@@ -1,14 +1,12 @@
 """What went wrong with a call, whether it can pass, and whether it may have been billed."""
 
 import random
-import time
-from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import msgspec
 
 from hybrid.llm.request import FailureKind
+from hybrid.retry_after import retry_after_s
 
 _CAN_PASS = {408, 409, 429}
 _TOO_MANY = {429, 529}
@@ -77,7 +75,7 @@ def failure_of(error: Exception, where: str) -> CallFailure:
         can_pass=can_pass,
         fatal=not can_pass and status != 413,
         overloaded=status in _TOO_MANY,
-        asked_s=_retry_after_s(error.response.headers),  # type: ignore[attr-defined]
+        asked_s=retry_after_s(error.response.headers.get("retry-after", "")) or 0.0,  # type: ignore[attr-defined]
     )
 
 
@@ -91,19 +89,6 @@ def _kind_of_status(status: int) -> FailureKind:
     if status in _TOO_MANY:
         return FailureKind.RATE_LIMITED
     return FailureKind.SERVER_ERROR if status >= 500 else FailureKind.REJECTED
-
-
-def _retry_after_s(headers: Mapping[str, str]) -> float:
-    """Return the seconds that a Retry-After header asks for (RFC 9110, 10.2.3): a number or a date; 0 without one."""
-    value = headers.get("retry-after", "").strip()
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return 0.0
 
 
 def _cause(error: Exception) -> str:
