@@ -1,6 +1,6 @@
-"""`python -m hybrid`: ask a bundle, read what it is, and look at the teacher's work.
+"""`python -m hybrid`: use a bundle, inspect it, and inspect the work of the teacher.
 
-argparse and not typer, because a service installs the runtime alone.
+This uses argparse and not typer, because a service installs the runtime alone.
 """
 
 import argparse
@@ -20,10 +20,11 @@ from hybrid.runtime.text_encoder import TextLimits
 from hybrid.scoring.command import add_score
 
 TEXTS_A_CALL = 256
+"""The most texts that are read before they are classified together."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Return the exit status: 0, or 2 where the user can mend what went wrong."""
+    """Run a command; return the exit status: 0, or 2 for an error that the user can correct."""
     options = _parser().parse_args(argv)
     try:
         options.act(options)
@@ -37,23 +38,29 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="hybrid", description="Ask a bundle, or read what it is.")
+    parser = argparse.ArgumentParser(
+        prog="hybrid", description="Classify texts with a bundle, inspect it, and inspect the work of the teacher."
+    )
     parser.add_argument("--version", action="version", version=f"hybrid-cascade {hybrid.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    predict = commands.add_parser("predict", help="label texts: one JSON object a line")
-    predict.add_argument("bundle", type=Path, help="the folder of a bundle")
-    predict.add_argument("texts", nargs="*", help="the texts; without any, a line of standard input each")
-    predict.add_argument("--file", type=Path, help="a UTF-8 file with a text a line")
-    predict.add_argument("--threshold", type=float, help="escalate below this confidence, instead of the bundle's own")
-    predict.add_argument("--explain", action="store_true", help="add how much each word carries the answer")
+    predict = commands.add_parser("predict", help="classify texts; writes one JSON object per line")
+    predict.add_argument("bundle", type=Path, help="the folder of the bundle")
+    predict.add_argument("texts", nargs="*", help="the texts; without any, each line of standard input is one")
+    predict.add_argument("--file", type=Path, help="a UTF-8 file with one text per line")
+    predict.add_argument(
+        "--threshold", type=float, help="escalate below this confidence (default: the bundle's threshold)"
+    )
+    predict.add_argument("--explain", action="store_true", help="add how much each word contributes to the answer")
     predict.set_defaults(act=_predict)
-    info = commands.add_parser("info", help="what a bundle is: labels, calibration, threshold, hashes")
-    info.add_argument("bundle", type=Path, help="the folder of a bundle")
+    info = commands.add_parser("info", help="show a bundle's labels, encoder, calibration, threshold and hashes")
+    info.add_argument("bundle", type=Path, help="the folder of the bundle")
     info.set_defaults(act=_info)
-    bundle = commands.add_parser("bundle", help="the bundle of a finished run at another precision")
-    bundle.add_argument("run", type=Path, help="the folder of a run, such as runs/sentiment/embedded")
-    bundle.add_argument("target", type=Path, help="the new folder of the bundle")
-    bundle.add_argument("--precision", choices=list(PRECISIONS), default="fp32")
+    bundle = commands.add_parser("bundle", help="write the bundle of a finished run at another precision")
+    bundle.add_argument("run", type=Path, help="the folder of the run, such as runs/sentiment/embedded")
+    bundle.add_argument("target", type=Path, help="the folder to write; it must not exist")
+    bundle.add_argument(
+        "--precision", choices=list(PRECISIONS), default="fp32", help="the precision of the weights (%(default)s)"
+    )
     bundle.set_defaults(act=_bundle)
     add_score(commands)
     add_commands(commands)
@@ -66,7 +73,7 @@ def _bundle(options: argparse.Namespace) -> None:
         from hybrid.pipeline.requantize import requantize
     except ImportError as error:
         raise ConfigError(
-            f"bundle: {error.name} is not installed; this command calibrates anew and wants hybrid-cascade[train]"
+            f"bundle: {error.name} is not installed; this command calibrates again and needs hybrid-cascade[train]"
         ) from error
     requantize(options.run, options.target, options.precision)
     _info(argparse.Namespace(bundle=options.target))
@@ -82,9 +89,9 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _texts(options: argparse.Namespace) -> Iterable[str]:
-    """Yield the texts to label; empty lines are passed over."""
+    """Return the texts to classify; empty lines are skipped."""
     if options.texts and options.file:
-        raise DataError("predict: texts and --file came together; want one of them")
+        raise DataError("predict: got texts and --file; expected one of the two")
     if options.texts:
         return list(options.texts)
     return _lines(options.file)
@@ -119,11 +126,11 @@ def _chunks(texts: Iterable[str]) -> Iterable[list[str]]:
         yield chunk
 
 
-def _says_reading(reading: TextLimits) -> str:
-    if reading.windows != "none":
-        return f"windows of {reading.max_length} tokens, {reading.overlap} shared, pooled by {reading.windows}"
-    lost = {"right": "its end", "left": "its beginning", "both": "its middle"}[reading.truncate]
-    return f"{reading.max_length} tokens; a longer text loses {lost}"
+def _limits_line(limits: TextLimits) -> str:
+    if limits.windows != "none":
+        return f"windows of {limits.max_length} tokens, {limits.overlap} shared, pooled by {limits.windows}"
+    lost = {"right": "its end", "left": "its beginning", "both": "its middle"}[limits.truncate]
+    return f"{limits.max_length} tokens; a longer text loses {lost}"
 
 
 def _info(options: argparse.Namespace) -> None:
@@ -131,15 +138,15 @@ def _info(options: argparse.Namespace) -> None:
     size = (options.bundle / MODEL).stat().st_size / 1e6
     threshold = bundle.threshold
     promise = (
-        f"{threshold.value:.4f}: what is kept is right in at least {threshold.target:.0%} "
-        f"with probability {1 - threshold.delta:.0%} (keeps {threshold.kept:.0%} of {threshold.n_rows} calibration rows)"
+        f"{threshold.value:.4f}: at least {threshold.target:.0%} of the answers that do not escalate are right, "
+        f"with probability {1 - threshold.delta:.0%} ({threshold.kept:.0%} of {threshold.n_rows} calibration rows do not escalate)"
         if threshold.met
         else f"everything escalates: {threshold.n_rows} calibration rows do not support {threshold.target:.0%}"
     )
     for name, value in {
         "name": bundle.name,
         "labels": ", ".join(bundle.labels),
-        "encoder": f"{bundle.encoder}, {bundle.precision}, {size:.0f} MB, {_says_reading(bundle.reading)}",
+        "encoder": f"{bundle.encoder}, {bundle.precision}, {size:.0f} MB, {_limits_line(bundle.reading)}",
         "calibration": bundle.calibration.method,
         "threshold": promise,
         "recipe": bundle.recipe_hash[:12],

@@ -20,6 +20,29 @@ with file_lock(Path(sys.argv[1])):
     sys.stdin.readline()
     os._exit(1)  # no clean end
 """
+WITHOUT_FCNTL = """
+import os, sys
+for name in ("fcntl", "resource", "pwd", "termios"):
+    sys.modules[name] = None
+for name in ("fork", "register_at_fork"):
+    if hasattr(os, name):
+        delattr(os, name)
+from pathlib import Path
+from types import SimpleNamespace
+import hybrid.__main__
+from hybrid.scoring.score import Job, score
+from hybrid.types import Prediction
+try:
+    hybrid.__main__.main(["--help"])
+except SystemExit as end:
+    assert not end.code
+plain = Prediction(label="plain", confidence=0.75, probs={"good": 0.25, "plain": 0.75}, escalate=False)
+classifier = SimpleNamespace(
+    bundle=SimpleNamespace(labels=("good", "plain")), classify=lambda texts, threshold: [plain for _ in texts]
+)
+progress = SimpleNamespace(say=lambda line: None, advance=lambda done, total: None)
+score(classifier, Path("bundle"), Job(source=Path("in.jsonl"), target=Path("out.jsonl")), progress)
+"""
 
 
 def test_a_lock_is_refused_while_another_process_holds_it_and_free_when_it_dies(tmp_path: Path) -> None:
@@ -61,3 +84,21 @@ def test_a_file_is_linked_where_the_disk_has_links_and_copied_elsewhere(
     assert target.read_bytes() == b"new"
     assert source.samefile(target) == has_links
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle.onnx", "model.onnx"]
+
+
+def test_a_system_without_fcntl_runs_the_command_line_and_scores_a_file(tmp_path: Path) -> None:
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "bundle.json").write_text("{}")
+    (tmp_path / "in.jsonl").write_text('{"text": "soup"}\n')
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_FCNTL], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "score" in done.stdout
+    assert '"hybrid_label":"plain"' in (tmp_path / "out.jsonl").read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "bundle",
+        "in.jsonl",
+        "out.jsonl",
+        "out.jsonl.stamp.json",
+    ]

@@ -1,1 +1,1 @@
-"""Score a file of any size offline: constant memory, resumable, what escalates is marked."""
+"""`hybrid score`: classify every row of a file of any size, in constant memory, and continue after an interruption."""

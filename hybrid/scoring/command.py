@@ -6,26 +6,34 @@ import time
 from pathlib import Path
 
 import hybrid
+from hybrid.files.formats import FORMATS
+from hybrid.progress import PLAIN_EVERY_S
 from hybrid.scoring.parts import Tally
 from hybrid.scoring.score import Job, score
 
-PLAIN_EVERY_S = 15.0
 TERMINAL_EVERY_S = 0.2
-STOPPED = 130
-"""What a shell calls the status of a program that was interrupted."""
+"""The seconds between two updates of the line on a terminal."""
+INTERRUPTED = 130
+"""The exit status of an interrupted program, as shells define it."""
 
 
 def add_score(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to those of `hybrid`."""
-    command = commands.add_parser("score", help="label every row of a jsonl, csv, tsv or parquet file of any size")
-    command.add_argument("input", type=Path, metavar="IN", help="the file, with its rows")
-    command.add_argument("output", type=Path, metavar="OUT", help="the same rows with label, confidence and escalate")
-    command.add_argument("--bundle", type=Path, required=True, help="the folder of a bundle")
-    command.add_argument("--text", default="text", metavar="COLUMN", help="the column of the texts (%(default)s)")
-    command.add_argument("--threshold", type=float, help="escalate below this confidence, instead of the bundle's own")
-    command.add_argument("--prefix", default="hybrid_", help="of the added columns (%(default)s)")
+    command = commands.add_parser("score", help=f"label every row of a file of any size ({', '.join(FORMATS)})")
+    command.add_argument("input", type=Path, metavar="IN", help="the file to score")
+    command.add_argument(
+        "output", type=Path, metavar="OUT", help="the file to write: the same rows with label, confidence and escalate"
+    )
+    command.add_argument("--bundle", type=Path, required=True, help="the folder of the bundle")
+    command.add_argument(
+        "--text", default="text", metavar="COLUMN", help="the column that holds the texts (%(default)s)"
+    )
+    command.add_argument(
+        "--threshold", type=float, help="escalate below this confidence (default: the bundle's threshold)"
+    )
+    command.add_argument("--prefix", default="hybrid_", help="how the names of the added columns begin (%(default)s)")
     command.add_argument("--probs", action="store_true", help="add the probability of every label")
-    command.add_argument("--skip-bad", action="store_true", help="mark rows that cannot be read, and go on")
+    command.add_argument("--skip-bad", action="store_true", help="mark rows that cannot be read, instead of stopping")
     command.set_defaults(act=_score)
 
 
@@ -40,54 +48,62 @@ def _score(options: argparse.Namespace) -> None:
         skip_bad=options.skip_bad,
     )
     try:
-        tally = score(hybrid.load(options.bundle), options.bundle, job, Screen())
+        tally = score(hybrid.load(options.bundle), options.bundle, job, StderrProgress())
     except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from here", file=sys.stderr)
-        sys.exit(STOPPED)
-    print(says(tally, job.target))
+        print("\nstopped; run the same command again to continue", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    print(summary_line(tally, job.target))
 
 
-def says(tally: Tally, target: Path) -> str:
-    """Return in one sentence what became of the rows."""
+def summary_line(tally: Tally, target: Path) -> str:
+    """Return the result in one sentence: rows by label, and how many escalate, were truncated or could not be read."""
     answered = max(tally.rows - tally.bad, 1)
     labels = ", ".join(f"{label or 'no label'} {count:,}" for label, count in sorted(tally.labels.items()))
     return (
         f"{target}: {tally.rows:,} rows ({labels or 'no label given'}); "
-        f"{tally.escalate:,} to escalate ({tally.escalate / answered:.1%}), {tally.truncated:,} cut, {tally.bad:,} bad"
+        f"{tally.escalate:,} to escalate ({tally.escalate / answered:.1%}), {tally.truncated:,} truncated, "
+        f"{tally.bad:,} unreadable"
     )
 
 
-class Screen:
-    """Progress on standard error: a line that moves on a terminal, plain lines elsewhere."""
+class StderrProgress:
+    """Progress on standard error: one line that is updated on a terminal, and plain lines elsewhere."""
 
     def __init__(self) -> None:
-        self._moves = sys.stderr.isatty()
-        self._begun: tuple[float, int] | None = None
-        self._said = time.monotonic()
+        self._is_terminal = sys.stderr.isatty()
+        self._start: tuple[float, int] | None = None
+        """The time of the first call in this process, and the rows that were done then."""
+        self._last_shown = time.monotonic()
 
     def say(self, line: str) -> None:
         """Print a sentence."""
         print(line, file=sys.stderr, flush=True)
 
     def advance(self, done: int, total: int) -> None:
-        """Print how far the work is, where it is time to."""
+        """Print how far the work is, unless it was printed a moment ago."""
         now = time.monotonic()
-        # The speed counts from the first chunk of this process: what was scored before took none of its time.
-        self._begun = self._begun or (now, done)
+        # The speed is measured from the first chunk of this process: earlier chunks took none of its time.
+        self._start = self._start or (now, done)
         last = done == total
-        if now - self._said < (TERMINAL_EVERY_S if self._moves else PLAIN_EVERY_S) and not (last and self._moves):
+        if now - self._last_shown < (TERMINAL_EVERY_S if self._is_terminal else PLAIN_EVERY_S) and not (
+            last and self._is_terminal
+        ):
             return
-        self._said = now
-        line = progress_line(done, total, now - self._begun[0], done - self._begun[1])
-        print(f"\r\x1b[K{line}" if self._moves else line, end="\n" if last or not self._moves else "", file=sys.stderr)
+        self._last_shown = now
+        line = progress_line(done, total, now - self._start[0], done - self._start[1])
+        print(
+            f"\r\x1b[K{line}" if self._is_terminal else line,
+            end="\n" if last or not self._is_terminal else "",
+            file=sys.stderr,
+        )
         sys.stderr.flush()
 
 
 def progress_line(done: int, total: int, seconds: float, done_now: int) -> str:
-    """Return how far the work is, how fast, and what is left of it."""
+    """Return how far the work is, its speed, and the time that is left."""
     line = f"{done:,} of {total:,} rows ({done / max(total, 1):.0%})"
     if done_now <= 0 or seconds <= 0:
         return line
-    left = (total - done) * seconds / done_now
-    said = f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
-    return f"{line}, {done_now / seconds:,.0f} rows/s, {said} left"
+    left_s = (total - done) * seconds / done_now
+    left = f"{left_s / 60:.0f} min" if left_s >= 90 else f"{left_s:.0f} s"
+    return f"{line}, {done_now / seconds:,.0f} rows/s, {left} left"

@@ -1,4 +1,4 @@
-"""The parts of an unfinished output, and the stamps that say what they, or the finished output, were made from."""
+"""The parts of an unfinished output, and the stamps that record what the parts or the finished output were made from."""
 
 import shutil
 import sys
@@ -16,24 +16,24 @@ from hybrid.files.locks import file_lock
 from hybrid.files.table import write_bytes, write_json
 
 VERSION = 1
-"""Of what a part looks like: a change of it makes older parts worthless."""
+"""The version of the format of parts; parts of another version are dropped."""
 STAMP = "stamp.json"
 LOCK = "lock"
 
 
 class Tally(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of some rows; the labels and the bad rows add up to them."""
+    """Counts of rows by outcome: the labels and the bad rows add up to all rows."""
 
     rows: int = 0
     escalate: int = 0
     truncated: int = 0
     bad: int = 0
-    """Rows without an answer."""
+    """Rows that could not be read and have no answer."""
     labels: dict[str, int] = {}
-    """Answers by label."""
+    """The number of answers by label."""
 
     def __add__(self, other: "Tally") -> "Tally":
-        """Return the tally of both."""
+        """Return the sum of both tallies."""
         return Tally(
             rows=self.rows + other.rows,
             escalate=self.escalate + other.escalate,
@@ -44,14 +44,15 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
-    """What an output is made from. Equal: the same bytes come out."""
+    """What an output is made from; equal fingerprints give the same bytes."""
 
     version: int = VERSION
     input: str
-    """SHA-256 of the file."""
+    """The SHA-256 of the file."""
     bundle: str
-    """SHA-256 of `bundle.json`, which holds those of the other files."""
+    """The SHA-256 of `bundle.json`, which holds those of the other files."""
     settings: dict[str, Any]
+    """The fields of the job, without the names of the files."""
 
 
 class Finished(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,22 +60,22 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
 
     made: Fingerprint
     output: str
-    """SHA-256 of the file."""
+    """The SHA-256 of the finished file."""
     tally: Tally
 
 
 def stamp_path(target: Path) -> Path:
-    """Return where the stamp of a finished output lies."""
+    """Return the path of the stamp of a finished output."""
     return target.with_name(f"{target.name}.{STAMP}")
 
 
 def parts_folder(target: Path) -> Path:
-    """Return where the parts of an unfinished output lie."""
+    """Return the folder of the parts of an unfinished output."""
     return target.with_name(f"{target.name}.parts")
 
 
 def read_finished(target: Path) -> Finished | None:
-    """Return the stamp of a finished output that nobody changed since; None where there is none."""
+    """Read the stamp of a finished output; None if there is none, or if the output was changed since."""
     try:
         stamp = msgspec.json.decode(stamp_path(target).read_bytes(), type=Finished)
         return stamp if stamp.output == sha256_of_file(target) else None
@@ -83,24 +84,24 @@ def read_finished(target: Path) -> Finished | None:
 
 
 def what_changed(old: Fingerprint, new: Fingerprint) -> str:
-    """Return which of the things that an output is made from differ, in words."""
+    """Name the inputs that differ between two fingerprints, in words."""
     names = {"version": "the format of parts", "input": "the input", "bundle": "the bundle", "settings": "the settings"}
     return " and ".join(words for name, words in names.items() if getattr(old, name) != getattr(new, name))
 
 
 class Parts:
-    """The folder of an unfinished output: a file a chunk, and beside it the tally that says it is whole."""
+    """The folder of an unfinished output: a file for each part, and beside it a tally once the part is complete."""
 
     def __init__(self, folder: Path, made: Fingerprint) -> None:
         self._folder = folder
         self._made = made
         self.dropped = ""
-        """Why parts that were there are of no use; empty where they are, or where there were none."""
-        self.tallies: list[Tally] = self._found()
-        """Of the finished parts, from the first on."""
+        """Which inputs changed, so that earlier parts were dropped; empty if none were."""
+        self.tallies: list[Tally] = self._read_tallies()
+        """The tallies of the finished parts, in order."""
 
     def joined(self, name: str) -> Path:
-        """Return where the joined parts lie until the stamp is written."""
+        """Return the path of the joined parts until the stamp is written."""
         return self._folder / name
 
     @property
@@ -109,13 +110,13 @@ class Parts:
         return [self._part(number) for number in range(len(self.tallies))]
 
     def add(self, content: bytes, tally: Tally) -> None:
-        """Keep the next part."""
+        """Write the next part, and its tally after it."""
         number = len(self.tallies)
         write_bytes(self._part(number), content)
         write_json(self._tally(number), tally)
         self.tallies.append(tally)
 
-    def _found(self) -> list[Tally]:
+    def _read_tallies(self) -> list[Tally]:
         try:
             old = msgspec.json.decode((self._folder / STAMP).read_bytes(), type=Fingerprint)
         except (OSError, msgspec.DecodeError):
@@ -145,11 +146,11 @@ class Parts:
 
 @contextmanager
 def open_parts(target: Path, made: Fingerprint) -> Iterator[Parts]:
-    """Yield the parts of an output, its own alone; they stay where the block ends with an error.
+    """Yield the parts of an output, locked for this process. They are kept if the block ends with an error.
 
     Raises:
-        DataError: there is a file at `target` that no scoring made.
-        StorageError: another process works on the same output.
+        DataError: there is a file at `target` that scoring did not write.
+        StorageError: another process is writing the same output.
     """
     folder = parts_folder(target)
     if target.exists() and not stamp_path(target).exists():

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -13,6 +13,7 @@ from hybrid.files.formats import format_of
 from hybrid.files.formats.records import BATCH_ROWS, AddedColumns, Format, Table
 from hybrid.files.hashing import sha256_of_file
 from hybrid.files.table import write_json
+from hybrid.progress import Progress
 from hybrid.runtime.bundle import MANIFEST
 from hybrid.scoring.parts import Fingerprint, Finished, Parts, Tally, open_parts, read_finished, stamp_path
 from hybrid.scoring.rows import Problem, added_cells, added_columns, texts_of
@@ -41,16 +42,6 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a row that cannot be read is marked; otherwise it ends the job."""
     chunk_rows: int = BATCH_ROWS
     """The most rows of one part of the output."""
-
-
-class Progress(Protocol):
-    """Shows how far a job is."""
-
-    def say(self, line: str) -> None:
-        """Show a sentence."""
-
-    def advance(self, done: int, total: int) -> None:
-        """Show how many of the rows are scored."""
 
 
 def score(classifier: "Classifier", bundle_dir: Path, job: Job, progress: Progress) -> Tally:

@@ -15,7 +15,7 @@ import pytest
 import hybrid
 from hybrid.__main__ import main
 from hybrid.errors import ConfigError, DataError
-from hybrid.scoring.command import progress_line, says
+from hybrid.scoring.command import progress_line, summary_line
 from hybrid.scoring.parts import Tally
 from hybrid.scoring.score import Job, score
 from tests.corpus import texts_and_gold
@@ -224,4 +224,7 @@ def test_progress_counts_the_rows_of_this_process_and_what_is_left() -> None:
     assert progress_line(1_000, 100_000, 10.0, 1_000) == "1,000 of 100,000 rows (1%), 100 rows/s, 16 min left"
     assert progress_line(50, 200, 0.0, 0) == "50 of 200 rows (25%)"
     tally = Tally(rows=10, escalate=2, truncated=1, bad=2, labels={"good": 7, "": 1})
-    assert says(tally, Path("o.csv")) == "o.csv: 10 rows (no label 1, good 7); 2 to escalate (25.0%), 1 cut, 2 bad"
+    assert (
+        summary_line(tally, Path("o.csv"))
+        == "o.csv: 10 rows (no label 1, good 7); 2 to escalate (25.0%), 1 truncated, 2 unreadable"
+    )
