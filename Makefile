@@ -11,7 +11,7 @@ OPTIMUM_PIP := $(OPTIMUM)/bin/python -m pip --disable-pip-version-check install 
 
 # Two passes: what may run side by side, one process a core and a file at a time in each; then what must be alone.
 PYTEST := $(BIN)/python -m pytest
-BESIDE := -n logical --maxprocesses 8 --dist loadfile
+BESIDE := -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 .PHONY: sentiment serve quick test test-optimum check format bench bench-all clean
 

@@ -14,6 +14,14 @@ from tests.corpus import noisy, texts_and_gold
 from tests.tiny import tiny_bert, tiny_deberta
 
 ROWS = 420
+LONGEST = ("test_wheel.py", "test_readme.py", "test_story.py", "test_live.py", "test_multi_label.py", "test_bad_input.py")
+"""The files that take longest, the longest first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest: run side by side, none of them is left for one process at the end."""
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(LONGEST)))
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:

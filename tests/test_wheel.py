@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import hybrid
+
 CHECKOUT = Path(__file__).parent.parent
 pytestmark = pytest.mark.slow
 
@@ -24,6 +26,12 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
         wheel.extractall(site)
     return site
+
+
+def test_the_wheel_has_the_version_of_the_package_and_says_that_it_is_typed(unpacked: Path) -> None:
+    assert (unpacked / f"hybrid_cascade-{hybrid.__version__}.dist-info").is_dir()
+    assert (unpacked / "hybrid/py.typed").is_file()
+    assert (unpacked / "serving/py.typed").is_file()
 
 
 def test_the_sentiment_recipe_runs_from_the_wheel(unpacked: Path, tmp_path: Path) -> None:
