@@ -14,7 +14,14 @@ from tests.corpus import noisy, texts_and_gold
 from tests.tiny import tiny_bert, tiny_deberta
 
 ROWS = 420
-LONGEST = ("test_wheel.py", "test_readme.py", "test_story.py", "test_live.py", "test_multi_label.py", "test_bad_input.py")
+LONGEST = (
+    "test_wheel.py",
+    "test_readme.py",
+    "test_story.py",
+    "test_live.py",
+    "test_multi_label.py",
+    "test_bad_input.py",
+)
 """The files that take longest, the longest first."""
 
 

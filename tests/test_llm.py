@@ -63,7 +63,9 @@ def test_a_server_that_wants_too_long_a_wait_is_not_waited_for() -> None:
     assert len(server.bodies) == 1
 
 
-@pytest.mark.parametrize("first", [status(529), status(500), status(408), status(409), reset], ids=str)
+@pytest.mark.parametrize(
+    "first", [status(529), status(500), status(408), status(409), reset], ids=["529", "500", "408", "409", "reset"]
+)
 def test_what_can_pass_is_tried_again(first: Act) -> None:
     reply, server = asked(first, label("positive"))
     assert reply.status == "ok"

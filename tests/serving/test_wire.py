@@ -189,6 +189,7 @@ def test_a_gzip_bomb_costs_what_a_megabyte_costs(hasty: str) -> None:
         gzip.compress(BODY) * 2,
         zlib.compress(BODY),
     ],
+    ids=["empty", "not compressed", "cut off", "more after it", "two members", "zlib"],
 )
 def test_what_is_not_one_whole_gzip_member_is_refused(hasty: str, content: bytes) -> None:
     reply = client().post(hasty + PATH, content=content, headers=GZIPPED)
