@@ -13,7 +13,7 @@ OPTIMUM_PIP := $(OPTIMUM)/bin/python -m pip --disable-pip-version-check install 
 PYTEST := $(BIN)/python -m pytest
 BESIDE := -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: sentiment serve quick test test-optimum check format bench bench-all clean
+.PHONY: sentiment serve quick test test-optimum check format stage-lock bench bench-all clean
 
 sentiment: $(VENV)/.all
 	cd $(HERE) && $(BIN)/python -m hybrid.recipe sentiment $(ARGS)
@@ -44,6 +44,10 @@ check: $(VENV)/.dev
 
 format: $(VENV)/.dev
 	cd $(HERE) && $(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+# After a change of a stage's code: raise its version first, or name it in SAME where its results are the same.
+stage-lock: $(VENV)/.dev
+	cd $(HERE) && $(BIN)/python -m hybrid.pipeline.stage_lock --write $(if $(SAME),--same $(SAME))
 
 # One benchmark: make bench BENCH=label_noise
 bench: $(VENV)/.dev
