@@ -14,7 +14,7 @@ from serving.settings import Settings, read_settings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Return the exit status: 0, or 2 where the user can mend what went wrong."""
+    """Run the command; the exit status is 0, or 2 where the user can correct what went wrong."""
     options = _parser().parse_args(argv)
     try:
         _serve(options.bundle, _settings(options))
@@ -38,9 +38,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    words = {"host": options.host, "port": options.port}
-    named = {key: value for key, value in words.items() if value is not None}
-    return read_settings(options.settings, merge(parse_settings(options.set), named))
+    address = {"host": options.host, "port": options.port}
+    given = {key: value for key, value in address.items() if value is not None}
+    return read_settings(options.settings, merge(parse_settings(options.set), given))
 
 
 def _serve(folder: Path, settings: Settings) -> None:
@@ -54,14 +54,14 @@ def _serve(folder: Path, settings: Settings) -> None:
     service, app = build(folder, settings)
     bundle, bundle_id = service.bundle, service.bundle_id
 
-    def say(url: str) -> None:
-        print(f"{_says(bundle)}, bundle {bundle_id}, {folder}")
+    def on_ready(url: str) -> None:
+        print(f"{_headline(bundle)}, bundle {bundle_id}, {folder}")
         print(f"ready in {time.perf_counter() - began:.1f} s at {url}", flush=True)
 
-    run(service, app, settings, say=say)
+    run(service, app, settings, on_ready=on_ready)
 
 
-def _says(bundle: Bundle) -> str:
+def _headline(bundle: Bundle) -> str:
     shown = ", ".join(bundle.labels[:5]) + (f" and {len(bundle.labels) - 5} more" if len(bundle.labels) > 5 else "")
     return f"serving {bundle.name}: {shown} ({bundle.precision}, escalates below {bundle.threshold.value:.3g})"
 

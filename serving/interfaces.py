@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from hybrid.runtime.bundle import Bundle
-from serving.answers import Answer, Options, Timings
-from serving.deadline import Deadline
 from serving.errors import ItemError, ServingError
+from serving.types import Answer, Deadline, Options, Timings
 
 
 class Service(Protocol):

@@ -1,4 +1,4 @@
-"""A bundle and all that answers for it: one generation answers a request as a whole, so answers never mix."""
+"""One bundle and everything that answers with it: a request is answered by one replica, so answers never mix bundles."""
 
 import asyncio
 import hashlib
@@ -9,75 +9,103 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from hybrid.errors import BundleError
 from hybrid.runtime.bundle import MANIFEST, MODEL, TOKENIZER, Bundle, read_bundle
-from hybrid.runtime.session_pool import TOKENS_A_BATCH
-from hybrid.runtime.text_encoder import Encoded, TextEncoder, load_tokenizer, pad_id_of
-from serving.answers import Answer, Options, Timings
-from serving.deadline import Deadline
-from serving.encoder_answers import encoder_answer
-from serving.engine.dispatch import Dispatch
+from hybrid.runtime.decision import predict_one
+from hybrid.runtime.text_encoder import Encoded, TextEncoder, load_tokenizer, pad_id_of, pool
+from serving.engine.dispatch import Dispatch, batch_tokens
 from serving.engine.ipc import Open
 from serving.engine.process import EngineProcess
 from serving.engine.supervisor import EngineSupervisor
-from serving.errors import DeadlineError, ItemError
+from serving.errors import ItemError
 from serving.interfaces import Observer
-from serving.scheduler.admission import Backlog, LatencyCorrection, WaitEstimate, check
+from serving.scheduler.admission import Admission, Backlog
 from serving.scheduler.cost import BatchCost
 from serving.scheduler.queue import Job
 from serving.settings import Settings
 from serving.tokenization import THREADS, RequestTokenizer
+from serving.types import Answer, Deadline, Options, Timings
 from serving.warmup import verify_golden, warm_up
 
 
-class Loaded(msgspec.Struct, frozen=True, kw_only=True):
-    """What is read of a bundle's folder, its hashes checked."""
+class LoadedBundle(msgspec.Struct, frozen=True, kw_only=True):
+    """What is read from a bundle's folder, its hashes checked."""
 
     folder: Path
     bundle: Bundle
     bundle_id: str
-    reader: TextEncoder
+    """The first 12 hex digits of the SHA-256 of `bundle.json`."""
+    text_encoder: TextEncoder
     pad_id: int
 
 
-def load(folder: Path) -> Loaded:
-    """Return manifest and tokenizer of a bundle whose files are all there and unchanged.
+def load(folder: Path) -> LoadedBundle:
+    """Load manifest and tokenizer of a bundle; the graph is left to the engine.
 
     Raises:
-        BundleError: it is no sound bundle.
+        BundleError: a file is missing or was changed, or tokenizer and graph do not belong together.
     """
     bundle = read_bundle(folder)
     tokenizer = load_tokenizer(folder / TOKENIZER)
     pad_id = pad_id_of(tokenizer)
-    reader = TextEncoder(tokenizer, bundle.reading)
-    if reader.vocabulary > bundle.vocabulary:
+    text_encoder = TextEncoder(tokenizer, bundle.reading)
+    if text_encoder.vocabulary > bundle.vocabulary:
         raise BundleError(
-            f"{folder}: the tokenizer knows {reader.vocabulary} tokens and the encoder {bundle.vocabulary}; "
+            f"{folder}: the tokenizer knows {text_encoder.vocabulary} tokens and the encoder {bundle.vocabulary}; "
             "they are not of one model: rerun the recipe"
         )
     if MODEL not in bundle.files:
         raise BundleError(f"{folder / MANIFEST}: no SHA-256 of {MODEL}; rerun the recipe")
     bundle_id = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()[:12]
-    return Loaded(folder=folder, bundle=bundle, bundle_id=bundle_id, reader=reader, pad_id=pad_id)
+    return LoadedBundle(folder=folder, bundle=bundle, bundle_id=bundle_id, text_encoder=text_encoder, pad_id=pad_id)
+
+
+class InFlight:
+    """Counts the requests in progress."""
+
+    def __init__(self) -> None:
+        self.n = 0
+        self._none = asyncio.Event()
+        self._none.set()
+
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        """Count one request for as long as the block runs."""
+        self.n += 1
+        self._none.clear()
+        try:
+            yield
+        finally:
+            self.n -= 1
+            if not self.n:
+                self._none.set()
+
+    async def none(self) -> None:
+        """Wait until no request is in progress."""
+        await self._none.wait()
 
 
 class Replica:
-    """Reads, queues, runs and calibrates the texts of requests with one bundle. Lives on the event loop."""
+    """Tokenizes, queues, runs and calibrates the texts of requests with one bundle. Lives on the event loop."""
 
     def __init__(
-        self, loaded: Loaded, settings: Settings, observer: Observer, threads: ThreadPoolExecutor, held: Backlog
-    ):
+        self,
+        loaded: LoadedBundle,
+        settings: Settings,
+        observer: Observer,
+        threads: ThreadPoolExecutor,
+        backlog: Backlog,
+    ) -> None:
         self.bundle = loaded.bundle
-        self.bundle_id = loaded.bundle_id
-        self.folder = loaded.folder
-        self._reader = loaded.reader
-        self._settings = settings
+        self._loaded = loaded
+        self._configured_batch_tokens = settings.engine.batch_tokens
         self._observer = observer
-        self._held = held
-        self._tokenising = RequestTokenizer(loaded.reader, threads, held)
+        self._backlog = backlog
+        self._tokenizer = RequestTokenizer(loaded.text_encoder, threads, backlog)
         self._cost = BatchCost()
-        self._lateness = LatencyCorrection()
+        self._admission = Admission(backlog, self._cost, settings.limits, n_tokenizer_threads=THREADS)
         graph = Open(
             model=str(loaded.folder.resolve() / MODEL),
             sha256=loaded.bundle.files[MODEL],
@@ -86,11 +114,15 @@ class Replica:
             threads=settings.engine.threads,
             dedicated=settings.engine.dedicated,
         )
-        self._engine = EngineSupervisor(graph, prove=self._prove, changed=self._engine_changed)
-        self._dispatch = Dispatch(self._engine, self._cost, observer, hung_after_s=settings.engine.hung_after_s)
-        self._users = 0
-        self._unused = asyncio.Event()
-        self._unused.set()
+        self._engine = EngineSupervisor(graph, verify=self._verify, changed=self._engine_changed)
+        self._dispatch = Dispatch(
+            self._engine,
+            self._cost,
+            observer,
+            hung_after_s=settings.engine.hung_after_s,
+            configured_batch_tokens=settings.engine.batch_tokens,
+        )
+        self._in_flight = InFlight()
 
     @property
     def ready(self) -> bool:
@@ -99,11 +131,11 @@ class Replica:
 
     @property
     def engine_pid(self) -> int | None:
-        """The number of its engine process; None while there is none."""
+        """The process id of its engine; None while there is none."""
         return self._engine.pid
 
     async def start(self) -> None:
-        """Start the engine and compare its golden texts.
+        """Start the engine and verify that it reproduces the bundle's golden probabilities.
 
         Raises:
             BundleError: the graph cannot be run, or computes something else than it should.
@@ -112,91 +144,92 @@ class Replica:
         self._dispatch.start()
 
     async def retire(self) -> None:
-        """Answer who is still in it, then end."""
-        await self._unused.wait()
+        """Stop once every request that it has begun is answered."""
+        await self._in_flight.none()
         await self.stop()
 
     async def stop(self) -> None:
-        """End; requests that wait are given up."""
+        """Stop at once; waiting requests fail."""
         await self._engine.stop()
         await self._dispatch.stop()
 
     async def answers(
         self, texts: Sequence[str], options: Options, deadline: Deadline, timings: Timings
     ) -> list[Answer | ItemError]:
-        """Return the encoder's answer for each text.
+        """Return the encoder's answer to each text, or the error of a text on which the engine fails.
 
         Raises:
-            ServingError: the request gets no answer.
+            ServingError: the request cannot be answered.
         """
         n_bytes = sum(map(len, texts))  # characters: near enough, and no text is copied
-        with self._used(), self._held.holding(n_bytes):
-            self._admit(self._held.tokens_of(n_bytes), deadline, exact=False)
+        with self._in_flight.request(), self._backlog.holding(n_bytes):
+            # A guess at the tokens does not refuse a request for its own size: they are counted soon.
+            self._admission.admit(0, self._backlog.tokens_of(n_bytes), self._dispatch.load(), deadline)
             began = time.perf_counter()
-            encoded = await self._tokenising.read(texts, n_bytes, options.truncate, deadline)
+            encoded = await self._tokenizer.encode(texts, n_bytes, options.truncate)
             timings.tokenise_s = time.perf_counter() - began
-            results = await self._run(encoded, deadline, timings)
+            logits = await self._run(encoded, deadline, timings)
         return [
             windows
             if isinstance(windows, ItemError)
-            else encoder_answer(self.bundle, self.bundle_id, one, windows, options.threshold)
-            for one, windows in zip(encoded, results, strict=True)
+            else encoder_answer(self.bundle, self._loaded.bundle_id, text, windows, options.threshold)
+            for text, windows in zip(encoded, logits, strict=True)
         ]
 
     async def _run(
         self, encoded: Sequence[Encoded], deadline: Deadline, timings: Timings
     ) -> list[list[list[float]] | ItemError]:
-        job = Job(encoded)
+        """Return the logits of each window of each text, or the error of a text on which the engine fails."""
+        timings.stage = "queue"
+        job = Job(encoded, timings)
+        estimate = self._admission.admit(job.tokens, job.tokens, self._dispatch.load(), deadline)
+        began = time.perf_counter()
         try:
-            ahead = self._admit(job.tokens, deadline, exact=True)
             self._dispatch.submit(job)
-            began = time.perf_counter()
-            async with asyncio.timeout(max(deadline.left_s(), 0)):
-                await job.done
-            self._lateness.learn(ahead.s, time.perf_counter() - began)
-        except TimeoutError as error:
-            self._lateness.learn(ahead.s, time.perf_counter() - began)
-            raise DeadlineError(job.stage, deadline.timeout_s) from error
+            await job.done
         finally:
-            self._dispatch.line.forget(job)
-            job.end()
-            timings.queue_s, timings.inference_s = job.queue_s, job.inference_s
+            if job.is_answered or deadline.left_s() <= 0:  # an error, or a caller that left early, is no measurement
+                self._admission.learn(estimate, time.perf_counter() - began)
+            self._dispatch.withdraw(job)
         return job.results()
-
-    def _admit(self, tokens: float, deadline: Deadline, *, exact: bool) -> WaitEstimate:
-        """Return what a request of so many tokens finds before it; raise where it would wait too long."""
-        deadline.check("tokenise" if not exact else "queue")
-        most = self._dispatch.most_tokens
-        line, busy_s = self._dispatch.line, self._dispatch.busy_s()
-        unread = self._held.unread_tokens
-        wait_s = busy_s + self._cost.wait_s(line.tokens + unread, most) + self._held.unread_s / THREADS
-        ahead = WaitEstimate(tokens=line.tokens + unread, wait_s=wait_s, own_s=self._cost.wait_s(tokens, most))
-        # A guess does not refuse for its own size: the tokens are counted soon.
-        check(self._lateness.corrected(ahead), tokens if exact else 0, deadline, self._settings.limits)
-        return ahead
-
-    @contextmanager
-    def _used(self) -> Iterator[None]:
-        self._users += 1
-        self._unused.clear()
-        try:
-            yield
-        finally:
-            self._users -= 1
-            if not self._users:
-                self._unused.set()
 
     def _engine_changed(self, state: str, reason: str) -> None:
         self._dispatch.engine_changed(state)
         self._observer.engine_changed(state, reason)
 
-    async def _prove(self, engine: EngineProcess) -> None:
+    async def _verify(self, engine: EngineProcess) -> None:
         """Compare the golden texts, and learn from them what a batch costs.
 
         Raises:
             BundleError: the engine computes something else than it should.
         """
-        most_tokens = self._settings.engine.batch_tokens or TOKENS_A_BATCH * engine.threads
-        self._dispatch.most_tokens = most_tokens
-        await verify_golden(engine, self.bundle, self._reader, self.folder)
-        await warm_up(engine, self.bundle, self._reader, self._cost, most_tokens)
+        full = batch_tokens(self._configured_batch_tokens, engine.threads)
+        await verify_golden(engine, self.bundle, self._loaded.text_encoder, self._loaded.folder)
+        await warm_up(engine, self.bundle, self._loaded.text_encoder, self._cost, full)
+
+
+def encoder_answer(
+    bundle: Bundle, bundle_id: str, encoded: Encoded, windows: Sequence[list[float]], threshold: float | None
+) -> Answer:
+    """Answer one text from the logits [n_labels] of each of its windows; `threshold` is the bundle's where None."""
+    logits = windows[0] if len(windows) == 1 else _pooled(bundle, windows)
+    prediction = predict_one(bundle, logits, truncated=encoded.truncated, threshold=threshold)
+    return Answer(
+        label=prediction.label,
+        labels=prediction.labels,
+        probs=prediction.probs,
+        confidence=prediction.confidence,
+        encoder_label=prediction.label,
+        encoder_confidence=prediction.confidence,
+        threshold=bundle.threshold.value if threshold is None else threshold,
+        status=prediction.status,
+        source="encoder",
+        truncated=prediction.truncated,
+        tokens=len(encoded),
+        bundle_id=bundle_id,
+    )
+
+
+def _pooled(bundle: Bundle, windows: Sequence[list[float]]) -> list[float]:
+    pooled: list[float] = pool(np.array(windows, dtype=np.float32), [len(windows)], bundle.reading)[0].tolist()
+    return pooled

@@ -1,4 +1,4 @@
-"""The process: its parts put together, listening, serving, and ending as init systems expect it to."""
+"""The service's process: it builds the parts, listens, serves, and stops as init systems expect it to."""
 
 import asyncio
 import gc
@@ -28,55 +28,88 @@ from serving.telemetry.observer import Telemetry
 log = logging.getLogger(__name__)
 
 LAST_BYTES_S = 2
-"""How long connections may take, after the last answer, until their clients have read it."""
+"""How long connections stay open after the last answer, for their clients to read it."""
 KEEP_ALIVE_S = 75
-"""How long a connection may be idle: longer than the 60 s of the usual proxies, who would else send a request into a
-connection that is being closed."""
-BACKLOG = 2048
-"""Connections that the kernel holds until they are accepted."""
-OBJECTS_A_SWEEP = 50_000
-"""Objects by which their number grows between two looks for unreachable ones. Those of a full queue are fewer, and a
-look at so many stops the loop for tens of milliseconds, to find next to nothing: requests leave no rings of objects."""
+"""How long a connection may be idle: longer than the 60 s of the usual proxies, which would otherwise send a request into
+a connection that is being closed."""
+LISTEN_BACKLOG = 2048
+"""Connections that the kernel holds until they are accepted (listen(2))."""
+GC_THRESHOLD = 50_000
+"""New objects between two runs of the garbage collector, more than a full queue has. A run stops the event loop for tens
+of milliseconds and finds next to nothing: requests leave no reference cycles."""
 
-Say = Callable[[str], None]
+OnReady = Callable[[str], None]
+
+
+def build(bundle_dir: Path, settings: Settings) -> tuple[ClassifierService, Starlette]:
+    """Build the service of a bundle and the application over it; neither has started yet.
+
+    Raises:
+        BundleError: the folder is no sound bundle.
+        ConfigError: the decoder or the review store cannot be opened.
+    """
+    telemetry = Telemetry(settings)
+    service = ClassifierService(
+        bundle_dir,
+        settings,
+        telemetry,
+        _open_escalator(settings, bundle_dir, telemetry),
+        on_bundle=telemetry.set_bundle,
+        on_stop=telemetry.close,
+    )
+    app = build_app(service, settings, [*telemetry.routes(), *page.routes()])
+    telemetry.attach(app)
+    return service, app
+
+
+def _open_escalator(settings: Settings, bundle_dir: Path, telemetry: Telemetry) -> Escalator | None:
+    if backend_of(settings.decoder).is_absent:
+        return None
+    from serving.decoder.open_decoder import open_decoder  # with the database library, which only a decoder needs
+
+    return open_decoder(settings, bundle_dir, telemetry)
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, without its signal handlers: they would close the door before the service has drained."""
+    """uvicorn's server, without its signal handlers: they would stop listening before the service has drained."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-def run(service: ClassifierService, app: Starlette, settings: Settings, *, say: Say) -> None:
-    """Serve until SIGTERM or SIGINT; `say` is told where, once requests are taken.
+def run(service: ClassifierService, app: Starlette, settings: Settings, *, on_ready: OnReady) -> None:
+    """Serve until SIGTERM or SIGINT; `on_ready` is called with the URL once requests are accepted.
 
     Raises:
         ConfigError: nothing can listen there.
         BundleError: the graph cannot be run, or computes something else than it should.
     """
-    _set_up_sweeps()
-    with closing(JsonLogs()), listen(settings) as door, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(service, app, door, say))
+    _tune_gc()
+    with (
+        closing(JsonLogs()),
+        listen(settings) as listener,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        runner.run(_serve(service, app, listener, on_ready))
 
 
-def _set_up_sweeps() -> None:
-    """Leave what is there now, mostly code, out of the sweeps for unreachable objects, and have fewer of them."""
+def _tune_gc() -> None:
+    """Keep the objects of now, mostly code, out of garbage collection, and collect less often."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(OBJECTS_A_SWEEP)
+    gc.set_threshold(GC_THRESHOLD)
 
 
 def listen(settings: Settings) -> socket.socket:
-    """Return a socket that listens where the settings say.
+    """Open a socket that listens at the host and port of the settings.
 
     Raises:
-        ConfigError: it cannot.
+        ConfigError: the address cannot be bound.
     """
     try:
         family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+        return socket.create_server((settings.host, settings.port), family=family, backlog=LISTEN_BACKLOG)
     except OSError as error:
         raise ConfigError(
             f"{settings.host}:{settings.port}: cannot listen there ({error.strerror}); "
@@ -84,7 +117,7 @@ def listen(settings: Settings) -> socket.socket:
         ) from error
 
 
-async def _serve(service: ClassifierService, app: Starlette, door: socket.socket, say: Say) -> None:
+async def _serve(service: ClassifierService, app: Starlette, listener: socket.socket, on_ready: OnReady) -> None:
     server = _Server(
         uvicorn.Config(
             app,
@@ -94,7 +127,7 @@ async def _serve(service: ClassifierService, app: Starlette, door: socket.socket
             log_config=None,
             access_log=False,
             server_header=False,
-            proxy_headers=False,  # who asks for the client wants the one at the other end of the connection
+            proxy_headers=False,  # the client is the peer of the connection
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=LAST_BYTES_S,
         )
@@ -102,24 +135,24 @@ async def _serve(service: ClassifierService, app: Starlette, door: socket.socket
     signals = _Signals(service, server)
     starting = asyncio.create_task(service.start())
     # It listens while the engine starts: the probes are answered from the first moment.
-    serving = asyncio.create_task(server.serve(sockets=[door]))
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         await asyncio.wait([starting, serving], return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             starting.result()
-            host, port = door.getsockname()[:2]
-            say(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+            host, port = listener.getsockname()[:2]
+            on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
             await serving
     finally:
         server.should_exit = True
         starting.cancel()
         await asyncio.wait([starting, serving])
         await service.stop()
-        signals.forget()
+        signals.release()
 
 
 class _Signals:
-    """What SIGTERM, SIGINT and SIGHUP do. Tasks are kept, or the loop would drop them half done."""
+    """Handles SIGTERM, SIGINT and SIGHUP. It holds its tasks, which the loop alone would drop half done."""
 
     def __init__(self, service: ClassifierService, server: uvicorn.Server) -> None:
         self._service = service
@@ -131,32 +164,32 @@ class _Signals:
         self._reloads = 0
         self._loop.add_signal_handler(signal.SIGHUP, self._start, self._reload)
 
-    def forget(self) -> None:
-        """Leave the signals to the kernel again."""
+    def release(self) -> None:
+        """Restore the default actions."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             self._loop.remove_signal_handler(number)
 
     def _end(self) -> None:
-        """Drain at the first signal; at the second end at once, and the engine with us."""
-        for waits in (signal.SIGTERM, signal.SIGINT):
-            self._loop.remove_signal_handler(waits)
-            signal.signal(waits, signal.SIG_DFL)
+        """Drain at the first signal; the second one ends this process and its engine at once."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
         self._start(self._drain)
 
     async def _drain(self) -> None:
         if not await self._service.drain():
-            await self._service.stop()  # who still waits is told so, while there is a connection to say it on
+            await self._service.stop()  # waiting callers get an error while their connections are open
         self._server.should_exit = True
 
     async def _reload(self) -> None:
-        """Serve what now lies in the folder of the bundle; the old one goes on where that is not sound."""
+        """Swap to what is in the bundle's folder now; the old bundle continues to serve if that is not sound."""
         if self._reloads > 1:
-            return  # one is under way, and the one behind it will see the folder as it is then
+            return  # one is in progress, and the one waiting behind it will read the folder as it is then
         self._reloads += 1
         try:
             await self._service.swap(str(self._service.folder))
         except (BundleError, ServingError) as error:
-            log.error("SIGHUP: the bundle is not taken: %s", error)  # noqa: TRY400 - the sentence says it all
+            log.error("SIGHUP: the new bundle is refused: %s", error)  # noqa: TRY400 - the message is complete
         finally:
             self._reloads -= 1
 
@@ -164,26 +197,3 @@ class _Signals:
         task = self._loop.create_task(work())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def build(bundle_dir: Path, settings: Settings) -> tuple[ClassifierService, Starlette]:
-    """Return the service of a bundle and the application that speaks for it; neither has started yet.
-
-    Raises:
-        BundleError: the folder is no sound bundle.
-        ConfigError: the decoder or the review store cannot be opened.
-    """
-    watch = Telemetry(settings)
-    escalates = _escalation(settings, bundle_dir, watch)
-    service = ClassifierService(bundle_dir, settings, watch, escalates, on_bundle=watch.set_bundle, on_stop=watch.close)
-    app = build_app(service, settings, [*watch.routes(), *page.routes()])
-    watch.attach(app)
-    return service, app
-
-
-def _escalation(settings: Settings, bundle_dir: Path, watch: Telemetry) -> Escalator | None:
-    if backend_of(settings.decoder).is_absent:
-        return None
-    from serving.decoder.open_decoder import open_decoder  # with the database library, which only a decoder needs
-
-    return open_decoder(settings, bundle_dir, watch)

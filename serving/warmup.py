@@ -1,4 +1,4 @@
-"""The proof that an engine computes what was measured, and the first warm_up of what it costs."""
+"""What a new engine does before it serves: reproduce the golden probabilities, and show what a batch costs."""
 
 import time
 from collections.abc import Sequence
@@ -14,36 +14,38 @@ from hybrid.runtime.text_encoder import TextEncoder, pool
 from serving.engine.process import EngineError, EngineProcess
 from serving.scheduler.cost import BatchCost
 
-PROVE_S = 30.0
-"""The most that one batch may take: the first that a graph sees."""
+BATCH_TIMEOUT_S = 30.0
+"""The time limit of one batch; the first batches of a graph are slow."""
 
 
-async def verify_golden(engine: EngineProcess, bundle: Bundle, reader: TextEncoder, folder: Path) -> None:
-    """Compare the probabilities of the golden texts.
+async def verify_golden(engine: EngineProcess, bundle: Bundle, text_encoder: TextEncoder, folder: Path) -> None:
+    """Compare the engine's probabilities of the golden texts with those that the bundle was written with.
 
     Raises:
-        BundleError: the engine computes something else than it should.
+        BundleError: they differ by more than the precision explains.
     """
     if not bundle.golden:
         return
-    found = []
-    for one in reader.read([golden.text for golden in bundle.golden]):
-        logits = [await _logits(engine, [ids], folder) for ids in one.windows]
-        found.append(pool(np.array(logits, dtype=np.float32)[:, 0], [len(logits)], bundle.reading)[0])
-    probs = apply(bundle.calibration, np.stack(found))
+    logits = []
+    for text in text_encoder.read([golden.text for golden in bundle.golden]):
+        windows = [await _logits(engine, [ids], folder) for ids in text.windows]
+        logits.append(pool(np.array(windows, dtype=np.float32)[:, 0], [len(windows)], bundle.reading)[0])
+    probs = apply(bundle.calibration, np.stack(logits))
     check_golden(bundle.golden, probs, precision=bundle.precision, folder=folder)
 
 
 async def warm_up(
-    engine: EngineProcess, bundle: Bundle, reader: TextEncoder, cost: BatchCost, most_tokens: int
+    engine: EngineProcess, bundle: Bundle, text_encoder: TextEncoder, cost: BatchCost, full_batch_tokens: int
 ) -> None:
-    """Run golden texts alone and in full batches, and tell `cost`; the first batch of each kind warms the graph up.
+    """Run golden texts alone and in full batches, and record in `cost` how long they take.
+
+    Each batch runs twice, and the second run counts: the first one of a shape is slow.
 
     Raises:
         BundleError: the graph fails on a full batch.
     """
-    rows = [one.windows[0] for one in reader.read([golden.text for golden in bundle.golden])]
-    batches = [[row] for row in rows] + [[row] * max(1, most_tokens // len(row)) for row in rows[-1:]]
+    rows = [text.windows[0] for text in text_encoder.read([golden.text for golden in bundle.golden])]
+    batches = [[row] for row in rows] + [[row] * max(1, full_batch_tokens // len(row)) for row in rows[-1:]]
     for batch in batches:
         tokens = sum(map(len, batch))
         await _logits(engine, batch, Path(bundle.name))
@@ -54,6 +56,6 @@ async def warm_up(
 
 async def _logits(engine: EngineProcess, rows: Sequence[list[int]], folder: Path) -> list[list[float]]:
     try:
-        return await engine.run(rows, limit_s=PROVE_S)
+        return await engine.run(rows, limit_s=BATCH_TIMEOUT_S)
     except EngineError as error:
         raise BundleError(f"{folder}: the graph fails on golden texts: {error}; rerun the recipe") from error

@@ -7,13 +7,12 @@ import msgspec
 
 from hybrid.review.escalations import Escalated
 from hybrid.runtime.bundle import Bundle
-from serving.answers import Answer
-from serving.deadline import Deadline
 from serving.decoder.client import DecoderClient, DecoderQuestion, DecoderResult
 from serving.decoder.merge_answer import decoder_answer, merge_vote, without_vote
 from serving.decoder.review_log import ReviewLog
 from serving.errors import UnanswerableError
 from serving.settings import DecoderSettings
+from serving.types import Answer, Deadline
 
 CLOSING_S = 5.0
 """The most that the review log gets, at the end, to write the rows that wait."""

@@ -7,10 +7,10 @@ import msgspec
 from hybrid.runtime.bundle import Bundle
 from hybrid.runtime.decision import with_vote, without_label
 from hybrid.types import Prediction
-from serving.answers import Answer
 from serving.decoder.client import DecoderQuestion, DecoderResult
 from serving.errors import UnanswerableError
 from serving.settings import OnFailure
+from serving.types import Answer
 
 
 def merge_vote(bundle: Bundle, answer: Answer, result: DecoderResult, *, combine: bool) -> Answer:

@@ -1,4 +1,4 @@
-"""From the line to the engine and back: the batches under way, and what becomes of one that fails."""
+"""From the queue to the engine and back: the batches in progress, and what happens to one that fails."""
 
 import asyncio
 import logging
@@ -6,117 +6,136 @@ import math
 import time
 from collections.abc import Sequence
 
+from hybrid.runtime.session_pool import TOKENS_A_BATCH
 from serving.engine.ipc import BATCHES_AT_HAND
 from serving.engine.process import EngineError, EngineLostError
 from serving.engine.supervisor import EngineSupervisor, Quarantine
 from serving.errors import EngineDownError, ServingError
 from serving.interfaces import Observer
+from serving.scheduler.admission import QueueLoad
 from serving.scheduler.cost import BatchCost
 from serving.scheduler.queue import Job, RequestQueue, Row
 
 HOLD_S = 1.5
-"""How long requests in the line wait for a lost engine's successor before they are given up."""
-FIRST_S = 30.0
-"""The most that a batch may take while it is not known what a batch takes."""
+"""How long queued requests wait for a lost engine's successor before they fail."""
+UNKNOWN_COST_LIMIT_S = 30.0
+"""The time limit of a batch while it is not known what a batch costs."""
 REPLIES_A_TURN = 4
-"""Requests of a batch that go on before the event loop looks at its sockets: a reply is half a millisecond of work, and
-behind those of a whole batch a probe or a refusal would wait for tens of them."""
-LONGEST_REASON = 200
-"""Characters of what the graph says."""
+"""Requests of a batch that are answered before the event loop looks at its sockets: a reply is half a millisecond of
+work, and a probe or a refusal would wait for those of a whole batch."""
+MAX_REASON_CHARS = 200
+"""Characters kept of the graph's error message."""
 
 log = logging.getLogger(__name__)
 
 
 class Dispatch:
-    """Feeds an engine from a line. Lives on the event loop."""
+    """Feeds an engine from a queue of requests. Lives on the event loop."""
 
-    def __init__(self, engine: EngineSupervisor, cost: BatchCost, observer: Observer, *, hung_after_s: float) -> None:
-        self.line = RequestQueue()
-        self.most_tokens = 0
-        """Padded tokens of a batch; set once the engine has said how many threads it has."""
+    def __init__(
+        self,
+        engine: EngineSupervisor,
+        cost: BatchCost,
+        observer: Observer,
+        *,
+        hung_after_s: float,
+        configured_batch_tokens: int,
+    ) -> None:
+        self._queue = RequestQueue()
         self._engine = engine
         self._cost = cost
         self._observer = observer
         self._hung_after_s = hung_after_s
-        self._blame = Quarantine()
-        self._under_way: set[asyncio.Task[None]] = set()
-        self._in_engine = 0
-        """Batches."""
+        self._configured_batch_tokens = configured_batch_tokens
+        self._quarantine = Quarantine()
+        self._in_progress: set[asyncio.Task[None]] = set()
+        self._n_in_engine = 0
+        """Batches that the engine has."""
         self._ends_at = 0.0
         """When all of them are expected to have run."""
         self._ended_at = 0.0
-        """When the last one had."""
+        """When the last one had run."""
         self._giving_up: asyncio.TimerHandle | None = None
-        self._work: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to take batches from the line."""
-        self._work = asyncio.create_task(self._serve())
+        """Begin to take batches from the queue."""
+        self._task = asyncio.create_task(self._serve())
 
     async def stop(self) -> None:
-        """End; what still waits is given up."""
+        """Stop; waiting requests fail."""
         if self._giving_up:
             self._giving_up.cancel()
-        tasks = [self._work, *self._under_way] if self._work else []
+        tasks = [self._task, *self._in_progress] if self._task else []
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        self.line.fail_all(EngineDownError("the service stopped before this request was answered"))
+        self._queue.fail_all(EngineDownError("the service stopped before this request was answered"))
 
     def submit(self, job: Job) -> None:
-        """Let a request wait for its batches.
+        """Queue the rows of a request; those in quarantine fail at once.
 
         Raises:
-            EngineDownError: the engine was lost and its successor is not there yet.
+            EngineDownError: the engine was lost and its successor is not ready yet.
         """
         if not self._engine.is_up:
             raise _down()
-        blamed = [row for row in job.rows if self._blame.holds(row.ids)]
-        self.line.put(job, without=blamed)
-        for row in blamed:
+        quarantined = [row for row in job.rows if self._quarantine.holds(row.ids)]
+        self._queue.put(job, without=quarantined)
+        for row in quarantined:
             job.fail_item(row, "the engine died of it twice")
 
-    def busy_s(self) -> float:
-        """Return the seconds that the batches under way are expected to need still; 0 where none is."""
-        return max(self._ends_at - time.perf_counter(), 1e-9) if self._in_engine else 0.0
+    def withdraw(self, job: Job) -> None:
+        """Forget a request: what still waits of it does not run."""
+        self._queue.withdraw(job)
+        job.release()
+
+    def load(self) -> QueueLoad:
+        """What the engine has to do at this moment."""
+        busy_s = max(self._ends_at - time.perf_counter(), 1e-9) if self._n_in_engine else 0.0
+        return QueueLoad(queued_tokens=self._queue.tokens, busy_s=busy_s, batch_tokens=self._batch_tokens)
 
     def engine_changed(self, state: str) -> None:
-        """Hear what became of the engine."""
+        """React to a new state of the engine: requests that wait for a lost one fail after a while."""
         if self._giving_up and state == "ready":
             self._giving_up.cancel()
             self._giving_up = None
         elif state in ("dead", "hung") and self._giving_up is None:
             self._giving_up = asyncio.get_running_loop().call_later(HOLD_S, self._give_up)
 
+    @property
+    def _batch_tokens(self) -> int:
+        return batch_tokens(self._configured_batch_tokens, self._engine.threads)
+
     def _give_up(self) -> None:
         self._giving_up = None
-        self.line.fail_all(_down())
+        self._queue.fail_all(_down())
 
     async def _serve(self) -> None:
         while True:
-            await self.line.filled()
+            await self._queue.not_empty()
             await self._engine.up()
-            alone = self.line.has_alone
-            if len(self._under_way) >= (1 if alone else BATCHES_AT_HAND):
-                await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
+            isolated = self._queue.has_isolated
+            if len(self._in_progress) >= (1 if isolated else BATCHES_AT_HAND):
+                await asyncio.wait(self._in_progress, return_when=asyncio.FIRST_COMPLETED)
             elif self._engine.is_up:  # it may have been lost before this task had its turn
-                task = asyncio.create_task(self._run_guarded(self.line.take(self.most_tokens)))
-                self._under_way.add(task)
-                task.add_done_callback(self._under_way.discard)
-                if alone:  # where the engine dies meanwhile, nothing else was in it
+                task = asyncio.create_task(self._run_guarded(self._queue.take(self._batch_tokens)))
+                self._in_progress.add(task)
+                task.add_done_callback(self._in_progress.discard)
+                if isolated:  # where the engine dies meanwhile, nothing else was in it
                     await asyncio.wait([task])
 
     async def _run_guarded(self, rows: Sequence[Row]) -> None:
         try:
             await self._run(rows)
-        except Exception as error:  # one request that goes wrong must not end the service of all
+        except Exception as error:  # a bug in one batch must not stop the service
             log.exception("a batch failed in the service itself")
             for row in rows:
                 row.job.fail(ServingError(f"the service failed on this request ({type(error).__name__})"))
 
     async def _run(self, rows: Sequence[Row]) -> None:
-        """Run a batch; where the graph raises, run its halves, until the row that it raises on is alone."""
+        """Run a batch; where the graph raises, run its halves, down to the row that it raises on."""
         groups = [rows]
         while groups:
             group = [row for row in groups.pop() if not row.job.done.done()]
@@ -126,13 +145,13 @@ class Dispatch:
                 logits = await self._timed(group)
             except EngineError as error:
                 if len(group) == 1:
-                    group[0].job.fail_item(group[0], str(error)[:LONGEST_REASON])
+                    group[0].job.fail_item(group[0], str(error)[:MAX_REASON_CHARS])
                 else:
                     middle = len(group) // 2
                     groups += [group[middle:], group[:middle]]
             except EngineLostError:
                 for waiting in groups:
-                    self.line.put_back(waiting)
+                    self._queue.put_back(waiting)
                 self._suspect(group)
                 return
             else:
@@ -144,13 +163,13 @@ class Dispatch:
         for row in rows:
             row.job.start()
         began = time.perf_counter()
-        self._ends_at = max(began, self._ends_at if self._in_engine else 0.0) + self._cost.batch_s(padded)
-        limit_s = self._ends_at - began + self._hung_after_s if self._cost.known else FIRST_S
-        self._in_engine += 1
+        self._ends_at = max(began, self._ends_at if self._n_in_engine else 0.0) + self._cost.batch_s(padded)
+        limit_s = self._ends_at - began + self._hung_after_s if self._cost.known else UNKNOWN_COST_LIMIT_S
+        self._n_in_engine += 1
         try:
             logits = await self._engine.run([row.ids for row in rows], limit_s=limit_s)
         finally:
-            self._in_engine -= 1
+            self._n_in_engine -= 1
             began, self._ended_at = max(began, self._ended_at), time.perf_counter()
         # Of two batches in the engine the second has it for itself once the first is through.
         seconds = self._ended_at - began
@@ -159,31 +178,36 @@ class Dispatch:
         return logits
 
     async def _deliver(self, rows: Sequence[Row], logits: Sequence[list[float]]) -> None:
-        left = iter(zip(rows, logits, strict=True))
+        undelivered = iter(zip(rows, logits, strict=True))
         try:
-            for number, (row, values) in enumerate(left, start=1):
+            for number, (row, values) in enumerate(undelivered, start=1):
                 self._hand_over(row, values)
                 if number % REPLIES_A_TURN == 0:
                     await asyncio.sleep(0)
-        finally:  # where this is cancelled in between, the answers are there all the same
-            for row, values in left:
+        finally:  # even where this is cancelled in between, the answers have been computed
+            for row, values in undelivered:
                 self._hand_over(row, values)
 
     def _hand_over(self, row: Row, values: list[float]) -> None:
-        self._blame.forgive(row.ids)
+        self._quarantine.forgive(row.ids)
         if math.isfinite(sum(values)):
             row.job.deliver(row, values)
         else:
             row.job.fail_item(row, "a logit is not a number")
 
     def _suspect(self, rows: Sequence[Row]) -> None:
-        """Have each row that was in the engine when it was lost run alone, so that the one at fault shows."""
+        """Run each row that was in the engine when it was lost in a batch of its own, to find the one at fault."""
         for row in rows:
-            self._blame.note(row.ids, self._engine.n_lost)
+            self._quarantine.note(row.ids, self._engine.n_lost)
         for row in rows:
-            if self._blame.holds(row.ids):
+            if self._quarantine.holds(row.ids):
                 row.job.fail_item(row, "the engine died of it twice")
-        self.line.put_alone([row for row in rows if not self._blame.holds(row.ids)])
+        self._queue.put_isolated([row for row in rows if not self._quarantine.holds(row.ids)])
+
+
+def batch_tokens(configured: int, engine_threads: int) -> int:
+    """The padded tokens of a full batch: as configured, or where that is 0, the runtime's share for each thread."""
+    return configured or TOKENS_A_BATCH * engine_threads
 
 
 def _down() -> EngineDownError:

@@ -1,4 +1,4 @@
-"""What the service and its engine say to each other: msgpack, each frame after its length."""
+"""Messages between the service and its engine process: msgpack, each frame preceded by its length."""
 
 import asyncio
 import socket
@@ -8,13 +8,13 @@ from typing import TypeAlias
 import msgspec
 
 BATCHES_AT_HAND = 2
-"""That the engine has: it goes from one to the next without waiting to be told."""
-LENGTH = 4
-"""Bytes that hold the length of a frame, the lowest first."""
+"""Batches that the engine has at once: it goes from one to the next without waiting for the service."""
+LENGTH_BYTES = 4
+"""Bytes of a frame's length, little-endian."""
 
 
 class Open(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The first frame: the graph to run."""
+    """The first message: the graph to run."""
 
     model: str
     """The path of the file."""
@@ -22,8 +22,9 @@ class Open(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     n_labels: int
     pad_id: int
     threads: int
-    """0: the processors that the process may use and is paid for."""
+    """0: the CPUs that the process may use, its container's quota included."""
     dedicated: bool
+    """Whether idle threads spin."""
 
 
 class Opened(msgspec.Struct, frozen=True, tag=True):
@@ -39,22 +40,22 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
 
 
 class Batch(msgspec.Struct, frozen=True, tag=True):
-    """Token ids to run at once; the engine pads them."""
+    """Rows of token ids to run at once; the engine pads them."""
 
     number: int
-    """Its answer has the same."""
+    """Its reply has the same number."""
     rows: list[list[int]]
 
 
 class Logits(msgspec.Struct, frozen=True, tag=True):
-    """The logits of a batch, float32, row after row."""
+    """The logits of a batch [n_rows, n_labels], float32, row after row."""
 
     number: int
     values: bytes
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
-    """The graph raised on this batch; the engine goes on."""
+    """The graph raised on this batch; the engine continues."""
 
     number: int
     reason: str
@@ -64,54 +65,54 @@ ToWorker: TypeAlias = Open | Batch
 FromWorker: TypeAlias = Opened | Refused | Logits | Failed
 
 _encoder = msgspec.msgpack.Encoder()
-_asked = msgspec.msgpack.Decoder(ToWorker)
-_said = msgspec.msgpack.Decoder(FromWorker)
+_to_worker = msgspec.msgpack.Decoder(ToWorker)
+_from_worker = msgspec.msgpack.Decoder(FromWorker)
 
 
 def encode_frame(message: ToWorker | FromWorker) -> bytes:
-    """Return a message as a frame."""
+    """Encode a message as a frame."""
     content = _encoder.encode(message)
-    return len(content).to_bytes(LENGTH, "little") + content
+    return len(content).to_bytes(LENGTH_BYTES, "little") + content
 
 
 class FrameReader(asyncio.Protocol):
-    """Passes on each frame of the engine as it is complete, and at last that the engine is gone."""
+    """Calls `on_frame` with each message of the worker once it is complete, and `on_end` when the worker is gone."""
 
     def __init__(self, on_frame: Callable[[FromWorker], None], on_end: Callable[[], None]) -> None:
         self._on_frame = on_frame
         self._on_end = on_end
-        self._came = bytearray()
+        self._received = bytearray()
 
     def data_received(self, data: bytes) -> None:
         """Take the next bytes of the socket."""
-        self._came += data
-        while len(self._came) >= LENGTH:
-            end = LENGTH + int.from_bytes(self._came[:LENGTH], "little")
-            if len(self._came) < end:
+        self._received += data
+        while len(self._received) >= LENGTH_BYTES:
+            end = LENGTH_BYTES + int.from_bytes(self._received[:LENGTH_BYTES], "little")
+            if len(self._received) < end:
                 break
-            said: FromWorker = _said.decode(self._came[LENGTH:end])
-            del self._came[:end]
-            self._on_frame(said)
+            message: FromWorker = _from_worker.decode(self._received[LENGTH_BYTES:end])
+            del self._received[:end]
+            self._on_frame(message)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Hear that the socket is closed, for whatever reason."""
+        """Report that the socket is closed, for whatever reason."""
         del exc  # a reset is an end like any other
         self._on_end()
 
 
-def take(connection: socket.socket) -> ToWorker | None:
-    """Return the next frame of the service; None once it is gone."""
-    head = _exactly(connection, LENGTH)
-    content = head and _exactly(connection, int.from_bytes(head, "little"))
-    return _asked.decode(content) if content else None
+def read_frame(connection: socket.socket) -> ToWorker | None:
+    """Block until the next message of the service; None once the service is gone."""
+    head = _read_exactly(connection, LENGTH_BYTES)
+    content = head and _read_exactly(connection, int.from_bytes(head, "little"))
+    return _to_worker.decode(content) if content else None
 
 
-def _exactly(connection: socket.socket, n: int) -> bytes:
-    """Return `n` bytes, or none where the other side closed before."""
+def _read_exactly(connection: socket.socket, n: int) -> bytes:
+    """Return `n` bytes, or none if the other side closed before that."""
     content = bytearray()
     while len(content) < n:
-        more = connection.recv(n - len(content))
-        if not more:
+        received = connection.recv(n - len(content))
+        if not received:
             return b""
-        content += more
+        content += received
     return bytes(content)

@@ -1,4 +1,4 @@
-"""An engine that is restarted whenever it is lost, and the texts that must not kill it again."""
+"""An engine that is restarted whenever it is lost, and the texts that must not kill it a third time."""
 
 import asyncio
 import time
@@ -9,21 +9,36 @@ from hybrid.errors import BundleError
 from serving.engine.ipc import Open
 from serving.engine.process import EngineLostError, EngineProcess
 
-Prove = Callable[[EngineProcess], Awaitable[None]]
+RESTARTS_AT_ONCE = 2
+"""Deaths after which the engine restarts without a pause: a text that kills it does so twice before it is known."""
+RECENT_S = 60.0
+"""Deaths older than this do not count."""
+FIRST_PAUSE_S = 0.25
+MAX_PAUSE_S = 10.0
+"""A repaired machine waits no longer than this for its engine."""
+MAX_DEATHS = 2
+"""Deaths with a text in the engine after which the text is quarantined."""
+FORGIVEN_AFTER_S = 600.0
+"""Deaths older than this do not count: an engine may be killed from outside, twice, with the same harmless text."""
+MAX_SUSPECTS = 1000
+"""Texts remembered."""
+
+Verify = Callable[[EngineProcess], Awaitable[None]]
 """Raises BundleError where the engine computes something else than it should."""
 Changed = Callable[[str, str], None]
-"""Called with a state (ready, dead, hung, starting) and its reason."""
+"""Called with a state (starting, ready, dead, hung) and its reason."""
 
 
 class EngineSupervisor:
     """One engine process at a time. Lives on the event loop."""
 
-    def __init__(self, graph: Open, *, prove: Prove, changed: Changed) -> None:
+    def __init__(self, graph: Open, *, verify: Verify, changed: Changed) -> None:
         self.threads = 1
+        """Threads of the engine that is up, or was last."""
         self.n_lost = 0
         """Engines that died or hung so far."""
         self._graph = graph
-        self._prove = prove
+        self._verify = verify
         self._changed = changed
         self._process: EngineProcess | None = None
         self._dying: EngineProcess | None = None
@@ -39,14 +54,14 @@ class EngineSupervisor:
 
     @property
     def pid(self) -> int | None:
-        """The number of its process; None while there is none."""
+        """The process id of the engine; None while there is none."""
         return self._process.pid if self._process else None
 
     async def start(self) -> None:
-        """Open the graph and prove it.
+        """Start an engine, open the graph and verify it.
 
         Raises:
-            BundleError: the graph cannot be run, computes something else, or ends its process.
+            BundleError: the graph cannot be run, computes something else than it should, or kills its process.
         """
         try:
             await self._open()
@@ -56,11 +71,11 @@ class EngineSupervisor:
             ) from error
 
     async def up(self) -> None:
-        """Wait until there is an engine."""
+        """Wait until an engine is up."""
         await self._up.wait()
 
     async def run(self, rows: Sequence[list[int]], *, limit_s: float) -> list[list[float]]:
-        """Return the logits of each row of token ids.
+        """Return the logits [n_labels] of each row of token ids.
 
         Raises:
             EngineError: the graph raised.
@@ -71,7 +86,7 @@ class EngineSupervisor:
         return await self._process.run(rows, limit_s=limit_s)
 
     async def stop(self) -> None:
-        """End the engine for good; its process is gone once this returns."""
+        """Stop the engine for good; its process is gone once this returns."""
         self._stopped = True
         self._up.clear()
         if self._restarting:
@@ -86,7 +101,7 @@ class EngineSupervisor:
     async def _open(self) -> None:
         process = await EngineProcess.start(self._graph)
         try:
-            await self._prove(process)
+            await self._verify(process)
         except BaseException:
             await process.kill()
             raise
@@ -118,49 +133,34 @@ class EngineSupervisor:
                 self._changed("dead", str(error))
 
 
-AT_ONCE = 2
-"""Deaths that are mended without a pause: a text that kills the engine does so twice before it is known."""
-LATELY_S = 60.0
-LONGEST_S = 10.0
-"""A machine that was mended waits no longer than this for its engine."""
-FIRST_S = 0.25
-
-
 def pause_s(deaths: Sequence[float], now: float) -> float:
-    """Return the seconds to wait before the next start, after deaths at those times (`time.monotonic()`)."""
-    lately = sum(now - death < LATELY_S for death in deaths)
-    if lately <= AT_ONCE:
+    """The seconds to wait before the next start, given the times of past deaths: it doubles with each recent one."""
+    n_recent = sum(now - death < RECENT_S for death in deaths)
+    if n_recent <= RESTARTS_AT_ONCE:
         return 0.0
-    return min(LONGEST_S, FIRST_S * 2.0 ** (lately - AT_ONCE - 1))
-
-
-MOST_DEATHS = 2
-FORGIVEN_AFTER_S = 600.0
-"""An engine may be killed from outside, twice, with the same innocent text in hand."""
-REMEMBERED = 1000
-"""Texts."""
+    return min(MAX_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (n_recent - RESTARTS_AT_ONCE - 1))
 
 
 class Quarantine:
-    """Counts deaths by text. Texts are kept as the hash of their tokens."""
+    """Counts the engine's deaths by the texts that it had; texts are stored as the hash of their tokens."""
 
     def __init__(self) -> None:
         self._deaths: OrderedDict[int, dict[int, float]] = OrderedDict()
 
     def note(self, ids: Sequence[int], death: int) -> None:
-        """Note that the engine died with this text in hand; however often it was there, it was one death."""
+        """Record that the engine had this text at its `death`-th death; it counts once however often it was there."""
         self._deaths.setdefault(hash(tuple(ids)), {})[death] = time.monotonic()
-        while len(self._deaths) > REMEMBERED:
+        while len(self._deaths) > MAX_SUSPECTS:
             self._deaths.popitem(last=False)
 
     def forgive(self, ids: Sequence[int]) -> None:
-        """Note that the engine answered this text."""
+        """Forget a text that the engine has answered."""
         if self._deaths:
             self._deaths.pop(hash(tuple(ids)), None)
 
     def holds(self, ids: Sequence[int]) -> bool:
-        """Return whether the engine died of this text as often as it may."""
+        """Whether the text was in the engine at as many recent deaths as are allowed."""
         if not self._deaths:
             return False
         oldest = time.monotonic() - FORGIVEN_AFTER_S
-        return sum(at > oldest for at in self._deaths.get(hash(tuple(ids)), {}).values()) >= MOST_DEATHS
+        return sum(at > oldest for at in self._deaths.get(hash(tuple(ids)), {}).values()) >= MAX_DEATHS

@@ -1,6 +1,6 @@
 """The engine process: batches of token ids in, logits out, until the service closes the socket.
 
-`python -m serving.engine.worker FD`, with the number of an open socket. It imports what runs a graph and no more.
+`python -m serving.engine.worker FD`, with the file descriptor of an open socket. It imports only what runs a graph.
 """
 
 import ctypes
@@ -18,73 +18,72 @@ from hybrid.errors import HybridError
 from hybrid.runtime.integrity import check_file
 from hybrid.runtime.session import Session
 from hybrid.runtime.session_pool import SessionPool
-from serving.engine.ipc import BATCHES_AT_HAND, Batch, Failed, Logits, Open, Opened, Refused, encode_frame, take
+from serving.engine.ipc import BATCHES_AT_HAND, Batch, Failed, Logits, Open, Opened, Refused, encode_frame, read_frame
 
 PR_SET_PDEATHSIG = 1
 """prctl(2)."""
-LEFT_TO_THE_SERVICE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""A terminal or an init system sends them to the whole group, and the service still has requests to answer."""
-
+SIGNALS_OF_THE_SERVICE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ignored here: a terminal or an init system sends them to the whole process group, and the service drains first."""
 NICE_INCREMENT = 10
-"""Steps of priority below the service: a probe or a refusal is not to wait for the encoder."""
+"""Added to the niceness (nice(2)): a probe or a refusal must not wait for the encoder."""
 
 
 def main() -> None:
-    """Serve the socket whose number is the first argument."""
-    end_with(parent=os.getppid())
-    for number in LEFT_TO_THE_SERVICE:
+    """Serve the socket whose file descriptor is the first argument."""
+    exit_with(parent=os.getppid())
+    for number in SIGNALS_OF_THE_SERVICE:
         signal.signal(number, signal.SIG_IGN)
     os.nice(NICE_INCREMENT)  # before the session starts its threads, which inherit it
     serve(socket.socket(fileno=int(sys.argv[1])))
 
 
 def serve(connection: socket.socket) -> None:
-    """Open the graph that the first frame names, and answer batches until the other side is gone."""
-    first = take(connection)
+    """Open the graph that the first message names, and answer batches until the service is gone."""
+    first = read_frame(connection)
     if not isinstance(first, Open):
         return
     try:
-        session = opened(first)
+        session = open_session(first)
     except HybridError as error:
         connection.sendall(encode_frame(Refused(str(error))))
         return
     connection.sendall(encode_frame(Opened(session.threads)))
-    lanes, sending = SessionPool(session, pad_id=first.pad_id), threading.Lock()
+    sessions, sending = SessionPool(session, pad_id=first.pad_id), threading.Lock()
 
     def run(batch: Batch) -> None:
-        said = encode_frame(answer(lanes, batch))
+        frame = encode_frame(answer(sessions, batch))
         with sending:
-            connection.sendall(said)
+            connection.sendall(frame)
 
     with ThreadPoolExecutor(min(session.threads, BATCHES_AT_HAND), thread_name_prefix="batch") as batches:
-        while isinstance(batch := take(connection), Batch):
+        while isinstance(batch := read_frame(connection), Batch):
             batches.submit(run, batch)
 
 
-def opened(wanted: Open) -> Session:
-    """Return the session of the graph.
+def open_session(graph: Open) -> Session:
+    """Open an ONNX session over the graph.
 
     Raises:
         BundleError: the file was changed, or is no encoder of that many labels.
     """
-    path = Path(wanted.model)
-    check_file(path, wanted.sha256)  # the bundle may have been replaced since an engine before this one opened it
-    session = Session(path, threads=wanted.threads or None, spin_wait=wanted.dedicated)
-    session.check(wanted.n_labels)
+    path = Path(graph.model)
+    check_file(path, graph.sha256)  # the bundle may have been replaced since an engine before this one opened it
+    session = Session(path, threads=graph.threads or None, spin_wait=graph.dedicated)
+    session.check(graph.n_labels)
     return session
 
 
-def answer(lanes: SessionPool, batch: Batch) -> Logits | Failed:
-    """Return the logits of a batch, or why the graph raised."""
+def answer(sessions: SessionPool, batch: Batch) -> Logits | Failed:
+    """Run a batch: its logits, or why the graph raised."""
     try:
-        logits = lanes.run(batch.rows)
-    except Exception as error:  # whatever it is, the next batch may be sound
+        logits = sessions.run(batch.rows)
+    except Exception as error:  # whatever it is, the next batch may run
         return Failed(batch.number, f"{type(error).__name__}: {error}")
     return Logits(batch.number, np.ascontiguousarray(logits, dtype=np.float32).tobytes())
 
 
-def end_with(parent: int) -> None:
-    """Have the kernel end this process when its parent dies: a batch that hangs would never see the socket close."""
+def exit_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent dies: a hung batch would never see the socket close."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died in between

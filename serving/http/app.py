@@ -23,22 +23,22 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 def build_app(service: Service, settings: Settings, extra_routes: Sequence[BaseRoute] = ()) -> Starlette:
-    """Return the application. The API keys come from the environment.
+    """Build the application; the API keys come from the environment.
 
     Raises:
-        ConfigError: the variable of the API keys is set and names none.
+        ConfigError: the variable of the API keys is set and has none.
     """
     app = Starlette(
         routes=[*_routes(service, settings), *docs_routes(), *extra_routes],
         middleware=[Middleware(RequestMiddleware, keys=read_keys(os.environ))],
-        exception_handlers={HTTPException: _no_such_route, ServingError: _refused},
+        exception_handlers={HTTPException: _route_not_found, ServingError: _error},
     )
     app.router.redirect_slashes = False  # /v1/classify/ is no route; a redirected POST would arrive without its body
     return app
 
 
 def _routes(service: Service, settings: Settings) -> list[Route]:
-    """Return a route a path; its methods may answer differently."""
+    """Build one route per path; its methods may have different handlers."""
     by_path: dict[str, dict[str, Handler]] = {}
     for protocol in PROTOCOLS:
         for operation in protocol.operations:
@@ -47,7 +47,7 @@ def _routes(service: Service, settings: Settings) -> list[Route]:
 
 
 def _by_method(handlers: dict[str, Handler]) -> Handler:
-    """Return the one handler, or one that asks the request for its method; HEAD is answered as GET is."""
+    """Return the only handler, or one that chooses by the request's method; HEAD is answered as GET."""
     if len(handlers) == 1:
         return next(iter(handlers.values()))
 
@@ -57,17 +57,17 @@ def _by_method(handlers: dict[str, Handler]) -> Handler:
     return handle
 
 
-def _no_such_route(request: Request, error: Exception) -> Response:
+def _route_not_found(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path = request.scope["path"]
     if error.status_code == 405:
         allowed = dict(error.headers or {})
-        told: ServingError = MethodError(f"{request.method} {path}; want {allowed.get('Allow')}")
-        return error_response(told, path, request.state.request_id, allowed)
-    told = NotFoundError(f"no route {path[:200]}; the page /docs lists them")
-    return error_response(told, path, request.state.request_id)
+        refusal: ServingError = MethodError(f"{request.method} {path}; expected {allowed.get('Allow')}")
+        return error_response(refusal, path, request.state.request_id, allowed)
+    refusal = NotFoundError(f"no route {path[:200]}; the page /docs lists them")
+    return error_response(refusal, path, request.state.request_id)
 
 
-def _refused(request: Request, error: Exception) -> Response:
+def _error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServingError)
     return error_response(error, request.scope["path"], request.state.request_id)

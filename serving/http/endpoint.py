@@ -1,4 +1,4 @@
-"""From a request to its reply: body and deadline read, the operation called, errors rendered, work cancelled when the client leaves."""
+"""From a request to its reply: deadline and body read, the operation called, its result or error rendered."""
 
 import asyncio
 import math
@@ -14,23 +14,28 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from serving.answers import Timings
-from serving.deadline import Deadline
 from serving.errors import BadRequestError, ServingError, SlowBodyError, TooLargeError, UnsupportedError
 from serving.interfaces import Service
 from serving.protocols.all import protocol_of
 from serving.protocols.operation import TIMEOUT_HEADER, Call, Operation, check_timeout
 from serving.settings import Limits, Settings
+from serving.types import Deadline, Timings
 
-NOBODY_READS = 499
-"""The status of a reply to a client that left: a convention of nginx, seen by nobody."""
+CLIENT_CLOSED_REQUEST = 499
+"""The status of a reply to a client that has left: a convention of nginx, which nobody receives."""
 MILLISECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?")
+RETRY_STATUSES = (429, 503)
+"""Statuses whose replies have a Retry-After header."""
+CHARSETS = ("utf-8", "utf8", "us-ascii")
+GZIP = 16 + zlib.MAX_WBITS
+WATCH_AFTER_S = 0.05
+"""Most requests are answered sooner than this, and no task is needed to watch their clients."""
 
 
 def endpoint(
     operation: Operation, service: Service, settings: Settings
 ) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-    """Return the function that answers requests to an operation."""
+    """Build the function that answers requests to an operation."""
     decoder = None if operation.asks is None else msgspec.json.Decoder(operation.asks)
 
     async def handle(request: Request) -> Response:
@@ -55,171 +60,153 @@ def endpoint(
         except ServingError as error:
             response = error_response(error, request.scope["path"], request.state.request_id)
         except ClientDisconnect:
-            response = Response(status_code=NOBODY_READS)
+            response = Response(status_code=CLIENT_CLOSED_REQUEST)
         response.headers["Server-Timing"] = _server_timing(timings, time.perf_counter() - started)
         return response
 
     return handle
 
 
-def _deadline(request: Request, limits: Limits) -> Deadline:
-    given = request.headers.get(TIMEOUT_HEADER)
-    if given is None:
-        return Deadline.after(limits.timeout_ms / 1000)
-    if not MILLISECONDS.fullmatch(given):
-        raise BadRequestError(f"{TIMEOUT_HEADER}: {given[:40]!r}; want milliseconds such as 250")
-    return Deadline.after(check_timeout(float(given), limits, TIMEOUT_HEADER))
-
-
-def _decoded(content: bytes, decoder: "msgspec.json.Decoder[Any]") -> Any:
-    try:
-        return decoder.decode(content)
-    except RecursionError as error:
-        raise BadRequestError("the body is nested too deeply; want JSON of a few levels") from error
-    except ValueError as error:  # malformed, of a wrong type, not UTF-8, half a surrogate pair, an endless number
-        raise BadRequestError(f"the body: {str(error)[:300]}; the page /docs says what is wanted") from error
-
-
-def _server_timing(timings: Timings, total_s: float) -> str:
-    """Return the milliseconds of each stage, as https://www.w3.org/TR/server-timing/ writes them."""
-    stages = {
-        "tokenise": timings.tokenise_s,
-        "queue": timings.queue_s,
-        "inference": timings.inference_s,
-        "escalation": timings.escalation_s,
-        "total": total_s,
-    }
-    return ", ".join(f"{name};dur={seconds * 1000:.3f}" for name, seconds in stages.items())
-
-
-COME_BACK = (429, 503)
-"""Statuses that tell when to come again."""
-
-
 def error_response(error: ServingError, path: str, request_id: str, headers: dict[str, str] | None = None) -> Response:
-    """Return the reply to a request on `path`, with Retry-After in whole seconds where it may come again."""
+    """Render an error as the protocol of `path` does, with Retry-After in whole seconds where a retry may succeed."""
     protocol = protocol_of(path)
     status = protocol.bad_request_status if error.status == 400 else error.status
     body = msgspec.json.encode(protocol.render_error(error, request_id))
     response = Response(body, status_code=status, media_type="application/json", headers=headers)
-    if status in COME_BACK:
+    if status in RETRY_STATUSES:
         response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s or 1)))
     if status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     return response
 
 
-CHARSETS = ("utf-8", "utf8", "us-ascii")
-GZIP = 16 + zlib.MAX_WBITS
+def _deadline(request: Request, limits: Limits) -> Deadline:
+    header = request.headers.get(TIMEOUT_HEADER)
+    if header is None:
+        return Deadline.after(limits.timeout_ms / 1000)
+    if not MILLISECONDS.fullmatch(header):
+        raise BadRequestError(f"{TIMEOUT_HEADER}: {header[:40]!r}; expected milliseconds such as 250")
+    return Deadline.after(check_timeout(float(header), limits, TIMEOUT_HEADER))
+
+
+def _decoded(content: bytes, decoder: "msgspec.json.Decoder[Any]") -> Any:
+    try:
+        return decoder.decode(content)
+    except RecursionError as error:
+        raise BadRequestError("the body is nested too deeply; expected JSON of a few levels") from error
+    except ValueError as error:  # malformed, of a wrong type, not UTF-8, half a surrogate pair, an endless number
+        raise BadRequestError(f"the body: {str(error)[:300]}; the page /docs shows what is expected") from error
+
+
+def _server_timing(timings: Timings, total_s: float) -> str:
+    """The milliseconds of each stage, as https://www.w3.org/TR/server-timing/ writes them."""
+    stages: dict[str, float] = {**timings.by_stage(), "total": total_s}
+    return ", ".join(f"{name};dur={seconds * 1000:.3f}" for name, seconds in stages.items())
 
 
 async def read_body(request: Request, limits: Limits, within_s: float) -> bytes:
-    """Return the body, unpacked.
+    """Read the body and decompress it.
 
     Raises:
-        TooLargeError: it is over the limit, as it came or unpacked; nothing beyond the limit is read or unpacked.
-        UnsupportedError: its media type, charset or encoding is not read here.
+        TooLargeError: it is over the limit, compressed or not; nothing beyond the limit is read or decompressed.
+        UnsupportedError: its media type, charset or encoding is not supported.
         SlowBodyError: it did not arrive within `within_s` or `limits.body_timeout_ms`.
         BadRequestError: it is not what its Content-Encoding says.
-        ClientDisconnect: the client left before all of it came.
+        ClientDisconnect: the client left before all of it arrived.
     """
     _check_type(request.headers.get("content-type"))
     declared = request.headers.get("content-length", "")
     if declared.isascii() and declared.isdigit() and int(declared[:20]) > limits.body_bytes:
         raise _too_large(limits)
-    parts = _parts(request.headers.get("content-encoding"), limits)
-    patience_s = min(limits.body_timeout_ms / 1000, max(within_s, 0.0))
+    reader = _body_reader(request.headers.get("content-encoding"), limits)
+    timeout_s = min(limits.body_timeout_ms / 1000, max(within_s, 0.0))
     try:
-        async with asyncio.timeout(patience_s):
+        async with asyncio.timeout(timeout_s):
             async for chunk in request.stream():
-                parts.add(chunk)
+                reader.add(chunk)
     except TimeoutError as error:
-        raise SlowBodyError(f"the body did not arrive within {patience_s:.3g} s; send it faster") from error
-    return parts.end()
+        raise SlowBodyError(f"the body did not arrive within {timeout_s:.3g} s; send it faster") from error
+    return reader.end()
 
 
-class _Plain:
-    """Bytes as they came."""
+class _PlainBody:
+    """A body as it is sent."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._chunks: list[bytes] = []
-        self._came = 0
+        self._n_bytes = 0
 
     def add(self, chunk: bytes) -> None:
-        """Take the next bytes from the wire."""
-        self._came += len(chunk)
-        if self._came > self._limits.body_bytes:
+        """Take the next bytes."""
+        self._n_bytes += len(chunk)
+        if self._n_bytes > self._limits.body_bytes:
             raise _too_large(self._limits)
         self._chunks.append(chunk)
 
     def end(self) -> bytes:
-        """Return the whole."""
+        """Return the whole body."""
         return b"".join(self._chunks)
 
 
-class _Gzip:
-    """Bytes that are unpacked as they come, and never further than one byte over the limit."""
+class _GzipBody:
+    """A body that is decompressed as it arrives, never further than one byte over the limit."""
 
     def __init__(self, limits: Limits) -> None:
-        self._packed = _Plain(limits)
-        self._plain = _Plain(limits)
-        self._room = limits.body_bytes
-        self._inflate = zlib.decompressobj(GZIP)
+        self._compressed = _PlainBody(limits)
+        self._plain = _PlainBody(limits)
+        self._bytes_left = limits.body_bytes
+        self._decompressor = zlib.decompressobj(GZIP)
 
     def add(self, chunk: bytes) -> None:
-        """Take the next packed bytes from the wire."""
+        """Take the next compressed bytes."""
         if not chunk:
             return
-        self._packed.add(chunk)
-        if self._inflate.eof:
+        self._compressed.add(chunk)
+        if self._decompressor.eof:
             raise BadRequestError("the body goes on after the end of its gzip member; send one member")
         try:
-            unpacked = self._inflate.decompress(chunk, self._room + 1)
+            plain = self._decompressor.decompress(chunk, self._bytes_left + 1)
         except zlib.error as error:
             raise BadRequestError(f"the body is not gzip ({error}), and its Content-Encoding says so") from error
-        self._plain.add(unpacked)
-        self._room -= len(unpacked)
-        if self._inflate.unused_data:
+        self._plain.add(plain)
+        self._bytes_left -= len(plain)
+        if self._decompressor.unused_data:
             raise BadRequestError("the body goes on after the end of its gzip member; send one member")
 
     def end(self) -> bytes:
-        """Return the whole, unpacked."""
-        if not self._inflate.eof:
+        """Return the whole body, decompressed."""
+        if not self._decompressor.eof:
             raise BadRequestError("the gzip body is cut off; send all of it")
         return self._plain.end()
 
 
-def _parts(encoding: str | None, limits: Limits) -> _Plain | _Gzip:
+def _body_reader(encoding: str | None, limits: Limits) -> _PlainBody | _GzipBody:
     name = (encoding or "identity").strip().lower()
     if name == "identity":
-        return _Plain(limits)
+        return _PlainBody(limits)
     if name in ("gzip", "x-gzip"):
-        return _Gzip(limits)
-    raise UnsupportedError(f"Content-Encoding {name[:40]!r}; want gzip, or none")
+        return _GzipBody(limits)
+    raise UnsupportedError(f"Content-Encoding {name[:40]!r}; expected gzip, or none")
 
 
 def _check_type(header: str | None) -> None:
-    """Refuse what is not JSON in UTF-8. A request that names no type is taken at its word by the parser."""
+    """Refuse what is not JSON in UTF-8; a request that names no type is left to the parser."""
     if header is None or header == "application/json":
         return
     message = Message()
     message["Content-Type"] = header
     media, charset = message.get_content_type(), str(message.get_param("charset", "utf-8"))
     if media != "application/json" and not (media.startswith("application/") and media.endswith("+json")):
-        raise UnsupportedError(f"Content-Type {header[:80]!r}; want application/json")
+        raise UnsupportedError(f"Content-Type {header[:80]!r}; expected application/json")
     if charset.strip().lower() not in CHARSETS:
-        raise UnsupportedError(f"charset {charset[:40]!r}; want utf-8")
+        raise UnsupportedError(f"charset {charset[:40]!r}; expected utf-8")
 
 
 def _too_large(limits: Limits) -> TooLargeError:
     return TooLargeError(
-        f"the body is over {limits.body_bytes} bytes, as it came or unpacked; send the texts in several requests"
+        f"the body is over {limits.body_bytes} bytes, compressed or not; send the texts in several requests"
     )
-
-
-NOTICED_AFTER_S = 0.05
-"""Most requests are answered sooner than that, and nobody has to be set to watch their clients."""
 
 
 @contextmanager
@@ -229,18 +216,18 @@ def cancel_on_disconnect(request: Request) -> Iterator[None]:
     Raises:
         ClientDisconnect: the client left.
     """
-    watch = _Watch(request)
+    watch = _DisconnectWatch(request)
     try:
         yield
     except asyncio.CancelledError as error:
-        if watch.saw_it_leave():
+        if watch.has_cancelled():
             raise ClientDisconnect from error
         raise
     finally:
-        watch.end()
+        watch.stop()
 
 
-class _Watch:
+class _DisconnectWatch:
     """Watches the client of a request for the task that answers it."""
 
     def __init__(self, request: Request) -> None:
@@ -250,21 +237,21 @@ class _Watch:
         self._request = request
         self._gone = False
         self._watching: asyncio.Task[None] | None = None
-        self._begins: asyncio.TimerHandle | None = asyncio.get_running_loop().call_later(NOTICED_AFTER_S, self._begin)
+        self._timer: asyncio.TimerHandle | None = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._start)
 
-    def saw_it_leave(self) -> bool:
-        """Return whether the task was cancelled for that, and for nothing else."""
+    def has_cancelled(self) -> bool:
+        """Whether the task was cancelled because the client left, and for no other reason."""
         return self._gone and self._task.uncancel() == 0
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """Watch no longer."""
-        for pending in (self._begins, self._watching):
+        for pending in (self._timer, self._watching):
             if pending:
                 pending.cancel()
-        # Both point back here: rings of garbage would wait for a sweep, and under load a sweep of them stops the loop.
-        self._begins = self._watching = None
+        # Both point back here: under load, collecting such cycles stops the loop.
+        self._timer = self._watching = None
 
-    def _begin(self) -> None:
+    def _start(self) -> None:
         self._watching = asyncio.create_task(self._watch())
 
     async def _watch(self) -> None:

@@ -1,90 +1,103 @@
-"""What applies to every request whatever its route: an id, an API key, the request's context, and a reply to every error."""
+"""What applies to every request whatever its route: an id, an API key, the request's context, and errors as replies."""
 
 import base64
 import binascii
 import hmac
+import logging
 import re
 import secrets
+import traceback
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import msgspec
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hybrid.errors import ConfigError
+from serving.errors import ServingError, UnauthorizedError
+from serving.http.endpoint import error_response
+from serving.protocols.all import PUBLIC_PATHS
 from serving.settings import API_KEYS
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
-    from serving.telemetry.tracing import Tracing
-import logging
-import traceback
-
-from starlette.datastructures import MutableHeaders
-
-from serving.errors import ServingError, UnauthorizedError
-from serving.http.endpoint import error_response
+log = logging.getLogger("serving.http")
 
 REQUEST_ID = "X-Request-Id"
-SOUND = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-"""What is harmless in logs and headers."""
+SAFE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+"""An id that is harmless in logs and headers."""
+
+StartSpan = Callable[[str, str, Mapping[str, str], str], "Span"]
+"""Starts the trace of a request, given its method, path, headers and id."""
+
+
+class CurrentRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """The request that a task works for."""
+
+    request_id: str
+    span: "Span | None" = None
+    """Its span, where requests are traced."""
+
+
+_current: ContextVar[CurrentRequest | None] = ContextVar("request", default=None)
+
+
+def current() -> CurrentRequest | None:
+    """The request that this task works for; None outside of one."""
+    return _current.get()
 
 
 def request_id_of(scope: Scope) -> str:
-    """Return the caller's id where it is sound, else a new one; the same however often it is asked for."""
+    """The caller's id where it is safe, else a new one; the same at every call for one request."""
     state: dict[str, str] = scope.setdefault("state", {})
     if "request_id" not in state:
         sent = Headers(scope=scope).get(REQUEST_ID, "")
-        state["request_id"] = sent if SOUND.fullmatch(sent) else secrets.token_hex(16)
+        state["request_id"] = sent if SAFE_ID.fullmatch(sent) else secrets.token_hex(16)
     return state["request_id"]
 
 
-PROBES = frozenset({"/livez", "/readyz", "/healthz", "/health", "/v2/health/live", "/v2/health/ready"})
-"""Routes that no key guards: they say whether the service lives and takes requests, and nothing else."""
-
-
 class Keys(msgspec.Struct, frozen=True):
-    """The SHA-256 of each key that is accepted; none: nobody is asked for one."""
+    """The SHA-256 of each API key that is accepted; with none, every request is."""
 
     digests: tuple[bytes, ...] = ()
 
     def __bool__(self) -> bool:
-        """Return whether a key is asked for."""
+        """Whether requests need a key."""
         return bool(self.digests)
 
     def accepts(self, key: bytes) -> bool:
-        """Return whether it is one of the keys, in a time that depends on how many there are and nothing else."""
+        """Whether this is one of the keys, in a time that depends only on how many there are."""
         digest = sha256(key).digest()
-        found = False
+        accepted = False
         for known in self.digests:
-            found |= hmac.compare_digest(digest, known)
-        return found
+            accepted |= hmac.compare_digest(digest, known)
+        return accepted
 
 
 def read_keys(environment: Mapping[str, str]) -> Keys:
-    """Return the keys of the environment.
+    """Read the accepted keys from the environment.
 
     Raises:
-        ConfigError: the variable is set and names no key: an open service should be a decision.
+        ConfigError: the variable is set and has no key: to serve without keys should be a decision.
     """
     if API_KEYS not in environment:
         return Keys()
     names = [name.strip() for name in environment[API_KEYS].split(",")]
     if not all(names):
         raise ConfigError(
-            f"{API_KEYS}: an empty key; want keys separated by commas, or the variable unset where none is asked for"
+            f"{API_KEYS}: an empty key; expected keys separated by commas, or the variable unset to serve without keys"
         )
     return Keys(tuple(sha256(name.encode()).digest() for name in names))
 
 
 def key_of(headers: Mapping[str, str]) -> bytes:
-    """Return the key that a request brings, empty where it brings none.
+    """The key of a request, empty where it has none.
 
-    `Authorization: Bearer` or `X-API-Key`; a browser sends it as the password of `Authorization: Basic`.
+    It comes as `Authorization: Bearer` or `X-API-Key`; a browser sends it as the password of `Authorization: Basic`.
     """
     scheme, _, value = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
@@ -101,32 +114,19 @@ def _password(value: str) -> bytes:
         return b""
 
 
-class Current(msgspec.Struct, frozen=True, kw_only=True):
-    """The request under way."""
-
-    request_id: str
-    span: "Span | None" = None
-    """Where requests are traced."""
-
-
-_current: ContextVar[Current | None] = ContextVar("request", default=None)
-
-
-def current() -> Current | None:
-    """Return the request that this task works for; None outside of one."""
-    return _current.get()
-
-
 class RequestContext:
-    """Has what belongs to a request at hand while it is answered."""
+    """Outermost ASGI middleware: `current()` is the request while it is answered, and every reply is counted."""
 
     def __init__(
-        self, app: ASGIApp, replied: Callable[[int], None] = lambda _: None, tracing: "Tracing | None" = None
+        self,
+        app: ASGIApp,
+        on_reply: Callable[[int], None] = lambda _: None,
+        start_span: StartSpan | None = None,
     ) -> None:
-        """Wrap an application; `replied` hears the status of every reply, `tracing` is for requests that are traced."""
+        """Wrap an application; `on_reply` is called with the status of every reply, `start_span` for every request."""
         self._app = app
-        self._replied = replied
-        self._tracing = tracing
+        self._on_reply = on_reply
+        self._start_span = start_span
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -135,41 +135,38 @@ class RequestContext:
             return
         request_id = request_id_of(scope)
         span = self._span(scope, request_id)
-        token = _current.set(Current(request_id=request_id, span=span))
+        token = _current.set(CurrentRequest(request_id=request_id, span=span))
 
-        async def send_noted(message: Message) -> None:
+        async def send_counted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._replied(message["status"])
+                self._on_reply(message["status"])
                 if span:
                     span.set_attribute("http.response.status_code", message["status"])
             await send(message)
 
         try:
-            await self._app(scope, receive, send_noted)
+            await self._app(scope, receive, send_counted)
         finally:
             if span:
                 span.end()
             _current.reset(token)
 
     def _span(self, scope: Scope, request_id: str) -> "Span | None":
-        if self._tracing is None:
+        if self._start_span is None:
             return None
-        return self._tracing.begin(scope["method"], scope["path"], Headers(scope=scope), request_id)
-
-
-log = logging.getLogger("serving.http")
+        return self._start_span(scope["method"], scope["path"], Headers(scope=scope), request_id)
 
 
 class RequestMiddleware:
-    """ASGI middleware around all routes."""
+    """ASGI middleware around all routes: asks for the key, sends the request's id, and turns errors into replies."""
 
     def __init__(self, app: ASGIApp, *, keys: Keys) -> None:
-        """Wrap an application; `keys` guards all of it but the probes."""
+        """Wrap an application; `keys` guards all of it except the probes."""
         self._app = app
         self._keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, with an error's reply where the application raises."""
+        """Answer one request, with an error reply where the application raises."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -177,17 +174,17 @@ class RequestMiddleware:
         request_id = request_id_of(scope)
         has_key = scope["state"]["has_key"] = bool(self._keys) and self._keys.accepts(key_of(headers))
         reply = _Reply(send, request_id)
-        if self._keys and not has_key and scope["path"] not in PROBES:
+        if self._keys and not has_key and scope["path"] not in PUBLIC_PATHS:
             await _refuse(headers, scope, receive, reply)
             return
         try:
             await self._app(scope, receive, reply)
         except Exception as error:  # whatever it is, the caller gets a reply and the log a reason
             _log(error, scope, request_id)
-            if reply.begun:
+            if reply.started:
                 raise
-            told = ServingError(f"an error of this service; its log has more under the request id {request_id}")
-            await error_response(told, scope["path"], request_id)(scope, receive, reply)
+            internal = ServingError(f"an error of this service; its log has more under the request id {request_id}")
+            await error_response(internal, scope["path"], request_id)(scope, receive, reply)
 
 
 class _Reply:
@@ -196,11 +193,11 @@ class _Reply:
     def __init__(self, send: Send, request_id: str) -> None:
         self._send = send
         self._request_id = request_id
-        self.begun = False
+        self.started = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.begun = True
+            self.started = True
             MutableHeaders(scope=message)[REQUEST_ID] = self._request_id
         await self._send(message)
 
@@ -208,12 +205,12 @@ class _Reply:
 async def _refuse(headers: Headers, scope: Scope, receive: Receive, reply: _Reply) -> None:
     error = UnauthorizedError("no API key that is known; send one as `Authorization: Bearer` or `X-API-Key`")
     response = error_response(error, scope["path"], scope["state"]["request_id"])
-    if "text/html" in headers.get("accept", ""):  # a browser asks its user, and the page works
+    if "text/html" in headers.get("accept", ""):  # a browser asks its user for the key, and the page works
         response.headers["WWW-Authenticate"] = 'Basic realm="API key as the password"'
     await response(scope, receive, reply)
 
 
 def _log(error: Exception, scope: Scope, request_id: str) -> None:
-    """Note where an error came from; not its message, which may hold a text."""
+    """Log where an error came from, but not its message, which may contain a text."""
     frames = "".join(traceback.format_tb(error.__traceback__))
     log.error("request %s to %s: %s\n%s", request_id, scope["path"], type(error).__name__, frames)

@@ -1,11 +1,11 @@
-"""The OpenAPI page, made from what the protocols declare and from the structs that they decode and encode."""
+"""The OpenAPI document, generated from what the protocols declare and the structs that they decode and encode."""
 
 from typing import Any
 
 import msgspec
 
 from hybrid import __version__
-from serving.http.middleware import PROBES, REQUEST_ID
+from serving.http.middleware import REQUEST_ID
 from serving.protocols.all import PROTOCOLS
 from serving.protocols.operation import TIMEOUT_HEADER, Operation, WireProtocol
 
@@ -24,13 +24,13 @@ MEANINGS = {
     503: "Starting, stopping or replacing the engine; Retry-After says when to come again.",
     504: "The caller's deadline passed; the message names the stage.",
 }
-ERRORS_OF_READING = (400, 401, 500)
-ERRORS_OF_ASKING = (400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503, 504)
+STATUSES_WITHOUT_BODY = (400, 401, 500)
+STATUSES_WITH_BODY = (400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503, 504)
 
 
 def build_openapi() -> dict[str, Any]:
-    """Return the page as an OpenAPI 3.1 document."""
-    types = [one for protocol in PROTOCOLS for one in _types(protocol)]
+    """Build the OpenAPI 3.1 document."""
+    types = [body for protocol in PROTOCOLS for body in _types(protocol)]
     schemas, components = msgspec.json.schema_components(types, ref_template=REF)
     schema_of = dict(zip(map(repr, types), schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
@@ -44,7 +44,7 @@ def build_openapi() -> dict[str, Any]:
         "paths": paths,
         "components": {"schemas": components, "securitySchemes": _SECURITY},
     }
-    # Structs of one name are told apart by their module, of which the protocol's name is enough.
+    # msgspec qualifies structs of equal names by their module; the name of the protocol is enough.
     return msgspec.json.decode(msgspec.json.encode(page).replace(b"serving.protocols.", b""), type=dict[str, Any])
 
 
@@ -60,13 +60,13 @@ _SECURITY = {
 
 
 def _types(protocol: WireProtocol) -> list[Any]:
-    asked = [one.asks for one in protocol.operations if one.asks is not None]
-    return [protocol.error_type, *asked, *(one.reply for one in protocol.operations)]
+    requests = [operation.asks for operation in protocol.operations if operation.asks is not None]
+    return [protocol.error_type, *requests, *(operation.reply for operation in protocol.operations)]
 
 
 def _entry(operation: Operation, protocol: WireProtocol, schema_of: dict[str, Any]) -> dict[str, Any]:
-    statuses = ERRORS_OF_READING if operation.asks is None else ERRORS_OF_ASKING
-    if "{" in operation.path or operation.path in PROBES:
+    statuses = STATUSES_WITHOUT_BODY if operation.asks is None else STATUSES_WITH_BODY
+    if "{" in operation.path or operation.public:
         statuses = tuple(sorted({*statuses, 404, 503}))
     replies = {"200": _content("The answer.", schema_of[repr(operation.reply)])}
     error = schema_of[repr(protocol.error_type)]
@@ -77,7 +77,7 @@ def _entry(operation: Operation, protocol: WireProtocol, schema_of: dict[str, An
         "operationId": f"{operation.method.lower()}_{operation.path.strip('/').replace('/', '_')}",
         "parameters": _parameters(operation),
         "responses": replies,
-        "security": [] if operation.path in PROBES else [{"bearer": []}, {"header": []}, {}],
+        "security": [] if operation.public else [{"bearer": []}, {"header": []}, {}],
     }
     if operation.about:
         entry["description"] = operation.about

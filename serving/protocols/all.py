@@ -1,4 +1,4 @@
-"""Every protocol that is served, and which of them a path belongs to."""
+"""The table of protocols, and which of them a path belongs to."""
 
 from serving.protocols.decisions import DECISIONS
 from serving.protocols.native import NATIVE
@@ -9,10 +9,14 @@ from serving.protocols.systemone import SYSTEMONE
 from serving.protocols.tei import TEI
 
 PROTOCOLS = (NATIVE, DECISIONS, SYSTEMONE, OIP, TEI, PROBE)
+PUBLIC_PATHS = frozenset(
+    operation.path for protocol in PROTOCOLS for operation in protocol.operations if operation.public
+)
+"""Paths that are answered without an API key."""
 
 
 def protocol_of(path: str) -> WireProtocol:
-    """Return the protocol in whose words errors on this path are told: the service's own where none claims it."""
+    """The protocol whose error format a path has: the service's own where no other claims it."""
     for protocol in PROTOCOLS[1:]:
         if any(path == prefix or path.startswith(f"{prefix}/") for prefix in protocol.prefixes):
             return protocol

@@ -95,7 +95,7 @@ def _item(item: dict[str, Any], where: str) -> Item:
     name = item.get("type", "message")
     kind = TYPES.get(name) if isinstance(name, str) else None
     if kind is None:
-        raise BadRequestError(f"{where}.type: {str(name)[:40]!r}; want one of {', '.join(TYPES)}")
+        raise BadRequestError(f"{where}.type: {str(name)[:40]!r}; expected one of {', '.join(TYPES)}")
     try:
         return msgspec.convert(item, kind)
     except msgspec.ValidationError as error:
@@ -129,4 +129,4 @@ def _part(part: dict[str, Any], where: str) -> str:
         return as_text(part["data"])
     if kind == "input_image":
         raise UnanswerableError(f"{where}: an image; this service reads text")
-    raise BadRequestError(f"{where}: not a part; want input_text with `text`, or input_json with `data`")
+    raise BadRequestError(f"{where}: not a part; expected input_text with `text`, or input_json with `data`")

@@ -163,15 +163,15 @@ class ErrorReply(msgspec.Struct, frozen=True, kw_only=True):
 
 async def answer_decisions(call: Call) -> DecisionReply:
     """Return an answer a question."""
-    asked: DecisionRequest = call.body
-    check_model(call, asked.model)
-    text = read_input(asked.input)
-    questions = [_question(one, f"questions[{at}]") for at, one in enumerate(asked.questions)]
+    body: DecisionRequest = call.body
+    check_model(call, body.model)
+    text = read_input(body.input)
+    questions = [_question(question, f"questions[{at}]") for at, question in enumerate(body.questions)]
     verdicts = await ask(call, text, questions)
     tokens = max(verdict.tokens for verdict in verdicts)
     return DecisionReply(
-        model=asked.model,
-        answers=[_answer(one, verdict) for one, verdict in zip(asked.questions, verdicts, strict=True)],
+        model=body.model,
+        answers=[_answer(question, verdict) for question, verdict in zip(body.questions, verdicts, strict=True)],
         usage=Usage(input_tokens=tokens, total_tokens=tokens),
     )
 
@@ -192,14 +192,14 @@ _TYPES = {
 }
 
 
-def _question(asked: Predicate | Choice | Scale, where: str) -> Question:
-    instructions = read_parts(asked.instructions, f"{where}.instructions")
-    if isinstance(asked, Predicate):
+def _question(question: Predicate | Choice | Scale, where: str) -> Question:
+    instructions = read_parts(question.instructions, f"{where}.instructions")
+    if isinstance(question, Predicate):
         return Question(options=(TRUE, FALSE), instructions=instructions)
-    if isinstance(asked, Choice):
-        described = [(as_option(one.value), one.description) for one in asked.choices]
+    if isinstance(question, Choice):
+        described = [(as_option(option.value), option.description) for option in question.choices]
     else:
-        described = [(level.label, level.description) for level in asked.levels]
+        described = [(level.label, level.description) for level in question.levels]
     return described_question(described, instructions, where)
 
 
@@ -211,7 +211,7 @@ def described_question(described: Sequence[tuple[str, str | None]], instructions
     """
     options = tuple(name for name, _ in described)
     if len(set(options)) < len(options) or not all(option.strip() for option in options):
-        raise BadRequestError(f"{where}: an option is empty, or two have the same text; want different ones")
+        raise BadRequestError(f"{where}: an option is empty, or two have the same text; expected different ones")
     meanings = [f"- {name}: {meaning}" for name, meaning in described if meaning]
     return Question(options=options, instructions="\n".join([instructions, *meanings]))
 
@@ -224,28 +224,28 @@ def as_option(value: str | bool) -> str:
 
 
 def _answer(
-    asked: Predicate | Choice | Scale, verdict: Verdict
+    question: Predicate | Choice | Scale, verdict: Verdict
 ) -> PredicateAnswer | ChoiceAnswer | ScoreAnswer | Refusal:
     probs = verdict.probs
     if not probs:
-        return Refusal(name=asked.name)
-    if isinstance(asked, Predicate):
-        return PredicateAnswer(name=asked.name, probability=probs[0])
-    if isinstance(asked, Choice):
-        values = [option.value for option in asked.choices]
+        return Refusal(name=question.name)
+    if isinstance(question, Predicate):
+        return PredicateAnswer(name=question.name, probability=probs[0])
+    if isinstance(question, Choice):
+        values = [option.value for option in question.choices]
         listed = [OptionProbability(value=value, probability=p) for value, p in zip(values, probs, strict=True)]
         return ChoiceAnswer(
-            name=asked.name,
+            name=question.name,
             choice=values[verdict.choice],
             confidence=choice_confidence(probs),
             probabilities=listed,
         )
     levels = [
         LevelProbability(value=at, label=level.label, probability=p)
-        for at, (level, p) in enumerate(zip(asked.levels, probs, strict=True))
+        for at, (level, p) in enumerate(zip(question.levels, probs, strict=True))
     ]
     return ScoreAnswer(
-        name=asked.name,
+        name=question.name,
         score=mean_position(probs),
         confidence=score_confidence(probs),
         probabilities=levels,

@@ -12,11 +12,10 @@ from hybrid.errors import BundleError
 from hybrid.runtime.calibration import Threshold
 from hybrid.runtime.text_encoder import TextLimits
 from hybrid.types import Precision, Task
-from serving.answers import Answer, Escalate, Options, Truncate
-from serving.deadline import Deadline
 from serving.errors import BadRequestError, BundleRefusedError, ForbiddenError, ItemError, ServingError
 from serving.protocols.operation import TIMEOUT_HEADER, Call, Operation, WireProtocol, check_timeout, classify
 from serving.settings import Limits
+from serving.types import Answer, Deadline, Escalate, Options, Truncate
 
 LONGEST_PATH = 4096
 
@@ -26,7 +25,7 @@ class ClassifyRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     inputs: str | Annotated[list[str], Meta(min_length=1)]
     top_k: Annotated[int, Meta(ge=1, le=100_000)] | None = None
-    """The most probable labels whose probabilities are told; absent: all."""
+    """How many of the most probable labels are in `probs`; absent: all."""
     truncate: Truncate | None = None
     """What becomes of a text that the encoder cannot read whole; absent: as the bundle says."""
     escalate: Escalate = "auto"
@@ -88,24 +87,24 @@ class SwapReply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def answer_classify(call: Call) -> ClassifyReply:
-    """Return an answer a text."""
-    asked: ClassifyRequest = call.body
-    texts = [asked.inputs] if isinstance(asked.inputs, str) else asked.inputs
-    options = Options(truncate=asked.truncate, escalate=asked.escalate, threshold=asked.threshold)
-    found = await classify(call, texts, options, _deadline(call, asked.timeout_ms))
-    failed = [one for one in found if isinstance(one, ItemError)]
-    if len(failed) == len(found):
-        raise failed[0]
-    answers = [None if isinstance(one, ItemError) else _with_top(one, asked.top_k) for one in found]
+    """Answer with one answer per text."""
+    body: ClassifyRequest = call.body
+    texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
+    options = Options(truncate=body.truncate, escalate=body.escalate, threshold=body.threshold)
+    results = await classify(call, texts, options, _deadline(call, body.timeout_ms))
+    errors = {item: result for item, result in enumerate(results) if isinstance(result, ItemError)}
+    if len(errors) == len(results):
+        raise errors[0]
+    answers = [None if isinstance(result, ItemError) else _with_top(result, body.top_k) for result in results]
     return ClassifyReply(
         answers=answers,
-        failed=[_detail(one, item=at) for at, one in enumerate(found) if isinstance(one, ItemError)],
-        bundle_id=next(one.bundle_id for one in answers if one),
+        failed=[_detail(error, item=item) for item, error in errors.items()],
+        bundle_id=next(answer.bundle_id for answer in answers if answer),
     )
 
 
 async def answer_bundle(call: Call) -> BundleReply:
-    """Return what serves now."""
+    """Describe the bundle that serves now."""
     bundle = call.service.bundle
     return BundleReply(
         bundle_id=call.service.bundle_id,
@@ -127,15 +126,15 @@ async def answer_swap(call: Call) -> SwapReply:
         ForbiddenError: the caller is a page in a browser, or brings no key and is not on this machine.
         BundleRefusedError: it is no sound bundle; the old one goes on serving.
     """
-    asked: SwapRequest = call.body
+    body: SwapRequest = call.body
     _check_may_swap(call.request)
-    if "\0" in asked.folder:
-        raise BadRequestError("folder: it has a NUL character; want the path of a folder")
+    if "\0" in body.folder:
+        raise BadRequestError("folder: it has a NUL character; expected the path of a folder")
     try:
         # Shielded: a caller that leaves does not stop a swap half-way.
-        return SwapReply(bundle_id=await asyncio.shield(call.service.swap(asked.folder)))
+        return SwapReply(bundle_id=await asyncio.shield(call.service.swap(body.folder)))
     except BundleError as error:
-        raise BundleRefusedError(f"{error}; the old bundle goes on serving") from error
+        raise BundleRefusedError(f"{error}; the old bundle continues to serve") from error
 
 
 def render_error(error: ServingError, request_id: str) -> ErrorReply:
@@ -148,22 +147,22 @@ def _detail(error: ServingError, *, item: int | None, request_id: str | None = N
 
 
 def _deadline(call: Call, timeout_ms: float | None) -> Deadline:
-    """Return the deadline that the body names, or else the request's; both count from when the request came."""
+    """The deadline that the body names, or else the request's; both count from the arrival of the request."""
     if timeout_ms is None:
         return call.deadline
     timeout_s = check_timeout(timeout_ms, call.settings.limits, "timeout_ms")
-    came = call.deadline.at - call.deadline.timeout_s
-    own = Deadline(at=came + timeout_s, timeout_s=timeout_s)
-    return min(own, call.deadline, key=lambda one: one.at) if TIMEOUT_HEADER in call.request.headers else own
+    arrived = call.deadline.at - call.deadline.timeout_s
+    own = Deadline(at=arrived + timeout_s, timeout_s=timeout_s)
+    return min(own, call.deadline, key=lambda deadline: deadline.at) if TIMEOUT_HEADER in call.request.headers else own
 
 
 def _with_top(answer: Answer, k: int | None) -> Answer:
-    ranked = sorted(answer.probs.items(), key=lambda one: -one[1])
+    ranked = sorted(answer.probs.items(), key=lambda pair: -pair[1])
     return msgspec.structs.replace(answer, probs=dict(ranked[:k]))
 
 
 def _check_may_swap(request: Request) -> None:
-    """Let in programs with a key, and where none is asked for, programs on this machine.
+    """Allow programs with a key, and where the service needs none, programs on this machine.
 
     A page of another site can make a browser on this machine send requests, and says so with `Origin`; behind a proxy
     on this machine every caller seems to be on it, and the proxy says so with `Forwarded` or `X-Forwarded-For`.
@@ -175,8 +174,8 @@ def _check_may_swap(request: Request) -> None:
     forwarded = "forwarded" in request.headers or "x-forwarded-for" in request.headers
     if request.client is None or forwarded or not ip_address(request.client.host).is_loopback:
         raise ForbiddenError(
-            "the bundle is changed from this machine alone where no API key is asked for; set HYBRID_API_KEYS to "
-            "change it from elsewhere"
+            "without API keys the bundle can be changed from this machine only; set HYBRID_API_KEYS to change it from "
+            "elsewhere"
         )
 
 

@@ -11,10 +11,10 @@ from msgspec import Meta
 
 from hybrid import __version__
 from hybrid.types import LABEL_SEPARATOR
-from serving.answers import Answer, Escalate, Options, Truncate
 from serving.errors import BadRequestError, NotFoundError, ServingError
 from serving.protocols.operation import Call, Operation, WireProtocol, classify_all
 from serving.protocols.probes import answer_ready, probe
+from serving.types import Answer, Escalate, Options, Truncate
 
 Datatype = Literal["BYTES", "FP64"]
 
@@ -37,13 +37,13 @@ class InputTensor(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RequestedOutput(msgspec.Struct, frozen=True, kw_only=True):
-    """The name of an output that is wanted."""
+    """The name of a requested output."""
 
     name: str
 
 
 class InferRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One input of texts, and the outputs that are wanted; without them, all."""
+    """One input of texts, and the requested outputs; all of them where none is named."""
 
     id: str | None = None
     inputs: list[InputTensor]
@@ -136,22 +136,22 @@ async def answer_model_ready(call: Call) -> ModelReady:
 
 
 async def answer_infer(call: Call) -> InferReply:
-    """Return the outputs that are wanted."""
-    asked: InferRequest = call.body
+    """Answer with the requested outputs."""
+    body: InferRequest = call.body
     _check_model(call)
-    wanted = [one.name for one in asked.outputs] if asked.outputs else list(OUTPUTS)
-    unknown = [name for name in wanted if name not in OUTPUTS]
+    requested = [output.name for output in body.outputs] if body.outputs else list(OUTPUTS)
+    unknown = [name for name in requested if name not in OUTPUTS]
     if unknown:
-        raise BadRequestError(f"outputs: {unknown[0][:80]!r}; want some of {', '.join(OUTPUTS)}")
-    given = asked.parameters
-    options = Options(truncate=given.truncate, escalate=given.escalate, threshold=given.threshold)
-    answers = await classify_all(call, _texts(asked), options)
+        raise BadRequestError(f"outputs: {unknown[0][:80]!r}; expected some of {', '.join(OUTPUTS)}")
+    parameters = body.parameters
+    options = Options(truncate=parameters.truncate, escalate=parameters.escalate, threshold=parameters.threshold)
+    answers = await classify_all(call, _texts(body), options)
     _check_version(call, answers[0].bundle_id)
     return InferReply(
         model_name=call.request.path_params["name"],
         model_version=answers[0].bundle_id,
-        id=asked.id,
-        outputs=[_tensor(name, answers) for name in wanted],
+        id=body.id,
+        outputs=[_tensor(name, answers) for name in requested],
     )
 
 
@@ -184,19 +184,19 @@ def _described(name: str, labels: Sequence[str]) -> TensorMetadata:
     return TensorMetadata(name=name, datatype="FP64" if name == "confidence" else "BYTES", shape=[-1])
 
 
-def _texts(asked: InferRequest) -> list[str]:
-    if len(asked.inputs) != 1:
-        raise BadRequestError(f"inputs: {len(asked.inputs)} tensors; want one, of datatype BYTES")
-    tensor = asked.inputs[0]
+def _texts(body: InferRequest) -> list[str]:
+    if len(body.inputs) != 1:
+        raise BadRequestError(f"inputs: {len(body.inputs)} tensors; expected one, of datatype BYTES")
+    tensor = body.inputs[0]
     if tensor.datatype != "BYTES":
-        raise BadRequestError(f"inputs[0].datatype: {tensor.datatype[:20]!r}; want BYTES")
+        raise BadRequestError(f"inputs[0].datatype: {tensor.datatype[:20]!r}; expected BYTES")
     nested = all(isinstance(row, list) and len(row) == 1 for row in tensor.data)
     shape = [len(tensor.data), 1] if nested and tensor.data else [len(tensor.data)]
     flat = [row if isinstance(row, str) else row[0] for row in tensor.data] if nested else list(tensor.data)
     if not all(isinstance(text, str) for text in flat):
-        raise BadRequestError("inputs[0].data: want strings, or lists of one string each")
+        raise BadRequestError("inputs[0].data: expected strings, or lists of one string each")
     if tensor.shape not in (shape, [len(flat), 1]):
-        raise BadRequestError(f"inputs[0].shape: {tensor.shape[:8]} and the data is {shape}; want [n] or [n, 1]")
+        raise BadRequestError(f"inputs[0].shape: {tensor.shape[:8]} and the data is {shape}; expected [n] or [n, 1]")
     return [str(text) for text in flat]
 
 

@@ -1,4 +1,4 @@
-"""What a protocol declares of a route, and what its function is handed for one request."""
+"""What a protocol declares about a route, and what its function gets for one request."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal
@@ -6,11 +6,10 @@ from typing import Any, Literal
 import msgspec
 from starlette.requests import Request
 
-from serving.answers import Answer, Options, Timings
-from serving.deadline import Deadline
 from serving.errors import BadRequestError, ItemError, ServingError, TooLargeError, UnanswerableError
 from serving.interfaces import Service
 from serving.settings import Limits, Settings
+from serving.types import Answer, Deadline, Options, Timings
 
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"
 
@@ -22,47 +21,49 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     request: Request
     route: str
-    """The path as declared, not as it came."""
+    """The path as declared, with the names of its parameters."""
     body: Any
-    """Of the type that the operation asks for; None where it asks for none."""
+    """The decoded body, of the type `Operation.asks`; None where there is none."""
     deadline: Deadline
     timings: Timings
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
-    """A route: the source of the router's entry and of its entry on the OpenAPI page."""
+    """A route: the source of its entries in the router and in the OpenAPI document."""
 
     method: Literal["GET", "POST"]
     path: str
     title: str
     about: str = ""
     asks: Any = None
-    """The type of the body; None: it has none."""
+    """The type of the body; None where it has none."""
     reply: Any
-    """The type of the answer."""
+    """The type of the reply's body."""
     answer: Callable[[Call], Awaitable[Any]]
+    public: bool = False
+    """Whether it is answered without an API key, as probes are."""
 
 
 class WireProtocol(msgspec.Struct, frozen=True, kw_only=True):
-    """Routes that share one way to say what went wrong."""
+    """Routes that share one error format."""
 
     name: str
     prefixes: tuple[str, ...]
-    """Of the paths whose errors have its shape, those that do not exist included."""
+    """Paths that begin with one of these have its error format, whether they exist or not."""
     operations: tuple[Operation, ...]
     error_type: Any
     render_error: Callable[[ServingError, str], Any]
-    """The body of an error, from it and the request's id."""
+    """Renders the body of an error, given it and the request's id."""
     bad_request_status: int = 400
 
 
 async def classify(
     call: Call, texts: Sequence[str], options: Options | None = None, deadline: Deadline | None = None
 ) -> list[Answer | ItemError]:
-    """Return the service's answers to texts that are within the limits.
+    """Check texts against the limits, and return the service's answers.
 
     Raises:
-        ServingError: the request gets no answer.
+        ServingError: the request cannot be answered.
     """
     check_texts(texts, call.settings.limits)
     return await call.service.classify(
@@ -75,10 +76,10 @@ async def classify(
 
 
 async def classify_all(call: Call, texts: Sequence[str], options: Options | None = None) -> list[Answer]:
-    """Return the answers, for a protocol that has no place for one item that failed.
+    """Do what `classify` does, for a protocol that cannot say that one item failed.
 
     Raises:
-        ServingError: the request gets no answer, or one of its texts does not.
+        ServingError: the request cannot be answered, or one of its texts cannot.
     """
     answers = []
     for answer in await classify(call, texts, options):
@@ -89,28 +90,33 @@ async def classify_all(call: Call, texts: Sequence[str], options: Options | None
 
 
 def check_texts(texts: Sequence[str], limits: Limits) -> None:
-    """Raise where there are too many texts, or one is empty or too long."""
+    """Refuse too many texts, and a text that is empty or too long.
+
+    Raises:
+        BadRequestError, TooLargeError, UnanswerableError: as the message says.
+    """
     if not texts:
-        raise BadRequestError(f"no text came; want 1 to {limits.items}")
+        raise BadRequestError(f"no texts; expected 1 to {limits.items}")
     if len(texts) > limits.items:
-        raise TooLargeError(f"{len(texts)} texts came; want at most {limits.items}: send them in several requests")
+        raise TooLargeError(f"{len(texts)} texts; expected at most {limits.items}: send them in several requests")
     for number, text in enumerate(texts):
         if len(text) > limits.characters:
             raise TooLargeError(
-                f"text {number} has {len(text)} characters; want at most {limits.characters}: cut it", item=number
+                f"text {number} has {len(text)} characters; expected at most {limits.characters}: shorten it",
+                item=number,
             )
         if not text.strip():
-            raise UnanswerableError(f"text {number} is empty; want one with words in it", item=number)
+            raise UnanswerableError(f"text {number} is empty; expected one with words in it", item=number)
 
 
 def check_timeout(timeout_ms: float, limits: Limits, where: str) -> float:
-    """Return the seconds of a timeout that a caller asks for.
+    """Convert a timeout that a caller asks for to seconds.
 
     Raises:
         BadRequestError: it is not above 0, or is over the limit.
     """
     if not 0 < timeout_ms <= limits.longest_timeout_ms:
         raise BadRequestError(
-            f"{where}: {timeout_ms:g}; want milliseconds above 0 and at most {limits.longest_timeout_ms:g}"
+            f"{where}: {timeout_ms:g}; expected milliseconds above 0 and at most {limits.longest_timeout_ms:g}"
         )
     return timeout_ms / 1000

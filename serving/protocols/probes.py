@@ -1,4 +1,4 @@
-"""Whether the service lives, and whether it takes requests: for whoever restarts it or sends traffic."""
+"""Liveness and readiness, for what restarts the service or sends it traffic."""
 
 import msgspec
 
@@ -14,18 +14,18 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
-    """A request would be taken now."""
+    """A request would be accepted now."""
 
     ready: bool
 
 
 async def answer_live(_call: Call) -> Live:
-    """Return that the event loop answers."""
+    """Report that the event loop answers."""
     return Live(live=True)
 
 
 async def answer_ready(call: Call) -> Ready:
-    """Return that a request would be taken; the decoder has no say in it.
+    """Report that a request would be accepted; the decoder does not count.
 
     Raises:
         NotReadyError: it would not.
@@ -36,10 +36,10 @@ async def answer_ready(call: Call) -> Ready:
 
 
 def probe(path: str, title: str, *, ready: bool) -> Operation:
-    """Return a probe at `path`."""
+    """Declare a probe at `path`."""
     if ready:
-        return Operation(method="GET", path=path, title=title, reply=Ready, answer=answer_ready)
-    return Operation(method="GET", path=path, title=title, reply=Live, answer=answer_live)
+        return Operation(method="GET", path=path, title=title, reply=Ready, answer=answer_ready, public=True)
+    return Operation(method="GET", path=path, title=title, reply=Live, answer=answer_live, public=True)
 
 
 PROBE = WireProtocol(

@@ -11,9 +11,9 @@ import msgspec
 
 from hybrid.llm import backend_of
 from hybrid.runtime.bundle import Bundle
-from serving.answers import Answer
 from serving.errors import EngineDownError, NotFoundError, UnanswerableError
 from serving.protocols.operation import Call, check_texts, classify_all
+from serving.types import Answer
 
 TRUE, FALSE = "true", "false"
 

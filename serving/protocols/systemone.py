@@ -127,11 +127,11 @@ async def answer_systemone(call: Call) -> SystemOneReply:
     Raises:
         UnanswerableError: a question has no answer: this protocol has no place for a refusal.
     """
-    asked: SystemOneRequest = call.body
-    check_model(call, asked.model)
-    named = asked.questions
-    questions = [_question(one, f"questions.{name[:80]}") for name, one in named.items()]
-    verdicts = await ask(call, as_text(asked.state), questions)
+    body: SystemOneRequest = call.body
+    check_model(call, body.model)
+    named = body.questions
+    questions = [_question(question, f"questions.{name[:80]}") for name, question in named.items()]
+    verdicts = await ask(call, as_text(body.state), questions)
     for name, verdict in zip(named, verdicts, strict=True):
         if not verdict.probs:
             raise UnanswerableError(f"questions.{name[:80]}: {verdict.reason}")
@@ -152,17 +152,17 @@ def render_error(error: ServingError, _request_id: str) -> ErrorReply:
     return ErrorReply(detail=Refused(error_type=kind, message=str(error)))
 
 
-def _question(asked: Noul | Choice | Scale, where: str) -> Question:
-    instructions = "" if asked.instructions is None else as_text(asked.instructions)
-    if isinstance(asked, Noul):
-        told = asked.criteria or NoulCriteria()
-        described = [(TRUE, _described(told.true)), (FALSE, _described(told.false))]
+def _question(question: Noul | Choice | Scale, where: str) -> Question:
+    instructions = "" if question.instructions is None else as_text(question.instructions)
+    if isinstance(question, Noul):
+        criteria = question.criteria or NoulCriteria()
+        described = [(TRUE, _described(criteria.true)), (FALSE, _described(criteria.false))]
         if not instructions and not any(meaning for _, meaning in described):
             raise BadRequestError(f"{where}: neither instructions nor criteria; say what is asked")
-    elif isinstance(asked, Choice):
-        described = [(name, _described(meaning)) for name, meaning in asked.criteria.items()]
+    elif isinstance(question, Choice):
+        described = [(name, _described(meaning)) for name, meaning in question.criteria.items()]
     else:
-        described = [(as_text(level), None) for level in asked.criteria]
+        described = [(as_text(level), None) for level in question.criteria]
     return described_question(described, instructions, where)
 
 
@@ -170,19 +170,19 @@ def _described(text: Text | None) -> str | None:
     return None if text is None else as_text(text)
 
 
-def _answer(asked: Noul | Choice | Scale, verdict: Verdict) -> NoulAnswer | ChoiceAnswer | ScoreAnswer:
+def _answer(question: Noul | Choice | Scale, verdict: Verdict) -> NoulAnswer | ChoiceAnswer | ScoreAnswer:
     probs = verdict.probs
-    if isinstance(asked, Noul):
+    if isinstance(question, Noul):
         return NoulAnswer(noul=probs[0])
-    if isinstance(asked, Choice):
+    if isinstance(question, Choice):
         return ChoiceAnswer(
-            choice=list(asked.criteria)[verdict.choice],
+            choice=list(question.criteria)[verdict.choice],
             confidence=choice_confidence(probs),
-            probabilities=dict(zip(asked.criteria, probs, strict=True)),
+            probabilities=dict(zip(question.criteria, probs, strict=True)),
         )
     return ScoreAnswer(
         score=mean_position(probs),
-        legend={str(at): as_text(level) for at, level in enumerate(asked.criteria)},
+        legend={str(at): as_text(level) for at, level in enumerate(question.criteria)},
         confidence=score_confidence(probs),
         probabilities={str(at): p for at, p in enumerate(probs)},
     )

@@ -6,10 +6,10 @@ import msgspec
 from msgspec import Meta
 
 from hybrid import __version__
-from serving.answers import Answer, Options
 from serving.errors import BadRequestError, ServingError, UnanswerableError
 from serving.protocols.operation import Call, Operation, WireProtocol, classify_all
 from serving.protocols.probes import probe
+from serving.types import Answer, Options
 
 
 class PredictRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,11 +67,11 @@ class ErrorReply(msgspec.Struct, frozen=True, kw_only=True):
 
 async def answer_predict(call: Call) -> list[Score] | list[list[Score]]:
     """Return the scores of one text, or a list of them for a list of lists."""
-    asked: PredictRequest = call.body
-    if asked.raw_scores:
-        raise UnanswerableError("raw_scores: this service tells calibrated probabilities; leave it out")
-    texts, batch = _texts(asked.inputs)
-    scores = [_scores(answer) for answer in await classify_all(call, texts, _options(asked))]
+    body: PredictRequest = call.body
+    if body.raw_scores:
+        raise UnanswerableError("raw_scores: this service returns calibrated probabilities; leave it out")
+    texts, batch = _texts(body.inputs)
+    scores = [_scores(answer) for answer in await classify_all(call, texts, _options(body))]
     return scores if batch else scores[0]
 
 
@@ -113,11 +113,11 @@ def _texts(inputs: str | list[str | list[str]]) -> tuple[list[str], bool]:
     """Return the texts, and whether they came as a batch."""
     if isinstance(inputs, str):
         return [inputs], False
-    if all(isinstance(one, str) for one in inputs):
-        return [_single([str(one) for one in inputs])], False
-    if all(isinstance(one, list) for one in inputs):
-        return [_single(list(one)) for one in inputs], True
-    raise BadRequestError("inputs: strings and lists side by side; want a string, or a list of lists of one string")
+    if all(isinstance(item, str) for item in inputs):
+        return [_single([str(item) for item in inputs])], False
+    if all(isinstance(item, list) for item in inputs):
+        return [_single(list(item)) for item in inputs], True
+    raise BadRequestError("inputs: strings and lists side by side; expected a string, or a list of lists of one string")
 
 
 def _single(texts: list[str]) -> str:
@@ -129,16 +129,16 @@ def _single(texts: list[str]) -> str:
     return texts[0]
 
 
-def _options(asked: PredictRequest) -> Options:
-    if asked.truncate is None:
+def _options(body: PredictRequest) -> Options:
+    if body.truncate is None:
         return Options()
-    if not asked.truncate:
+    if not body.truncate:
         return Options(truncate="error")
-    return Options(truncate="left" if asked.truncation_direction.lower() == "left" else "right")
+    return Options(truncate="left" if body.truncation_direction.lower() == "left" else "right")
 
 
 def _scores(answer: Answer) -> list[Score]:
-    ranked = sorted(answer.probs.items(), key=lambda one: -one[1])
+    ranked = sorted(answer.probs.items(), key=lambda pair: -pair[1])
     return [Score(score=p, label=label) for label, p in ranked]
 
 

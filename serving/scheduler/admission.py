@@ -1,47 +1,58 @@
-"""Who is let in: a request is refused at once where its answer would come too late."""
+"""Which requests are let in: one whose answer would come too late is refused at once."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import msgspec
 
-from serving.deadline import Deadline
 from serving.errors import OverloadedError, TooLargeError
+from serving.scheduler.cost import BatchCost
 from serving.settings import Limits
+from serving.types import Deadline
 
 SAFETY_FACTOR = 1.5
-"""A request that is let in should be in time though the machine slows down meanwhile."""
-SOONEST_RETRY_S = 0.05
-TOKENS_A_BYTE = 0.25
-"""Before the first text was read: about right for English."""
+"""A request that is let in should be in time even if the machine slows down meanwhile."""
+MIN_RETRY_S = 0.05
+INITIAL_TOKENS_A_BYTE = 0.25
+"""Assumed before the first text was tokenized: about right for English."""
 EMA_WEIGHT = 0.02
-"""The weight of one request in the averages over those before it."""
-LATENESS_EMA_WEIGHT = 0.005
-"""The same for how late answers come: those of one batch are late together, and tell of one thing."""
-WAITED_S = 0.02
-"""Where less was expected, chance made the difference."""
+"""The weight of one request in the moving averages of tokens and seconds a byte."""
+LATENCY_EMA_WEIGHT = 0.005
+"""The same for lateness: the answers of one batch are late together, and are one observation."""
+MIN_EXPECTED_S = 0.02
+"""Expectations below this teach nothing about lateness: chance dominates."""
 MAX_LATENESS_RATIO = 4.0
-"""Times what was expected, that one request may count for."""
+"""The most that one request may count for, as a multiple of what was expected."""
+
+
+class QueueLoad(msgspec.Struct, frozen=True, kw_only=True):
+    """What the engine has to do at one moment."""
+
+    queued_tokens: int
+    busy_s: float
+    """Until the batches in the engine have run; 0 where it is idle."""
+    batch_tokens: int
+    """Padded tokens of a full batch."""
 
 
 class WaitEstimate(msgspec.Struct, frozen=True, kw_only=True):
-    """What a new request finds before it."""
+    """How long a new request is expected to take."""
 
     tokens: float
-    """That wait, and, of texts that are not read yet, will wait."""
+    """Tokens ahead of it, those of texts that are not tokenized yet included."""
     wait_s: float
-    """Expected until all of it has run; 0 where the engine is idle."""
+    """Until all of them have run; 0 where the engine is idle."""
     own_s: float
-    """Expected for the request itself."""
+    """To run the request itself."""
 
     @property
     def s(self) -> float:
-        """Expected until the request has run."""
+        """Until the request has run."""
         return self.wait_s + self.own_s
 
 
-def check(ahead: WaitEstimate, own_tokens: float, deadline: Deadline, limits: Limits) -> None:
-    """Raise where a request of so many tokens should not wait.
+def check(estimate: WaitEstimate, own_tokens: float, deadline: Deadline, limits: Limits) -> None:
+    """Refuse a request of `own_tokens` tokens that should not wait.
 
     An idle engine refuses nothing, however slow it was: the next batch corrects what is expected of it.
 
@@ -53,15 +64,16 @@ def check(ahead: WaitEstimate, own_tokens: float, deadline: Deadline, limits: Li
         raise TooLargeError(
             f"the request has {own_tokens:.0f} tokens, and at most {limits.queued_tokens} may wait; send it in parts"
         )
-    most_s = limits.wait_ms / 1000
-    if ahead.tokens + own_tokens > limits.queued_tokens:
-        raise _overloaded(f"{ahead.tokens:.0f} tokens wait, of at most {limits.queued_tokens}", ahead.wait_s / 2)
-    if ahead.wait_s > most_s:
+    max_wait_s = limits.wait_ms / 1000
+    if estimate.tokens + own_tokens > limits.queued_tokens:
+        raise _overloaded(f"{estimate.tokens:.0f} tokens wait, of at most {limits.queued_tokens}", estimate.wait_s / 2)
+    if estimate.wait_s > max_wait_s:
         raise _overloaded(
-            f"the expected wait is {ahead.wait_s * 1000:.0f} ms, over {limits.wait_ms:.0f} ms", ahead.wait_s - most_s
+            f"the expected wait is {estimate.wait_s * 1000:.0f} ms, over {limits.wait_ms:.0f} ms",
+            estimate.wait_s - max_wait_s,
         )
-    expected_s, left_s = SAFETY_FACTOR * ahead.s, deadline.left_s()
-    if ahead.wait_s and expected_s > left_s:
+    expected_s, left_s = SAFETY_FACTOR * estimate.s, deadline.left_s()
+    if estimate.wait_s and expected_s > left_s:
         raise _overloaded(
             f"the answer is expected in {expected_s * 1000:.0f} ms, and the deadline is in {left_s * 1000:.0f} ms",
             expected_s - left_s,
@@ -69,45 +81,45 @@ def check(ahead: WaitEstimate, own_tokens: float, deadline: Deadline, limits: Li
 
 
 class LatencyCorrection:
-    """How much longer requests take than batches alone would have it: the processors have other work as well."""
+    """How much longer requests take than their batches alone, since the CPUs have other work: a factor of at least 1."""
 
     def __init__(self) -> None:
-        self._times = 1.0
+        self._factor = 1.0
 
-    def corrected(self, ahead: WaitEstimate) -> WaitEstimate:
-        """Return what is to be expected, given how late those before were; never less than was expected."""
-        times = max(1.0, self._times)
-        return WaitEstimate(tokens=ahead.tokens, wait_s=times * ahead.wait_s, own_s=times * ahead.own_s)
+    def corrected(self, estimate: WaitEstimate) -> WaitEstimate:
+        """The estimate times the factor."""
+        factor = max(1.0, self._factor)
+        return WaitEstimate(tokens=estimate.tokens, wait_s=factor * estimate.wait_s, own_s=factor * estimate.own_s)
 
     def learn(self, expected_s: float, took_s: float) -> None:
-        """Note what an answer took, or how long it was waited for in vain, beside the uncorrected expectation."""
-        if expected_s > WAITED_S:
-            self._times += LATENESS_EMA_WEIGHT * (min(took_s / expected_s, MAX_LATENESS_RATIO) - self._times)
+        """Record how long an answer took, or was waited for in vain, beside the uncorrected expectation."""
+        if expected_s > MIN_EXPECTED_S:
+            self._factor += LATENCY_EMA_WEIGHT * (min(took_s / expected_s, MAX_LATENESS_RATIO) - self._factor)
 
 
 class Backlog:
-    """The bytes of the texts that are in the service, and what those that nobody has read yet will cost."""
+    """The bytes of text that the service holds, and what those that are not tokenized yet will cost."""
 
     def __init__(self, limits: Limits) -> None:
         self.n_bytes = 0
         self.unread = 0
-        """Bytes of texts that wait for the tokenizer or are in it."""
+        """Bytes of text that wait for the tokenizer or are in it."""
         self._limits = limits
-        self._tokens_a_byte = TOKENS_A_BYTE
+        self._tokens_a_byte = INITIAL_TOKENS_A_BYTE
         self._seconds_a_byte = 0.0
 
     @property
     def unread_tokens(self) -> float:
-        """About how many tokens the texts that are not read yet will have."""
+        """About how many tokens the texts will have that are not tokenized yet."""
         return self.unread * self._tokens_a_byte
 
     @property
     def unread_s(self) -> float:
-        """About how long one thread reads at them."""
+        """About how long one thread will take to tokenize them."""
         return self.unread * self._seconds_a_byte
 
     def tokens_of(self, n_bytes: int) -> float:
-        """Return about how many tokens so many bytes of text have."""
+        """About how many tokens `n_bytes` of text have."""
         return n_bytes * self._tokens_a_byte
 
     @contextmanager
@@ -115,7 +127,7 @@ class Backlog:
         """Count the texts of a request while it is in the service.
 
         Raises:
-            OverloadedError: with them it would hold more than it may.
+            OverloadedError: with them the service would hold more than it may.
         """
         if self.n_bytes and self.n_bytes + n_bytes > self._limits.queued_bytes:
             raise _overloaded(f"texts of {self.n_bytes} bytes wait, of at most {self._limits.queued_bytes}", 0.5)
@@ -127,7 +139,7 @@ class Backlog:
 
     @contextmanager
     def reading(self, n_bytes: int) -> Iterator[None]:
-        """Count the texts of a request while they are tokenised."""
+        """Count the texts of a request while they are tokenized."""
         self.unread += n_bytes
         try:
             yield
@@ -135,11 +147,43 @@ class Backlog:
             self.unread -= n_bytes
 
     def learn(self, n_bytes: int, tokens: int, seconds: float) -> None:
-        """Note how many tokens texts had, and how long one thread read at them."""
+        """Record how many tokens texts had, and how long one thread took to tokenize them."""
         self._tokens_a_byte += EMA_WEIGHT * (tokens / n_bytes - self._tokens_a_byte)
         self._seconds_a_byte += EMA_WEIGHT * (seconds / n_bytes - self._seconds_a_byte)
 
 
+class Admission:
+    """Estimates how long a request of one bundle will take, and refuses it where that is too long."""
+
+    def __init__(self, backlog: Backlog, cost: BatchCost, limits: Limits, *, n_tokenizer_threads: int) -> None:
+        self._backlog = backlog
+        self._cost = cost
+        self._limits = limits
+        self._n_tokenizer_threads = n_tokenizer_threads
+        self._correction = LatencyCorrection()
+
+    def admit(self, counted: int, expected: float, load: QueueLoad, deadline: Deadline) -> WaitEstimate:
+        """Let a request in and return its uncorrected estimate.
+
+        `expected` tokens is what it is thought to have; `counted` is how many count against the cap, 0 before it was
+        tokenized.
+
+        Raises:
+            TooLargeError, OverloadedError: as `check` says.
+        """
+        tokens_ahead = load.queued_tokens + self._backlog.unread_tokens
+        wait_s = load.busy_s + self._cost.wait_s(tokens_ahead, load.batch_tokens)
+        wait_s += self._backlog.unread_s / self._n_tokenizer_threads
+        own_s = self._cost.wait_s(expected, load.batch_tokens)
+        estimate = WaitEstimate(tokens=tokens_ahead, wait_s=wait_s, own_s=own_s)
+        check(self._correction.corrected(estimate), counted, deadline, self._limits)
+        return estimate
+
+    def learn(self, estimate: WaitEstimate, took_s: float) -> None:
+        """Record how long a request took that was let in."""
+        self._correction.learn(estimate.s, took_s)
+
+
 def _overloaded(why: str, retry_after_s: float) -> OverloadedError:
-    retry_after_s = max(retry_after_s, SOONEST_RETRY_S)
+    retry_after_s = max(retry_after_s, MIN_RETRY_S)
     return OverloadedError(f"overloaded: {why}; come again in {retry_after_s:.2g} s", retry_after_s=retry_after_s)

@@ -14,7 +14,7 @@ import msgspec
 
 from hybrid.runtime.bundle import Bundle
 from hybrid.runtime.calibration_reference import Histogram, Reference
-from serving.answers import Answer
+from serving.types import Answer
 
 Quantity = Literal["escalated", "confidence", "labels", "tokens"]
 

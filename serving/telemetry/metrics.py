@@ -19,8 +19,8 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from hybrid.runtime.bundle import Bundle
-from serving.answers import Answer, Timings
 from serving.telemetry.drift import Drift
+from serving.types import Answer, Timings
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 120)
 TOKENS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)

@@ -14,7 +14,6 @@ from starlette.routing import Route
 from hybrid.llm import backend_of
 from hybrid.runtime.bundle import Bundle
 from hybrid.runtime.calibration_reference import Reference
-from serving.answers import Answer, Timings
 from serving.errors import OverloadedError, ServingError
 from serving.http.middleware import RequestContext, current
 from serving.settings import Settings
@@ -22,6 +21,7 @@ from serving.telemetry.drift import BLOCK, Drift, DriftWatch
 from serving.telemetry.logs import LogRateLimit, event
 from serving.telemetry.metrics import Metrics
 from serving.telemetry.rolling_window import RollingWindow, WindowFigures
+from serving.types import Answer, Timings
 
 if TYPE_CHECKING:
     from serving.telemetry.tracing import Tracing
@@ -110,7 +110,7 @@ class Telemetry:
             n_escalated=sum(one.status == "escalated" for one in answers),
             n_truncated=sum(one.truncated for one in answers),
             bundle=self._bundle_id,
-            **{name: round(spent, 6) for name, spent in msgspec.structs.asdict(timings).items()},
+            **{f"{stage}_s": round(spent, 6) for stage, spent in timings.by_stage().items()},
             **({"texts": [text[:LOGGED_CHARACTERS] for text in texts]} if self._log_texts else {}),
         )
 
@@ -191,7 +191,9 @@ class Telemetry:
 
     def attach(self, app: Starlette) -> None:
         """Give each request of an application its context, outside of all that is around it already."""
-        app.add_middleware(RequestContext, replied=self.metrics.replied, tracing=self.tracing)
+        app.add_middleware(
+            RequestContext, on_reply=self.metrics.replied, start_span=self.tracing.start if self.tracing else None
+        )
 
     def close(self) -> None:
         """Send the traces that are not sent yet."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from serving.answers import Answer
+from serving.types import Answer
 
 SECONDS = 120
 """The width of the window."""

@@ -11,7 +11,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 import hybrid
-from serving.answers import Timings
+from serving.types import Timings
 
 PATH = "/v1/traces"
 """Where a collector takes spans (OpenTelemetry protocol, OTLP over HTTP)."""
@@ -33,7 +33,7 @@ class Tracing:
         self._tracer = self._provider.get_tracer("serving")
         self._propagator = TraceContextTextMapPropagator()
 
-    def begin(self, method: str, path: str, headers: Mapping[str, str], request_id: str) -> Span:
+    def start(self, method: str, path: str, headers: Mapping[str, str], request_id: str) -> Span:
         """Return the span of a request that came now, under the parent that its `traceparent` names."""
         return self._tracer.start_span(
             method,
@@ -45,12 +45,7 @@ class Tracing:
     def answered(self, span: Span, route: str, timings: Timings) -> None:
         """Put the stages of a request that was answered now under its span, one after the other."""
         _name(span, route)
-        stages = {
-            "tokenise": timings.tokenise_s,
-            "queue": timings.queue_s,
-            "inference": timings.inference_s,
-            "escalation": timings.escalation_s,
-        }
+        stages = timings.by_stage()
         start = time.time_ns() - round(sum(stages.values()) * NANO)
         for name, seconds in stages.items():
             end = start + round(seconds * NANO)

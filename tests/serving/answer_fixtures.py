@@ -7,7 +7,7 @@ from hybrid.runtime.bundle import Bundle
 from hybrid.runtime.calibration import Calibration, Threshold
 from hybrid.runtime.calibration_reference import Point, Reference
 from hybrid.runtime.text_encoder import TextLimits
-from serving.answers import Answer
+from serving.types import Answer
 
 LABELS = ("bad", "good", "plain")
 THRESHOLD = 0.7

@@ -11,12 +11,11 @@ from hybrid.runtime.bundle import MANIFEST, Bundle
 from hybrid.runtime.calibration import Calibration, Threshold
 from hybrid.runtime.combination import Reliability, Weights
 from hybrid.runtime.text_encoder import TextLimits
-from serving.answers import Answer, Timings
-from serving.deadline import Deadline
 from serving.decoder.handler import EscalationHandler
 from serving.decoder.open_decoder import open_decoder
 from serving.errors import ServingError
 from serving.settings import DecoderSettings, Settings
+from serving.types import Answer, Deadline, Timings
 from tests.messages_server import Act, Handler, label
 
 LABELS = ("bad", "good", "plain")

@@ -6,12 +6,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from serving.answers import Answer, Options, Timings
-from serving.deadline import Deadline
 from serving.errors import ItemError, ServingError
 from serving.interfaces import Escalator
 from serving.service import ClassifierService
 from serving.settings import Settings
+from serving.types import Answer, Deadline, Options, Timings
 
 
 class NullObserver:

@@ -5,9 +5,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from hybrid.runtime.bundle import Bundle, read_bundle
-from serving.answers import Answer, Options, Timings
-from serving.deadline import Deadline
 from serving.errors import ItemError, UnanswerableError
+from serving.types import Answer, Deadline, Options, Timings
 
 Act = Callable[[str], Awaitable[Answer | ItemError]]
 

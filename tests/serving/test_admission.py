@@ -4,11 +4,11 @@ import random
 
 import pytest
 
-from serving.deadline import Deadline
 from serving.errors import OverloadedError, TooLargeError
 from serving.scheduler.admission import Backlog, LatencyCorrection, WaitEstimate, check
 from serving.scheduler.cost import LEAST, REMEMBERED, BatchCost
 from serving.settings import Limits
+from serving.types import Deadline
 
 LIMITS = Limits(wait_ms=500, queued_tokens=10_000, queued_bytes=1000)
 

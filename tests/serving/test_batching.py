@@ -9,6 +9,7 @@ import pytest
 from hybrid.runtime.text_encoder import Encoded
 from serving.errors import EngineDownError
 from serving.scheduler.queue import CALL_TOKENS, LOOKAHEAD, Job, RequestQueue, Row, batch_of
+from serving.types import Timings
 
 
 def padded(batch: dict[int, int]) -> int:
@@ -44,24 +45,24 @@ def lengths(rows: list[Row]) -> list[int]:
 
 
 def job(*n_tokens: int) -> Job:
-    return Job([Encoded(windows=([1] * n,), truncated=False) for n in n_tokens])
+    return Job([Encoded(windows=([1] * n,), truncated=False) for n in n_tokens], Timings())
 
 
 def test_every_row_runs_once_and_none_is_overtaken_for_ever() -> None:
     async def story() -> None:
-        rng, line = random.Random(1), RequestQueue()
+        rng, queue = random.Random(1), RequestQueue()
         first = job(64)
-        line.put(first)
+        queue.put(first)
         others = [job(*rng.choices(range(3, 60), k=4)) for _ in range(50)]
         for other in others:
-            line.put(other)
-        taken = [line.take(256)]
+            queue.put(other)
+        taken = [queue.take(256)]
         assert first.rows[0] in taken[0]
-        while line.rows:
-            taken.append(line.take(256))
+        while queue.rows:
+            taken.append(queue.take(256))
         rows = [row for batch in taken for row in batch]
         assert len(rows) == len({row.number for row in rows}) == 201
-        assert line.tokens == 0
+        assert queue.tokens == 0
         oldest = [min(row.number for row in batch) for batch in taken]
         assert oldest == sorted(oldest)
 
@@ -70,15 +71,15 @@ def test_every_row_runs_once_and_none_is_overtaken_for_ever() -> None:
 
 def test_a_row_of_a_rare_length_is_overtaken_by_few() -> None:
     async def story() -> None:
-        line = RequestQueue()
+        queue = RequestQueue()
         for _ in range(LOOKAHEAD):
-            line.put(job(64))  # four of them fill a batch
+            queue.put(job(64))  # four of them fill a batch
         rare = job(30)
-        line.put(rare)
+        queue.put(rare)
         for _ in range(1000):
-            line.put(job(64))
+            queue.put(job(64))
         batches = 0
-        while rare.rows[0] not in line.take(256):
+        while rare.rows[0] not in queue.take(256):
             batches += 1
         assert batches <= LOOKAHEAD / 2  # one behind the 16 batches before it, and the company those were given
 
@@ -87,51 +88,51 @@ def test_a_row_of_a_rare_length_is_overtaken_by_few() -> None:
 
 def test_what_nobody_waits_for_is_dropped_before_it_costs_anything() -> None:
     async def story() -> None:
-        line, left, stays = RequestQueue(), job(5, 6, 7), job(5, 30)
-        line.put(left)
-        line.put(stays)
-        line.forget(left)
-        assert (line.rows, line.tokens) == (2, 35)
-        assert lengths(line.take(256)) == [5]
-        assert lengths(line.take(256)) == [30]
-        assert line.take(256) == []
+        queue, left, stays = RequestQueue(), job(5, 6, 7), job(5, 30)
+        queue.put(left)
+        queue.put(stays)
+        queue.withdraw(left)
+        assert (queue.rows, queue.tokens) == (2, 35)
+        assert lengths(queue.take(256)) == [5]
+        assert lengths(queue.take(256)) == [30]
+        assert queue.take(256) == []
 
     asyncio.run(story())
 
 
 def test_a_suspect_runs_alone_and_before_all_others() -> None:
     async def story() -> None:
-        line, suspect, other = RequestQueue(), job(5, 5), job(5, 5)
-        line.put(suspect)
-        rows = line.take(256)
-        line.put(other)
-        line.put_alone(rows)
-        assert line.take(256) == [rows[0]]
-        assert line.take(256) == [rows[1]]
-        assert line.take(256) == other.rows
+        queue, suspect, other = RequestQueue(), job(5, 5), job(5, 5)
+        queue.put(suspect)
+        rows = queue.take(256)
+        queue.put(other)
+        queue.put_isolated(rows)
+        assert queue.take(256) == [rows[0]]
+        assert queue.take(256) == [rows[1]]
+        assert queue.take(256) == other.rows
 
     asyncio.run(story())
 
 
 def test_rows_put_back_keep_their_place() -> None:
     async def story() -> None:
-        line, early, late = RequestQueue(), job(5, 5, 5), job(5)
-        line.put(early)
-        rows = line.take(256)
-        line.put(late)
-        line.put_back(rows)
-        assert line.take(256) == [*rows, *late.rows]
+        queue, early, late = RequestQueue(), job(5, 5, 5), job(5)
+        queue.put(early)
+        rows = queue.take(256)
+        queue.put(late)
+        queue.put_back(rows)
+        assert queue.take(256) == [*rows, *late.rows]
 
     asyncio.run(story())
 
 
 def test_all_that_wait_are_given_up_at_once() -> None:
     async def story() -> None:
-        line, waits = RequestQueue(), [job(5, 6), job(7)]
+        queue, waits = RequestQueue(), [job(5, 6), job(7)]
         for one in waits:
-            line.put(one)
-        line.fail_all(EngineDownError("gone"))
-        assert (line.rows, line.tokens) == (0, 0)
+            queue.put(one)
+        queue.fail_all(EngineDownError("gone"))
+        assert (queue.rows, queue.tokens) == (0, 0)
         for one in waits:
             with pytest.raises(EngineDownError, match="gone"):
                 await one.done

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 import hybrid
-import serving.answers
+import serving.types
 from hybrid.client import (
     Answer,
     AsyncClient,
@@ -114,7 +114,7 @@ def test_a_key_that_is_not_known_an_unknown_option_and_no_service_are_said(
 
 
 def test_an_answer_of_the_client_is_the_answer_of_the_service() -> None:
-    ours, theirs = ({field.name for field in msgspec.structs.fields(one)} for one in (Answer, serving.answers.Answer))
+    ours, theirs = ({field.name for field in msgspec.structs.fields(one)} for one in (Answer, serving.types.Answer))
     assert ours == theirs
 
 

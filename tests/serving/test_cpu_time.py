@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from serving.engine.process import used_s, works
+from serving.engine.process import cpu_s, is_working
 
 SPINS = "while True: pass"
 SLEEPS = "import time; time.sleep(60)"
@@ -31,11 +31,11 @@ def test_one_that_spins_works_and_one_that_sleeps_or_is_stopped_does_not() -> No
         subprocess.Popen([sys.executable, "-c", SLEEPS]) as sleeps,
     ):
         try:
-            assert comes_true(lambda: not works(sleeps.pid))
-            assert works(spins.pid)
-            assert comes_true(lambda: used_s(spins.pid) > used_s(sleeps.pid))
+            assert comes_true(lambda: not is_working(sleeps.pid))
+            assert is_working(spins.pid)
+            assert comes_true(lambda: cpu_s(spins.pid) > cpu_s(sleeps.pid))
             spins.send_signal(signal.SIGSTOP)
-            assert comes_true(lambda: not works(spins.pid))
+            assert comes_true(lambda: not is_working(spins.pid))
         finally:
             spins.kill()
             sleeps.kill()
@@ -44,6 +44,6 @@ def test_one_that_spins_works_and_one_that_sleeps_or_is_stopped_does_not() -> No
 def test_of_a_process_that_is_gone_nothing_is_known() -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    assert not works(gone.pid)
-    assert used_s(gone.pid) == 0.0
-    assert used_s(os.getpid()) > 0.0
+    assert not is_working(gone.pid)
+    assert cpu_s(gone.pid) == 0.0
+    assert cpu_s(os.getpid()) > 0.0

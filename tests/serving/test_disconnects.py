@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from serving.answers import Answer
 from serving.errors import ItemError
+from serving.types import Answer
 from tests.serving.http_requests import DIALECTS, client, post, receive, statuses
 from tests.serving.scripted import Scripted, sure_of
 from tests.serving.threaded import served

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom, chi2, chi2_contingency
 
-from serving.answers import Answer
 from serving.telemetry.drift import BLOCK, BLOCKS, DriftWatch, chi_square_tail, compare
+from serving.types import Answer
 from tests.serving.answer_fixtures import answer, bundle_with, reference_of, traffic
 
 WINDOW = BLOCK * BLOCKS

@@ -12,14 +12,14 @@ import pytest
 
 import hybrid
 from hybrid.runtime.bundle import MODEL, read_bundle
-from serving.answers import Answer
 from serving.engine import process
 from serving.engine.ipc import Open
 from serving.engine.process import EngineProcess
-from serving.engine.supervisor import LONGEST_S, pause_s
+from serving.engine.supervisor import MAX_PAUSE_S, pause_s
 from serving.errors import EngineDownError, ItemError, ServingError
 from serving.service import ClassifierService
 from serving.settings import EngineSettings, Settings
+from serving.types import Answer
 from tests.corpus import texts_and_gold
 from tests.serving.bundles import POISON, copied, poison_token, poisoned
 from tests.serving.deadly_engine import SIGNAL, TOKEN
@@ -227,7 +227,7 @@ def test_starts_that_fail_again_and_again_come_ever_more_slowly() -> None:
     assert pauses[:3] == [0.0, 0.0, 0.0]  # two deaths are mended at once
     assert pauses == sorted(pauses)
     assert pauses[3] > 0
-    assert pauses[-1] == LONGEST_S
+    assert pauses[-1] == MAX_PAUSE_S
     assert pause_s([100.0] * 12, 1000.0) == 0.0  # forgotten
 
 

@@ -11,10 +11,10 @@ import pytest
 
 from hybrid.errors import ConfigError
 from hybrid.runtime.bundle import MANIFEST
-from serving.deadline import Deadline
 from serving.decoder.open_decoder import open_decoder
 from serving.errors import DeadlineError, UnanswerableError
 from serving.settings import DecoderSettings, Settings, read_settings
+from serving.types import Deadline
 from tests.messages_server import Act, MessagesServer, answer, label, raw, reset, status
 from tests.serving.escalation_fixtures import BUNDLE, LABELS, UNSURE, Heard, after, escalated, opened
 

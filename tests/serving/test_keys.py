@@ -10,7 +10,8 @@ from starlette.routing import Route
 
 from hybrid.errors import ConfigError
 from serving.http.app import build_app
-from serving.http.middleware import PROBES, Keys, read_keys
+from serving.http.middleware import Keys, read_keys
+from serving.protocols.all import PUBLIC_PATHS
 from serving.settings import API_KEYS, Settings
 from tests.serving.http_requests import client
 from tests.serving.scripted import Scripted, at_once
@@ -50,7 +51,7 @@ def test_every_route_but_the_probes_asks_for_a_key(guarded: str, bundle_dir: Pat
     for path in paths:
         for method in ("GET", "POST", "HEAD", "OPTIONS"):
             status = client().request(method, guarded + path).status_code
-            assert (status == 401) == (path not in PROBES), (method, path, status)
+            assert (status == 401) == (path not in PUBLIC_PATHS), (method, path, status)
 
 
 def test_a_route_that_does_not_exist_is_told_from_one_that_does_only_with_a_key(guarded: str) -> None:
@@ -126,7 +127,7 @@ def test_comparing_looks_at_every_key_and_no_further_than_a_digest(monkeypatch: 
 
 @pytest.mark.parametrize("value", ["", " ", ",", "soup,,salt", "soup,"])
 def test_a_variable_that_names_an_empty_key_stops_the_start(value: str) -> None:
-    with pytest.raises(ConfigError, match="an empty key; want keys separated by commas"):
+    with pytest.raises(ConfigError, match="an empty key; expected keys separated by commas"):
         read_keys({API_KEYS: value})
     assert not read_keys({})
     assert read_keys({API_KEYS: "soup"}) != Keys()

@@ -16,12 +16,12 @@ from hybrid.runtime.combination import Reliability, Weights
 from hybrid.runtime.text_encoder import Encoded
 from hybrid.stages.evaluate import Answers, evaluate
 from hybrid.types import Example, Judged, Prediction, Vote
-from serving.answers import Answer
 from serving.decoder.client import DecoderResult
 from serving.decoder.merge_answer import merge_vote, without_vote
-from serving.encoder_answers import encoder_answer
 from serving.errors import UnanswerableError
+from serving.replica import encoder_answer
 from serving.settings import OnFailure
+from serving.types import Answer
 from tests.serving.escalation_fixtures import BUNDLE, LABELS, RELIABLE
 
 SHARED = (

@@ -13,13 +13,12 @@ import pytest
 
 import hybrid
 from hybrid.runtime.bundle import Bundle
-from serving.answers import Answer
-from serving.deadline import Deadline
 from serving.page import files as own_page
 from serving.page.files import POLICY
 from serving.service import ClassifierService
 from serving.settings import API_KEYS, Settings
 from serving.telemetry.observer import Telemetry
+from serving.types import Answer, Deadline
 from tests.corpus import texts_and_gold
 from tests.serving.answer_fixtures import answer, traffic
 from tests.serving.threaded import served

@@ -10,7 +10,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from serving.answers import Answer
 from serving.errors import (
     DeadlineError,
     EngineDownError,
@@ -21,6 +20,7 @@ from serving.errors import (
     TooLargeError,
     UnanswerableError,
 )
+from serving.types import Answer
 from tests.serving.http_requests import DIALECTS, client
 from tests.serving.scripted import Scripted, at_once, sure_of
 from tests.serving.threaded import served

@@ -11,6 +11,7 @@ from hybrid.runtime.text_encoder import Encoded
 from serving.http import endpoint
 from serving.http.endpoint import cancel_on_disconnect
 from serving.scheduler.queue import Job
+from serving.types import Timings
 
 REQUESTS = 50
 
@@ -44,26 +45,26 @@ async def watched() -> None:
         return {"type": "http.disconnect"}
 
     with cancel_on_disconnect(Request({"type": "http"}, receive)):
-        await asyncio.sleep(2 * endpoint.NOTICED_AFTER_S)
+        await asyncio.sleep(2 * endpoint.WATCH_AFTER_S)
     await asyncio.sleep(0)
 
 
 async def queued() -> None:
-    job = Job([Encoded(windows=([1, 2], [3]), truncated=False)])
+    job = Job([Encoded(windows=([1, 2], [3]), truncated=False)], Timings())
     for row in job.rows:
         job.deliver(row, [0.0])
     await job.done
-    job.end()
+    job.release()
 
 
 def test_a_client_that_was_watched_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint, "NOTICED_AFTER_S", 0.001)
+    monkeypatch.setattr(endpoint, "WATCH_AFTER_S", 0.001)
     assert unreachable_after(watched) < REQUESTS
 
 
 def test_a_job_leaves_none_and_one_that_is_not_ended_does() -> None:
     async def not_ended() -> None:
-        job = Job([Encoded(windows=([1, 2],), truncated=False)])
+        job = Job([Encoded(windows=([1, 2],), truncated=False)], Timings())
         job.deliver(job.rows[0], [0.0])
         await job.done
 

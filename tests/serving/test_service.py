@@ -11,8 +11,6 @@ import pytest
 
 import hybrid
 from hybrid.runtime.bundle import Bundle
-from serving.answers import Answer
-from serving.deadline import Deadline
 from serving.errors import (
     DeadlineError,
     ItemError,
@@ -23,6 +21,7 @@ from serving.errors import (
 )
 from serving.service import ClassifierService
 from serving.settings import EngineSettings, Limits, Settings
+from serving.types import Answer, Deadline
 from tests.corpus import texts_and_gold
 from tests.serving.bundles import changed, copied, sealed
 from tests.serving.live_service import Heard, ask, live

@@ -10,8 +10,8 @@ import pytest
 import hybrid
 from hybrid.errors import BundleError
 from hybrid.files.hashing import sha256_of_file
-from serving.answers import Answer
 from serving.service import ClassifierService
+from serving.types import Answer
 from tests.corpus import texts_and_gold
 from tests.serving.bundles import changed, copied, negated, sealed
 from tests.serving.live_service import Heard, ask, live, until

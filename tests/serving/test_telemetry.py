@@ -19,7 +19,6 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from serving.answers import Timings
 from serving.errors import DeadlineError, EngineDownError, OverloadedError
 from serving.http.middleware import current
 from serving.settings import Settings
@@ -27,6 +26,7 @@ from serving.telemetry.logs import WAITING, JsonLogs, event
 from serving.telemetry.metrics import resident_of_children
 from serving.telemetry.observer import Telemetry
 from serving.telemetry.rolling_window import RATIO, SECONDS, RollingWindow, bucket, percentile
+from serving.types import Timings
 from tests.serving.answer_fixtures import BUNDLE_ID, answer, bundle_with, reference_of, traffic
 
 TIMINGS = Timings(tokenise_s=0.001, queue_s=0.002, inference_s=0.003)

@@ -17,11 +17,11 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from serving.answers import Timings
 from serving.errors import EngineDownError
 from serving.http.middleware import current
 from serving.settings import Settings
 from serving.telemetry.observer import Telemetry
+from serving.types import Timings
 from tests.serving.answer_fixtures import answer
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"

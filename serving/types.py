@@ -1,0 +1,118 @@
+"""What flows through the service: options of a request, answers, timings, deadlines."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Literal
+
+import msgspec
+
+from hybrid.types import AnswerSource, AnswerStatus, EscalationOutcome
+from serving.errors import DeadlineError
+
+Truncate = Literal["error", "right", "left"]
+Escalate = Literal["auto", "never", "always"]
+Stage = Literal["tokenise", "queue", "inference", "escalation"]
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """How the texts of one request are to be answered."""
+
+    truncate: Truncate | None = None
+    """What becomes of a text that the encoder cannot read whole; None: as the bundle says."""
+    escalate: Escalate = "auto"
+    """auto: below the threshold, where there is a decoder."""
+    threshold: float | None = None
+    """The confidence below which a text escalates; None: the bundle's."""
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer for one text."""
+
+    label: str | None
+    """The decision; None where the service abstains. multi_label: the canonical join of `labels`."""
+    labels: tuple[str, ...]
+    probs: dict[str, float]
+    """Calibrated probability by label: the encoder's, or, where the decoder voted, of the two together."""
+    confidence: float
+    """The probability of `label`: what the threshold was compared with is `encoder_confidence`."""
+    encoder_label: str
+    encoder_confidence: float
+    threshold: float
+    """The confidence below which this text escalates."""
+    status: AnswerStatus
+    """accepted: the encoder was sure enough. escalated: it was not; `source` tells who answered after all."""
+    source: AnswerSource
+    """decoder: its label as it came. both: the two combined."""
+    escalation: EscalationOutcome = "none"
+    """none: no decoder was asked. undecided: it gave no label. failed: it could not be asked; `reason` tells why."""
+    rationale: str = ""
+    """The decoder's explanation of the label that it gave."""
+    reason: str = ""
+    """Why the decoder gave no label; empty where it did or was not asked."""
+    truncated: bool
+    tokens: int
+    """How many tokens the encoder read, special tokens included."""
+    bundle_id: str
+    """The first 12 hex digits of the SHA-256 of `bundle.json`."""
+
+
+class Timings(msgspec.Struct, kw_only=True):
+    """Seconds that one request spent in each stage, 0 for a stage that it never reached, and the stage it is in."""
+
+    tokenise_s: float = 0.0
+    queue_s: float = 0.0
+    inference_s: float = 0.0
+    escalation_s: float = 0.0
+    stage: Stage = "tokenise"
+
+    def by_stage(self) -> Mapping[str, float]:
+        """The seconds of each stage by its name, in the order in which a request passes through them."""
+        return {
+            "tokenise": self.tokenise_s,
+            "queue": self.queue_s,
+            "inference": self.inference_s,
+            "escalation": self.escalation_s,
+        }
+
+
+class Deadline(msgspec.Struct, frozen=True, kw_only=True):
+    """The time after which the caller no longer waits for the answer."""
+
+    at: float
+    """A time of `time.monotonic()`."""
+    timeout_s: float
+    """The timeout that the caller asked for."""
+
+    @staticmethod
+    def after(timeout_s: float) -> "Deadline":
+        """The deadline of a request that arrives now."""
+        return Deadline(at=time.monotonic() + timeout_s, timeout_s=timeout_s)
+
+    def left_s(self) -> float:
+        """The seconds left; negative once the deadline has passed."""
+        return self.at - time.monotonic()
+
+    def check(self, stage: Stage) -> None:
+        """Raise where the deadline has passed.
+
+        Raises:
+            DeadlineError: it passed in `stage`.
+        """
+        if self.left_s() <= 0:
+            raise DeadlineError(stage, self.timeout_s)
+
+    @asynccontextmanager
+    async def enforce(self, timings: Timings) -> AsyncIterator[None]:
+        """Cancel the block when the deadline passes; `timings` knows the stage that the request is in by then.
+
+        Raises:
+            DeadlineError: the deadline passed.
+        """
+        self.check(timings.stage)
+        try:
+            async with asyncio.timeout_at(asyncio.get_running_loop().time() + self.left_s()):
+                yield
+        except TimeoutError as error:
+            raise DeadlineError(timings.stage, self.timeout_s) from error
