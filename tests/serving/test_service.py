@@ -129,12 +129,11 @@ def test_a_bundle_of_several_labels_a_text_answers_as_the_runtime_does(bundle_di
     asyncio.run(story())
 
 
-@pytest.mark.parametrize("bad", ["", " \n\t", "a \ud800 b"])
-def test_a_text_that_nobody_could_read_is_named(bundle_dir: Path, bad: str) -> None:
+def test_a_text_that_is_not_unicode_is_named(bundle_dir: Path) -> None:
     async def story() -> None:
         async with live(bundle_dir) as service:
             with pytest.raises(UnanswerableError, match="item 1: "):
-                await ask(service, ["soup", bad])
+                await ask(service, ["soup", "a \ud800 b"])
             check_same(bundle_dir, ["soup"], await ask(service, ["soup"]))
 
     asyncio.run(story())
