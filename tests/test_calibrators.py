@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from hybrid.calibration import calibrators
 from hybrid.calibration.calibrators import FITS, Fits, cross_fit
+from hybrid.calibration.label_calibrators import FROM_SIMPLE_TO_RICH
 from hybrid.config import CalibrateConfig
 from hybrid.errors import ConfigError
 from hybrid.recipe_files.read import read_recipe
@@ -114,6 +115,7 @@ def test_many_labels_take_the_array_and_give_the_same() -> None:
 def test_every_method_but_none_has_a_fit() -> None:
     assert [*FITS] == [method for method in CALIBRATORS if method != "none"]
     assert set(CalibrateConfig().methods) == set(FITS)
+    assert [*FROM_SIMPLE_TO_RICH] == [method for method, entry in CALIBRATORS.items() if entry.apply_to_sets]
 
 
 @pytest.mark.parametrize(("method", "activation"), [("platt", "softmax"), ("isotonic", "sigmoid")])

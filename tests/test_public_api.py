@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import hybrid
+import hybrid.runtime.cascade
 import hybrid.runtime.decoder
 from hybrid.runtime.explain import Word
 
@@ -88,6 +89,8 @@ def test_the_former_names_still_work_and_name_the_new_ones() -> None:
         hybrid.load(GOLDEN, dedicated=True)
     with pytest.warns(DeprecationWarning, match="is now LLMDecoder"):
         assert hybrid.runtime.decoder.Decoder is hybrid.LLMDecoder
+    with pytest.warns(DeprecationWarning, match=r"Decides is now hybrid\.Decoder"):
+        assert hybrid.runtime.cascade.Decides is hybrid.Decoder
     word = Word(text="soup", start=0, end=4, drop=0.25)
     with pytest.warns(DeprecationWarning, match=r"Word\.fall is now Word\.drop"):
         assert word.fall == 0.25

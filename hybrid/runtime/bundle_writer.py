@@ -1,4 +1,4 @@
-"""Put what was exported and what was calibrated together: the folder that a service embeds."""
+"""Writes a bundle: the folder that a service embeds, from an exported graph and its calibration."""
 
 import platform
 from collections.abc import Sequence
@@ -18,7 +18,8 @@ from hybrid.runtime.integrity import Golden
 from hybrid.runtime.text_encoder import TextLimits
 from hybrid.types import Precision, Task
 
-NOTED = ("torch", "transformers", "cleanlab", "scikit-learn", "onnx", "onnxruntime", "tokenizers", "numpy")
+RECORDED = ("torch", "transformers", "cleanlab", "scikit-learn", "onnx", "onnxruntime", "tokenizers", "numpy")
+"""The packages whose versions a bundle records."""
 
 
 def write_bundle(
@@ -40,7 +41,7 @@ def write_bundle(
     reference: Reference | None = None,
     decoder: Reliability | None = None,
 ) -> Bundle:
-    """Write the bundle and return its manifest. The manifest comes last: without it there is no bundle.
+    """Write the bundle and return its manifest. The manifest is written last: without it there is no bundle.
 
     `exported` holds the graph, which is at `precision`, and the tokenizer; `vocabulary` is the number of rows of
     the encoder's embedding. The golden texts are answered here, by the files of the bundle.
@@ -72,14 +73,14 @@ def write_bundle(
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that a figure depends on; a package that is not installed is left out."""
-    found = {"hybrid-cascade": hybrid.__version__, "python": platform.python_version()}
-    for name in NOTED:
+    """Read the versions of the packages that a figure depends on; those that are not installed are left out."""
+    recorded = {"hybrid-cascade": hybrid.__version__, "python": platform.python_version()}
+    for name in RECORDED:
         try:
-            found[name] = version(name)
+            recorded[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return recorded
 
 
 def _answered(texts: Sequence[str], encoder: Encoder, calibration: Calibration) -> tuple[Golden, ...]:

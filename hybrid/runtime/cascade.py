@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -157,3 +157,13 @@ def _checked(texts: Sequence[str]) -> list[str]:
         if not isinstance(text, str) or not text.strip():
             raise DataError(f"classify: text {number} is {text!r:.40}; expected a string that is not empty")
     return list(texts)
+
+
+if not TYPE_CHECKING:  # a type checker would take any name for one that this gives
+
+    def __getattr__(name: str) -> object:
+        """Give the protocol `Decoder` by its former name too."""
+        if name == "Decides":
+            warnings.warn("hybrid.runtime.cascade.Decides is now hybrid.Decoder", DeprecationWarning, stacklevel=2)
+            return Decoder
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from hybrid.config import LLMConfig
 from hybrid.errors import HybridError
@@ -38,13 +39,15 @@ class LLMDecoder:
         return [read_vote(str(i), reply, self._labels, teacher=self.name) for i, reply in enumerate(replies)]
 
 
-def __getattr__(name: str) -> object:
-    """Give `LLMDecoder` by its former name too."""
-    if name == "Decoder":
-        warnings.warn(
-            "hybrid.runtime.decoder.Decoder is now LLMDecoder; hybrid.Decoder is the protocol of any decoder",
-            DeprecationWarning,
-            stacklevel=2,
-        )
-        return LLMDecoder
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker would take any name for one that this gives
+
+    def __getattr__(name: str) -> object:
+        """Give `LLMDecoder` by its former name too."""
+        if name == "Decoder":
+            warnings.warn(
+                "hybrid.runtime.decoder.Decoder is now LLMDecoder; hybrid.Decoder is the protocol of any decoder",
+                DeprecationWarning,
+                stacklevel=2,
+            )
+            return LLMDecoder
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

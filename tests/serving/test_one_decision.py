@@ -14,7 +14,7 @@ from hybrid.runtime.calibration import FEW_LABELS, NOTHING_KEPT, Calibration, Kn
 from hybrid.runtime.cascade import Classifier
 from hybrid.runtime.combination import Reliability, Weights
 from hybrid.runtime.text_encoder import Encoded
-from hybrid.stages.evaluate import Answers, evaluate
+from hybrid.stages.evaluate import Answers, evaluate, evaluate_sets
 from hybrid.types import Example, Judged, Prediction, Vote
 from serving.decoder.client import DecoderResult
 from serving.decoder.merge_answer import merge_vote, without_vote
@@ -225,6 +225,17 @@ def test_several_labels_a_text_are_decided_alike() -> None:
         prediction = in_the_library(bundle, logits, None)
         assert prediction.label == label
         assert shared(prediction) == shared(in_the_service(bundle, logits, None))
+        judged = evaluate_sets(
+            [Example(id="0", text="soup", label="bad", part="test")] * 2,
+            np.array([logits, logits], dtype=np.float32),
+            calibration,
+            LABELS,
+            EvaluateConfig(bootstrap=2),
+            threshold=bundle.threshold.value,
+            twins=frozenset(),
+            seed=0,
+        ).judged[0]
+        assert (judged.label, judged.confidence) == (label, pytest.approx(prediction.confidence, abs=1e-6))
 
 
 def test_a_label_that_the_bundle_does_not_have_is_no_answer() -> None:
