@@ -34,6 +34,7 @@ NEUTRAL = (
     "hybrid.precisions",
     "hybrid.progress",
     "hybrid.prompts",
+    "hybrid.retry_after",
     "hybrid.stages.stage",
     "hybrid.threads",
     "hybrid.types",
