@@ -9,6 +9,7 @@ from scipy.optimize import minimize
 
 from hybrid.calibration.calibrators import simplest, stratified_folds
 from hybrid.evaluation.metrics import nll_by_row
+from hybrid.label_sets import index_by_label
 from hybrid.runtime.combination import MIN_PROB, Reliability, Weights
 from hybrid.types import Vote
 
@@ -58,7 +59,7 @@ def measure_reliability(
     figures in the report are cross-validated too: those of a row come from a fit that did not see it.
     """
     has_label = np.array([vote.label is not None for vote in votes], dtype=bool)
-    position = {label: index for index, label in enumerate(labels)}
+    position = index_by_label(labels)
     rows = _Rows(
         probs[has_label],
         gold[has_label],

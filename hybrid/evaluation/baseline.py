@@ -12,7 +12,7 @@ from sklearn.preprocessing import label_binarize, normalize
 
 from hybrid.evaluation.metrics import accuracy, macro_f1
 from hybrid.evaluation.set_metrics import macro_f1_of_sets, subset_accuracy
-from hybrid.label_sets import label_matrix
+from hybrid.label_sets import index_by_label, label_matrix
 from hybrid.types import Example, Task
 
 REGULARISATION = 10.0  # the inverse strength that suits TF-IDF rows of unit length
@@ -49,7 +49,7 @@ def baselines(
             chosen = tfidf_sets(texts, label_matrix(target, labels), test_texts)
             pair = subset_accuracy(gold_sets, chosen), macro_f1_of_sets(gold_sets, chosen)
         else:
-            position = {label: index for index, label in enumerate(labels)}
+            position = index_by_label(labels)
             indices, gold = (np.array([position[label] for label in names]) for names in (target, test_labels))
             predicted = tfidf_predictions(texts, indices, test_texts)
             pair = accuracy(gold, predicted), macro_f1(gold, predicted, len(labels))

@@ -10,7 +10,7 @@ from cleanlab.rank import get_label_quality_scores
 
 from hybrid.config import CleanConfig
 from hybrid.errors import ConfigError
-from hybrid.label_sets import label_matrix
+from hybrid.label_sets import index_by_label, label_matrix
 from hybrid.labels.consensus import consensus, cross_fitted
 from hybrid.labels.decisions import decisions_of
 from hybrid.labels.estimate import METHODS, LabelEstimate, Method, as_given, prune
@@ -70,7 +70,7 @@ def clean(
     Raises:
         ConfigError: the recipe wants repair and there is no trusted row.
     """
-    place = {label: index for index, label in enumerate(labels)}
+    place = index_by_label(labels)
     given = np.array([place[row.label] for row in rows])
     embeddings = embed([row.text for row in rows])
     probs = cross_fitted(embeddings, given, len(labels), folds=config.folds, seed=seed)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
+from hybrid.label_sets import index_by_label
 from hybrid.types import Example, Vote
 
 ABSTAIN = -1
@@ -28,7 +29,7 @@ class LabelSource(msgspec.Struct, frozen=True, kw_only=True):
 def label_sources(rows: Sequence[Example], votes: Sequence[Vote], labels: Sequence[str]) -> list[LabelSource]:
     """Return annotators by name (`given` where there are none), then each teacher's samples as `TEACHER#SAMPLE`."""
     position = {row.id: i for i, row in enumerate(rows)}
-    place = {label: index for index, label in enumerate(labels)}
+    place = index_by_label(labels)
     sources = {}
     for name in sorted({name for row in rows for name in row.annotations}) or ["given"]:
         said = [row.annotations.get(name) if row.annotations else row.label for row in rows]

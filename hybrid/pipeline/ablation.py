@@ -12,7 +12,7 @@ import numpy as np
 from hybrid.evaluation.metrics import accuracy, macro_f1
 from hybrid.evaluation.set_metrics import macro_f1_of_sets, subset_accuracy
 from hybrid.files.table import read_rows
-from hybrid.label_sets import join_labels, label_matrix
+from hybrid.label_sets import index_by_label, join_labels, label_matrix
 from hybrid.pipeline.context import RunContext
 from hybrid.pipeline.stages import run_stage
 from hybrid.runtime.bundle import MODEL
@@ -125,7 +125,7 @@ def _scores(predicted: Sequence[Predicted], labels: Sequence[str], task: Task) -
         truth, chosen = label_matrix(gold, labels), label_matrix(said, labels)
         found = subset_accuracy(truth, chosen), macro_f1_of_sets(truth, chosen)
     else:
-        place = {label: i for i, label in enumerate(labels)}
+        place = index_by_label(labels)
         wanted, found_there = (np.array([place[label] for label in side]) for side in (gold, said))
         found = accuracy(wanted, found_there), macro_f1(wanted, found_there, len(labels))
     return {"accuracy": round(found[0], 6), "macro_f1": round(found[1], 6)}

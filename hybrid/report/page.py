@@ -12,7 +12,7 @@ from markupsafe import Markup
 from hybrid.evaluation.metrics import ReliabilityBin, reliability_bins, risk_coverage
 from hybrid.evaluation.set_metrics import as_one_label
 from hybrid.files.table import read_rows
-from hybrid.label_sets import label_matrix
+from hybrid.label_sets import index_by_label, label_matrix
 from hybrid.pipeline.context import RunContext
 from hybrid.pipeline.stages import STAGE_NAMES as STAGES
 from hybrid.report import figures
@@ -127,7 +127,7 @@ def _bins(
         )
         first, second = (reliability_bins(*as_one_label(*pair)) for pair in before_and_after)
         return first, second
-    position = {label: i for i, label in enumerate(labels)}
+    position = index_by_label(labels)
     gold_indices = np.array([position[row.gold] for row in judged])
     probs = np.array([row.probs for row in judged])
     return reliability_bins(softmax(logits), gold_indices), reliability_bins(probs, gold_indices)

@@ -22,6 +22,7 @@ import msgspec
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
+from hybrid.label_sets import index_by_label
 from hybrid.types import Vote
 
 NEIGHBOURS = 10
@@ -42,7 +43,7 @@ def with_what_votes_state(
     """Return the probabilities [n, k] of the rows `ids`, in the mean with what their votes state of themselves."""
     probs = probs.copy()
     position = {row_id: i for i, row_id in enumerate(ids)}
-    place = {label: index for index, label in enumerate(labels)}
+    place = index_by_label(labels)
     total, n_stated = np.zeros_like(probs), np.zeros(len(probs))
     for vote in votes:
         if vote.label is not None and vote.confidence is not None:

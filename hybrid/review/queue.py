@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 import msgspec
 import numpy as np
 
+from hybrid.label_sets import index_by_label
 from hybrid.review.gain import expected_gains
 from hybrid.types import Decision, Example, Row, Vote
 
@@ -44,7 +45,7 @@ def review_queue(
 
     `rows`, `decisions`, `embeddings` [n, d] and `belief` [n, k] are in the same order.
     """
-    place = {label: index for index, label in enumerate(labels)}
+    place = index_by_label(labels)
     said = _said(votes)
     decided = np.array([place[decision.label] for decision in decisions])
     given = np.array([place[decision.given] for decision in decisions])

@@ -15,7 +15,7 @@ from hybrid.calibration.threshold import choose_threshold, describe_threshold, n
 from hybrid.config import CalibrateConfig, Recipe, recipe_hash
 from hybrid.errors import DataError
 from hybrid.evaluation import metrics, set_metrics
-from hybrid.label_sets import join_labels, label_matrix, rarest_labels
+from hybrid.label_sets import index_by_label, join_labels, label_matrix, rarest_labels
 from hybrid.runtime.calibration import Calibration, Decided, Threshold, apply, decide
 from hybrid.runtime.calibration_reference import Reference
 from hybrid.stages.asking import decoder_votes, may_weigh_decoder
@@ -235,7 +235,7 @@ def _check(
 
 
 def _gold_indices(rows: Sequence[Example], labels: Sequence[str]) -> Indices:
-    position = {label: index for index, label in enumerate(labels)}
+    position = index_by_label(labels)
     unknown = next((row for row in rows if row.label not in position), None)
     if unknown is not None:
         raise DataError(

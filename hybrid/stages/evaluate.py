@@ -22,7 +22,7 @@ from hybrid.evaluation.metrics import (
     risk_coverage,
 )
 from hybrid.evaluation.set_report import set_report
-from hybrid.label_sets import join_labels, label_matrix
+from hybrid.label_sets import index_by_label, join_labels, label_matrix
 from hybrid.llm import backend_of
 from hybrid.runtime.calibration import Calibration, apply, decide, softmax
 from hybrid.runtime.combination import Reliability
@@ -70,7 +70,7 @@ def evaluate(
     decoder's vote on an escalated row is combined with the encoder's probabilities, as the runtime does.
     `twins` are the ids of test rows with a near-duplicate in train; the rows without them are scored too.
     """
-    position = {label: index for index, label in enumerate(labels)}
+    position = index_by_label(labels)
     gold = np.array([position[row.label] for row in rows])
     predicted, confidence = answers.probs.argmax(axis=1), answers.probs.max(axis=1)
     asked = [row for row, p in zip(rows, confidence, strict=True) if ask_everything or p < threshold]
@@ -328,7 +328,7 @@ def _scores_in_fp32(io: StageIO, rows: Sequence[Example]) -> Report | None:
         return None
     encoder = Encoder(io.input_folder("export"), n_labels=len(io.labels), reading=io.limits)
     best = encoder.logits([row.text for row in rows]).argmax(axis=1)
-    place = {label: i for i, label in enumerate(io.labels)}
+    place = index_by_label(io.labels)
     gold = np.array([place[row.label] for row in rows])
     return {"accuracy": _rounded(accuracy(gold, best)), "macro_f1": _rounded(macro_f1(gold, best, len(io.labels)))}
 

@@ -12,7 +12,7 @@ from hybrid.encoders.served_precisions import Source, read_source, sensitivities
 from hybrid.errors import ExportError
 from hybrid.evaluation.paired import accuracy_drop, macro_f1_drop
 from hybrid.files.links import link_or_copy
-from hybrid.label_sets import label_matrix
+from hybrid.label_sets import index_by_label, label_matrix
 from hybrid.precisions import FP32, PRECISIONS
 from hybrid.runtime.bundle import MODEL, TOKENIZER
 from hybrid.runtime.calibration import softmax
@@ -237,7 +237,7 @@ def _truth(joined: Sequence[str], labels: Sequence[str], task: Task) -> np.ndarr
     """Return which row has which label, truth values [n, k]."""
     if task == "multi_label":
         return label_matrix(joined, labels)
-    position = {label: i for i, label in enumerate(labels)}
+    position = index_by_label(labels)
     return np.asarray(np.eye(len(labels), dtype=bool)[[position[label] for label in joined]])
 
 

@@ -9,6 +9,7 @@ from sklearn.model_selection import KFold, cross_val_predict
 
 from hybrid.evaluation.baseline import tfidf_predictions
 from hybrid.evaluation.intervals import Estimate, lower_p, share_interval
+from hybrid.label_sets import index_by_label
 from hybrid.teacher.pilot.strategies import Said
 from hybrid.types import Example, Row
 
@@ -45,7 +46,7 @@ def baseline_of(
     train: Sequence[Example], trusted: dict[str, str], piloted: Sequence[Example], labels: Sequence[str], *, seed: int
 ) -> Baseline:
     """Return what TF-IDF and the given labels come to on the pilot's rows; a row never trains on itself."""
-    place = {label: i for i, label in enumerate(labels)}
+    place = index_by_label(labels)
     judged = {row.id for row in piloted}
     gold = np.array([place[trusted[row.id]] for row in piloted])
     given = np.array([place[row.label] for row in piloted])
