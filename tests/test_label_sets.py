@@ -1,20 +1,23 @@
 """Several labels in a cell: read once, one canonical string, and the rare ones dealt evenly."""
 
+import random
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hybrid.config import DataConfig, SplitConfig, TrainConfig
 from hybrid.data.sources import Dataset, SourceRow, check_labels, labels_of, load_data
 from hybrid.data.training_rows import NO_LABEL, class_weights, hold_out, training_rows
 from hybrid.errors import ConfigError, DataError
-from hybrid.label_sets import join_labels, label_matrix, rarest_labels, split_labels
+from hybrid.label_sets import index_by_label, join_labels, label_matrix, rarest_labels, split_labels
 from hybrid.labels.cleaning import keep_as_given
 from hybrid.recipe_files.read import read_recipe
 from hybrid.stages.split import split
-from hybrid.types import Example
+from hybrid.types import LABEL_SEPARATOR, Example
 
 LABELS = ("fast", "cheap", "good")
 CELLS = ("good|fast", "", "cheap", "fast|cheap|good", "good", "fast")
@@ -150,3 +153,33 @@ def test_more_labels_than_validation_rows_leave_a_validation_part_of_the_size_as
     config = TrainConfig(labels="given", validation=0.1)
     fitting, validation = hold_out(training_rows(rows, [], [], labels, config), config, seed=0)
     assert (len(fitting), len(validation)) == (900, 100)
+
+
+NAMES = st.text(st.characters(exclude_characters=LABEL_SEPARATOR, exclude_categories=["Cs"]), min_size=1, max_size=6)
+
+
+@given(sets=st.lists(st.sets(NAMES, max_size=5), max_size=8), order=st.randoms())
+def test_any_sets_of_labels_come_back_from_their_joins_and_from_the_matrix(
+    sets: list[set[str]], order: random.Random
+) -> None:
+    labels = sorted(set().union(*sets))
+    order.shuffle(labels)
+    joined = [join_labels(order.sample(sorted(one), len(one))) for one in sets]
+    assert [set(split_labels(cell)) for cell in joined] == sets
+    assert [join_labels(split_labels(cell)) for cell in joined] == joined
+    matrix = label_matrix(joined, labels)
+    assert matrix.shape == (len(sets), len(labels))
+    assert [{label for label, has in zip(labels, row, strict=True) if has} for row in matrix] == sets
+    rarest = rarest_labels(joined)
+    counts = Counter(label for one in sets for label in one)
+    assert all(
+        label in one and counts[label] == min(counts[other] for other in one) if one else label == ""
+        for label, one in zip(rarest, sets, strict=True)
+    )
+
+
+@given(labels=st.lists(NAMES, unique=True, max_size=8))
+def test_the_position_of_a_label_is_its_column(labels: list[str]) -> None:
+    index = index_by_label(labels)
+    assert [labels[index[label]] for label in labels] == labels
+    assert list(index.values()) == list(range(len(labels)))
