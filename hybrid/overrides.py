@@ -41,7 +41,7 @@ def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 def _value(text: str) -> Any:
     try:
         parsed = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except ValueError:  # not TOML, or a number with thousands of digits
         return text
     value = parsed["value"]
     # No setting is a date, and a text with line ends is not one value.

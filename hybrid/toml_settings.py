@@ -54,7 +54,7 @@ def rename_keys(raw: Mapping[str, Any], renamed: Iterable[RenamedKey], where: st
             for name in tuple(value):
                 _move(copy, f"{key.old}.{name}", f"{key.new}.{name}", where)
             _pop(copy, key.old)
-        elif value is not None and (not key.values or value in key.values):
+        elif value is not None and _may_move(copy, key, value):
             _move(copy, key.old, key.new, where)
     return copy
 
@@ -118,6 +118,13 @@ def _get(raw: Mapping[str, Any], dotted: str) -> Any:
 def _pop(raw: dict[str, Any], dotted: str) -> Any:
     parent, _, name = dotted.rpartition(".")
     return (_get(raw, parent) if parent else raw).pop(name)
+
+
+def _may_move(raw: dict[str, Any], key: RenamedKey, value: Any) -> bool:
+    """Whether this is the old setting. A value in the place of a section is left to the types, whose message says so."""
+    section = _get(raw, key.new.rpartition(".")[0])
+    is_section = key.old.startswith(f"{key.new}.")
+    return not is_section and (section is None or isinstance(section, dict)) and value in (key.values or (value,))
 
 
 def _move(raw: dict[str, Any], old: str, new: str, where: str) -> None:

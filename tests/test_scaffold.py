@@ -4,10 +4,13 @@ import csv
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from hybrid.config import Recipe
+from hybrid.config import Recipe, SplitConfig
 from hybrid.data.sources import load_data
 from hybrid.errors import ConfigError, DataError
 from hybrid.recipe_files.find import find_recipe
@@ -131,3 +134,31 @@ def test_a_recipe_is_found_by_its_folder_and_an_unknown_one_is_refused(data: Pat
     assert find_recipe(str(tmp_path / "mine")) == tmp_path / "mine" / "recipe.toml"
     with pytest.raises(ConfigError, match=r"no such recipe; .*sentiment"):
         find_recipe("sentimental")
+
+
+words = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\r\x00"), min_size=1, max_size=8)
+columns = words.filter(lambda name: name.strip() == name)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    labels=st.lists(words.filter(lambda label: label.strip() == label), min_size=2, max_size=4, unique=True),
+    names=st.lists(columns, min_size=4, max_size=4, unique=True),
+)
+def test_a_recipe_for_any_columns_and_labels_reads_back_as_it_was_asked_for(
+    labels: list[str], names: list[str]
+) -> None:
+    text, label, gold, id = names
+    with TemporaryDirectory() as folder:
+        rows = [(f"text {n}", labels[n % len(labels)], labels[n % len(labels)], f"row {n}") for n in range(40)]
+        data = table(Path(folder) / "rows.csv", rows, header=(text, label, gold, id))
+        path = new_recipe(
+            "mine", data=str(data), text=text, label=label, gold=gold, id=id, folder=Path(folder) / "mine"
+        )
+        recipe = read_recipe(path)
+        assert recipe.labels == tuple(sorted(labels))
+        assert (recipe.data.text, recipe.data.label, recipe.data.gold, recipe.data.id) == (text, label, gold, id)
+        split = SplitConfig(calibration=0.2, test=0.25)
+        assert recipe == Recipe(name="mine", labels=recipe.labels, data=recipe.data, split=split)
+        loaded = load_data(recipe.data, folder=path.parent, seed=0, fetch=no_fetch)
+        assert [(row.text, row.label) for row in loaded.rows] == [(row[0], row[1]) for row in rows]

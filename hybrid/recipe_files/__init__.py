@@ -1,1 +1,1 @@
-"""Recipes as files: found, read, and written for own data."""
+"""Recipe files: find one, read one, and write one for a user's own data."""

@@ -1,4 +1,4 @@
-"""Write a commented recipe for a user's own data."""
+"""Write a commented recipe for a user's own data. Its settings stand at their defaults, but for the sizes of the parts."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def new_recipe(
     split: str = "",
     folder: Path,
 ) -> Path:
-    """Write `<folder>/recipe.toml` for a data set and return its path.
+    """Write `<folder>/recipe.toml` for a data set, after a look at the data, and return its path.
 
     Args:
         data: a csv, tsv, jsonl or parquet file (from the working directory if relative), or `hf:owner/name[:split]`.
@@ -41,7 +41,9 @@ def new_recipe(
         StorageError: the recipe cannot be written.
     """
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name, re.ASCII):
-        raise ConfigError(f"{name!r} cannot name a recipe; want letters, digits, '-', '_' and '.', as in 'my-tickets'")
+        raise ConfigError(
+            f"{name!r} cannot name a recipe; expected letters, digits, '-', '_' and '.', as in 'my-tickets'"
+        )
     config = DataConfig(
         train=_from_recipe(data, folder),
         test=_from_recipe(test, folder),
@@ -52,9 +54,9 @@ def new_recipe(
         annotators=tuple(annotators),
         split=split,
     )
-    # Read by absolute paths: the recipe's folder may not exist yet, and does not where the data is refused.
-    found = msgspec.structs.replace(config, train=_absolute(data), test=_absolute(test))
-    dataset = load_data(found, folder=folder, seed=0, fetch=fetch)
+    # Read by absolute paths: the recipe's folder may not exist yet, and is not made where the data is refused.
+    located = msgspec.structs.replace(config, train=_absolute(data), test=_absolute(test))
+    dataset = load_data(located, folder=folder, seed=0, fetch=fetch)
     content = "\n".join(_lines(name, config, dataset)) + "\n"
     path = folder / "recipe.toml"
     if not path.exists():
@@ -73,7 +75,7 @@ def _absolute(ref: str) -> str:
 
 
 def _from_recipe(ref: str, folder: Path) -> str:
-    """Return a file's path as seen from the recipe's folder, so that the two can be moved together."""
+    """A file's path relative to the recipe's folder, so that the two can be moved together."""
     return Path(os.path.relpath(_absolute(ref), folder.resolve())).as_posix() if _is_file(ref) else ref
 
 
@@ -81,7 +83,7 @@ def _lines(name: str, config: DataConfig, dataset: Dataset) -> Iterator[str]:
     yield "# Every setting that is commented out stands at its default."
     yield from (
         f"name = {_toml(name)}",
-        "# As found in the data, in the order in which the report shows them: a typo in a later row",
+        "# The labels in the data, in the order in which the report shows them. A typo in a later row",
     )
     yield "# is then an error and not a new class."
     yield from (f"labels = {_toml(labels_of(dataset))}", f"seed = {_toml(0)}", "")
@@ -103,15 +105,15 @@ def _data_lines(config: DataConfig) -> Iterator[str]:
     else:
         yield f"label = {_toml(config.label)}"
     if config.gold:
-        yield "# Trusted labels, on all rows or some: they judge and never train."
+        yield "# Trusted labels, on all rows or some: used for calibration and testing, never for training."
         yield f"gold = {_toml(config.gold)}"
     else:
-        yield "# Without a column of trusted labels the labels as given judge, and the report says what that hides."
+        yield "# Without a column of trusted labels the given labels are used for scoring; the report says what that hides."
         yield '# gold = ""'
     if config.id:
         yield f"id = {_toml(config.id)}"
     if config.split:
-        yield "# Says train, calibration or test on every row."
+        yield "# A column with train, calibration or test on every row."
         yield f"split = {_toml(config.split)}"
     yield ""
 
@@ -121,28 +123,28 @@ def _split_lines(dataset: Dataset) -> Iterator[str]:
     if "calibration" in parts:
         return
     n_rows = sum(part in (None, "train") for part in parts)
-    yield f"# Rows, or a share of them where under 1. To be dealt: {n_rows:,} rows; what is left is train."
+    yield f"# Rows, or a share of them where under 1. There are {n_rows:,} rows to split; train gets the rest."
     yield "[split]"
     yield from _calibration_lines(n_rows)
     if "test" in parts:
         yield "# The data says which rows are for test."
         yield "test = 0"
     else:
-        # More test rows than this narrow no interval by much and are missed in training.
+        # More test rows than this narrow the intervals little, and training has fewer.
         yield f"test = {_toml(0.25 if n_rows <= 20_000 else 5_000)}"
     yield ""
 
 
 def _calibration_lines(n_rows: int) -> Iterator[str]:
     if n_rows < 1_000:
-        yield "# Few rows: a larger share, for a threshold chosen on few promises little."
+        yield "# Few rows, so a larger share: a threshold chosen on few rows guarantees little."
         yield "calibration = 0.2"
     else:
         yield f"calibration = {_toml(_calibration_size(n_rows))}"
 
 
 def _calibration_size(n_rows: int) -> float:
-    """Return a share of few rows, a number of many: some hundreds calibrate, and training wants the others."""
+    """A share of few rows, a fixed number of many: some hundreds are enough, and training gets the rest."""
     if n_rows <= 4_000:
         return 0.15
     return 600 if n_rows <= 20_000 else 3_000
@@ -154,23 +156,31 @@ def _model_lines() -> Iterator[str]:
     yield f"model = {_toml(EncoderConfig().model)}"
     yield f"# max_length = {_toml(EncoderConfig().max_length)}"
     yield ""
-    yield '# Reads the training rows and votes on their labels. "none": the classifier alone finds suspect labels.'
-    yield '# Else "claude-..." (key in ANTHROPIC_API_KEY), "local" (a small model in the process, for a trial run),'
+    yield '# Votes on the labels of the training rows. "none": only a classifier looks for suspect labels.'
+    yield '# Else "claude-..." (key in ANTHROPIC_API_KEY), "local" (a small model in this process, for a trial run),'
     yield '# any name with base_url = "http://..." (a server that speaks the Messages protocol),'
     yield '# or "recorded" with traces = "traces.jsonl".'
     yield from ("[teacher]", 'model = "none"')
-    yield "# A text file with your rules of labelling; the teacher reads it before every row."
+    yield "# A text file with your labelling rules; the teacher reads it before every row."
     yield from ('# policy = ""', "")
-    yield "# Answers what the encoder is not sure of; the same choices."
+    yield "# Answers the texts that the encoder is not sure of. Same choices as for the teacher."
     yield from ("[decoder]", 'model = "none"', "")
 
 
 def _stage_lines() -> Iterator[str]:
     train, calibrate = TrainConfig(), CalibrateConfig()
-    yield from ("[verify]", "# Votes of the teacher on each row; odd.", f"# votes = {_toml(VerifyConfig().votes)}", "")
-    yield from ("[clean]", "# Quality of the consensus from which a row is relabelled; below it the row is for review.")
+    yield from (
+        "[verify]",
+        "# Votes of the teacher per row; an odd number.",
+        f"# votes = {_toml(VerifyConfig().votes)}",
+        "",
+    )
+    yield from (
+        "[clean]",
+        "# Quality of the consensus from which a row is relabelled. Below it the row waits for review.",
+    )
     yield from (f"# relabel = {_toml(CleanConfig().relabel)}", "")
-    yield from ("[train]", '# "given" trains on the labels as they came, for comparison.')
+    yield from ("[train]", '# "given" trains on the given labels, for comparison.')
     yield f"# labels = {_toml(train.labels)}"
     yield f"# epochs = {_toml(train.epochs)}"
     yield f"# batch_size = {_toml(train.batch_size)}"
@@ -179,10 +189,10 @@ def _stage_lines() -> Iterator[str]:
     yield f"# class_weights = {_toml(train.class_weights)}"
     yield ""
     yield "[calibrate]"
-    yield "# What the encoder keeps is right this often, but for a chance of delta; the rest escalates."
+    yield "# Of the texts that the encoder keeps, at least this share is right (with probability 1 - delta)."
     yield from (f"# target = {_toml(calibrate.target)}", f"# delta = {_toml(calibrate.delta)}")
 
 
 def _toml(value: str | float | list[str]) -> str:
-    """Return a TOML value. JSON's strings are TOML's but for DEL, which TOML wants escaped."""
+    """A value in TOML. Its strings are those of JSON, except that DEL is escaped."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
