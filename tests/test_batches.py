@@ -33,7 +33,7 @@ class Teacher:
     ) -> None:
         self.file = TraceDatabase(path)
         self.ledger = run_ledger(self.file, terms(budget, batch=True))
-        messages = Messages("m", base_url=server.url, timeout_s=5, retry=FAST, books=self.ledger)
+        messages = Messages("m", base_url=server.url, timeout_s=5, retry=FAST, ledger=self.ledger)
         pace = PollingPolicy(most_requests=size, first_wait_s=0.01, longest_wait_s=0.05)
         self.llm = Batched(CachedLLM(messages, self.file), messages, self.ledger, pace)
 

@@ -25,7 +25,7 @@ MODEL = 'model = "m"\nbase_url = "{url}"\nprices = "prices.toml"\n'
 def ask(server: BillingServer, path: Path, requests: list[Request]) -> float:
     """Return what the server bills for questions, in USD."""
     file, before = TraceDatabase(path), server.usd
-    llm = CachedLLM(Messages("m", base_url=server.url, books=run_ledger(file, terms())), file)
+    llm = CachedLLM(Messages("m", base_url=server.url, ledger=run_ledger(file, terms())), file)
     ask_all(requests, llm, 4)
     return server.usd - before
 

@@ -53,7 +53,7 @@ class Teacher:
     ) -> None:
         file = TraceDatabase(path)
         self.ledger = run_ledger(file, terms(budget_usd))
-        messages = Messages("m", base_url=server.url, timeout_s=timeout_s, workers=8, retry=FAST, books=self.ledger)
+        messages = Messages("m", base_url=server.url, timeout_s=timeout_s, workers=8, retry=FAST, ledger=self.ledger)
         self.llm = CachedLLM(messages, file)
 
     def ask(self, requests: list[Request]) -> list[Reply]:

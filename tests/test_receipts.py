@@ -46,7 +46,7 @@ def ask(run: Path, n_rows: int, *acts: Act) -> list[Example]:
     rows, config = train_rows(run)[:n_rows], LLMConfig(model="judge", workers=1)
     with MessagesServer(*acts) as server:
         books = NullLedger(Pricing(model="judge", price=Price(input=1.0, output=5.0)))
-        judge = Messages("judge", base_url=server.url, books=books)
+        judge = Messages("judge", base_url=server.url, ledger=books)
         teacher = CachedLLM(judge, run.parent / "traces.sqlite")
         asked = Teacher(llm=teacher, config=config, policy="Judge the dish.")
         found = collect_votes(rows, LABELS, VerifyConfig(), teacher=asked)

@@ -93,7 +93,7 @@ def test_the_cost_of_a_store_is_what_the_provider_billed(tmp_path: Path, capsys:
     store = tmp_path / "store.sqlite"
     with BillingServer() as server:
         books = run_ledger(TraceDatabase(store), terms())
-        ask_all(questions(4), Messages("m", base_url=server.url, books=books), 2)
+        ask_all(questions(4), Messages("m", base_url=server.url, ledger=books), 2)
     assert command.main(["traces", "cost", str(store)]) == 0
     billed = server.billed
     assert capsys.readouterr().out == (

@@ -11,7 +11,7 @@ from hybrid.llm import FailureKind
 from hybrid.llm.client.messages import Messages
 from hybrid.llm.client.retry import Retry
 from hybrid.llm.tasks.label import label_request
-from tests.messages_server import Handler, MessagesServer
+from tests.messages_server import Handler, MessagesServer, label
 
 REQUEST = label_request("decide", "The soup.", ("bad", "good"), LLMConfig(max_tokens=60))
 DRIPS, PAUSE_S = 40, 0.06
@@ -38,10 +38,10 @@ class Drip:
 @pytest.mark.parametrize(("timeout_s", "in_time"), [(0.4, True), (60.0, False)], ids=["bounded", "control"])
 def test_a_body_that_drips_is_cut_off_at_the_timeout(timeout_s: float, in_time: bool) -> None:
     drip = Drip()
-    with MessagesServer(drip) as server:
+    with MessagesServer(label("bad"), drip) as server:
         model = Messages("judge", base_url=server.url, timeout_s=timeout_s, retry=Retry(tries=1))
-        # As after an answer: what is not of the protocol then fails this call alone.
-        model._speaks = True
+        # After an answer, one that is not of the protocol fails its call alone.
+        assert model.ask(REQUEST).status == "ok"
         reply = model.ask(REQUEST)
     assert reply.status == "failed"
     assert (reply.failure is FailureKind.TIMED_OUT) == in_time

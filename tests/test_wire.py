@@ -62,7 +62,7 @@ def test_the_thinking_is_kept_in_the_trace_and_apart_from_the_answer(tmp_path: P
 def test_the_fixed_part_of_a_prompt_is_written_to_the_cache_once_and_read_after() -> None:
     with BillingServer() as server:
         llm = Messages("m", base_url=server.url)
-        llm.terms = terms()
+        llm.pricing = terms()
         first, second = (llm.ask(request) for request in questions(2))
         assert server.bodies[0]["system"] == [
             {"type": "text", "text": questions(1)[0].system, "cache_control": {"type": "ephemeral"}}

@@ -158,7 +158,7 @@ def _open_server(config: LLMConfig, around: Surroundings) -> LLM:
         timeout_s=config.timeout_s,
         workers=config.workers,
         retry=around.retry,
-        books=ledger,
+        ledger=ledger,
     )
     if database is None:
         return model

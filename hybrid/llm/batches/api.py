@@ -1,4 +1,4 @@
-"""The Message Batches API, its troubles told apart."""
+"""The Message Batches API of a provider: hand over a batch, wait for it, read its results."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -12,16 +12,16 @@ from hybrid.llm.client.messages_format import is_message
 from hybrid.llm.client.retry import CallFailure
 from hybrid.llm.request import FailureKind, Reply, Request, key
 
-PATIENCE = 20
-"""Looks in a row that may fail before a run gives up on a batch."""
-_KINDS = {
+MAX_FAILED_POLLS = 20
+"""Polls in a row that may fail before a run gives up on a batch."""
+_RETRYABLE = {
     "api_error": FailureKind.SERVER_ERROR,
     "overloaded_error": FailureKind.RATE_LIMITED,
     "rate_limit_error": FailureKind.RATE_LIMITED,
     "timeout_error": FailureKind.SERVER_ERROR,
 }
 """Errors of one request in a batch that may pass another time; every other type says that the request is wrong."""
-Found = TypeVar("Found")
+Answer = TypeVar("Answer")
 
 
 class PollingPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,7 +30,7 @@ class PollingPolicy(msgspec.Struct, frozen=True, kw_only=True):
     most_requests: int = 10_000
     most_bytes: int = 32_000_000
     first_wait_s: float = 1.0
-    """Half as long again with each look."""
+    """The wait before the second poll; half as long again with each one."""
     longest_wait_s: float = 60.0
 
 
@@ -38,13 +38,15 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """How one request of a batch ended."""
 
     key: str
+    """`hybrid.llm.request.key` of model and request."""
     reply: Reply | None = None
-    """None where it was not billed: errored, canceled, expired."""
+    """None where the request was not billed: errored, canceled or expired."""
     reason: str = ""
+    """Why there is no reply, in words for people."""
     kind: FailureKind = FailureKind.EXPIRED
-    """What the reason says, where there is no reply."""
-    can_pass: bool = False
-    """Whether the same request may pass another time."""
+    """Why there is no reply."""
+    retryable: bool = False
+    """Whether the same request may be answered in another batch."""
 
 
 class RemoteBatch(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,57 +57,61 @@ class RemoteBatch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BatchApi:
-    """The batches of one client."""
+    """The batches of one client. Calls that change nothing are retried as the client's policy says."""
 
-    def __init__(self, messages: Messages, pace: PollingPolicy) -> None:
+    def __init__(self, messages: Messages, polling: PollingPolicy) -> None:
         self._messages = messages
-        self._pace = pace
+        self._polling = polling
         self._api = messages.client.messages.batches
 
     def create(self, requests: Sequence[Request]) -> str | CallFailure:
-        """Return the id under which the provider took a batch, or why it did not, or may not have."""
+        """Hand over a batch, once; the result is the provider's id, or why it took none, or may not have."""
         body = [
             {"custom_id": key(self._messages.name, request), "params": self._messages.params(request)}
             for request in requests
         ]
-        made = self._call(lambda: self._api.create(requests=body))
-        return made if isinstance(made, CallFailure) else str(made.id)
+        batch = self._call(lambda: self._api.create(requests=body))
+        return batch if isinstance(batch, CallFailure) else str(batch.id)
 
     def recent(self, since: float) -> list[RemoteBatch]:
-        """Return the provider's batches made since a moment, newest first."""
+        """The provider's batches made since a moment (seconds since 1970), newest first."""
 
-        def pages() -> list[RemoteBatch]:
-            found = []
+        def all_pages() -> list[RemoteBatch]:
+            batches = []
             for batch in self._api.list(limit=100):
                 if batch.created_at.timestamp() < since:
                     break
                 counts = batch.request_counts
                 total = counts.processing + counts.succeeded + counts.errored + counts.canceled + counts.expired
-                found.append(RemoteBatch(batch_id=batch.id, n_requests=total))
-            return found
+                batches.append(RemoteBatch(batch_id=batch.id, n_requests=total))
+            return batches
 
-        return self._patiently(pages)
+        return self._with_retries(all_pages)
 
     def wait(self, batch_id: str) -> bool:
-        """Return True when a batch has ended, however long that takes; False where it does not exist any more."""
-        wait_s = self._pace.first_wait_s
-        failed = 0
+        """Wait until a batch has ended, however long that takes; False where it does not exist any more.
+
+        Raises:
+            LLMError: the provider cannot be asked any more.
+        """
+        wait_s = self._polling.first_wait_s
+        n_failed = 0
         while True:
             batch = self._call(lambda: self._api.retrieve(batch_id))
             if not isinstance(batch, CallFailure):
-                failed = 0
+                n_failed = 0
                 if batch.processing_status == "ended":
                     return batch.results_url is not None
             elif batch.status == 404:
                 return False
-            elif not batch.can_pass or (failed := failed + 1) >= PATIENCE:
-                raise self._lost_sight(batch)
+            elif not batch.retryable or (n_failed := n_failed + 1) >= MAX_FAILED_POLLS:
+                raise self._unreachable(batch)
             time.sleep(wait_s)
-            wait_s = min(1.5 * wait_s, self._pace.longest_wait_s)
+            wait_s = min(1.5 * wait_s, self._polling.longest_wait_s)
 
     def results(self, batch_id: str) -> list[Result]:
-        """Return how each request of a batch that has ended came out."""
-        return self._patiently(lambda: [self._result(line) for line in self._api.results(batch_id)])
+        """How each request of a batch that has ended came out, in no order."""
+        return self._with_retries(lambda: [self._result(line) for line in self._api.results(batch_id)])
 
     def _result(self, line: Any) -> Result:
         ended = line.result.type
@@ -113,30 +119,37 @@ class BatchApi:
             return Result(key=line.custom_id, reply=self._messages.read(line.result.message, batch=True))
         if ended == "errored":
             error = line.result.error.error
-            reason = f"errored in the batch: {error.type}: {error.message}"
-            kind = _KINDS.get(error.type, FailureKind.REJECTED)
-            return Result(key=line.custom_id, reason=reason, kind=kind, can_pass=error.type in _KINDS)
+            return Result(
+                key=line.custom_id,
+                reason=f"errored in the batch: {error.type}: {error.message}",
+                kind=_RETRYABLE.get(error.type, FailureKind.REJECTED),
+                retryable=error.type in _RETRYABLE,
+            )
         # Only a person cancels a batch, and would not thank for another.
-        return Result(key=line.custom_id, reason=f"{ended} in the batch", can_pass=ended == "expired")
+        return Result(key=line.custom_id, reason=f"{ended} in the batch", retryable=ended == "expired")
 
-    def _patiently(self, act: Callable[[], Found]) -> Found:
-        """Return what a call that changes nothing brings, tried again while that can help."""
+    def _with_retries(self, call: Callable[[], Answer]) -> Answer:
+        """Make a call that changes nothing until it succeeds.
+
+        Raises:
+            LLMError: it cannot, or did not within the client's tries.
+        """
         retry = self._messages.retry
         for number in range(1, retry.tries + 1):
-            came = self._call(act)
-            if not isinstance(came, CallFailure):
-                return came
-            if not came.can_pass or number == retry.tries:
-                raise self._lost_sight(came)
-            time.sleep(retry.wait_s(number, min(came.asked_s, retry.longest_wait_s)))
+            answer = self._call(call)
+            if not isinstance(answer, CallFailure):
+                return answer
+            if not answer.retryable or number == retry.tries:
+                raise self._unreachable(answer)
+            time.sleep(retry.wait_s(number, min(answer.retry_after_s, retry.longest_wait_s)))
         raise AssertionError("at least one try")
 
-    def _call(self, act: Callable[[], Found]) -> Found | CallFailure:
+    def _call(self, call: Callable[[], Answer]) -> Answer | CallFailure:
         try:
-            return act()
+            return call()
         # A stream of results that breaks off raises what the connection does, or leaves half a line.
-        except (self._messages.sdk.AnthropicError, self._messages.broken, ValueError) as error:
-            return self._messages.trouble(error)
+        except (self._messages.sdk.AnthropicError, self._messages.transport_error, ValueError) as error:
+            return self._messages.failure(error)
 
-    def _lost_sight(self, trouble: CallFailure) -> LLMError:
-        return LLMError(f"{trouble.reason}; run again to go on from the batches that are open: their ids are kept")
+    def _unreachable(self, failure: CallFailure) -> LLMError:
+        return LLMError(f"{failure.reason}; run again to go on from the batches that are open: their ids are kept")

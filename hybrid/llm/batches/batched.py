@@ -1,4 +1,4 @@
-"""Questions that may wait go to the Message Batches API, for part of the price, in a way that survives a crash."""
+"""A model whose questions go to the Message Batches API, for part of the price, in a way that survives a crash."""
 
 import time
 from collections import Counter
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from hybrid.errors import LLMError
 from hybrid.llm.batches.api import BatchApi, PollingPolicy, Result
-from hybrid.llm.batches.journal import OpenBatch, alone, close, drop, known_ids, note_id, open_batches, settle
+from hybrid.llm.batches.journal import OpenBatch, close, drop, known_ids, note_id, only_submitter, open_batches, settle
 from hybrid.llm.client.messages import Messages
 from hybrid.llm.client.messages_format import prompt_bytes
 from hybrid.llm.client.retry import CallFailure
@@ -14,12 +14,12 @@ from hybrid.llm.cost.trace_ledger import RunLedger, reserve_batch
 from hybrid.llm.request import FailureKind, Reply, Request, key
 from hybrid.llm.traces.cache import CachedLLM, Usage
 
-ROUNDS = 3
+MAX_ROUNDS = 3
 """How often a request that expires, or meets an error that can pass, is handed over."""
-SKEW_S = 300.0
+MAX_CLOCK_SKEW_S = 300.0
 """How far the provider's clock may be from ours."""
-PART = 500
-"""Results that are settled at a time."""
+SETTLED_AT_ONCE = 500
+"""Results that one transaction settles."""
 
 
 class Batched:
@@ -31,74 +31,74 @@ class Batched:
     """
 
     def __init__(
-        self, stored: CachedLLM, messages: Messages, ledger: RunLedger, pace: PollingPolicy | None = None
+        self, cached: CachedLLM, messages: Messages, ledger: RunLedger, polling: PollingPolicy | None = None
     ) -> None:
-        """Bind a client, its store and its ledger, all of one file."""
-        self._stored = stored
+        """Bind a client, its cache and its ledger, all on one trace file."""
+        self._cached = cached
         self._messages = messages
         self._ledger = ledger
         self._calls = ledger.store
-        self._pace = pace = pace or PollingPolicy()
-        self._api = BatchApi(messages, pace)
+        self._polling = polling or PollingPolicy()
+        self._api = BatchApi(messages, self._polling)
 
     @property
     def name(self) -> str:
         """The model's name."""
-        return self._stored.name
+        return self._cached.name
 
     def ask(self, request: Request) -> Reply:
-        """Return one answer, stored or asked for directly."""
-        return self._stored.ask(request)
+        """The stored answer, or that of a direct call."""
+        return self._cached.ask(request)
 
     def usage(self) -> Usage:
-        """Return what was asked through this instance."""
-        return self._stored.usage()
+        """What was asked through this instance."""
+        return self._cached.usage()
 
     def ask_many(self, requests: Sequence[Request], on_done: Callable[[int], None] | None = None) -> list[Reply]:
-        """Return one reply a request, in their order; batches that are still out are waited for first.
+        """One reply per request, in their order. Waits for every batch that is still out, those of earlier runs included.
 
         Raises:
-            BudgetError: what is left to ask could cross the budget; what was handed over is in.
+            BudgetError: what is left to ask could cross the budget; what was handed over is settled.
             LLMError: the provider cannot be reached or has no batches; open batches are kept for the next run.
         """
         digests = [key(self.name, request) for request in requests]
-        job = _Job(self._stored, dict(zip(digests, requests, strict=True)), self._messages.unpriced)
-        while missing := job.look_again():
+        job = _Job(self._cached, dict(zip(digests, requests, strict=True)), self._messages.unpriced)
+        while missing := job.look_up_missing():
             job.handed_over.update(self._hand_over(missing))
             for batch in open_batches(self._calls):
                 for results in self._collect(batch):
-                    job.hear(results, self._messages.failed)
+                    job.add(results, self._messages.failed)
                     if on_done is not None:
                         on_done(len(requests) - len(job.missing()))
         return [job.reply(digest) for digest in digests]
 
     def _hand_over(self, missing: dict[str, Request]) -> list[str]:
-        """Return the keys that were handed over: those that no open batch asks, as many as the budget allows."""
-        with alone(self._calls.file):
+        """Hand over what no open batch asks, as much as the budget allows; return the keys of those requests."""
+        with only_submitter(self._calls.file):
             for batch in open_batches(self._calls):
                 if batch.batch_id is None and not self._find(batch):
                     drop(self._calls, batch)
             out = {digest for batch in open_batches(self._calls) for digest in batch.calls}
             # Looked up after the open batches: what another process settles in between is found in one or the other.
-            fresh = [r for digest, r in missing.items() if digest not in out and not self._stored.find(digest)]
-            done: list[str] = []
+            fresh = [r for digest, r in missing.items() if digest not in out and not self._cached.find(digest)]
+            handed_over: list[str] = []
             for chunk in self._chunks(fresh):
-                number, fit = reserve_batch(self._ledger, chunk)
-                if fit:
-                    self._submit(number, chunk[:fit])
-                    done += [key(self.name, request) for request in chunk[:fit]]
-                elif not out and not done:
+                number, n_fit = reserve_batch(self._ledger, chunk)
+                if n_fit:
+                    self._submit(number, chunk[:n_fit])
+                    handed_over += [key(self.name, request) for request in chunk[:n_fit]]
+                elif not out and not handed_over:
                     raise self._ledger.refusal(chunk[0], batch=True)
-                if fit < len(chunk):
+                if n_fit < len(chunk):
                     break
-            return done
+            return handed_over
 
     def _chunks(self, requests: Sequence[Request]) -> Iterator[list[Request]]:
         chunk: list[Request] = []
         size = 0
         for request in requests:
             n_bytes = prompt_bytes(request)
-            if chunk and (len(chunk) == self._pace.most_requests or size + n_bytes > self._pace.most_bytes):
+            if chunk and (len(chunk) == self._polling.most_requests or size + n_bytes > self._polling.most_bytes):
                 yield chunk
                 chunk, size = [], 0
             chunk.append(request)
@@ -113,85 +113,85 @@ class Batched:
         attempt = 0
         while True:
             attempt += 1
-            came = self._api.create(requests)
-            if not isinstance(came, CallFailure):
-                note_id(self._calls.file, number, came)
+            created = self._api.create(requests)
+            if not isinstance(created, CallFailure):
+                note_id(self._calls.file, number, created)
                 return
             # The provider may have taken the batch although its answer never came.
-            if (came.billed or came.status >= 500) and self._find(batch):
+            if (created.billed or created.status >= 500) and self._find(batch):
                 return
-            if not came.can_pass or attempt == retry.tries:
+            if not created.retryable or attempt == retry.tries:
                 break
-            time.sleep(retry.wait_s(attempt, min(came.asked_s, retry.longest_wait_s)))
+            time.sleep(retry.wait_s(attempt, min(created.retry_after_s, retry.longest_wait_s)))
         drop(self._calls, batch)
-        what = "leave batch out, or correct the section" if came.fatal else "run again later"
-        raise LLMError(f"batch = true: {came.reason}; no batch was handed over: {what}")
+        what = "leave batch out, or correct the section" if created.fatal else "run again later"
+        raise LLMError(f"batch = true: {created.reason}; no batch was handed over: {what}")
 
     def _find(self, batch: OpenBatch) -> bool:
-        """Return whether the provider has a batch whose id was never heard, and note the id."""
+        """Look for a batch whose id was never received among the provider's, and note its id; False where it has none."""
         known = known_ids(self._calls.file)
-        for handed in self._api.recent(batch.created_at - SKEW_S):
-            if handed.batch_id in known or handed.n_requests != len(batch.calls):
+        for remote in self._api.recent(batch.created_at - MAX_CLOCK_SKEW_S):
+            if remote.batch_id in known or remote.n_requests != len(batch.calls):
                 continue
             # Only its results tell whose it is.
-            if self._api.wait(handed.batch_id):
-                keys = {result.key for result in self._api.results(handed.batch_id)}
+            if self._api.wait(remote.batch_id):
+                keys = {result.key for result in self._api.results(remote.batch_id)}
                 if keys == set(batch.calls):
-                    note_id(self._calls.file, batch.number, handed.batch_id)
+                    note_id(self._calls.file, batch.number, remote.batch_id)
                     return True
         return False
 
     def _collect(self, batch: OpenBatch) -> Iterator[list[Result]]:
-        """Wait for a batch and yield its results as they are settled, in parts; what has none is lost."""
+        """Wait for a batch and yield its results in parts, each once it is settled. A request without a result is lost."""
         assert batch.batch_id is not None, "a batch is found or dropped before it is waited for"
-        silent = set(batch.calls)
+        without_result = set(batch.calls)
         if self._api.wait(batch.batch_id):
             results = self._api.results(batch.batch_id)
-            for start in range(0, len(results), PART):
-                part = results[start : start + PART]
+            for start in range(0, len(results), SETTLED_AT_ONCE):
+                part = results[start : start + SETTLED_AT_ONCE]
                 settle(self._calls, batch, part)
-                silent -= {result.key for result in part}
+                without_result -= {result.key for result in part}
                 yield part
         close(self._calls, batch)
-        yield [Result(key=digest, reason=f"batch {batch.batch_id} has no result for it") for digest in silent]
+        yield [Result(key=digest, reason=f"batch {batch.batch_id} has no result for it") for digest in without_result]
 
 
 class _Job:
-    """What was asked for at once, and what has come of it."""
+    """The requests of one `ask_many`, and the replies to them so far."""
 
     def __init__(
-        self, stored: CachedLLM, wanted: dict[str, Request], refuse: Callable[[Request], Reply | None]
+        self, cached: CachedLLM, requests: dict[str, Request], refuse: Callable[[Request], Reply | None]
     ) -> None:
         self.handed_over: Counter[str] = Counter()
-        self._stored = stored
-        self._wanted = wanted
-        self._found: dict[str, Reply] = {}
-        self._replies = {digest: reply for digest, request in wanted.items() if (reply := refuse(request))}
+        self._cached = cached
+        self._requests = requests
+        self._from_store: dict[str, Reply] = {}
+        self._replies = {digest: reply for digest, request in requests.items() if (reply := refuse(request))}
 
-    def look_again(self) -> dict[str, Request]:
-        """Return what has no reply yet and is not in the store either, by now."""
+    def look_up_missing(self) -> dict[str, Request]:
+        """Take what the store holds by now; the result is what still has no reply, by key."""
         for digest in self.missing():
-            if reply := self._stored.find(digest):
-                self._found[digest] = reply
-                self._stored.count(reply, hit=True)
+            if reply := self._cached.find(digest):
+                self._from_store[digest] = reply
+                self._cached.count(reply, hit=True)
         return self.missing()
 
     def missing(self) -> dict[str, Request]:
-        """Return what has no reply yet."""
-        known = self._replies.keys() | self._found.keys()
-        return {digest: request for digest, request in self._wanted.items() if digest not in known}
+        """The requests that have no reply yet, by key."""
+        known = self._replies.keys() | self._from_store.keys()
+        return {digest: request for digest, request in self._requests.items() if digest not in known}
 
-    def hear(self, results: Sequence[Result], failed: Callable[[FailureKind, str], Reply]) -> None:
-        """Take in results; what can pass stays missing until it was handed over often enough."""
+    def add(self, results: Sequence[Result], failed: Callable[[FailureKind, str], Reply]) -> None:
+        """Turn results into replies; what may pass another time stays missing until it was handed over `MAX_ROUNDS` times."""
         for result in results:
-            if result.key not in self._wanted or result.key in self._found:
+            if result.key not in self._requests or result.key in self._from_store:
                 continue
             if result.reply is not None:
                 self._replies[result.key] = result.reply
-                self._stored.count(result.reply, hit=False)
-            elif not result.can_pass or self.handed_over[result.key] >= ROUNDS:
+                self._cached.count(result.reply, hit=False)
+            elif not result.retryable or self.handed_over[result.key] >= MAX_ROUNDS:
                 self._replies[result.key] = failed(result.kind, result.reason)
 
     def reply(self, digest: str) -> Reply:
-        """Return the reply to one of the requests."""
-        return self._found.get(digest) or self._replies[digest]
+        """The reply to the request with this key."""
+        return self._from_store.get(digest) or self._replies[digest]

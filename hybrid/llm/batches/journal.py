@@ -1,4 +1,4 @@
-"""The batches of a trace file: what was handed over, under which id, and what is still out."""
+"""The batches in a trace file: what was handed over, under which id, and what is still out."""
 
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -17,17 +17,18 @@ class OpenBatch(msgspec.Struct, frozen=True, kw_only=True):
     """A batch whose results are not in yet."""
 
     number: int
-    """Its number in the trace file."""
+    """The batch's number in the trace file."""
     batch_id: str | None
-    """The provider's id; None where the process ended, or lost the connection, before it heard one."""
+    """The provider's id; None where the process ended, or lost the connection, before it received one."""
     created_at: float
+    """When it was about to be handed over, in seconds since 1970."""
     calls: dict[str, int]
-    """The open calls by key of their request."""
+    """The numbers of its open calls in the ledger, by key of their request."""
 
 
 @contextmanager
-def alone(file: TraceDatabase) -> Iterator[None]:
-    """Hand over batches from one process at a time, so that no other takes an unfinished one for a crashed one."""
+def only_submitter(file: TraceDatabase) -> Iterator[None]:
+    """Let one process at a time hand over batches, so that no other takes an unfinished hand-over for a crashed one."""
     if file.path is None:
         yield
         return
@@ -36,22 +37,22 @@ def alone(file: TraceDatabase) -> Iterator[None]:
 
 
 def open_batches(store: TraceStore) -> list[OpenBatch]:
-    """Return the role's batches that are still out, oldest first, those of other processes included."""
+    """The role's batches that are still out, oldest first, those of other processes included."""
     rows = store.file.read(
         "SELECT b.id, b.batch_id, b.created_at, c.key, c.id FROM batches b LEFT JOIN calls c "
         "ON c.batch = b.id AND c.state = 'sent' WHERE b.role = ? AND b.model = ? AND b.state != 'ended' ORDER BY b.id",
         (store.role, store.model),
     )
-    found: dict[int, OpenBatch] = {}
+    batches: dict[int, OpenBatch] = {}
     for number, batch_id, created_at, digest, call in rows:
-        batch = found.setdefault(number, OpenBatch(number=number, batch_id=batch_id, created_at=created_at, calls={}))
+        batch = batches.setdefault(number, OpenBatch(number=number, batch_id=batch_id, created_at=created_at, calls={}))
         if call is not None:
             batch.calls[digest] = call
-    return list(found.values())
+    return list(batches.values())
 
 
 def known_ids(file: TraceDatabase) -> set[str]:
-    """Return the provider's ids of all batches that the file knows."""
+    """The provider's ids of all batches that the file knows."""
     return {batch_id for (batch_id,) in file.read("SELECT batch_id FROM batches WHERE batch_id IS NOT NULL")}
 
 
