@@ -336,7 +336,7 @@ def test_a_draft_is_asked_for_with_fenced_training_rows_alone() -> None:
         draft_request("positive", LABELS, [leaked], LLMConfig())
 
 
-def test_a_draft_is_read_or_refused_with_the_reason() -> None:
+def test_a_reply_is_a_draft_or_no_answer_with_the_reason() -> None:
     good = read_draft("d", "positive", ROWS, Reply(status="ok", text='{"plan": "p", "text": " Hi! "}', model="m"))
     assert (good.text, good.plan, good.status, good.parents) == ("Hi!", "p", "accepted", ("1", "2"))
     for reply in (
@@ -345,7 +345,7 @@ def test_a_draft_is_read_or_refused_with_the_reason() -> None:
         Reply(status="ok", text='{"plan": "p", "text": " "}', model="m"),
     ):
         bad = read_draft("d", "positive", ROWS, reply)
-        assert (bad.status, bad.text) == ("refused", "")
+        assert (bad.status, bad.text) == ("no_answer", "")
         assert bad.reason
 
 
