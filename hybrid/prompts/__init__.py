@@ -1,4 +1,4 @@
-"""The prompts, as package data, and what goes into them."""
+"""The prompts, which are package data, and the parts that fill their fields."""
 
 import hashlib
 import json
@@ -21,21 +21,21 @@ class Prompt(msgspec.Struct, frozen=True):
 
 
 def prompt_text(name: Name) -> str:
-    """Return a template as it stands in the package; a changed prompt is a changed stage."""
+    """The template as it stands in the package. A changed prompt makes the stages that ask with it run again."""
     return files(__name__).joinpath(f"{name}.md").read_text(encoding="utf-8")
 
 
 def render(name: Name, **fields: str) -> Prompt:
-    """Return a template with its fields filled in. A `$` inside a field stays as it is."""
-    system, found, user = prompt_text(name).removeprefix("## system\n").partition("\n## user\n")
-    assert found, f"{name}.md has no line '## user'"
+    """Fill the fields of a template. A `$` inside a field stays as it is."""
+    system, separator, user = prompt_text(name).removeprefix("## system\n").partition("\n## user\n")
+    assert separator, f"{name}.md has no line '## user'"
     return Prompt(system=Template(system).substitute(fields).strip(), user=Template(user).substitute(fields).strip())
 
 
 def fence(text: str) -> str:
-    """Return `text` between two tags that it cannot close.
+    """Put a row's text between two tags that it cannot close, so that a model can tell data from instructions.
 
-    The tag carries a digest of the text, drawn again until the text does not contain it.
+    The name of the tag carries a digest of the text, drawn again until the text does not contain the name.
     """
     draw = 0
     while (tag := f"text-{_digest(f'{draw}:{text}')}") in text.lower():
@@ -44,21 +44,21 @@ def fence(text: str) -> str:
 
 
 def label_list(labels: Sequence[str]) -> str:
-    """Return one quoted label a line."""
+    """The labels as a list in a prompt: one a line, quoted as JSON."""
     return "\n".join(f"- {json.dumps(label, ensure_ascii=False)}" for label in labels)
 
 
 def policy_section(policy: str) -> str:
-    """Return the labelling policy as a section of a prompt; empty where there is none."""
+    """The labelling policy as a section of a prompt; empty where there is none."""
     return f"The labelling policy:\n\n{policy.strip()}\n" if policy.strip() else ""
 
 
 def text_hash(text: str) -> str:
-    """Return 12 hex digits of the SHA-256 of a policy or a prompt, the name of its version; empty for no text."""
+    """The version of a policy or a prompt: 12 hex digits of the SHA-256 of its text; empty for no text."""
     return hashlib.sha256(text.strip().encode("utf-8", "surrogatepass")).hexdigest()[:12] if text.strip() else ""
 
 
 def _digest(text: str) -> str:
-    """Return 65 bits of the SHA-256 in letters: models read digits one by one, and letters two at a time."""
+    """65 bits of the SHA-256 in letters, because models read digits one by one and letters two at a time."""
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
     return "".join(ascii_lowercase[byte % len(ascii_lowercase)] for byte in digest[:_TAG_LETTERS])
