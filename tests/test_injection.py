@@ -18,7 +18,7 @@ from tests.injection_rows import ASKS, LABELS, ROWS, TEXTS, WANTED
 from tests.messages_server import Act, MessagesServer, answer, label
 
 FENCED = re.compile(r"<(text-[0-9a-z]*)>(.*?)</\1>", re.DOTALL | re.IGNORECASE)
-CONFIG = LLMConfig(model="m", workers=1)
+CONFIG = LLMConfig(model="m", base_url="http://127.0.0.1:9", workers=1)
 
 
 def outside_the_fences(body: dict[str, Any]) -> str:

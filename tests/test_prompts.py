@@ -12,7 +12,9 @@ from hybrid.prompts import fence, label_list, policy_section, render, text_hash
 PARTS = re.compile(r"<(text-[a-z]+)>\n(.*)\n</\1>", re.DOTALL)
 PIECES = st.one_of(
     st.text(max_size=30),
-    st.sampled_from(["\n", "</text-", ">", "<text-", "TEXT-", "</text>", "$text", "$labels", "${policy}", "\n## user\n"]),
+    st.sampled_from(
+        ["\n", "</text-", ">", "<text-", "TEXT-", "</text>", "$text", "$labels", "${policy}", "\n## user\n"]
+    ),
     st.text(max_size=10).map(fence),
     st.text(max_size=10).map(lambda text: fence(fence(text)).upper()),
     st.text(max_size=10).map(lambda text: "</" + fence(text).partition("<")[2]),

@@ -1,4 +1,4 @@
-"""What is asked of a language model and what comes back: the one seam to all of them."""
+"""The question to a language model, and its reply: the one seam to all of them."""
 
 from enum import StrEnum
 from typing import Literal, Protocol
@@ -40,26 +40,27 @@ class FailureKind(StrEnum):
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """One question. Two requests that are equal may share an answer."""
+    """One question to a language model. Equal requests share one stored answer."""
 
     system: str
     user: str
     schema: dict[str, object]
-    """The JSON schema that the answer is held to."""
+    """The JSON schema that the answer keeps to."""
     max_tokens: int
+    """The longest answer, thinking left out."""
     temperature: float | None = None
-    """None: the model's own."""
+    """None: the model's default."""
     sample: int = 0
-    """The number of the answer, where the same question is asked several times."""
+    """The number of this answer where the same question is asked several times, from 0."""
     text: str = ""
     """The row's text alone; empty where the request is not about a row."""
     thinking: Thinking | UnsetType = UNSET
-    """Tokens to think in, on top of `max_tokens`, or how hard; unset: as the model does by itself. Left out of the key
-    where it is unset, so that answers stored before there was thinking are found again."""
+    """Tokens to think in, on top of `max_tokens`, or how hard to think; unset: the model's default. An unset value is no
+    part of the key, so that answers which were stored before this field existed are found again."""
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """One answer, or why there is none. Only an `ok` reply is whole."""
+    """One answer, or why there is none. Only an `ok` reply is a whole answer."""
 
     status: ReplyStatus
     text: str = ""
@@ -70,17 +71,19 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     http_status: int | UnsetType = UNSET
     """The HTTP status of the server's error; unset where the server stated none."""
     model: str
+    """The model that answered, as the provider names it."""
     thinking: str = ""
-    """What the model thought before it answered, where it shows that."""
+    """The model's reasoning before the answer, where the provider returns it."""
     input_tokens: int = 0
-    """Tokens of the prompt that no cache had a part in."""
+    """Tokens of the prompt that were neither written to a cache nor read from one."""
     output_tokens: int = 0
-    """Tokens written, thinking included."""
+    """Tokens of the answer, thinking included."""
     cache_write_tokens: int = 0
     cache_read_tokens: int = 0
     cost_usd: float | None = None
     """None where the price is not known; 0 for a failed reply, since errors are not billed."""
     seconds: float = 0.0
+    """Wall-clock time, retries and the waits between them included."""
 
 
 class LLM(Protocol):
@@ -88,10 +91,10 @@ class LLM(Protocol):
 
     @property
     def name(self) -> str:
-        """The model's name: it stands in votes, reports and the key of every stored answer."""
+        """The model's name, as votes, reports and the keys of stored answers carry it."""
 
     def ask(self, request: Request) -> Reply:
-        """Return one answer; what can fail for one request alone is a status, not an error.
+        """Answer one request. A failure of this request alone is a status of the reply, not an error.
 
         Raises:
             LLMError: the model cannot be used at all (no key, no such model).
@@ -99,5 +102,5 @@ class LLM(Protocol):
 
 
 def key(name: str, request: Request) -> str:
-    """Return the SHA-256 of the model's name and the whole request."""
+    """The key of a stored answer: the SHA-256 of the model's name and the whole request."""
     return sha256_of({"model": name, "request": request})

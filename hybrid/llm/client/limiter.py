@@ -1,4 +1,4 @@
-"""How many calls may be under way at once: the provider says when it is too many."""
+"""How many calls may be under way at once. The limit adapts to a server that says it is overloaded."""
 
 import time
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ class Limiter:
 
     @contextmanager
     def slot(self) -> Iterator[float]:
-        """Hold one slot until the block ends; yield the moment it was got, in seconds."""
+        """Wait for a slot and hold it until the block ends; yields the moment it was free, of `time.monotonic`."""
         with self._changed:
             while (wait_s := self._wait_s()) is None or wait_s > 0:
                 self._changed.wait(wait_s)
@@ -40,15 +40,15 @@ class Limiter:
                 self._changed.notify_all()
 
     def served(self) -> None:
-        """Hear that a call went well."""
+        """Report that a call was answered: the limit grows."""
         with self._changed:
             self._slots = min(self._most, self._slots + 1 / self._slots)
             self._changed.notify_all()
 
     def overloaded(self, sent_at: float, pause_s: float = 0.0) -> None:
-        """Hear that the server had too much to do when the call of `sent_at` came; send nothing for `pause_s`.
+        """Report that the server was overloaded when it got the call of `sent_at`, and pause all calls for `pause_s`.
 
-        Calls that left before the last cut say nothing new: the slots halve once a round trip.
+        The limit halves once a round trip: calls that were sent before the last cut change nothing.
         """
         now = time.monotonic()
         with self._changed:
@@ -58,7 +58,7 @@ class Limiter:
                 self._cut_at = now
 
     def _wait_s(self) -> float | None:
-        """Return how long to wait before looking again: 0 for a free slot, None until something changes."""
+        """Seconds to wait before the next check: 0 where a slot is free, None until another call ends."""
         pause_s = self._resume_at - time.monotonic()
         if pause_s > 0:
             return pause_s

@@ -1,4 +1,4 @@
-"""A request and an answer as the Messages protocol has them."""
+"""Requests and answers in the form of the Messages protocol."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ import msgspec
 from hybrid.llm.request import FailureKind, Reply, Request
 
 FRAME_TOKENS = 1024
-"""Tokens set aside for what the provider adds around a prompt: roles, and its words about structured output."""
+"""Tokens set aside for what the provider adds to a prompt: roles, and its instructions about structured output."""
 
 
 def to_params(request: Request, model: str, *, cache: bool) -> dict[str, Any]:
-    """Return the body of a request; with `cache` its fixed part is marked for the provider's prompt cache."""
+    """The body of a request; with `cache` its fixed part is marked for the provider's prompt cache."""
     system: Any = request.system
     if cache:
         system = [{"type": "text", "text": request.system, "cache_control": {"type": "ephemeral"}}]
@@ -35,41 +35,41 @@ def to_params(request: Request, model: str, *, cache: bool) -> dict[str, Any]:
 
 
 def most_output_tokens(request: Request) -> int:
-    """Return how many tokens an answer may have, thinking included."""
+    """The most tokens that an answer may have, thinking included."""
     return request.max_tokens + (request.thinking if isinstance(request.thinking, int) else 0)
 
 
 def prompt_bytes(request: Request) -> int:
-    """Return the size of a prompt in UTF-8."""
+    """The size of a prompt in UTF-8, its schema included."""
     schema = msgspec.json.encode(request.schema)
     return len(schema) + sum(len(part.encode("utf-8", "surrogatepass")) for part in (request.system, request.user))
 
 
 def most_input_tokens(request: Request) -> int:
-    """Return a number of tokens that a prompt cannot exceed: a token stands for one byte or more.
+    """An upper bound on the tokens of a prompt: a token stands for one byte or more.
 
-    The schema counts twice, since the provider also tells it to the model in words.
+    The schema counts twice, because the provider also describes it to the model in words.
     """
     return prompt_bytes(request) + len(msgspec.json.encode(request.schema)) + FRAME_TOKENS
 
 
-def is_message(came: Any) -> bool:
-    """Return whether what came is a message of the protocol."""
-    return getattr(came, "type", None) == "message" and isinstance(came.content, list)
+def is_message(body: Any) -> bool:
+    """Whether the body of a response is a message of the protocol."""
+    return getattr(body, "type", None) == "message" and isinstance(body.content, list)
 
 
 def read_message(message: Any, name: str) -> Reply:
-    """Return the reply that a message is, its cost and its time still to be filled in."""
-    used = message.usage
+    """The reply that a message stands for, without its cost and its time."""
+    usage = message.usage
     reply = Reply(
         status="ok",
         text="".join(block.text for block in message.content if block.type == "text"),
         thinking="\n".join(block.thinking for block in message.content if block.type == "thinking"),
         model=message.model or name,
-        input_tokens=getattr(used, "input_tokens", None) or 0,
-        output_tokens=getattr(used, "output_tokens", None) or 0,
-        cache_write_tokens=getattr(used, "cache_creation_input_tokens", None) or 0,
-        cache_read_tokens=getattr(used, "cache_read_input_tokens", None) or 0,
+        input_tokens=getattr(usage, "input_tokens", None) or 0,
+        output_tokens=getattr(usage, "output_tokens", None) or 0,
+        cache_write_tokens=getattr(usage, "cache_creation_input_tokens", None) or 0,
+        cache_read_tokens=getattr(usage, "cache_read_input_tokens", None) or 0,
     )
     if message.stop_reason == "refusal":
         return msgspec.structs.replace(reply, status="refused", reason="the model refused to answer")

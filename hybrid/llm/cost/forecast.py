@@ -1,4 +1,4 @@
-"""What questions would cost before one of them is sent: a range, from a model's own earlier calls where it has any."""
+"""What requests would cost, before any is sent: a range, taken from the model's earlier calls where there are enough."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,12 +11,13 @@ from hybrid.llm.cost.pricing import Pricing
 from hybrid.llm.request import Reply, Request, key
 from hybrid.llm.traces.database import TraceDatabase
 
-ENOUGH = 30
-"""Earlier calls from which a range is taken."""
-RECENT = 2000
+MIN_CALLS = 30
+"""Earlier calls that a range needs."""
+RECENT_CALLS = 2000
+"""The most earlier calls that a range is taken from."""
 BYTES_A_TOKEN = (2.0, 5.0)
-"""Without earlier calls: from dense scripts to plain English."""
-LEAST_ANSWER = 12
+"""Assumed without earlier calls: from dense scripts to plain English."""
+SHORTEST_ANSWER = 12
 """Tokens of the shortest JSON object that holds a label."""
 
 
@@ -39,36 +40,36 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TokenStats(msgspec.Struct, frozen=True, kw_only=True):
-    """How a model counts tokens and how long it answers."""
+    """How many tokens a model counts for a prompt, and how many it answers with."""
 
     tokens_a_byte: Range
     output_tokens: Range | None = None
-    """Tokens an answer; None where not known."""
+    """Tokens of an answer; None where not known."""
     calls: int = 0
-    """Earlier calls that this was taken from; 0 where it is assumed."""
+    """Earlier calls that the ranges were taken from; 0 where they are assumed."""
 
 
 class DryRunLLM:
-    """Stands in for a model and answers nothing, so that what would be asked can be counted."""
+    """Stands in for a model and answers nothing, so that the requests of a run can be counted."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.requests: list[Request] = []
 
     def ask(self, request: Request) -> Reply:
-        """Keep the request; return a refusal, from which nobody learns anything."""
+        """Record the request and refuse it, so that no later request depends on an answer."""
         self.requests.append(request)
         return Reply(status="refused", reason="nothing is sent", model=self.name, cost_usd=0.0)
 
 
 def token_stats(file: TraceDatabase | None, model: str) -> TokenStats:
-    """Return how a model did in its recent calls, from the 10th to the 90th percentile; else what is assumed."""
+    """The tokens of a model's recent calls, from the 10th to the 90th percentile; assumed ones where there are too few."""
     rows = file.read(
         "SELECT bytes, input_tokens + cache_write_tokens + cache_read_tokens, output_tokens FROM calls "
         "WHERE model = ? AND state = 'billed' AND bytes > 0 ORDER BY id DESC LIMIT ?",
-        (model, RECENT),
+        (model, RECENT_CALLS),
     ) if file else []  # fmt: skip
-    if len(rows) < ENOUGH:
+    if len(rows) < MIN_CALLS:
         return TokenStats(tokens_a_byte=Range(1 / BYTES_A_TOKEN[1], 1 / BYTES_A_TOKEN[0]))
     return TokenStats(
         tokens_a_byte=_middle([tokens / n_bytes for n_bytes, tokens, _ in rows]),
@@ -78,7 +79,7 @@ def token_stats(file: TraceDatabase | None, model: str) -> TokenStats:
 
 
 def open_requests(requests: Sequence[Request], model: str, file: TraceDatabase | None) -> list[Request]:
-    """Return the requests that the store has no answer to, each once."""
+    """The requests that the store has no answer to, each once."""
     unique = {key(model, request): request for request in requests}
     if file is None:
         return list(unique.values())
@@ -89,17 +90,17 @@ def open_requests(requests: Sequence[Request], model: str, file: TraceDatabase |
 def forecast(
     step: str, requests: Sequence[Request], terms: Pricing, habits: TokenStats, *, fewest: int | None = None
 ) -> Forecast:
-    """Return what asking `requests` would come to; at least `fewest` of them, or all.
+    """What `requests` would cost, where at least `fewest` of them are asked (None: all).
 
-    The low end takes the fixed part of a prompt from the provider's cache where it may be there; the
-    high end reads all of it anew.
+    The low end reads the fixed part of a prompt from the provider's cache where it may be there; the high end never
+    does.
     """
     share = 1.0 if fewest is None or not requests else fewest / len(requests)
     n_bytes = sum(prompt_bytes(request) for request in requests)
     fixed = n_bytes - sum(len(request.user.encode("utf-8", "surrogatepass")) for request in requests)
     known = habits.output_tokens
     written = Range(
-        sum(known.low if known else min(LEAST_ANSWER, most_output_tokens(r)) for r in requests) * share,
+        sum(known.low if known else min(SHORTEST_ANSWER, most_output_tokens(r)) for r in requests) * share,
         sum(min(known.high, most_output_tokens(r)) if known else most_output_tokens(r) for r in requests),
     )
     read = Range(n_bytes * habits.tokens_a_byte.low * share, n_bytes * habits.tokens_a_byte.high)
@@ -113,7 +114,7 @@ def forecast(
 
 
 def total(step: str, parts: Sequence[Forecast]) -> Forecast:
-    """Return the sum of forecasts."""
+    """The sum of forecasts."""
     costs = [part.cost_usd for part in parts]
     return Forecast(
         step=step,
@@ -140,4 +141,4 @@ def _middle(values: list[float]) -> Range:
 
 
 def _sum(ranges: Sequence[Range]) -> Range:
-    return Range(sum(one.low for one in ranges), sum(one.high for one in ranges))
+    return Range(sum(low for low, _ in ranges), sum(high for _, high in ranges))

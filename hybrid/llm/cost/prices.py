@@ -1,4 +1,4 @@
-"""What an answer costs: known or absent, never guessed."""
+"""What an answer costs. A price that is not known is absent, never guessed."""
 
 import re
 import tomllib
@@ -29,23 +29,23 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Tokens(Protocol):
-    """What a provider counts of one call; a `Reply` has it."""
+    """The tokens of one call as a provider counts them; a `Reply` has these fields."""
 
     @property
     def input_tokens(self) -> int:
-        """Tokens read anew."""
+        """Tokens of the prompt that were neither written to a cache nor read from one."""
 
     @property
     def output_tokens(self) -> int:
-        """Tokens written, thinking included."""
+        """Tokens of the answer, thinking included."""
 
     @property
     def cache_write_tokens(self) -> int:
-        """Tokens read anew and kept in the prompt cache."""
+        """Tokens of the prompt that were written to the prompt cache."""
 
     @property
     def cache_read_tokens(self) -> int:
-        """Tokens taken from the prompt cache."""
+        """Tokens of the prompt that were read from the prompt cache."""
 
 
 class _PriceList(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -54,13 +54,13 @@ class _PriceList(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 def packaged_prices() -> dict[str, Price]:
-    """Return the prices in the package, by model; `prices.toml` says when they were read."""
+    """The prices in the package, by model; `prices.toml` has the date on which they were looked up."""
     text = files("hybrid.llm.cost").joinpath("prices.toml").read_text(encoding="utf-8")
     return msgspec.convert(tomllib.loads(text), _PriceList).models
 
 
 def read_prices(path: Path) -> dict[str, Price]:
-    """Return the prices in a user's file of the same form as the packaged one.
+    """The prices in a user's file, which has the form of the packaged one.
 
     Raises:
         ConfigError: the file cannot be read or is not a list of prices.
@@ -69,18 +69,18 @@ def read_prices(path: Path) -> dict[str, Price]:
         return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), _PriceList).models
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise ConfigError(
-            f'{path}: not a list of prices ({error}); want lines such as "model" = {{ input = 1.0, output = 5.0 }} '
+            f'{path}: not a list of prices ({error}); expected lines such as "model" = {{ input = 1.0, output = 5.0 }} '
             "under [models], in USD per million tokens"
         ) from error
 
 
 def price_of(prices: Mapping[str, Price], model: str) -> Price | None:
-    """Return a model's price, by its name or that of which it is a dated snapshot; None where it is not known."""
+    """The price of a model, by its name or by the name of which it is a dated snapshot; None where it is not known."""
     return prices.get(model) or prices.get(_SNAPSHOT.sub("", model))
 
 
 def cost_usd(price: Price | None, tokens: Tokens, *, batch: bool = False) -> float | None:
-    """Return what a call cost, or None where a price that it needs is not known."""
+    """The cost of a call, or None where a price that it needs is not known."""
     prompt = tokens.input_tokens + tokens.cache_write_tokens + tokens.cache_read_tokens
     if price is None or (price.up_to is not None and prompt > price.up_to):
         return None

@@ -41,7 +41,7 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pricing(msgspec.Struct, frozen=True, kw_only=True):
-    """On what terms one section of a recipe calls a model."""
+    """The prices and limits under which one section of a recipe calls a model."""
 
     model: str
     role: str = ""
@@ -69,7 +69,7 @@ class Pricing(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def worst_nano(self, request: Request, *, batch: bool = False) -> int | None:
-        """Return the most that a call can cost, in billionths of a dollar; None where a price is not known.
+        """The most that a call can cost, in billionths of a dollar; None where a price is not known.
 
         The prompt is bounded by its bytes and taken at its dearest price, the answer by `max_tokens`.
         """
@@ -109,9 +109,9 @@ class Spent(msgspec.Struct, frozen=True, kw_only=True):
     """What the calls of one role came to, over all runs that share the store."""
 
     settled_usd: float = 0.0
-    """Of calls whose answer came."""
+    """The cost of calls whose answer arrived."""
     unsettled_usd: float = 0.0
-    """The most that calls may cost whose answer has not come, or never will."""
+    """The most that calls may cost whose answer has not arrived, or never will."""
     calls: int = 0
     """Calls that the provider billed."""
     unsettled: int = 0

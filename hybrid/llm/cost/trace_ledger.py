@@ -11,7 +11,7 @@ from hybrid.llm.client.messages_format import prompt_bytes
 from hybrid.llm.cost.ledger import Ledger
 from hybrid.llm.cost.pricing import NANO, Pricing, Spent
 from hybrid.llm.request import Reply, Request, key
-from hybrid.llm.traces.cache import keep
+from hybrid.llm.traces.cache import store_answer
 from hybrid.llm.traces.database import TraceDatabase
 
 _TOKENS = ("input_tokens", "output_tokens", "cache_write_tokens", "cache_read_tokens")
@@ -59,7 +59,7 @@ class TraceRows:
         columns = ", ".join(f"{name} = ?" for name in ("status", *_TOKENS))
         self.db.execute(f"UPDATE calls SET {columns} WHERE id = ?", (reply.status, *tokens, call))
         if reply.status == "ok":
-            keep(self.db, key(self._model, request), self._model, request, reply)
+            store_answer(self.db, key(self._model, request), self._model, request, reply)
 
     def free(self, call: int) -> None:
         """Set the cost of the call to 0: it was not billed."""

@@ -1,1 +1,1 @@
-"""A GGUF model in the process."""
+"""Language models in this process, from GGUF files, through llama.cpp."""

@@ -1,4 +1,4 @@
-"""A GGUF model in the process, through xllamacpp (llama.cpp)."""
+"""A GGUF model in this process, through xllamacpp (llama.cpp)."""
 
 import hashlib
 import os
@@ -12,33 +12,36 @@ from hybrid.llm.local.grammar import grammar, longest_text
 from hybrid.llm.request import FailureKind, Reply, Request
 from hybrid.threads import usable_threads
 
-_SLOTS = 4
+_MOST_SLOTS = 4
+"""Requests that are answered at the same time."""
 _CONTEXT_TOKENS = 4096
+"""The longest prompt and answer together, in tokens."""
+_LATER_SAMPLES_TEMPERATURE = 0.8
 
 
 class Embedded:
-    """A GGUF model that answers in the process, several requests at a time.
+    """A GGUF model that answers in this process, several requests at a time.
 
     Without a temperature sample 0 is greedy and later samples are drawn at 0.8; the sample's number
-    is the seed. Each slot keeps the prompt's fixed part, so that only the row is read anew. The HTTP routes
-    that llama.cpp opens on the loopback are shut by a random key.
+    is the seed. Each slot caches the fixed part of the prompt, so that only the row is computed again. llama.cpp opens
+    HTTP routes on the loopback interface; a random key closes them.
     """
 
-    def __init__(self, path: Path, *, workers: int = _SLOTS) -> None:
+    def __init__(self, path: Path, *, workers: int = _MOST_SLOTS) -> None:
         """Load the model.
 
         Raises:
             LLMError: the package is missing, or the file is not a model that llama.cpp can load.
         """
         if not path.is_file():
-            raise LLMError(f"{path}: no such file; want a model in GGUF, correct the path in the recipe")
+            raise LLMError(f"{path}: no such file; expected a model in GGUF: correct the path in the recipe")
         self.name = f"{path.stem}#{_fingerprint(path)}"
-        self._server = _serve(path, slots=max(1, min(workers, _SLOTS)))
+        self._server = _serve(path, slots=max(1, min(workers, _MOST_SLOTS)))
 
     def ask(self, request: Request) -> Reply:
-        """Return one answer, held to the request's schema."""
+        """Answer one request, in the form of its schema."""
         started = time.monotonic()
-        greedy = 0.0 if request.sample == 0 else 0.8
+        default = 0.0 if request.sample == 0 else _LATER_SAMPLES_TEMPERATURE
         answer = self._server.handle_chat_completions(
             {
                 "messages": [
@@ -46,10 +49,10 @@ class Embedded:
                     {"role": "user", "content": request.user},
                 ],
                 "max_tokens": request.max_tokens,
-                "temperature": greedy if request.temperature is None else request.temperature,
+                "temperature": default if request.temperature is None else request.temperature,
                 "seed": request.sample,
                 "cache_prompt": True,
-                **_held_to(request),
+                **_form_of(request),
             }
         )
         return self._read(answer, time.monotonic() - started)
@@ -59,31 +62,31 @@ class Embedded:
             reason = str(answer["error"].get("message", answer["error"]))
             kind = FailureKind.LOCAL_ERROR
             return Reply(status="failed", failure=kind, reason=reason, model=self.name, cost_usd=0.0, seconds=seconds)
-        choice, used = answer["choices"][0], answer["usage"]
+        choice, usage = answer["choices"][0], answer["usage"]
         cut_off = choice["finish_reason"] == "length"
         return Reply(
             status="cut_off" if cut_off else "ok",
             text=choice["message"]["content"] or "",
-            reason=f"cut off after {used['completion_tokens']} tokens; raise max_tokens" if cut_off else "",
+            reason=f"cut off after {usage['completion_tokens']} tokens; raise max_tokens" if cut_off else "",
             model=self.name,
-            input_tokens=used["prompt_tokens"],
-            output_tokens=used["completion_tokens"],
+            input_tokens=usage["prompt_tokens"],
+            output_tokens=usage["completion_tokens"],
             cost_usd=0.0,
             seconds=seconds,
         )
 
 
-def _held_to(request: Request) -> dict[str, Any]:
-    """Return what holds the answer to the schema: a grammar without white space where there is one for it."""
-    written = grammar(request.schema, request.max_tokens)
-    if written is not None:
-        return {"grammar": written}
+def _form_of(request: Request) -> dict[str, Any]:
+    """The parameters that keep an answer to the schema: a grammar without white space where there is one for it."""
+    compact = grammar(request.schema, request.max_tokens)
+    if compact is not None:
+        return {"grammar": compact}
     schema = bounded(request.schema, request.max_tokens)
     return {"response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}}
 
 
 def bounded(schema: dict[str, Any], max_tokens: int) -> dict[str, Any]:
-    """Return the schema with a longest length on each free string, so that a small model ends in time."""
+    """The schema with a longest length on each free string, so that a small model comes to an end."""
     fields = schema["properties"]
     free = [name for name, field in fields.items() if field.get("type") == "string" and "enum" not in field]
     longest = longest_text(schema, max_tokens)
@@ -106,13 +109,13 @@ def _serve(path: Path, *, slots: int) -> Any:
         return xllamacpp.Server(params)
     except RuntimeError as error:
         raise LLMError(
-            f"{path}: llama.cpp cannot load it ({error}); want a model in GGUF that fits in memory: "
-            "fetch it again or choose another"
+            f"{path}: llama.cpp cannot load it ({error}); expected a model in GGUF that fits in memory: "
+            "download it again or choose another"
         ) from error
 
 
 def _xllamacpp() -> Any:
-    """Return the package, loaded so that its idle threads sleep.
+    """Import the package so that its idle threads sleep.
 
     llama.cpp's threads wait for each other at every layer. OpenMP lets them spin while they wait, and with one on a
     core that something else uses an answer then takes thirty times as long. It reads the policy once, as it is loaded.
@@ -133,7 +136,7 @@ def _xllamacpp() -> Any:
 
 
 def _fingerprint(path: Path) -> str:
-    """Return 8 hex digits of the file's size, first and last MiB: a changed file is another model."""
+    """8 hex digits that tell files apart, of the size and the first and last MiB: a changed file is another model."""
     size, part = path.stat().st_size, 1 << 20
     with path.open("rb") as file:
         digest = hashlib.sha256(str(size).encode() + file.read(part))

@@ -1,20 +1,23 @@
-"""JSON schemas as grammars of llama.cpp (GBNF): a small model's answer is valid and no longer than it must be."""
+"""JSON schemas as grammars of llama.cpp (GBNF): a small model's answer is valid and no longer than it must be.
+
+llama.cpp takes a JSON schema too, but then lets the model write white space between the parts and numbers of any length.
+"""
 
 import json
 from collections.abc import Mapping
 from typing import Any
 
-_CHARACTER = r'[^"\\\x00-\x1F\x7F]'
+_FREE_CHARACTER = r'[^"\\\x00-\x1F\x7F]'
 _SHARE = '("0" ("." [0-9] [0-9]?)? | "1")'
 _JSON_TOKENS = 40
 """Tokens set aside for what is not free text: braces, keys, label and confidence."""
 
 
 def grammar(schema: Mapping[str, Any], max_tokens: int) -> str | None:
-    """Return the grammar of an object of strings, names to choose from and shares (0 to 1); None for other schemas.
+    """The grammar of an object of strings, enums and numbers from 0 to 1; None for other schemas.
 
-    There is no white space between the parts and a longest length on each free string: a small model fills what it
-    is given room for. Two characters a token are counted, which most scripts reach.
+    A small model fills the room that it is given, so the grammar has no white space between the parts and a longest
+    length on each free string.
     """
     fields: Mapping[str, Any] = schema.get("properties", {})
     parts = [_part(field, longest_text(schema, max_tokens)) for field in fields.values()]
@@ -28,7 +31,7 @@ def grammar(schema: Mapping[str, Any], max_tokens: int) -> str | None:
 
 
 def longest_text(schema: Mapping[str, Any], max_tokens: int) -> int:
-    """Return how many characters each free string of the schema may have."""
+    """The most characters of each free string, at two characters a token, which most scripts reach."""
     free = sum(_is_free(field) for field in schema.get("properties", {}).values())
     return max(40, min(400, 2 * (max_tokens - _JSON_TOKENS) // max(1, free)))
 
@@ -37,7 +40,7 @@ def _part(field: Mapping[str, Any], longest: int) -> str | None:
     if "enum" in field:
         return "(" + " | ".join(_literal(json.dumps(name, ensure_ascii=False)) for name in field["enum"]) + ")"
     if _is_free(field):
-        return f'"\\"" {_CHARACTER}{{0,{longest}}} "\\""'
+        return f'"\\"" {_FREE_CHARACTER}{{0,{longest}}} "\\""'
     return _SHARE if field.get("type") == "number" else None
 
 
@@ -46,6 +49,6 @@ def _is_free(field: Mapping[str, Any]) -> bool:
 
 
 def _literal(text: str) -> str:
-    """Return `text` as a literal of the grammar."""
+    """A text as a literal of the grammar."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'

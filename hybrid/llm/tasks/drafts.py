@@ -1,4 +1,4 @@
-"""Ask in what texts may differ, ask for one new text of a class, and read both."""
+"""Ask in what the texts of a data set differ, ask for one new text of a class, and read the answers."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +12,7 @@ from hybrid.prompts import fence, label_list, policy_section, render
 from hybrid.types import Draft, Example
 
 ATTRIBUTE_TOKENS = 1000
-"""What a list of attributes may take."""
+"""The longest answer that lists attributes, in tokens."""
 
 
 class _Answer(msgspec.Struct, frozen=True):
@@ -46,17 +46,19 @@ _decode_attributes = msgspec.json.Decoder(_Attributes).decode
 def attributes_request(
     labels: Sequence[str], examples: Sequence[Example], config: LLMConfig, *, policy: str = ""
 ) -> Request:
-    """Return the request for the attributes in which texts of this data set vary.
+    """The request for the attributes in which texts of this data set vary.
 
     Raises:
         DataError: an example is not a training row.
     """
-    written = render("attributes", labels=label_list(labels), policy=policy_section(policy), examples=_fenced(examples))
-    one = object_schema({"name": {"type": "string"}, "values": {"type": "array", "items": {"type": "string"}}})
+    rendered = render(
+        "attributes", labels=label_list(labels), policy=policy_section(policy), examples=_fenced(examples)
+    )
+    attribute = object_schema({"name": {"type": "string"}, "values": {"type": "array", "items": {"type": "string"}}})
     return Request(
-        system=written.system,
-        user=written.user,
-        schema=object_schema({"attributes": {"type": "array", "items": one}}),
+        system=rendered.system,
+        user=rendered.user,
+        schema=object_schema({"attributes": {"type": "array", "items": attribute}}),
         max_tokens=max(config.max_tokens, ATTRIBUTE_TOKENS),
         temperature=config.temperature,
         thinking=config.thinking,
@@ -64,17 +66,18 @@ def attributes_request(
 
 
 def read_attributes(reply: Reply) -> tuple[Attribute, ...]:
-    """Return the attributes of a reply that have two values or more; the generic ones where it has none."""
+    """The attributes in a reply that have two values or more; the generic ones where it has none."""
     if reply.status != "ok":
         return GENERIC
     try:
-        found = _decode_attributes(reply.text).attributes
+        attributes = _decode_attributes(reply.text).attributes
     except (msgspec.DecodeError, UnicodeEncodeError):
         return GENERIC
     cleaned = [
-        Attribute(one.name.strip(), tuple(dict.fromkeys(v.strip() for v in one.values if v.strip()))) for one in found
+        Attribute(attribute.name.strip(), tuple(dict.fromkeys(v.strip() for v in attribute.values if v.strip())))
+        for attribute in attributes
     ]
-    return tuple(one for one in cleaned if one.name and len(one.values) > 1) or GENERIC
+    return tuple(attribute for attribute in cleaned if attribute.name and len(attribute.values) > 1) or GENERIC
 
 
 def draft_request(
@@ -88,12 +91,12 @@ def draft_request(
     temperature: float | None = None,
     sample: int = 0,
 ) -> Request:
-    """Return the request for one new text of `label`, written from a plan that keeps to `attributes`.
+    """The request for one new text of `label`, written from a plan that keeps to `attributes`.
 
     Raises:
         DataError: an example is not a training row: no other row may inspire what trains.
     """
-    written = render(
+    rendered = render(
         "synthesize",
         label=label,
         labels=label_list(labels),
@@ -103,8 +106,8 @@ def draft_request(
         number=str(sample + 1),
     )
     return Request(
-        system=written.system,
-        user=written.user,
+        system=rendered.system,
+        user=rendered.user,
         schema=object_schema({"plan": {"type": "string"}, "text": {"type": "string"}}),
         max_tokens=config.max_tokens,
         temperature=config.temperature if temperature is None else temperature,
@@ -116,7 +119,7 @@ def draft_request(
 def _fenced(examples: Sequence[Example]) -> str:
     for row in examples:
         if row.part != "train":
-            raise DataError(f"synthesize: row {row.id} is a {row.part} row; want training rows alone as examples")
+            raise DataError(f"synthesize: row {row.id} is a {row.part} row; expected training rows alone as examples")
     return "\n\n".join(fence(row.text) for row in examples)
 
 

@@ -1,4 +1,4 @@
-"""Ask for a label and read it: the answer is exactly a label of the set, or it is none."""
+"""Ask for a label, and read the answer: it is exactly a label of the set, or it counts as unreadable."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -21,10 +21,10 @@ _decode = msgspec.json.Decoder(_Answer).decode
 
 
 def label_schema(labels: Sequence[str], *, reasoned: bool = True) -> dict[str, object]:
-    """Return the JSON schema of an answer: rationale (where it is reasoned), then label, then confidence.
+    """The JSON schema of an answer: rationale (where it is reasoned), then label, then confidence.
 
-    The order matters, since a model writes the fields in it and is to reason before it decides.
-    The range of the confidence is left out: structured output of Claude knows no minimum or maximum.
+    A model writes the fields in this order, so that it reasons before it decides. The range of the confidence is left
+    out: Claude's structured output does not support minimum and maximum.
     """
     rationale: dict[str, object] = {"rationale": {"type": "string"}} if reasoned else {}
     return object_schema(
@@ -33,7 +33,7 @@ def label_schema(labels: Sequence[str], *, reasoned: bool = True) -> dict[str, o
 
 
 def object_schema(properties: dict[str, object]) -> dict[str, object]:
-    """Return the schema of an object that has these fields, all of them, and no others."""
+    """The schema of an object that has all of these fields and no others."""
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
@@ -46,11 +46,11 @@ def label_request(
     policy: str = "",
     sample: int = 0,
 ) -> Request:
-    """Return the question which of `labels` the text has, reasoning first but for the prompt `direct`."""
-    written = render(prompt, labels=label_list(labels), policy=policy_section(policy), text=fence(text))
+    """The question which of `labels` a text has. Every prompt but `direct` asks for the reasoning first."""
+    rendered = render(prompt, labels=label_list(labels), policy=policy_section(policy), text=fence(text))
     return Request(
-        system=written.system,
-        user=written.user,
+        system=rendered.system,
+        user=rendered.user,
         schema=label_schema(labels, reasoned=prompt != "direct"),
         max_tokens=config.max_tokens,
         temperature=config.temperature,
@@ -97,5 +97,5 @@ def _confidence(value: object) -> float | None:
 
 
 def _short(value: object) -> str:
-    said = repr(value)
-    return said if len(said) <= 80 else said[:77] + "..."
+    shown = repr(value)
+    return shown if len(shown) <= 80 else shown[:77] + "..."

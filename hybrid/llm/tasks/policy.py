@@ -1,4 +1,4 @@
-"""Ask for a labelling policy and read it: rows with their labels in, one page of rules out."""
+"""Ask for a labelling policy from labelled rows, and read the answer: one page of rules."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -13,7 +13,9 @@ from hybrid.prompts import fence, label_list, render
 from hybrid.types import Example, Row
 
 TOKENS = 1500
+"""The longest policy, in tokens, labels left out."""
 TOKENS_A_LABEL = 100
+"""Tokens that each label adds to it."""
 LONGEST_TEXT = 1000
 """Characters of a text that the prompt shows: a policy is learnt from many texts, not from whole ones."""
 SOURCES = {
@@ -24,7 +26,7 @@ SOURCES = {
 
 
 class Shown(Row, frozen=True, kw_only=True):
-    """A training row in the prompt: its label, and the given one where that differs."""
+    """A training row in the prompt, with its label; the given label is shown where it differs."""
 
     row: Example
     label: str
@@ -52,21 +54,21 @@ _decode = msgspec.json.Decoder(Policy).decode
 def policy_request(
     shown: Sequence[Shown], labels: Sequence[str], config: LLMConfig, *, source: Literal["trusted", "given"]
 ) -> Request:
-    """Return the request for a policy.
+    """The request for a policy.
 
     Raises:
         DataError: a row is not a training row: no other may teach the teacher.
     """
     for example in shown:
         if example.row.part != "train":
-            raise DataError(f"policy: row {example.row.id} is a {example.row.part} row; want training rows alone")
-    written = render(
+            raise DataError(f"policy: row {example.row.id} is a {example.row.part} row; expected training rows alone")
+    rendered = render(
         "policy", labels=label_list(labels), source=SOURCES[source], examples="\n\n".join(map(_example, shown))
     )
     definition = object_schema({"label": {"type": "string", "enum": list(labels)}, "definition": {"type": "string"}})
     return Request(
-        system=written.system,
-        user=written.user,
+        system=rendered.system,
+        user=rendered.user,
         schema=object_schema(
             {
                 "observations": {"type": "string"},
@@ -81,7 +83,7 @@ def policy_request(
 
 
 def read_policy(reply: Reply, labels: Sequence[str]) -> Policy:
-    """Return the policy that a reply is, its definitions in the order of `labels`.
+    """Read a reply as a policy, with its definitions in the order of `labels`.
 
     Raises:
         LLMError: there is no whole answer, or it does not define every label exactly once.
@@ -94,7 +96,7 @@ def read_policy(reply: Reply, labels: Sequence[str]) -> Policy:
         policy = _decode(reply.text)
     except (msgspec.DecodeError, UnicodeEncodeError) as error:
         raise LLMError(
-            f"policy: {reply.model} did not answer with the JSON asked for ({error}); choose a stronger teacher"
+            f"policy: {reply.model} did not answer with the JSON that was asked for ({error}); choose a stronger teacher"
         ) from error
     defined = {entry.label: entry for entry in policy.definitions}
     if sorted(entry.label for entry in policy.definitions) != sorted(labels):
@@ -106,7 +108,7 @@ def read_policy(reply: Reply, labels: Sequence[str]) -> Policy:
 
 
 def policy_text(policy: Policy) -> str:
-    """Return the policy as the Markdown page that users edit and prompts carry."""
+    """The policy as the Markdown page that users edit and prompts carry."""
     parts = ["# Labelling policy", policy.rule.strip()]
     parts += [f"## {entry.label}\n\n{entry.definition.strip()}" for entry in policy.definitions]
     if policy.borderline:

@@ -1,1 +1,1 @@
-"""Every answer that was paid for, kept by its whole request."""
+"""The trace store: answers that were paid for, by the key of their whole request; and recorded answers."""

@@ -11,10 +11,11 @@ from hybrid.llm.request import LLM, Reply, Request, key
 from hybrid.llm.traces.database import TraceDatabase
 
 _STRIPES = 1024
+"""Locks that keep threads from asking the same question at once; each stands for many questions."""
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model was asked since it was opened."""
+    """Calls, tokens and cost of a model since it was opened."""
 
     calls: int = 0
     """Requests that went to the model."""
@@ -25,13 +26,13 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     cache_write_tokens: int = 0
     cache_read_tokens: int = 0
     cost_usd: float | None = 0.0
-    """What the calls cost; None where the price of any is not known."""
+    """The cost of the calls; None where the price of any is not known."""
     answers_cost_usd: float | None = 0.0
-    """What all the answers cost when they were asked for, hits included; None where not known."""
+    """The cost of all answers when they were first given, hits included; None where any is not known."""
 
 
 class CachedLLM:
-    """A language model that asks another only for what the store lacks.
+    """A language model that asks another only for answers that the store lacks.
 
     Safe across threads and processes. Each ok answer is committed as it comes, so a kill loses
     only those in flight; what failed, was refused or was cut off is never stored. Two threads with
@@ -56,36 +57,36 @@ class CachedLLM:
         return self._llm.name
 
     def ask(self, request: Request) -> Reply:
-        """Return the stored answer, or the model's, stored if it is ok."""
+        """The stored answer, or else the model's, which is stored if it is ok."""
         digest = key(self.name, request)
         with self._asking[int(digest[:8], 16) % _STRIPES]:
-            found = self.find(digest)
-            if found is not None:
-                self.count(found, hit=True)
-                return found
+            stored = self.find(digest)
+            if stored is not None:
+                self.count(stored, hit=True)
+                return stored
             reply = self._llm.ask(request)
             self.count(reply, hit=False)
             if reply.status == "ok":
                 with self.file.transaction() as db:
-                    keep(db, digest, self.name, request, reply)
+                    store_answer(db, digest, self.name, request, reply)
             return reply
 
     def find(self, digest: str) -> Reply | None:
-        """Return the answer stored under a request's key; None where there is none."""
+        """The answer stored under the key of a request; None where there is none."""
         rows = self.file.read("SELECT reply FROM answers WHERE key = ?", (digest,))
         return msgspec.json.decode(rows[0][0], type=Reply) if rows else None
 
     def usage(self) -> Usage:
-        """Return what was asked through this instance."""
+        """Calls, tokens and cost of this instance."""
         with self._lock:
             return self._usage
 
     def close(self) -> None:
-        """Close the file; the store cannot be asked after it."""
+        """Close the file; the store cannot be used after it."""
         self.file.close()
 
     def count(self, reply: Reply, *, hit: bool) -> None:
-        """Add a reply to what was asked, as answered by the store or by the model."""
+        """Add a reply to the usage: a hit came from the store, any other from the model."""
         with self._lock:
             was = self._usage
             self._usage = Usage(
@@ -102,20 +103,20 @@ class CachedLLM:
 
 @runtime_checkable
 class Counted(Protocol):
-    """A language model that keeps books."""
+    """A language model that counts its usage."""
 
     def usage(self) -> Usage:
-        """Return what was asked through this instance."""
+        """Calls, tokens and cost of this instance."""
 
 
-def keep(db: sqlite3.Connection, digest: str, model: str, request: Request, reply: Reply) -> None:
-    """Write an ok answer under its key, within a transaction; the first one stays."""
-    asked, said = (msgspec.json.encode(value).decode() for value in (request, reply))
-    db.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?)", (digest, model, asked, said))
+def store_answer(db: sqlite3.Connection, digest: str, model: str, request: Request, reply: Reply) -> None:
+    """Write an ok answer under its key, within a transaction. An answer that is there already stays."""
+    row = (digest, model, msgspec.json.encode(request).decode(), msgspec.json.encode(reply).decode())
+    db.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?)", row)
 
 
 def usage_of(llm: LLM | None) -> Usage | None:
-    """Return what was asked through a store; None for a model that has none (absent, recorded, or not wrapped)."""
+    """The usage of a model with a store; None for one without (absent, recorded, or not wrapped)."""
     return llm.usage() if isinstance(llm, Counted) else None
 
 

@@ -1,4 +1,4 @@
-"""One SQLite file a project: the answers, every call that was sent for them, and the batches."""
+"""The trace store: one SQLite file for a project, with its answers, every call that was made for them, and the batches."""
 
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -37,7 +37,7 @@ Values = Sequence[Any]
 
 
 class TraceDatabase:
-    """The file, open. Safe across threads and processes."""
+    """An open trace store. Safe across threads and processes."""
 
     def __init__(self, path: Path | None) -> None:
         """Open the file, creating it where there is none; None: in memory, for this process alone.
@@ -60,13 +60,13 @@ class TraceDatabase:
             self._migrate()
 
     def read(self, statement: str, values: Values = ()) -> list[tuple[Any, ...]]:
-        """Return the rows of a query."""
+        """Run a query and return its rows."""
         with self._lock, self._storage():
             return self._db.execute(statement, values).fetchall()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Hold the file alone, in this process and all others, until the block ends; an error undoes it."""
+        """Hold the file exclusively, over all processes, until the block ends; an error rolls everything back."""
         with self._lock, self._storage():
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -79,7 +79,7 @@ class TraceDatabase:
             self._db.execute("COMMIT")
 
     def close(self) -> None:
-        """Close the file; nothing can be asked of it after."""
+        """Close the file; the store cannot be used after it."""
         with self._lock:
             self._db.close()
 

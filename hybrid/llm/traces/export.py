@@ -10,12 +10,12 @@ import msgspec
 from hybrid.errors import DataError, StorageError
 from hybrid.files.table import read_rows, whole_file
 from hybrid.llm.request import Reply, Request, key
-from hybrid.llm.traces.cache import keep
+from hybrid.llm.traces.cache import store_answer
 from hybrid.llm.traces.database import TraceDatabase
 
 
 class StoredAnswer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One line: a question, whom it was put to, and the answer."""
+    """One line of an export: a question, the model that it was put to, and the answer."""
 
     key: str
     """`hybrid.llm.request.key` of model and request."""
@@ -61,13 +61,13 @@ def stored_answers(store: Path, keys: Iterable[str]) -> dict[str, StoredAnswer]:
 
 
 def open_existing(store: Path) -> TraceDatabase:
-    """Return a trace store that is there.
+    """Open a trace store that exists.
 
     Raises:
-        DataError: it is not.
+        DataError: it does not.
     """
     if not store.is_file():
-        raise DataError(f"{store}: no such trace store; want the traces.sqlite beside the runs of a recipe")
+        raise DataError(f"{store}: no such trace store; expected the traces.sqlite beside the runs of a recipe")
     return TraceDatabase(store)
 
 
@@ -78,26 +78,28 @@ def import_traces(store: Path, source: Path) -> int:
         DataError: a line is no answer, or its key is not that of its request.
     """
     if not source.is_file():
-        raise DataError(f"{source}: no such file; want the JSONL that `hybrid traces export` writes")
+        raise DataError(f"{source}: no such file; expected the JSONL that `hybrid traces export` writes")
     answers = read_rows(source, StoredAnswer)
     for number, answer in enumerate(answers, start=1):
         if answer.key != key(answer.model, answer.request):
             raise DataError(
-                f"{source}:{number}: the key is not that of its model and request; want lines as they were exported: "
+                f"{source}:{number}: the key is not that of its model and request; expected lines as they were exported: "
                 "remove or mend it"
             )
         if answer.reply.status != "ok":
-            raise DataError(f"{source}:{number}: the reply is {answer.reply.status!r}; want answers alone: remove it")
+            raise DataError(
+                f"{source}:{number}: the reply is {answer.reply.status!r}; expected answers alone: remove it"
+            )
     file = TraceDatabase(store)
     before = _count(file)
     with file.transaction() as db:
-        _keep_all(db, answers)
+        _store_all(db, answers)
     return _count(file) - before
 
 
-def _keep_all(db: sqlite3.Connection, answers: list[StoredAnswer]) -> None:
+def _store_all(db: sqlite3.Connection, answers: list[StoredAnswer]) -> None:
     for answer in answers:
-        keep(db, answer.key, answer.model, answer.request, answer.reply)
+        store_answer(db, answer.key, answer.model, answer.request, answer.reply)
 
 
 def _count(file: TraceDatabase) -> int:

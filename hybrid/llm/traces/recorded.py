@@ -1,4 +1,4 @@
-"""A teacher whose answers were recorded: a file, looked up by the row's text. Costs nothing, asks nobody."""
+"""A model whose answers were recorded in a file, by the row's text: it costs nothing and needs no network."""
 
 import hashlib
 from pathlib import Path
@@ -15,19 +15,19 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     text_sha256: str
-    """See `text_digest`."""
+    """`text_digest` of the row's text."""
     rationale: str
     label: str
     confidence: float | None = None
 
 
 def text_digest(text: str) -> str:
-    """Return the first 16 hex digits of the SHA-256 of a text, stripped, white space folded to one space."""
+    """The first 16 hex digits of the SHA-256 of a text, stripped, its white space folded to single spaces."""
     return hashlib.sha256(" ".join(text.split()).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 class Recorded:
-    """Answers from a JSONL file of `Trace` rows. One answer a text was recorded: sample 0."""
+    """A model that answers from a JSONL file of `Trace` rows. One answer was recorded for each text: sample 0."""
 
     name = "recorded"
 
@@ -46,11 +46,11 @@ class Recorded:
             if known.label != trace.label:
                 raise DataError(
                     f"{path}:{number}: the text of {trace.id} is recorded as {trace.label!r} here and as "
-                    f"{known.label!r} for {known.id}; want one answer a text: remove one line"
+                    f"{known.label!r} for {known.id}; expected one answer for each text: remove one line"
                 )
 
     def ask(self, request: Request) -> Reply:
-        """Return the recorded answer about `request.text`; failed where there is none."""
+        """The recorded answer about `request.text`; a failed reply where there is none."""
         trace = self._answers.get(text_digest(request.text)) if request.text else None
         if trace is None or request.sample > 0:
             kind = FailureKind.NOT_RECORDED
