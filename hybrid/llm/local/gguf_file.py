@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from hybrid.errors import ConfigError, LLMError
+from hybrid.hub import parse_hub
 
 _WEIGHTS_A_BLOCK = 32
 """Weights of Q8_0 that share a scale."""
@@ -31,9 +32,9 @@ def gguf_from_hub(model: str, role: str) -> Path:
         ConfigError: the reference is not owner, repository and file.
         LLMError: the hub cannot be reached and its cache lacks the file.
     """
-    owner, _, rest = model.removeprefix("hf:").partition("/")
-    repo, _, file = rest.partition("/")
-    if not (owner and repo and file):
+    reference = parse_hub(model)
+    file = reference.rest.removeprefix("/")
+    if not file:
         raise ConfigError(
             f"{role}.model = {model!r}: expected hf:owner/repo/file.gguf, the repository and the file in it; "
             "correct the recipe"
@@ -46,7 +47,7 @@ def gguf_from_hub(model: str, role: str) -> Path:
             "run: pip install huggingface_hub, or name the path of a .gguf file"
         ) from error
     try:
-        return Path(hf_hub_download(f"{owner}/{repo}", file))
+        return Path(hf_hub_download(reference.repo, file, revision=reference.revision or None))
     # The hub's client raises errors of several libraries: of itself, of its HTTP client, of the operating system.
     except Exception as error:
         first_line = str(error).strip().split("\n")[0][:200]
