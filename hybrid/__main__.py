@@ -11,9 +11,10 @@ from pathlib import Path
 import msgspec
 
 import hybrid
+from hybrid.command_exit import EPILOG, exit_status, take_debug
 from hybrid.commands.teacher import add_commands
 from hybrid.commands.traces import add_traces
-from hybrid.errors import ConfigError, DataError, HybridError
+from hybrid.errors import ConfigError, DataError
 from hybrid.precisions import PRECISIONS
 from hybrid.runtime.bundle import MODEL, read_bundle
 from hybrid.runtime.text_encoder import TextLimits
@@ -24,22 +25,18 @@ TEXTS_A_CALL = 256
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; return the exit status: 0, or 2 for an error that the user can correct."""
-    options = _parser().parse_args(argv)
-    try:
-        options.act(options)
-    except HybridError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 0
-    return 0
+    """Run the command line and return its exit status (`hybrid.command_exit`)."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = take_debug(words)
+    options = _parser().parse_args(words)
+    return exit_status(lambda: options.act(options), debug=debug)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="hybrid", description="Classify texts with a bundle, inspect it, and inspect the work of the teacher."
+        prog="hybrid",
+        description="Classify texts with a bundle, inspect it, and inspect the work of the teacher.",
+        epilog=EPILOG,
     )
     parser.add_argument("--version", action="version", version=f"hybrid-cascade {hybrid.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

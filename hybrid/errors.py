@@ -1,4 +1,4 @@
-"""The errors that a user can cause and mend: each says where, what came, what was wanted, what to do."""
+"""The errors that a user can cause and mend: each says where, what came, what was expected, what to do."""
 
 
 class HybridError(Exception):
@@ -35,3 +35,7 @@ class BundleError(HybridError):
 
 class StorageError(HybridError):
     """A file could not be written or read: a full disk, a missing folder, no permission."""
+
+
+class CrashError(Exception):
+    """Something that no user can mend went wrong: a fault of this program or of a library. Exit status 1."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from hybrid.errors import HybridError
+from hybrid.command_exit import EPILOG, STOPPED, exit_status, take_debug
 from hybrid.overrides import parse_settings as parse_settings
 
 if TYPE_CHECKING:
@@ -23,7 +23,9 @@ except ModuleNotFoundError:  # the runtime alone is installed
     )
     sys.exit(2)
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, epilog=EPILOG
+)
 Runs = Annotated[Path, typer.Option(help="The folder that runs are written to.")]
 Profile = Annotated[str, typer.Option(help="A profile of the recipe, such as embedded or deberta.")]
 Teacher = Annotated[
@@ -135,24 +137,21 @@ def _launch(recipe: "Recipe", recipe_dir: Path, options: "Options") -> None:
 
     try:
         launch(recipe, recipe_dir, options)
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+    except KeyboardInterrupt:  # caught here, because typer would say "Aborted"
+        sys.stderr.write(STOPPED)
         raise typer.Exit(130) from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Return the exit status: 0, 2 where the user can mend what went wrong, 130 where the user stopped it."""
+    """Run the command line and return its exit status (`hybrid.command_exit`)."""
     words = list(sys.argv[1:] if argv is None else argv)
+    debug = take_debug(words)
     if words and words[0] not in COMMANDS:
         words.insert(0, "run")
     try:
-        app(words, prog_name="python -m hybrid.recipe")
-    except HybridError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return exit_status(lambda: app(words, prog_name="python -m hybrid.recipe"), debug=debug)
     except SystemExit as done:  # typer's own: help, a usage error, or a command that ended
         return int(done.code or 0)
-    return 0
 
 
 if __name__ == "__main__":

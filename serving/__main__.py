@@ -7,25 +7,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import hybrid
-from hybrid.errors import ConfigError, HybridError
+from hybrid.command_exit import EPILOG, exit_status, take_debug
+from hybrid.errors import ConfigError
 from hybrid.overrides import merge, parse_settings
 from hybrid.runtime.bundle import Bundle
 from serving.settings import Settings, read_settings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status is 0, or 2 where the user can correct what went wrong."""
-    options = _parser().parse_args(argv)
-    try:
-        _serve(options.bundle, _settings(options))
-    except HybridError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    """Run the command line and return its exit status (`hybrid.command_exit`)."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = take_debug(words)
+    options = _parser().parse_args(words)
+    return exit_status(lambda: _serve(options.bundle, _settings(options)), debug=debug)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m serving", description="Serve a bundle over HTTP.")
+    parser = argparse.ArgumentParser(prog="python -m serving", description="Serve a bundle over HTTP.", epilog=EPILOG)
     parser.add_argument("--version", action="version", version=f"hybrid-cascade {hybrid.__version__}")
     parser.add_argument("bundle", type=Path, help="the folder of a bundle, such as runs/sentiment/embedded/bundle")
     parser.add_argument("--settings", type=Path, help="a TOML file with settings")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from hybrid.errors import DataError, HybridError, StorageError
+from hybrid.command_exit import sentence, write_traceback
+from hybrid.errors import CrashError, DataError, HybridError, StorageError
 from hybrid.files.hashing import sha256_of_file
 from hybrid.files.table import write_json
 from hybrid.progress import Screen
@@ -16,6 +17,8 @@ from hybrid.types import Report
 
 REPORT = "report.json"
 STAMP = "stamp.json"
+TRACEBACK = "traceback.txt"
+"""Of the last time that the stage ended in an error of a library."""
 
 
 class Stamp(msgspec.Struct, frozen=True):
@@ -71,8 +74,9 @@ class Run:
             self.screen.skipped(name)
             return
         self.path(name, STAMP).unlink(missing_ok=True)
+        self.path(name, TRACEBACK).unlink(missing_ok=True)
         start = time.perf_counter()
-        with self.screen.working(name), self._full_disk_named(name):
+        with self.screen.working(name), self._one_sentence(name):
             report = work()
         seconds = time.perf_counter() - start
         write_json(self.path(name, REPORT), report | {"seconds": round(seconds, 2)})
@@ -83,8 +87,8 @@ class Run:
         self.screen.finished(name, seconds, summary_line(report))
 
     @contextmanager
-    def _full_disk_named(self, name: str) -> Iterator[None]:
-        """Turn what any library makes of a full disk into our one sentence."""
+    def _one_sentence(self, name: str) -> Iterator[None]:
+        """Turn what any library raises into one sentence, and keep its traceback in the run."""
         try:
             yield
         except HybridError:
@@ -96,7 +100,10 @@ class Run:
                     f"{name}: the disk of {self.folder} is full; free some space or choose another folder with --runs, "
                     "then run again: what was finished is kept"
                 ) from error
-            raise
+            file = write_traceback(error, self.path(name, TRACEBACK))
+            raise CrashError(
+                f"{name}: {sentence(error, file)}; what was finished is kept, and the same command goes on from there"
+            ) from error
 
     def _holds(self, name: str, key: str) -> bool:
         try:

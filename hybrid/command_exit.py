@@ -1,0 +1,76 @@
+"""How every command ends: an exit status, one sentence where something went wrong, and never a traceback.
+
+0: done. 1: a fault that the user cannot mend, here or in a library; the traceback is in a file. 2: something that the
+user can mend. 130: the user stopped it. With `--debug` the traceback is printed too.
+"""
+
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from hybrid.errors import CrashError, HybridError
+
+DEBUG = "--debug"
+EPILOG = "With --debug, an error shows its traceback."
+STOPPED = "stopped; the same command goes on from here\n"
+
+
+def take_debug(words: list[str]) -> bool:
+    """Whether `--debug` is among the words of a command line; it is taken out of them."""
+    debug = DEBUG in words
+    while DEBUG in words:
+        words.remove(DEBUG)
+    return debug
+
+
+def exit_status(command: Callable[[], object], *, debug: bool = False) -> int:
+    """Run a command and return its exit status; whatever goes wrong is one sentence on standard error."""
+    try:
+        command()
+    except HybridError as error:
+        _say(error, debug)
+        return 2
+    except CrashError as error:
+        _say(error, debug)
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write(STOPPED)
+        return 130
+    except BrokenPipeError:
+        # Whoever read the output has had enough; the interpreter must not complain when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        file = Path(tempfile.mkdtemp(prefix="hybrid-")) / "traceback.txt"
+        crash = CrashError(sentence(error, write_traceback(error, file)))
+        crash.__cause__ = error
+        _say(crash, debug)
+        return 1
+    return 0
+
+
+def write_traceback(error: Exception, path: Path) -> Path | None:
+    """Write the full traceback to a file and return its path; None where it cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="backslashreplace")
+    except OSError:
+        return None
+    return path
+
+
+def sentence(error: Exception, file: Path | None) -> str:
+    """What happened in one sentence: the kind of error, its first line, and where the traceback is."""
+    first_line = next(iter(str(error).strip().splitlines()), "").rstrip(".")
+    what = f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
+    where = f"the full traceback is in {file}" if file else "run it again with --debug to see the traceback"
+    return f"{what}; this is a fault of the program or of a library, and {where}"
+
+
+def _say(error: Exception, debug: bool) -> None:
+    if debug:
+        traceback.print_exception(error.__cause__ or error)
+    sys.stderr.write(f"error: {error}\n")
