@@ -139,7 +139,7 @@ def test_a_decoder_is_refused_where_it_would_decide_one_label(traits: Path) -> N
         def decide(self, texts: list[str]) -> list[Vote]:
             raise AssertionError
 
-    with pytest.raises(ConfigError, match="a decoder came for a multi_label bundle"):
+    with pytest.raises(ConfigError, match="got a decoder for a multi_label bundle"):
         hybrid.load(traits / "bundle", decoder=Decides())
 
 

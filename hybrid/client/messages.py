@@ -4,6 +4,8 @@ from typing import Literal, TypedDict
 
 import msgspec
 
+from hybrid.types import AnswerSource, AnswerStatus, EscalationOutcome
+
 Truncate = Literal["error", "right", "left"]
 Escalate = Literal["auto", "never", "always"]
 
@@ -48,9 +50,9 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     encoder_confidence: float
     """The confidence of the encoder, which was compared with the threshold."""
     threshold: float
-    status: Literal["accepted", "escalated", "abstained"]
-    source: Literal["encoder", "decoder", "both"]
-    escalation: Literal["none", "answered", "undecided", "failed"]
+    status: AnswerStatus
+    source: AnswerSource
+    escalation: EscalationOutcome
     rationale: str
     reason: str
     """Why the decoder gave no label; empty if it gave one or was not asked."""

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import hybrid.client
 from hybrid.config import EvaluateConfig
 from hybrid.runtime.bundle import Bundle
 from hybrid.runtime.calibration import FEW_LABELS, NOTHING_KEPT, Calibration, Knots, apply
@@ -15,7 +16,7 @@ from hybrid.runtime.cascade import Classifier
 from hybrid.runtime.combination import Reliability, Weights
 from hybrid.runtime.text_encoder import Encoded
 from hybrid.stages.evaluate import Answers, evaluate, evaluate_sets
-from hybrid.types import Example, Judged, Prediction, Vote
+from hybrid.types import AnswerStatus, Example, Judged, Prediction, Vote
 from serving.decoder.client import DecoderResult
 from serving.decoder.merge_answer import merge_vote, without_vote
 from serving.errors import UnanswerableError
@@ -141,11 +142,15 @@ def vote_for(label: str, *, teacher: str = "judge", confidence: float | None = 0
     return Vote(id="0", status="ok", label=label, teacher=teacher, confidence=confidence, rationale="It says so.")
 
 
-def test_both_records_say_the_shared_fields_in_one_vocabulary() -> None:
-    types = [{field.name: field.type for field in msgspec.structs.fields(struct)} for struct in (Prediction, Answer)]
-    assert set(SHARED) - {"status"} <= types[0].keys()
+def test_the_records_of_library_service_and_client_have_one_vocabulary() -> None:
+    library, service, client = (
+        {field.name: field.type for field in msgspec.structs.fields(record)}
+        for record in (Prediction, Answer, hybrid.client.Answer)
+    )
+    assert set(SHARED) - {"status"} <= library.keys()
     for name in ("source", "escalation", "probs", "confidence", "rationale", "reason", "truncated"):
-        assert types[0][name] == types[1][name], name
+        assert library[name] == service[name] == client[name], name
+    assert service["status"] == client["status"] == AnswerStatus
 
 
 @pytest.mark.parametrize("vote", [None, vote_for("bad")])
