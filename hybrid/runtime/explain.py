@@ -30,7 +30,7 @@ class Word(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def fall(self) -> float:
         """The former name of `drop`."""
-        warnings.warn("Word.fall is now Word.drop; the old name goes with 0.3", DeprecationWarning, stacklevel=2)
+        warnings.warn("Word.fall is now Word.drop; the old name goes with 0.2", DeprecationWarning, stacklevel=2)
         return self.drop
 
 
