@@ -3,11 +3,15 @@
 import csv
 import io
 import json
+import math
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -142,6 +146,31 @@ def test_columns_without_a_name_may_be_many(tmp_path: Path) -> None:
     (tmp_path / "sheet.csv").write_text("id,label,,\na,good,,\n")
     sheet = read_sheet(tmp_path / "sheet.csv", ("id", "label"))
     assert sheet.records == [(2, {"id": "a", "label": "good"})]
+
+
+def test_values_of_parquet_are_text_by_their_type_or_refused(tmp_path: Path) -> None:
+    columns = {
+        "n": [1, None],
+        "x": [0.5, math.nan],
+        "flag": [True, False],
+        "day": [date(2020, 1, 1), None],
+        "list": [[1], []],
+    }
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "rows.parquet")
+    sheet = read_sheet(tmp_path / "rows.parquet", ("n", "x", "flag", "absent"))
+    assert [cells for _, cells in sheet.records] == [
+        {"n": "1", "x": "0.5", "flag": "true"},
+        {"n": None, "x": None, "flag": "false"},
+    ]
+    assert (sheet.columns, sheet.where(2)) == (tuple(columns), f"{tmp_path / 'rows.parquet'}, row 2")
+    with pytest.raises(DataError, match=r"rows\.parquet, row 1: day holds a date32\[day\]; expected text"):
+        read_sheet(tmp_path / "rows.parquet", ("day",))
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
+def test_a_file_that_cannot_be_opened_is_refused_in_one_sentence(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read"):
+        read_sheet(tmp_path / f"absent.{kind}", ("text",))
 
 
 def opened(file_format: Format, path: Path, *columns: str, batch_rows: int = BATCH_ROWS) -> list[list[Record]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid.config import DataConfig, SplitConfig, TrainConfig
@@ -158,6 +158,7 @@ def test_more_labels_than_validation_rows_leave_a_validation_part_of_the_size_as
 NAMES = st.text(st.characters(exclude_characters=LABEL_SEPARATOR, exclude_categories=["Cs"]), min_size=1, max_size=6)
 
 
+@settings(deadline=None)
 @given(sets=st.lists(st.sets(NAMES, max_size=5), max_size=8), order=st.randoms())
 def test_any_sets_of_labels_come_back_from_their_joins_and_from_the_matrix(
     sets: list[set[str]], order: random.Random
@@ -178,6 +179,7 @@ def test_any_sets_of_labels_come_back_from_their_joins_and_from_the_matrix(
     )
 
 
+@settings(deadline=None)
 @given(labels=st.lists(NAMES, unique=True, max_size=8))
 def test_the_position_of_a_label_is_its_column(labels: list[str]) -> None:
     index = index_by_label(labels)

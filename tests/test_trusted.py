@@ -52,12 +52,12 @@ def test_more_trusted_rows_than_gold_is_refused() -> None:
         draw_trusted(ROWS, GOLD, 91, seed=0)
 
 
-@pytest.mark.parametrize("name", ["audit.csv", "audit.jsonl"])
+@pytest.mark.parametrize("name", ["audit.csv", "audit.jsonl", "audit.txt"])
 def test_a_file_vouches_for_training_rows_and_leaves_out_those_that_judge(name: str, tmp_path: Path) -> None:
     said = [("r0", "good"), ("r1", "bad"), ("r2", "plain"), ("r1", "good")]
     table = "id,who,label\n" + "".join(f"{row},ann, {label} \n" for row, label in said)
     lines = "".join(f'{{"id": "{row}", "label": "{label}", "who": "ann"}}\n' for row, label in said)
-    found = read_trusted(write(tmp_path / name, table if name.endswith("csv") else lines), ROWS, LABELS)
+    found = read_trusted(write(tmp_path / name, lines if name.endswith("jsonl") else table), ROWS, LABELS)
     assert [(one.id, one.label, one.source) for one in found] == [("r1", "good", "audit"), ("r2", "plain", "audit")]
 
 

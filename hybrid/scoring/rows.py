@@ -4,11 +4,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from hybrid.files.formats.records import AddedColumns, Batch, Cell, ColumnKind, Record, Table
+from hybrid.files.formats.records import SHOWN, AddedColumns, Batch, Cell, ColumnKind, Record, Table
 from hybrid.types import Prediction
-
-SHOWN = 40
-"""Characters of a value that an error message shows."""
 
 
 class Problem(msgspec.Struct, frozen=True):

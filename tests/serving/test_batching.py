@@ -5,6 +5,8 @@ import random
 from collections import Counter
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hybrid.runtime.text_encoder import Encoded
 from serving.errors import EngineDownError
@@ -138,3 +140,19 @@ def test_all_that_wait_are_given_up_at_once() -> None:
                 await one.done
 
     asyncio.run(story())
+
+
+@settings(deadline=None)
+@given(lengths=st.lists(st.integers(1, 300), min_size=1, max_size=60), most_tokens=st.integers(1, 600))
+def test_batches_of_any_lengths_hold_every_row_once_within_the_cap(lengths: list[int], most_tokens: int) -> None:
+    waiting, in_batches = Counter(lengths), Counter[int]()
+    for oldest in lengths:
+        if not waiting[oldest]:
+            continue
+        batch = batch_of(waiting, oldest, most_tokens)
+        assert batch[oldest] >= 1
+        assert sum(batch.values()) == 1 or sum(batch.values()) * max(batch) <= most_tokens
+        assert all(0 < n <= waiting[length] for length, n in batch.items())
+        waiting.subtract(batch)
+        in_batches.update(batch)
+    assert in_batches == Counter(lengths)
