@@ -24,22 +24,22 @@ TEXTS = texts_and_gold(60)[0]
 ROWS = [{"id": i, "text": text, "note": f'"{i}", or\nso'} for i, text in enumerate(TEXTS)]
 
 
-class Heard:
-    """Remembers what it was told."""
+class RecordedProgress:
+    """Remembers the progress that it was shown."""
 
     def __init__(self) -> None:
-        self.said: list[str] = []
+        self.lines: list[str] = []
         self.done: list[tuple[int, int]] = []
 
     def say(self, line: str) -> None:
-        self.said.append(line)
+        self.lines.append(line)
 
     def advance(self, done: int, total: int) -> None:
         self.done.append((done, total))
 
 
-def run(bundle: Path, job: Job, heard: Heard | None = None) -> Tally:
-    return score(hybrid.load(bundle), bundle, job, heard or Heard())
+def run(bundle: Path, job: Job, progress: RecordedProgress | None = None) -> Tally:
+    return score(hybrid.load(bundle), bundle, job, progress or RecordedProgress())
 
 
 def write(path: Path, rows: list[dict[str, object]]) -> Path:
@@ -71,26 +71,28 @@ def test_every_row_keeps_its_columns_and_gets_the_answer_of_the_runtime(
     bundle_dir: Path, tmp_path: Path, suffix: str
 ) -> None:
     source = write(tmp_path / f"in.{suffix}", ROWS)
-    middle = statistics.median(one.confidence for one in hybrid.load(bundle_dir).classify(TEXTS))
-    tally = run(bundle_dir, Job(source=source, target=tmp_path / f"out.{suffix}", threshold=middle, chunk_rows=7))
-    found = read(tmp_path / f"out.{suffix}")
-    wanted = hybrid.load(bundle_dir).classify(TEXTS, threshold=middle)
-    assert [{name: row[name] for name in ROWS[0]} for row in found] == ROWS
-    assert [row["hybrid_label"] for row in found] == [one.label for one in wanted]
-    assert [row["hybrid_confidence"] for row in found] == pytest.approx([one.confidence for one in wanted], abs=1e-5)
-    assert [row["hybrid_escalate"] for row in found] == [one.escalate for one in wanted]
-    assert len({row["hybrid_confidence"] for row in found}) > 20  # so an answer in another row would be seen
+    median = statistics.median(prediction.confidence for prediction in hybrid.load(bundle_dir).classify(TEXTS))
+    tally = run(bundle_dir, Job(source=source, target=tmp_path / f"out.{suffix}", threshold=median, chunk_rows=7))
+    rows = read(tmp_path / f"out.{suffix}")
+    expected = hybrid.load(bundle_dir).classify(TEXTS, threshold=median)
+    assert [{name: row[name] for name in ROWS[0]} for row in rows] == ROWS
+    assert [row["hybrid_label"] for row in rows] == [prediction.label for prediction in expected]
+    assert [row["hybrid_confidence"] for row in rows] == pytest.approx(
+        [prediction.confidence for prediction in expected], abs=1e-5
+    )
+    assert [row["hybrid_escalate"] for row in rows] == [prediction.escalate for prediction in expected]
+    assert len({row["hybrid_confidence"] for row in rows}) > 20  # so an answer in another row would be seen
     assert tally.rows == 60 == sum(tally.labels.values())
-    assert 0 < tally.escalate == sum(one.escalate for one in wanted) < 60
+    assert 0 < tally.escalate == sum(prediction.escalate for prediction in expected) < 60
 
 
 def test_the_threshold_and_the_probabilities_are_those_asked_for(bundle_dir: Path, tmp_path: Path) -> None:
     source = write(tmp_path / "in.parquet", ROWS)
     job = Job(source=source, target=tmp_path / "out.parquet", threshold=1.0, probs=True, prefix="p_")
     assert run(bundle_dir, job).escalate == 60
-    found = read(job.target)
-    assert all(sum(row["p_probs"].values()) == pytest.approx(1) for row in found)  # type: ignore[attr-defined]
-    assert all(max(row["p_probs"].values()) == row["p_confidence"] for row in found)  # type: ignore[attr-defined]
+    rows = read(job.target)
+    assert all(sum(row["p_probs"].values()) == pytest.approx(1) for row in rows)  # type: ignore[attr-defined]
+    assert all(max(row["p_probs"].values()) == row["p_confidence"] for row in rows)  # type: ignore[attr-defined]
     schema = pyarrow.parquet.read_schema(job.target)
     assert schema.field("id").type == pyarrow.int64()
     assert schema.field("p_escalate").type == pyarrow.bool_()

@@ -15,7 +15,7 @@ from hybrid.errors import DataError, StorageError
 from hybrid.scoring.parts import open_parts, parts_folder, stamp_path
 from hybrid.scoring.score import Job, score
 from tests.corpus import texts_and_gold
-from tests.serving.test_scoring import Heard, run, write
+from tests.serving.test_scoring import RecordedProgress, run, write
 
 ROWS = [{"id": i, "text": text} for i, text in enumerate(texts_and_gold(400)[0])]
 PARTS = 10
@@ -72,11 +72,11 @@ def test_after_a_kill_the_rest_is_scored_and_the_bytes_are_those_of_one_go(
     done = in_process(KILLED, bundle_dir, source, target, 160)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert not target.exists()
-    heard = Heard()
-    run(bundle_dir, Job(source=source, target=target, chunk_rows=40), heard)
-    assert "continuing after 160 rows that are scored" in heard.said
-    assert heard.done == [(done, 400) for done in range(200, 401, 40)]  # the first four chunks are not scored again
-    whole = Heard()
+    progress = RecordedProgress()
+    run(bundle_dir, Job(source=source, target=target, chunk_rows=40), progress)
+    assert "continuing after 160 rows that are scored" in progress.lines
+    assert progress.done == [(done, 400) for done in range(200, 401, 40)]  # the first four chunks are not scored again
+    whole = RecordedProgress()
     run(bundle_dir, Job(source=source, target=tmp_path / f"one.{suffix}", chunk_rows=40), whole)
     assert len(whole.done) == PARTS
     assert target.read_bytes() == (tmp_path / f"one.{suffix}").read_bytes()
@@ -106,13 +106,13 @@ def test_a_kill_from_outside_at_any_moment_loses_no_row(bundle_dir: Path, tmp_pa
 def test_a_finished_output_is_not_scored_again_and_a_changed_one_is(bundle_dir: Path, tmp_path: Path) -> None:
     source, target = write(tmp_path / "in.jsonl", ROWS), tmp_path / "out.jsonl"
     first = run(bundle_dir, Job(source=source, target=target))
-    again = Heard()
+    again = RecordedProgress()
     assert run(bundle_dir, Job(source=source, target=target), again) == first
-    assert "unchanged, nothing to score" in again.said[-1]
+    assert "unchanged, nothing to score" in again.lines[-1]
     assert not again.done
     wanted = target.read_bytes()
     target.write_bytes(wanted[:-10])
-    harmed = Heard()
+    harmed = RecordedProgress()
     run(bundle_dir, Job(source=source, target=target), harmed)
     assert harmed.done
     assert target.read_bytes() == wanted
@@ -123,7 +123,7 @@ def test_parts_of_something_else_are_dropped_and_it_is_said(bundle_dir: Path, tm
     source, target = write(tmp_path / "in.jsonl", ROWS), tmp_path / "out.jsonl"
     job, bundle = Job(source=source, target=target, chunk_rows=40), bundle_dir
 
-    class Stops(Heard):
+    class Stops(RecordedProgress):
         def advance(self, done: int, total: int) -> None:
             if done >= 80:
                 raise KeyboardInterrupt
@@ -140,10 +140,10 @@ def test_parts_of_something_else_are_dropped_and_it_is_said(bundle_dir: Path, tm
         for path in bundle_dir.iterdir():
             (bundle / path.name).write_bytes(path.read_bytes())
         (bundle / "bundle.json").write_bytes((bundle / "bundle.json").read_bytes() + b"\n")
-    heard = Heard()
-    run(bundle, job, heard)
-    assert f"starting over: {what} changed since the last time" in heard.said
-    assert len(heard.done) == PARTS
+    progress = RecordedProgress()
+    run(bundle, job, progress)
+    assert f"starting over: {what} changed since the last time" in progress.lines
+    assert len(progress.done) == PARTS
     assert [json.loads(line)["id"] for line in target.read_text().splitlines()][:2] == (
         [399, 398] if what == "the input" else [0, 1]
     )
@@ -152,7 +152,7 @@ def test_parts_of_something_else_are_dropped_and_it_is_said(bundle_dir: Path, tm
 def test_an_input_that_changes_under_the_work_gives_no_output(bundle_dir: Path, tmp_path: Path) -> None:
     source, target = write(tmp_path / "in.jsonl", ROWS[:4]), tmp_path / "out.jsonl"
 
-    class Writes(Heard):
+    class Writes(RecordedProgress):
         def advance(self, done: int, total: int) -> None:
             source.write_text(source.read_text() + '{"id": 4, "text": "late soup"}\n')
 
@@ -165,15 +165,15 @@ def test_an_input_that_changes_under_the_work_gives_no_output(bundle_dir: Path, 
 def test_two_processes_do_not_score_into_one_file(bundle_dir: Path, tmp_path: Path) -> None:
     source, target = write(tmp_path / "in.jsonl", ROWS[:4]), tmp_path / "out.jsonl"
 
-    class Twice(Heard):
+    class Twice(RecordedProgress):
         def advance(self, done: int, total: int) -> None:
             with pytest.raises(StorageError, match="another process scores into it"):
                 run(bundle_dir, Job(source=source, target=target))
             self.done.append((done, total))
 
-    heard = Twice()
-    run(bundle_dir, Job(source=source, target=target), heard)
-    assert heard.done
+    progress = Twice()
+    run(bundle_dir, Job(source=source, target=target), progress)
+    assert progress.done
 
 
 @pytest.mark.slow
