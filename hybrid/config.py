@@ -62,33 +62,40 @@ class SplitConfig(Section, frozen=True, kw_only=True):
 
 
 class LLMConfig(Section, frozen=True, kw_only=True):
-    """A language model: the teacher's or the decoder's."""
+    """A language model: [teacher], [second] or [decoder] of a recipe, and the first keys of a service's [decoder].
+
+    Paths count from the folder of the file that has the section.
+    """
 
     model: str = "none"
     """`recorded`, `local` (the packaged SmolLM2), a .gguf path, `hf:owner/repo/file.gguf`, `claude-...`, any name with
     `base_url`, or `none`."""
     traces: str = ""
-    """The recorded answers, a JSONL file beside the recipe; for `recorded`."""
+    """The JSONL file of recorded answers, for `recorded`."""
     base_url: str = ""
     """A server that speaks the Messages protocol."""
     policy: str = ""
-    """The labelling policy, a text file beside the recipe."""
+    """The labelling policy, a text file: what the labels mean."""
     max_tokens: Count = 400
+    """The longest answer."""
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    """Unset: the model's own."""
     thinking: Thinking | UnsetType = UNSET
     """Claude alone. A number: tokens to think in, on top of `max_tokens` (models up to 4.5). A word: how hard a newer
     model thinks (its effort); those tokens count within `max_tokens`."""
     workers: Count = 8
-    """Calls under way at most; fewer while the server is overloaded."""
+    """The most calls in flight at once; fewer while the server is overloaded."""
     timeout_s: Positive = 60.0
+    """The longest that one call may take."""
     batch: bool = False
     """Whether questions may wait for the Message Batches API: half the price, within 24 hours."""
     cache: bool | None = None
     """Whether the prompt's fixed part is marked for the provider's cache; unset: for Claude's own API alone."""
     prices: str = ""
-    """USD per million tokens by model, a TOML file beside the recipe; over the packaged prices."""
+    """A TOML file with USD per million tokens by model, over the packaged prices."""
     budget_usd: Positive | None = None
-    """The most that this section's calls may cost, over all runs that share the recipe's trace store."""
+    """The most that this section's calls may cost, over all runs that share the recipe's trace store, or over all time of
+    the services on one review store."""
 
 
 class VerifyConfig(Section, frozen=True, kw_only=True):

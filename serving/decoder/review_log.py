@@ -1,4 +1,4 @@
-"""Escalations on their way into the review store: a thread writes them in batches, and the event loop never waits."""
+"""Write escalations to the review store: a thread writes them in batches, so that the event loop never waits."""
 
 import logging
 import threading
@@ -10,20 +10,23 @@ from sqlalchemy.exc import SQLAlchemyError
 from hybrid.review.escalations import Escalated, shown, write_escalations
 
 MOST_WAITING = 20_000
-"""Rows kept while the store does not answer; more are dropped, and counted."""
+"""Rows kept in memory while the store does not answer; further ones are dropped, and counted."""
 BATCH = 500
+"""Rows of one write at most."""
 TRY_AGAIN_S = 1.0
+"""The pause after a write that failed."""
 _log = logging.getLogger(__name__)
 
 
 class ReviewLog:
-    """Writes rows in the order in which they came. `note` may be called from any thread and returns at once."""
+    """Writes rows in the order of the calls of `note`, which any thread may call and which returns at once."""
 
     def __init__(self, engine: sql.Engine) -> None:
         """Start the writer."""
         self.dropped = 0
-        """Rows that were lost because the store did not answer for long, or not until the end."""
+        """Rows lost because the store did not answer for long, or not until the end."""
         self.written = 0
+        """Rows in the store."""
         self._engine = engine
         self._waiting: deque[Escalated] = deque()
         self._changed = threading.Condition()
@@ -32,7 +35,7 @@ class ReviewLog:
         self._writer.start()
 
     def note(self, row: Escalated) -> None:
-        """Leave a row to the writer."""
+        """Hand a row to the writer."""
         with self._changed:
             if len(self._waiting) < MOST_WAITING:
                 self._waiting.append(row)
@@ -41,7 +44,7 @@ class ReviewLog:
             self._changed.notify()
 
     def close(self, timeout_s: float) -> None:
-        """Write what waits, for so many seconds at most, and end the writer."""
+        """Write the rows that wait, for `timeout_s` seconds at most, and stop the writer."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -67,7 +70,7 @@ class ReviewLog:
                 self.written += len(batch)
 
     def _next(self) -> list[Escalated]:
-        """Return the rows to write next; none where the end has come."""
+        """Wait for rows and return those to write next; none after `close` once all are written."""
         with self._changed:
             while not self._waiting and not self._closing:
                 self._changed.wait()

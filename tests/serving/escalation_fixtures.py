@@ -1,5 +1,6 @@
 """What the tests of escalation share: a bundle's manifest, the encoder's answer, an observer that remembers."""
 
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,8 +57,8 @@ UNSURE = Answer(
 )
 
 
-class Heard:
-    """An observer that remembers what it heard."""
+class RecordingObserver:
+    """Remembers what the service reports."""
 
     def __init__(self) -> None:
         self.outcomes: list[str] = []
@@ -88,22 +89,22 @@ class Heard:
 
 
 def opened(
-    folder: Path, url: str, heard: Heard | None = None, *, reviews: str = "", **decoder: Any
+    folder: Path, url: str, observer: RecordingObserver | None = None, *, reviews: str = "", **decoder: Any
 ) -> EscalationHandler:
     """Return the decoder behind a service whose settings name the server at `url`, its store in `folder`."""
     bundle = folder / "bundle"
     bundle.mkdir(exist_ok=True)
     (bundle / MANIFEST).write_bytes(msgspec.json.encode(BUNDLE))
     section = DecoderSettings(model="judge", base_url=url, **decoder)
-    handler = open_decoder(Settings(decoder=section, reviews=reviews), bundle, heard or Heard())
+    handler = open_decoder(Settings(decoder=section, reviews=reviews), bundle, observer or RecordingObserver())
     assert handler is not None
     return handler
 
 
 async def escalated(
-    to: EscalationHandler, text: str = "The soup.", *, timeout_s: float = 20.0, bundle: Bundle = BUNDLE
+    handler: EscalationHandler, text: str = "The soup.", *, timeout_s: float = 20.0, bundle: Bundle = BUNDLE
 ) -> Answer:
-    return await to.escalate(bundle, text, UNSURE, Deadline.after(timeout_s))
+    return await handler.escalate(bundle, text, UNSURE, Deadline.after(timeout_s))
 
 
 def after(seconds: float) -> Act:
@@ -115,3 +116,14 @@ def after(seconds: float) -> Act:
         act(handler, body)
 
     return act_late
+
+
+def once_released(released: threading.Event) -> Act:
+    """Keep silent until the event is set."""
+    act = label("bad")
+
+    def act_then(handler: Handler, body: dict[str, Any]) -> None:
+        released.wait(60)
+        act(handler, body)
+
+    return act_then

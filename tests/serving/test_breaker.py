@@ -7,7 +7,7 @@ import pytest
 
 from serving.decoder.breaker import Breaker
 from tests.messages_server import Act, MessagesServer, label, status
-from tests.serving.escalation_fixtures import Heard, after, escalated, opened
+from tests.serving.escalation_fixtures import RecordingObserver, after, escalated, opened
 
 
 class Clock:
@@ -130,13 +130,13 @@ def test_after_failures_in_a_row_the_decoder_is_not_asked_any_more(
     act: Act, n_calls: int, outcome: str, tmp_path: Path
 ) -> None:
     async def run(url: str) -> None:
-        heard = Heard()
-        handler = opened(tmp_path, url, heard, retries=0, breaker_failures=5)
+        observer = RecordingObserver()
+        handler = opened(tmp_path, url, observer, retries=0, breaker_failures=5)
         for i in range(9):
             answer = await escalated(handler, f"Dish {i}.")
             assert answer.label == "good"
-        assert heard.outcomes[-1] == outcome
-        assert heard.states == (["open"] if n_calls == 5 else [])
+        assert observer.outcomes[-1] == outcome
+        assert observer.states == (["open"] if n_calls == 5 else [])
         await handler.close()
 
     with MessagesServer(act) as server:
@@ -147,17 +147,17 @@ def test_after_failures_in_a_row_the_decoder_is_not_asked_any_more(
 @pytest.mark.slow
 def test_after_its_rest_one_call_tells_whether_the_decoder_is_back(tmp_path: Path) -> None:
     async def run(url: str) -> None:
-        heard = Heard()
-        handler = opened(tmp_path, url, heard, retries=0, breaker_failures=2, breaker_rest_s=0.3)
+        observer = RecordingObserver()
+        handler = opened(tmp_path, url, observer, retries=0, breaker_failures=2, breaker_rest_s=0.3)
         for i in range(3):
             await escalated(handler, f"Dish {i}.")
-        assert heard.states == ["open"]
+        assert observer.states == ["open"]
         await asyncio.sleep(0.35)
         assert (await escalated(handler, "Dish 3.")).escalation == "failed"
-        assert heard.states == ["open", "half-open", "open"]
+        assert observer.states == ["open", "half-open", "open"]
         await asyncio.sleep(0.35)
         assert (await escalated(handler, "Dish 4.")).escalation == "answered"
-        assert heard.states == ["open", "half-open", "open", "half-open", "closed"]
+        assert observer.states == ["open", "half-open", "open", "half-open", "closed"]
         assert (await escalated(handler, "Dish 5.")).escalation == "answered"
         await handler.close()
 
@@ -170,12 +170,12 @@ def test_after_its_rest_one_call_tells_whether_the_decoder_is_back(tmp_path: Pat
 @pytest.mark.parametrize(("timeout_s", "states"), [(0.1, []), (2.5, ["open"])], ids=["hurried", "patient"])
 def test_only_a_decoder_that_had_its_time_is_at_fault(timeout_s: float, states: list[str], tmp_path: Path) -> None:
     async def run(url: str) -> None:
-        heard = Heard()
-        handler = opened(tmp_path, url, heard, retries=0, breaker_failures=2, deadline_ms=1300)
+        observer = RecordingObserver()
+        handler = opened(tmp_path, url, observer, retries=0, breaker_failures=2, deadline_ms=1300)
         answers = await asyncio.gather(*(escalated(handler, f"Dish {i}.", timeout_s=timeout_s) for i in range(4)))
         assert {answer.escalation for answer in answers} == {"failed"}
         await handler.close()
-        assert heard.states == states
+        assert observer.states == states
 
     with MessagesServer(after(3)) as server:
         asyncio.run(run(server.url))

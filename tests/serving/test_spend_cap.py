@@ -18,7 +18,7 @@ from hybrid.review.escalations import open_store
 from serving.decoder.spend_cap import SpendCap
 from tests.billing_server import PRICE, BillingServer, billed, cut_in_mid_body, on_schedule
 from tests.messages_server import Act, status
-from tests.serving.escalation_fixtures import Heard, escalated, opened
+from tests.serving.escalation_fixtures import RecordingObserver, escalated, opened
 
 PRICES = "[models]\njudge = { input = 100, output = 500, cache_write = 125, cache_read = 10, batch = 0.5 }\n"
 PRICING = Pricing(model="judge", role="decoder", price=Price(**PRICE))
@@ -42,18 +42,18 @@ def says_bad(text: str) -> str:
 
 async def ask(folder: Path, url: str, texts: range, *, at_once: bool = True, **decoder: Any) -> list[str]:
     """Return how the questions about the texts ended."""
-    heard = Heard()
+    observer = RecordingObserver()
     prices = folder / "prices.toml"
     prices.write_text(PRICES)
     settings = {"retries": 1, "waiting": 500, "breaker_failures": 500} | decoder
-    to = opened(folder, url, heard, prices=str(prices), max_tokens=60, **settings)
+    handler = opened(folder, url, observer, prices=str(prices), max_tokens=60, **settings)
     if at_once:
-        await asyncio.gather(*(escalated(to, f"Dish {i:03}.") for i in texts))
+        await asyncio.gather(*(escalated(handler, f"Dish {i:03}.") for i in texts))
     else:
         for i in texts:
-            await escalated(to, f"Dish {i:03}.")
-    await to.close()
-    return heard.outcomes
+            await escalated(handler, f"Dish {i:03}.")
+    await handler.close()
+    return observer.outcomes
 
 
 def test_many_at_once_cannot_cross_the_cap_together(tmp_path: Path) -> None:
