@@ -1,14 +1,13 @@
-"""Whether recent texts still look like the calibration rows: what the bundle promises holds for such texts alone.
+"""Whether recent texts still look like the calibration rows: the bundle's promises hold only for such texts.
 
-Four things are watched: the share below the bundle's threshold, the confidences, the predicted labels and the token
-lengths. An alarm needs both a difference that chance does not explain and one that is large enough to matter.
+Two tables say what is compared and how: `QUANTITIES` and `STATISTICS`. Metrics and the page read them. An alarm needs
+both a difference that chance does not explain and one that is large enough to matter.
 """
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
-from typing import Literal
 
 import msgspec
 
@@ -16,135 +15,249 @@ from hybrid.runtime.bundle import Bundle
 from hybrid.runtime.calibration_reference import Histogram, Reference
 from serving.types import Answer
 
-Quantity = Literal["escalated", "confidence", "labels", "tokens"]
-
 BLOCK = 250
-"""Texts between two looks."""
+"""Texts between two checks."""
 BLOCKS = 4
-"""Blocks in the window, so that four looks see each text."""
-FALSE_ALARMS = 0.001
-"""The probability that a window of traffic like the calibration rows raises any alarm at all, over the draw of both,
-where texts come independently of each other. Divided by the quantities and the looks (Bonferroni)."""
-WORTH_A_LOOK = 0.1
-"""The index below which no difference is worth an alarm, however sure it is (see `Comparison.psi`)."""
-MOST_LABELS = 32
+"""Blocks in the window: four checks see each text."""
+FALSE_ALARM_RATE = 0.001
+"""The probability that a window of traffic like the calibration rows raises any alarm at all, over the draw of both, if
+texts come independently of each other. Divided by the quantities and the checks (Bonferroni)."""
+MIN_PSI = 0.1
+"""The index below which no difference is worth an alarm, however significant (see `psi`)."""
+MAX_LABELS = 32
 """Labels with a cell of their own; the rarer ones share one."""
 OTHER = "other"
+MIN_EXPECTED_ROWS = 5.0
+"""Cells with fewer rows expected in the smaller sample are merged (Cochran 1954, "Some methods for strengthening the
+common chi-square tests")."""
+PSI_SMOOTHING = 0.5
+"""Added to each cell of the index, so that the logarithm of an empty one is finite."""
+
+Pairs = Sequence[tuple[int, int]]
+"""Counts of recent texts and of calibration rows, cell by cell; small cells are merged."""
+
+
+def psi(pairs: Pairs) -> float:
+    """Population stability index: the sum of (p - q) ln(p / q).
+
+    By the rule of credit scorecards, below 0.1 is no relevant change and above 0.25 a large one (Siddiqi 2006, "Credit
+    risk scorecards").
+    """
+    if len(pairs) < 2:
+        return 0.0
+    recent = [r + PSI_SMOOTHING for r, _ in pairs]
+    reference = [q + PSI_SMOOTHING for _, q in pairs]
+    n_recent, n_reference = sum(recent), sum(reference)
+    shares = [(r / n_recent, q / n_reference) for r, q in zip(recent, reference, strict=True)]
+    return sum((p - q) * math.log(p / q) for p, q in shares)
+
+
+def p_value(pairs: Pairs) -> float:
+    """The p-value of Pearson's chi-square test of homogeneity; 1 where only one cell has rows."""
+    if len(pairs) < 2:
+        return 1.0
+    n_recent, n_reference = sum(r for r, _ in pairs), sum(q for _, q in pairs)
+    statistic = sum(
+        (r * math.sqrt(n_reference / n_recent) - q * math.sqrt(n_recent / n_reference)) ** 2 / (r + q) for r, q in pairs
+    )
+    return chi_square_tail(statistic, len(pairs) - 1)
+
+
+STATISTICS: dict[str, Callable[[Pairs], float]] = {"psi": psi, "p_value": p_value}
+"""How two samples of counts are compared. Metrics has the gauge `hybrid_drift_NAME` of each."""
+
+
+class Cells(msgspec.Struct, frozen=True, kw_only=True):
+    """The cells that one quantity is counted in, with the counts of the calibration rows."""
+
+    names: tuple[str, ...]
+    rows: tuple[int, ...]
+    edges: tuple[str, ...] = ()
+    """Between the cells, where they have an order."""
+    cell_of: Callable[[Answer], int]
+
+
+class Quantity(msgspec.Struct, frozen=True, kw_only=True):
+    """Something about a text that is compared with the calibration rows."""
+
+    name: str
+    title: str
+    """The heading of its chart on the page."""
+    cells: Callable[[Bundle, Reference], Cells | None]
+    """The cells of a bundle; None where it has no record of the quantity."""
+    phrase: Callable[[Cells, int], str]
+    """Says of texts what the cells up to an index, or the one at it where they have no order, mean."""
+
+
+def _escalated(bundle: Bundle, reference: Reference) -> Cells:
+    threshold = bundle.threshold.value
+    return Cells(
+        names=("kept", "below the threshold"),
+        rows=(reference.n_rows - reference.escalated, reference.escalated),
+        cell_of=lambda answer: int(answer.encoder_confidence < threshold),
+    )
+
+
+def _confidence(_bundle: Bundle, reference: Reference) -> Cells:
+    edges = [f"{edge:.3f}" for edge in reference.confidence.edges]
+    return _of_histogram(reference.confidence, edges, lambda answer: answer.encoder_confidence)
+
+
+def _labels(_bundle: Bundle, reference: Reference) -> Cells:
+    frequent = list(reference.labels.items())[:MAX_LABELS]
+    rest = sum(reference.labels.values()) - sum(rows for _, rows in frequent)
+    cell = {name: at for at, (name, _) in enumerate(frequent)}
+    return Cells(
+        names=(*cell, OTHER),
+        rows=(*(rows for _, rows in frequent), rest),
+        cell_of=lambda answer: cell.get(answer.encoder_label, len(cell)),
+    )
+
+
+def _tokens(_bundle: Bundle, reference: Reference) -> Cells | None:
+    if reference.tokens is None:
+        return None
+    # An edge may stand between two whole numbers.
+    edges = [str(math.ceil(edge)) for edge in reference.tokens.edges]
+    return _of_histogram(reference.tokens, edges, lambda answer: answer.tokens)
+
+
+def _of_histogram(histogram: Histogram, edges: Sequence[str], value: Callable[[Answer], float]) -> Cells:
+    inner = [f"{low} to {high}" for low, high in pairwise(edges)]
+    names = [f"below {edges[0]}", *inner, f"{edges[-1]} and more"] if edges else ["all"]
+    return Cells(
+        names=tuple(names),
+        rows=histogram.rows,
+        edges=tuple(edges),
+        cell_of=lambda answer: histogram.cell(value(answer)),
+    )
+
+
+QUANTITIES = (
+    Quantity(
+        name="escalated",
+        title="Below the threshold",
+        cells=_escalated,
+        phrase=lambda _cells, _at: "are below the threshold",
+    ),
+    Quantity(
+        name="confidence",
+        title="Confidence",
+        cells=_confidence,
+        phrase=lambda cells, at: f"have a confidence below {_edge(cells, at)}",
+    ),
+    Quantity(
+        name="labels",
+        title="Labels",
+        cells=_labels,
+        phrase=lambda cells, at: f"are called {cells.names[at]!r}",
+    ),
+    Quantity(
+        name="tokens",
+        title="Tokens per text",
+        cells=_tokens,
+        phrase=lambda cells, at: f"have fewer than {_edge(cells, at)} tokens",
+    ),
+)
+"""What is compared: a new quantity is one entry here."""
 
 
 class Drift(msgspec.Struct, frozen=True, kw_only=True):
     """How one quantity of the recent texts differs from the calibration rows."""
 
-    quantity: Quantity
+    quantity: str
+    title: str
     psi: float
     p_value: float
+    statistics: dict[str, float]
+    """All of `STATISTICS` by name."""
     alarm: bool
     says: str
-    """What moved and how, in a sentence."""
+    """What changed and how, in a sentence."""
     cells: tuple[str, ...]
     recent: tuple[float, ...]
     """Shares by cell; those of the calibration rows are in `reference`."""
     reference: tuple[float, ...]
 
 
-class _Watched(msgspec.Struct, kw_only=True):
-    """One quantity: the counts of the calibration rows, and those of the block that fills."""
+class _Counts:
+    """The counts of one quantity: those of the calibration rows, and those of the recent blocks."""
 
-    quantity: Quantity
-    cells: tuple[str, ...]
-    edges: tuple[str, ...] = ()
-    """Between the cells, where they have an order."""
-    reference: tuple[int, ...]
-    block: list[int]
-    blocks: deque[tuple[int, ...]]
+    def __init__(self, quantity: Quantity, cells: Cells) -> None:
+        self.quantity = quantity
+        self.cells = cells
+        self.block = [0] * len(cells.names)
+        self.blocks: deque[tuple[int, ...]] = deque(maxlen=BLOCKS)
+
+    def end_block(self) -> None:
+        self.blocks.append(tuple(self.block))
+        self.block = [0] * len(self.block)
 
     def recent(self) -> tuple[int, ...]:
         return tuple(map(sum, zip(*self.blocks, strict=True)))
 
 
-class DriftWatch:
-    """The recent texts of one bundle. `note` costs the same however many were seen."""
+class DriftMonitor:
+    """The recent texts of one bundle. `note` costs the same however many it has seen."""
 
     def __init__(self, bundle: Bundle, reference: Reference) -> None:
         """Start with no text seen."""
         self.found: tuple[Drift, ...] = ()
-        """Of the last look; empty before the first."""
+        """The result of the last check; empty before the first."""
         self.n_recent = 0
-        """Texts that the last look saw."""
-        self._threshold = bundle.threshold.value
-        self._confidence, self._tokens = reference.confidence, reference.tokens
-        kept = reference.n_rows - reference.escalated
-        self._escalated = _watched("escalated", ["kept", "below the threshold"], [kept, reference.escalated])
-        edges = [f"{edge:.3f}" for edge in reference.confidence.edges]
-        self._confidences = _of_histogram("confidence", reference.confidence, edges)
-        self._labels = _of_labels(reference.labels)
-        self._label_cell = {name: cell for cell, name in enumerate(self._labels.cells[:-1])}
-        self._all = [self._escalated, self._confidences, self._labels]
-        if self._tokens:
-            # An edge may stand between two whole numbers.
-            self._lengths = _of_histogram("tokens", self._tokens, [str(math.ceil(e)) for e in self._tokens.edges])
-            self._all.append(self._lengths)
-        self._seen = 0
+        """Texts that the last check saw."""
+        cells = [(quantity, quantity.cells(bundle, reference)) for quantity in QUANTITIES]
+        self._counts = [_Counts(quantity, known) for quantity, known in cells if known is not None]
+        self._n_seen = 0
 
     def note(self, answers: Sequence[Answer]) -> bool:
         """Count the encoder's answers; return whether a block is full and `found` is new."""
-        looked = False
+        has_checked = False
         for answer in answers:
-            confidence = answer.encoder_confidence
-            self._escalated.block[confidence < self._threshold] += 1
-            self._confidences.block[self._confidence.cell(confidence)] += 1
-            self._labels.block[self._label_cell.get(answer.encoder_label, -1)] += 1
-            if self._tokens:
-                self._lengths.block[self._tokens.cell(answer.tokens)] += 1
-            self._seen += 1
-            if self._seen % BLOCK == 0:
-                self._look()
-                looked = True
-        return looked
+            for counts in self._counts:
+                counts.block[counts.cells.cell_of(answer)] += 1
+            self._n_seen += 1
+            if self._n_seen % BLOCK == 0:
+                self._check()
+                has_checked = True
+        return has_checked
 
-    def _look(self) -> None:
-        level = FALSE_ALARMS / (len(self._all) * BLOCKS)
-        for one in self._all:
-            one.blocks.append(tuple(one.block))
-            one.block = [0] * len(one.block)
-        self.n_recent = min(self._seen, BLOCK * BLOCKS)
-        self.found = tuple(_judged(one, level) for one in self._all)
+    def _check(self) -> None:
+        level = FALSE_ALARM_RATE / (len(self._counts) * BLOCKS)
+        for counts in self._counts:
+            counts.end_block()
+        self.n_recent = min(self._n_seen, BLOCK * BLOCKS)
+        self.found = tuple(_drift(counts, level) for counts in self._counts)
 
 
-def _watched(quantity: Quantity, cells: Sequence[str], reference: Sequence[int], edges: Sequence[str] = ()) -> _Watched:
-    return _Watched(
-        quantity=quantity,
-        cells=tuple(cells),
-        edges=tuple(edges),
-        reference=tuple(reference),
-        block=[0] * len(cells),
-        blocks=deque(maxlen=BLOCKS),
-    )
+def compare(recent: Sequence[int], reference: Sequence[int]) -> dict[str, float]:
+    """Compute every statistic of two samples of counts over the same cells; neither may be empty."""
+    pairs = _merge_small([(r, q) for r, q in zip(recent, reference, strict=True) if r or q])
+    return {name: statistic(pairs) for name, statistic in STATISTICS.items()}
 
 
-def _of_labels(labels: dict[str, int]) -> _Watched:
-    frequent = list(labels.items())[:MOST_LABELS]
-    rest = sum(labels.values()) - sum(rows for _, rows in frequent)
-    return _watched("labels", [*(name for name, _ in frequent), OTHER], [*(rows for _, rows in frequent), rest])
+def _merge_small(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Merge the cells that are too small for the chi-square test."""
+    totals = [sum(column) for column in zip(*pairs, strict=True)]
+    share = min(totals) / sum(totals)
+    large = [pair for pair in pairs if sum(pair) * share >= MIN_EXPECTED_ROWS]
+    small = [pair for pair in pairs if sum(pair) * share < MIN_EXPECTED_ROWS]
+    return [*large, (sum(r for r, _ in small), sum(q for _, q in small))] if small else large
 
 
-def _of_histogram(quantity: Quantity, histogram: Histogram, edges: Sequence[str]) -> _Watched:
-    inner = [f"{low} to {high}" for low, high in pairwise(edges)]
-    cells = [f"below {edges[0]}", *inner, f"{edges[-1]} and more"] if edges else ["all"]
-    return _watched(quantity, cells, histogram.rows, edges)
-
-
-def _judged(watched: _Watched, level: float) -> Drift:
-    counts = watched.recent()
-    compared = compare(counts, watched.reference)
-    recent, reference = _shares(counts), _shares(watched.reference)
+def _drift(counts: _Counts, level: float) -> Drift:
+    recent_rows = counts.recent()
+    statistics = compare(recent_rows, counts.cells.rows)
+    recent, reference = _shares(recent_rows), _shares(counts.cells.rows)
     return Drift(
-        quantity=watched.quantity,
-        psi=compared.psi,
-        p_value=compared.p_value,
-        alarm=compared.p_value < level and compared.psi >= WORTH_A_LOOK,
-        says=_say(watched, recent, reference, sum(counts)),
-        cells=watched.cells,
+        quantity=counts.quantity.name,
+        title=counts.quantity.title,
+        psi=statistics["psi"],
+        p_value=statistics["p_value"],
+        statistics=statistics,
+        alarm=statistics["p_value"] < level and statistics["psi"] >= MIN_PSI,
+        says=_sentence(counts, recent, reference, sum(recent_rows)),
+        cells=counts.cells.names,
         recent=recent,
         reference=reference,
     )
@@ -155,76 +268,27 @@ def _shares(counts: Sequence[int]) -> tuple[float, ...]:
     return tuple(count / total for count in counts)
 
 
-def _say(watched: _Watched, recent: Sequence[float], reference: Sequence[float], n_recent: int) -> str:
-    """Return the part of the distribution that moved most, before and now."""
-    if watched.edges:
+def _sentence(counts: _Counts, recent: Sequence[float], reference: Sequence[float], n_recent: int) -> str:
+    """Describe the part of the distribution that changed most, before and now."""
+    cells = counts.cells
+    if cells.edges:
         recent, reference = tuple(accumulate(recent)), tuple(accumulate(reference))
-    cells = range(1, 2) if watched.quantity == "escalated" else range(len(recent))
-    most = max(cells, key=lambda cell: abs(recent[cell] - reference[cell]))
-    what = {
-        "escalated": "are below the threshold",
-        "labels": f"are called {watched.cells[most]!r}",
-        "confidence": f"have a confidence below {_edge(watched, most)}",
-        "tokens": f"have fewer than {_edge(watched, most)} tokens",
-    }[watched.quantity]
+    # Of two cells both changed as much: the second one is described.
+    candidates = range(1, 2) if len(cells.names) == 2 and not cells.edges else range(len(recent))
+    most = max(candidates, key=lambda cell: abs(recent[cell] - reference[cell]))
     return (
-        f"{recent[most]:.0%} of the last {n_recent} texts {what}; of the calibration rows it was {reference[most]:.0%}"
+        f"{recent[most]:.0%} of the last {n_recent} texts {counts.quantity.phrase(cells, most)}; of the calibration rows "
+        f"it was {reference[most]:.0%}"
     )
 
 
-def _edge(watched: _Watched, cell: int) -> str:
-    """Return where a cell ends; the last one, which does not, differs from nothing and is only named for itself."""
-    return watched.edges[cell] if cell < len(watched.edges) else "any"
-
-
-FEWEST = 5.0
-"""Cells with fewer rows expected in the smaller sample are put together (Cochran 1954, "Some methods for
-strengthening the common chi-square tests")."""
-PSI_SMOOTHING = 0.5
-"""Added to each cell of the index, so that the logarithm of an empty one is finite."""
-
-
-class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """Two histograms over the same cells, held against each other."""
-
-    psi: float
-    """Population stability index: the sum of (p - q) ln(p / q). By the rule of the field's scorecards below 0.1 is no
-    change worth a look, and above 0.25 a great one (Siddiqi 2006, "Credit risk scorecards")."""
-    p_value: float
-    """Of Pearson's chi-square test of homogeneity; 1 where only one cell has rows."""
-
-
-def compare(recent: Sequence[int], reference: Sequence[int]) -> Comparison:
-    """Return how far apart two samples of counts over the same cells are; neither may be empty."""
-    pairs = _joined([(r, q) for r, q in zip(recent, reference, strict=True) if r or q])
-    n_recent, n_reference = sum(r for r, _ in pairs), sum(q for _, q in pairs)
-    if len(pairs) < 2:
-        return Comparison(psi=0.0, p_value=1.0)
-    statistic = sum(
-        (r * math.sqrt(n_reference / n_recent) - q * math.sqrt(n_recent / n_reference)) ** 2 / (r + q) for r, q in pairs
-    )
-    return Comparison(psi=_psi(pairs), p_value=chi_square_tail(statistic, len(pairs) - 1))
-
-
-def _joined(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return the cells with those too small for the test put together."""
-    totals = [sum(column) for column in zip(*pairs, strict=True)]
-    share = min(totals) / sum(totals)
-    large = [pair for pair in pairs if sum(pair) * share >= FEWEST]
-    small = [pair for pair in pairs if sum(pair) * share < FEWEST]
-    return [*large, (sum(r for r, _ in small), sum(q for _, q in small))] if small else large
-
-
-def _psi(pairs: Sequence[tuple[int, int]]) -> float:
-    recent = [r + PSI_SMOOTHING for r, _ in pairs]
-    reference = [q + PSI_SMOOTHING for _, q in pairs]
-    n_recent, n_reference = sum(recent), sum(reference)
-    shares = [(r / n_recent, q / n_reference) for r, q in zip(recent, reference, strict=True)]
-    return sum((p - q) * math.log(p / q) for p, q in shares)
+def _edge(cells: Cells, cell: int) -> str:
+    """The upper end of a cell. The last one has none; its accumulated share is 1 before and now, so it is not chosen."""
+    return cells.edges[cell] if cell < len(cells.edges) else "any"
 
 
 def chi_square_tail(statistic: float, freedom: int) -> float:
-    """Return the probability that a chi-square of so many degrees of freedom is larger.
+    """The probability that a chi-square variable of that many degrees of freedom is larger than `statistic`.
 
     By its finite sums (Abramowitz and Stegun 1964, 26.4.4 and 26.4.5).
     """

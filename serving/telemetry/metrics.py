@@ -19,7 +19,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from hybrid.runtime.bundle import Bundle
-from serving.telemetry.drift import Drift
+from serving.telemetry.drift import STATISTICS, Drift
 from serving.types import Answer, Timings
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 120)
@@ -87,7 +87,10 @@ class Metrics:
             ["outcome"],
             registry=own,
         )
-        self._psi = Gauge("hybrid_drift_psi", "Population stability index.", ["quantity"], registry=own)
+        self._drift = {
+            name: Gauge(f"hybrid_drift_{name}", (statistic.__doc__ or name).splitlines()[0], ["quantity"], registry=own)
+            for name, statistic in STATISTICS.items()
+        }
         self._alarm = Gauge("hybrid_drift_alarm", "1 where it moved.", ["quantity"], registry=own)
         self._confidence_of: dict[str, Histogram] = {}  # a look-up by label costs more than the count
         self._names: dict[str, set[str]] = {"route": set(), "label": set()}
@@ -159,13 +162,14 @@ class Metrics:
         )
         self._names["label"] = set(bundle.labels[:MOST_NAMES])
         self._confidence_of.clear()
-        for metric in (self._confidence, self._psi, self._alarm):
+        for metric in (self._confidence, *self._drift.values(), self._alarm):
             metric.clear()
 
     def drift_is(self, found: Sequence[Drift]) -> None:
         """Show what the last look at drift found."""
         for one in found:
-            self._psi.labels(one.quantity).set(one.psi)
+            for name, value in one.statistics.items():
+                self._drift[name].labels(one.quantity).set(value)
             self._alarm.labels(one.quantity).set(one.alarm)
 
     def render(self) -> bytes:

@@ -17,7 +17,7 @@ from hybrid.runtime.calibration_reference import Reference
 from serving.errors import OverloadedError, ServingError
 from serving.http.middleware import RequestContext, current
 from serving.settings import Settings
-from serving.telemetry.drift import BLOCK, Drift, DriftWatch
+from serving.telemetry.drift import BLOCK, Drift, DriftMonitor
 from serving.telemetry.logs import LogRateLimit, event
 from serving.telemetry.metrics import Metrics
 from serving.telemetry.rolling_window import RollingWindow, WindowFigures
@@ -36,7 +36,7 @@ class DriftState(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of drift."""
 
     why_not: str
-    """Why nothing is known; empty where something is."""
+    """Why there is no result, as a sentence without its period; empty where there is one."""
     n_recent: int
     found: tuple[Drift, ...]
 
@@ -67,7 +67,7 @@ class Telemetry:
         """Listen as the settings say; `clock` gives the seconds of the live numbers."""
         self.metrics = Metrics()
         self.live = RollingWindow(clock)
-        self.drift: DriftWatch | None = None
+        self.drift: DriftMonitor | None = None
         self.tracing = _tracing(settings.otlp)
         self._log_texts = settings.log_texts
         self._overloaded = LogRateLimit(OVERLOADED_LINES, clock)
@@ -83,7 +83,7 @@ class Telemetry:
         self._bundle_id = bundle_id
         self._alarms = frozenset()
         self._reference = bundle.reference
-        self.drift = DriftWatch(bundle, bundle.reference) if bundle.reference else None
+        self.drift = DriftMonitor(bundle, bundle.reference) if bundle.reference else None
         self.metrics.bundle_is(bundle, bundle_id)
 
     def answered(
@@ -202,8 +202,8 @@ class Telemetry:
 
     def _why_no_drift(self) -> str:
         if not self.drift:
-            return "this bundle does not say what its calibration rows looked like: calibrate it again"
-        return "" if self.drift.found else f"fewer than {BLOCK} texts so far"
+            return "This bundle has no record of its calibration rows; calibrate it again"
+        return "" if self.drift.found else f"Not enough data yet ({BLOCK} texts needed)"
 
     def _tell_drift(self, found: Sequence[Drift]) -> None:
         """Show what was found, and log what changed since the last look."""

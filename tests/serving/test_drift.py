@@ -4,19 +4,19 @@ import numpy as np
 import pytest
 from scipy.stats import binom, chi2, chi2_contingency
 
-from serving.telemetry.drift import BLOCK, BLOCKS, DriftWatch, chi_square_tail, compare
+from serving.telemetry.drift import BLOCK, BLOCKS, DriftMonitor, chi_square_tail, compare
 from serving.types import Answer
 from tests.serving.answer_fixtures import answer, bundle_with, reference_of, traffic
 
 WINDOW = BLOCK * BLOCKS
 
 
-def watch(n_rows: int = 600, seed: int = 1000) -> DriftWatch:
+def watch(n_rows: int = 600, seed: int = 1000) -> DriftMonitor:
     reference = reference_of(traffic(n_rows, seed))
-    return DriftWatch(bundle_with(reference), reference)
+    return DriftMonitor(bundle_with(reference), reference)
 
 
-def alarms(answers: list[Answer], drift: DriftWatch | None = None) -> dict[str, str]:
+def alarms(answers: list[Answer], drift: DriftMonitor | None = None) -> dict[str, str]:
     drift = drift or watch()
     drift.note(answers)
     return {one.quantity: one.says for one in drift.found if one.alarm}
@@ -30,21 +30,21 @@ def test_the_tail_of_chi_square_is_that_of_scipy() -> None:
 
 def test_the_test_is_that_of_two_samples() -> None:
     recent, reference = [30, 50, 120], [90, 100, 210]
-    assert compare(recent, reference).p_value == pytest.approx(chi2_contingency([recent, reference]).pvalue)
+    assert compare(recent, reference)["p_value"] == pytest.approx(chi2_contingency([recent, reference]).pvalue)
 
 
 def test_small_cells_are_put_together_and_empty_ones_are_passed_over() -> None:
     merged = compare([100, 100, 4], [200, 200, 5])
     assert merged == compare([100, 100, 1, 2, 1, 0], [200, 200, 2, 2, 1, 0])
-    assert compare([500], [30]).p_value == 1
-    assert compare([0, 500], [0, 30]).psi == 0
+    assert compare([500], [30])["p_value"] == 1
+    assert compare([0, 500], [0, 30])["psi"] == 0
 
 
 def test_where_nothing_moved_the_test_speaks_as_often_as_its_level_says() -> None:
     rng = np.random.default_rng(0)
     shares, n_windows, level = rng.dirichlet(np.full(10, 8.0)), 2000, 0.05
     spoke = sum(
-        compare(rng.multinomial(WINDOW, shares).tolist(), rng.multinomial(600, shares).tolist()).p_value < level
+        compare(rng.multinomial(WINDOW, shares).tolist(), rng.multinomial(600, shares).tolist())["p_value"] < level
         for _ in range(n_windows)
     )
     low, high = binom.interval(0.9999, n_windows, level)
@@ -88,7 +88,7 @@ def test_the_sentence_counts_right() -> None:
 
 def test_a_sure_difference_too_small_to_matter_raises_no_alarm() -> None:
     reference = reference_of(traffic(5_000, 3))
-    drift = DriftWatch(bundle_with(reference), reference)
+    drift = DriftMonitor(bundle_with(reference), reference)
     drift.note(traffic(WINDOW, seed=7, labels=(0.48, 0.37, 0.15)))
     labels = next(one for one in drift.found if one.quantity == "labels")
     assert labels.p_value < 1e-5
@@ -119,5 +119,5 @@ def test_memory_does_not_grow_with_traffic() -> None:
     for seed in range(8):
         drift.note(traffic(BLOCK, seed))
     assert drift.n_recent == WINDOW
-    assert {len(one.blocks) for one in drift._all} == {BLOCKS}
-    assert all(sum(one.recent()) == WINDOW for one in drift._all)
+    assert {len(one.blocks) for one in drift._counts} == {BLOCKS}
+    assert all(sum(one.recent()) == WINDOW for one in drift._counts)

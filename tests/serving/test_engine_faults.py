@@ -12,7 +12,7 @@ import pytest
 
 import hybrid
 from hybrid.runtime.bundle import MODEL, read_bundle
-from serving.engine import process
+from serving.engine import dispatch, process
 from serving.engine.ipc import Open
 from serving.engine.process import EngineProcess
 from serving.engine.supervisor import MAX_PAUSE_S, pause_s
@@ -66,6 +66,7 @@ def test_a_text_on_which_the_graph_raises_fails_alone_among_32(poisoned_dir: Pat
 
 def deadly(monkeypatch: pytest.MonkeyPatch, folder: Path, signal_name: str) -> None:
     monkeypatch.setattr(process, "COMMAND", (sys.executable, "-m", "tests.serving.deadly_engine"))
+    monkeypatch.setattr(dispatch, "HOLD_S", 60.0)  # however slowly this machine starts the next engine
     monkeypatch.setenv(TOKEN, str(poison_token(folder)))
     monkeypatch.setenv(SIGNAL, signal_name)
 

@@ -102,7 +102,7 @@ def try_text(page: "Page", text: str, decoder: str = "never") -> Any:
 
 
 def classify_all(page: "Page", texts: Sequence[str]) -> str:
-    page.get_by_label("Texts, one a line").fill("\n".join(texts))
+    page.get_by_label("Texts, one per line").fill("\n".join(texts))
     page.get_by_role("button", name="Classify all").click()
     page.locator("#table table").wait_for()
     return page.locator("#column-says").inner_text()
@@ -219,7 +219,7 @@ def test_live_numbers_come_while_somebody_looks_and_only_then(page: "Page", site
 
 def test_an_alarm_of_drift_is_told_with_what_moved(page: "Page", site: Site) -> None:
     quiet = (
-        "Nothing to say" in page.locator("#drift-says").inner_text()
+        "Not enough data yet" in page.locator("#drift-says").inner_text()
         or "look like" in page.locator("#drift-says").inner_text()
     )
     assert quiet

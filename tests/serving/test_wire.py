@@ -23,7 +23,7 @@ MIB = 1 << 20
 
 
 class Hasty(BoundedHttpProtocol):
-    head_s = 0.5
+    head_timeout_s = 0.5
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +121,20 @@ def test_what_is_no_http_is_refused_in_the_words_of_the_path(hasty: str, path: s
     assert statuses(came)[0] in (400, 422)
     assert "Send HTTP/1.1" in json.dumps(json.loads(body))
     assert statuses(send(hasty, b"\x16\x03\x01 no HTTP at all\r\n\r\n")) == [400]
+
+
+@pytest.mark.parametrize("cut", range(1, len("Upgrade:") + 1))
+def test_an_offer_to_upgrade_that_is_cut_in_two_loses_no_body_on_a_connection_that_was_used(
+    hasty: str, cut: int
+) -> None:
+    sent = post(PATH, GOOD, "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c")
+    at = sent.index(b"Upgrade: h2c") + cut
+    with connected(hasty) as wire:
+        for _ in range(2):
+            wire.sendall(sent[:at])
+            time.sleep(0.02)  # so that two chunks arrive
+            wire.sendall(sent[at:])
+            assert statuses(receive(wire, quiet_s=0.25)) == [200]
 
 
 def test_requests_in_one_go_are_answered_one_after_the_other(hasty: str) -> None:

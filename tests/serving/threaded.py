@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import uvicorn
+from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
 from serving.http.app import build_app
@@ -25,7 +26,15 @@ def served(
     extra_routes: Sequence[BaseRoute] = (),
 ) -> Iterator[str]:
     """Serve until the block ends; gives the URL."""
-    app = build_app(service, settings or Settings(), extra_routes)
+    with in_thread(service, build_app(service, settings or Settings(), extra_routes), http=http) as url:
+        yield url
+
+
+@contextmanager
+def in_thread(
+    service: Service, app: Starlette, *, http: type[BoundedHttpProtocol] = BoundedHttpProtocol
+) -> Iterator[str]:
+    """Serve an application until the block ends; gives the URL."""
     config = uvicorn.Config(app, http=http, ws="none", lifespan="off", log_config=None, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     begun = threading.Event()

@@ -1,4 +1,4 @@
-// Calls to the service, the API key, and its refusals in words.
+// Calls to the service, the API key, and errors in words.
 
 import { byId } from "./elements.js";
 
@@ -43,7 +43,7 @@ export async function classify(request, signal) {
   }
 }
 
-/** Show the field for the key when it is wanted, and call `onKey` when there is a new one. */
+/** Show the field for the key when the service asks for one, and call `onKey` when a new one is entered. */
 export function watchKey(onKey) {
   byId("key-form").addEventListener("submit", (event) => {
     event.preventDefault();
@@ -55,7 +55,7 @@ export function watchKey(onKey) {
 }
 
 async function refusal(response) {
-  const told = (await response.json().catch(() => ({}))).error ?? {};
+  const refused = (await response.json().catch(() => ({}))).error ?? {};
   const retryAfter = Number(response.headers.get("retry-after")) || 0;
   if (response.status === 401) {
     const known = sessionStorage.getItem(KEY) !== null;
@@ -64,13 +64,13 @@ async function refusal(response) {
     return new Refusal(known ? "The service does not know this API key." : "The service asks for an API key.", { status: 401 });
   }
   const words = {
-    429: "The service has more to do than it can answer in time. Try again in a moment.",
-    503: "The service takes no request at the moment: its engine is being started again, or it is shutting down.",
+    429: "The service is overloaded. Try again in a moment.",
+    503: "The service accepts no requests at the moment: its engine is restarting, or it is shutting down.",
     504: "No answer came in time.",
   };
-  const said = [words[response.status], told.message && sentence(told.message)].filter(Boolean).join(" ");
-  const message = said || `The service answered with status ${response.status}.`;
-  return new Refusal(message, { status: response.status, item: told.item ?? null, retryAfter });
+  const text = [words[response.status], refused.message && sentence(refused.message)].filter(Boolean).join(" ");
+  const message = text || `The service answered with status ${response.status}.`;
+  return new Refusal(message, { status: response.status, item: refused.item ?? null, retryAfter });
 }
 
 function sentence(text) {

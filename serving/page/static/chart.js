@@ -41,7 +41,7 @@ export function pairs({ title, cells, recent, reference, alarm, says }) {
     svg.append(both);
   });
   return make("figure", { class: alarm ? "alarm" : null },
-    make("figcaption", {}, make("span", {}, title), make("strong", {}, alarm ? "moved" : "as before")),
+    make("figcaption", {}, make("span", {}, title), make("strong", {}, alarm ? "drifted" : "no drift")),
     make("div", { class: "plot" }, svg),
     make("div", { class: "times quiet", "aria-hidden": "true" }, make("span", {}, cells[0]), make("span", {}, cells.length > 1 ? cells.at(-1) : "")),
     make("p", { class: alarm ? "warning" : "quiet" }, says),

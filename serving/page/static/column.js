@@ -20,15 +20,15 @@ export function startColumn(threshold) {
     const mine = running;
     rows = byId("lines").value.split(/\r\n|\r|\n/).filter((line) => line.trim()).map((text) => ({ text, answer: null, error: "" }));
     begin(rows.length);
-    let said = "";
+    let note = "";
     try {
       await askAll(rows, threshold(), mine.signal);
     } catch (error) {
       if (running !== mine) return;
       if (!mine.signal.aborted && !(error instanceof Refusal)) throw error;
-      said = mine.signal.aborted ? "Stopped." : error.message;
+      note = mine.signal.aborted ? "Stopped." : error.message;
     }
-    end(rows, said);
+    end(rows, note);
   });
 }
 
@@ -70,7 +70,7 @@ function tell(rows, n_done) {
   byId("column-says").textContent = `${n_done} of ${rows.length}`;
 }
 
-function end(rows, said) {
+function end(rows, note) {
   const done = rows.filter((row) => row.answer);
   const unsure = done.filter((row) => row.answer.status !== "accepted").length;
   const refused = rows.filter((row) => row.error).length;
@@ -79,7 +79,7 @@ function end(rows, said) {
   byId("column-says").textContent = [
     `${done.length} of ${rows.length} answered, ${unsure} below the threshold.`,
     refused && `${refused} could not be answered.`,
-    said,
+    note,
   ].filter(Boolean).join(" ");
   byId("table").hidden = !rows.length;
   byId("table").replaceChildren(table(rows));
@@ -99,7 +99,7 @@ function table(rows) {
 function line({ text, answer, error }) {
   if (!answer) return make("tr", {}, make("td", { class: "text" }, text), make("td", { colspan: 4, class: "error" }, error || "not asked"));
   return make("tr", {},
-    make("td", { class: "text" }, text, ...(answer.truncated ? [make("span", { class: "warning" }, " (cut)")] : [])),
+    make("td", { class: "text" }, text, ...(answer.truncated ? [make("span", { class: "warning" }, " (truncated)")] : [])),
     make("td", {}, answer.label === null ? "–" : answer.labels.join(", ") || "none"),
     make("td", { class: "number" }, answer.confidence.toFixed(3)),
     make("td", {}, make("span", { class: `pill ${answer.status}` }, answer.status)),

@@ -1,4 +1,4 @@
-// What the service does now: asked about once a second, and only while somebody looks.
+// What the service does now: polled about once a second, and only while the page is visible.
 
 import { ask } from "./api.js";
 import { lines, pairs } from "./chart.js";
@@ -7,9 +7,8 @@ import { byId, duration, percent } from "./elements.js";
 const EVERY_MS = 1000;
 const AFTER_FAILURE_MS = 5000;
 const N_SECONDS = 120;
-const TITLES = { escalated: "Below the threshold", confidence: "Confidence", labels: "Labels", tokens: "Tokens of a text" };
 
-/** Ask again and again; `onState(state)` hears every reply. Return a function that asks at once. */
+/** Poll; `onState(state)` gets every reply. Return a function that polls at once. */
 export function startLive(onState) {
   let timer = 0;
   let asking = false;
@@ -39,16 +38,16 @@ export function startLive(onState) {
 }
 
 function show({ engine, breaker, live, drift }) {
-  const sound = engine === "ready";
-  byId("health").className = `pill ${sound && breaker === "closed" ? "accepted" : sound ? "escalated" : "bad"}`;
-  byId("health").textContent = !sound ? `engine ${engine}` : breaker === "closed" ? "ready" : `ready, decoder rests (${breaker})`;
+  const ready = engine === "ready";
+  byId("health").className = `pill ${ready && breaker === "closed" ? "accepted" : ready ? "escalated" : "bad"}`;
+  byId("health").textContent = !ready ? `engine ${engine}` : breaker === "closed" ? "ready" : breaker === "open" ? "ready, decoder paused (circuit open)" : `ready, decoder being tried (circuit ${breaker})`;
   byId("charts").replaceChildren(...charts(live));
-  const alarms = drift.found.filter((one) => one.alarm);
-  const calm = `The last ${drift.n_recent} texts look like the calibration rows.`;
-  const moved = `Alarm: ${alarms.map((one) => one.says).join("; ")}.`;
-  say(byId("drift-says"), drift.why_not ? `Nothing to say: ${drift.why_not}.` : alarms.length ? moved : calm);
+  const alarms = drift.found.filter((quantity) => quantity.alarm);
+  const noAlarm = `The last ${drift.n_recent} texts look like the calibration rows.`;
+  const alarm = `Alarm: ${alarms.map((quantity) => quantity.says).join("; ")}.`;
+  say(byId("drift-says"), drift.why_not ? `${drift.why_not}.` : alarms.length ? alarm : noAlarm);
   byId("drift-says").className = alarms.length ? "warning" : "quiet";
-  byId("drifts").replaceChildren(...drift.found.map((one) => pairs({ ...one, title: TITLES[one.quantity] })));
+  byId("drifts").replaceChildren(...drift.found.map((quantity) => pairs(quantity)));
 }
 
 /** Change a text only where it differs: a screen reader speaks at every change. */
@@ -63,7 +62,7 @@ function charts(live) {
   const time = (value) => (value === null ? "–" : duration(value));
   return [
     lines({
-      title: "Texts a second", n_seconds: N_SECONDS, format: String, least: 1,
+      title: "Texts per second", n_seconds: N_SECONDS, format: String, least: 1,
       series: [{ name: "texts", kind: "first", values: over((s) => s.texts) }],
       now: live.texts_a_second.toFixed(1),
     }),

@@ -1,4 +1,4 @@
-// The threshold as a slider, with what the calibration rows say that it would come to.
+// The threshold as a slider, with the accuracy and the share of escalations that the calibration rows predict.
 
 import { byId, draw, make, percent } from "./elements.js";
 
@@ -47,7 +47,7 @@ function showOwn() {
   byId("at-threshold").textContent = "none";
   byId("at-escalated").textContent = "100 %";
   mark(null);
-  say(`The ${reference.n_rows} calibration rows do not support ${percent(threshold.target)} at any threshold, so by the bundle’s own every text escalates. Move the slider to choose one for this page.`);
+  say(`The ${reference.n_rows} calibration rows do not support ${percent(threshold.target)} at any threshold, so with the bundle’s own threshold every text escalates. Move the slider to choose one for this page.`);
 }
 
 function choose(index) {
@@ -70,8 +70,8 @@ function show(index) {
   const right = reference.trusted ? "right" : "in agreement with the labels as given, which are not gold,";
   const sure = `Of the ${reference.n_rows} calibration rows this keeps ${Math.round(kept * reference.n_rows)}, ${right} in ${percent(accuracy)}.`;
   const promise = chosen === null
-    ? `It is the bundle’s own, chosen so that with probability ${percent(1 - threshold.delta)} at least ${percent(threshold.target)} of what is kept are right.`
-    : `“At least” holds with probability ${percent(1 - reference.delta)} for a threshold named before one looks, not for the best of many. It is used for the texts on this page; the service keeps its own.`;
+    ? `This is the bundle’s own threshold: with probability ${percent(1 - threshold.delta)}, at least ${percent(threshold.target)} of the texts it keeps are right.`
+    : `The ${percent(1 - reference.delta)} guarantee applies to a threshold you chose before looking at this chart, not to the best of several you try. It is used for the texts on this page; the service keeps its own.`;
   say(`${sure} ${promise}`);
 }
 

@@ -60,7 +60,7 @@ export function decision(answer) {
   const unsure = `The encoder’s confidence is ${sure}, and ${limit}.`;
   const why = answer.reason ? ` (${answer.reason})` : "";
   if (answer.status === "abstained") return `${unsure} The decoder gave no answer${why}, and the service abstains.`;
-  if (answer.source === "both") return `${unsure} The decoder was asked; its vote and the encoder’s probabilities together say this.`;
+  if (answer.source === "both") return `${unsure} The decoder was asked; this combines its vote with the encoder’s probabilities.`;
   if (answer.source === "decoder") return `${unsure} The decoder was asked, and this is its answer.`;
   if (answer.escalation === "none") return `${unsure} No decoder was asked: the encoder’s answer stands, marked for a person or a model of yours.`;
   if (answer.escalation === "undecided") return `${unsure} The decoder could not decide${why}: the encoder’s answer stands, marked.`;
