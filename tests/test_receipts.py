@@ -43,7 +43,7 @@ def train_rows(run: Path) -> list[Example]:
 
 def ask(run: Path, n_rows: int, *acts: Act) -> list[Example]:
     """Have a live teacher vote on the first rows of a finished run, as its verify stage would; return them."""
-    rows, config = train_rows(run)[:n_rows], LLMConfig(model="judge", workers=1)
+    rows, config = train_rows(run)[:n_rows], LLMConfig(model="judge", base_url="http://127.0.0.1:9", workers=1)
     with MessagesServer(*acts) as server:
         books = NullLedger(Pricing(model="judge", price=Price(input=1.0, output=5.0)))
         judge = Messages("judge", base_url=server.url, ledger=books)
