@@ -20,7 +20,7 @@ import torch
 import transformers
 from targets import bar, finish
 
-from hybrid.encoders.exporters import export_lean, unknown_option
+from hybrid.encoders.exporting import export_lean, unknown_option
 from hybrid.encoders.to_onnx import export_onnx
 
 THREADS = 2

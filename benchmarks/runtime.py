@@ -59,7 +59,7 @@ def write_model(folder: Path, layers: int | None = None) -> None:
 
     from hybrid.artifacts import fetch
     from hybrid.encoders.checkpoint import load_classifier, load_tokenizer, vocabulary_of, write_tokenizer
-    from hybrid.encoders.exporters import export_lean
+    from hybrid.encoders.exporting import export_lean
     from hybrid.runtime.bundle_writer import write_bundle
     from hybrid.runtime.calibration import Calibration, Threshold
     from hybrid.runtime.text_encoder import TextLimits

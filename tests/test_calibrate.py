@@ -31,7 +31,7 @@ def draw(
 
 def run(logits: np.ndarray, gold: np.ndarray, config: CalibrateConfig = CONFIG) -> Calibrated:
     rows = [Example(id=str(i), text="x", label=LABELS[label], part="calibration") for i, label in enumerate(gold)]
-    return calibrate(rows, LABELS, logits, config, seed=0, trusted=True)
+    return calibrate(rows, LABELS, logits, config, seed=0, judged_by_gold=True)
 
 
 def test_temperature_recovers_the_one_that_the_logits_were_spoilt_with() -> None:
@@ -129,7 +129,7 @@ def test_labels_that_are_not_gold_are_said_to_be() -> None:
     logits, gold = draw(60)
     rows = [Example(id=str(i), text="x", label=LABELS[label]) for i, label in enumerate(gold)]
     said = {
-        trusted: calibrate(rows, LABELS, logits, CalibrateConfig(), seed=0, trusted=trusted).report["sentences"]
+        trusted: calibrate(rows, LABELS, logits, CalibrateConfig(), seed=0, judged_by_gold=trusted).report["sentences"]
         for trusted in (True, False)
     }
     assert not any("no gold label" in sentence for sentence in said[True])
@@ -152,7 +152,7 @@ def test_a_class_with_a_single_row_does_not_stop_the_stage() -> None:
 def test_rows_and_logits_that_do_not_match_are_refused(label: str, shape: tuple[int, int], said: str) -> None:
     rows = [Example(id=str(i), text="x", label=label) for i in range(20)]
     with pytest.raises(DataError, match=said):
-        calibrate(rows, LABELS, np.zeros(shape), CalibrateConfig(), seed=0, trusted=True)
+        calibrate(rows, LABELS, np.zeros(shape), CalibrateConfig(), seed=0, judged_by_gold=True)
 
 
 def test_fewer_rows_than_folds_are_refused() -> None:

@@ -71,18 +71,18 @@ def test_a_checkpoint_gives_the_same_bytes_twice(checkpoint: Path, tmp_path: Pat
 def test_a_graph_that_differs_is_refused_with_row_and_difference(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hybrid.stages import export as stage
+    from hybrid.encoders import exporting
 
-    honest = stage.EXPORTERS["lean"]
+    honest = exporting.EXPORTERS["lean"]
 
     def with_another_bias(model: torch.nn.Module, *args: object, **options: object) -> None:
         changed = load_classifier(checkpoint, LABELS)
         changed.classifier.bias.data += torch.tensor([0.01, 0.0, 0.0])
         honest(changed, *args, **options)
 
-    monkeypatch.setitem(stage.EXPORTERS, "lean", with_another_bias)
+    monkeypatch.setitem(exporting.EXPORTERS, "lean", with_another_bias)
     with pytest.raises(
-        ExportError, match=r"on row \d+ .* differs from the checkpoint's by 1\.00e-02, want at most 1e-04"
+        ExportError, match=r"on row \d+ .* differs from the checkpoint's by 1\.00e-02, expected at most 1e-04"
     ):
         export(checkpoint, ROWS, LABELS, ExportConfig(), folder=tmp_path / "out", reading=READING)
 

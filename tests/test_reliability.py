@@ -161,7 +161,7 @@ def test_evaluate_judges_what_the_bundle_answers() -> None:
             LABELS,
             EvaluateConfig(bootstrap=10),
             threshold=0.6,
-            twins=frozenset(),
+            leaked_ids=frozenset(),
             ask=lambda _: asked.votes,
             ask_everything=True,
             seed=0,

@@ -21,7 +21,7 @@ from hybrid.progress import Screen
 from hybrid.recipe_files.read import read_recipe
 from hybrid.report import write_outcome
 from hybrid.report.console_summary import closing_lines
-from hybrid.report.summary import SeedFigures, judged_by_gold
+from hybrid.report.summary import SeedFigures
 from hybrid.teacher.drafts.gate import Gate
 from hybrid.types import Decision, Draft, Example, Judged, Vote
 
@@ -240,16 +240,21 @@ def test_every_reason_for_a_training_precision_has_words() -> None:
     assert set(PRECISION_REASONS) == set(get_args(Reason))
 
 
-def test_the_summary_names_the_judges_and_reads_what_version_0_1_0_called_them(folder: Path) -> None:
+def test_a_report_of_version_0_1_0_says_what_judges_under_todays_name(folder: Path) -> None:
+    path = folder / "evaluate" / "report.json"
+    report = msgspec.json.decode(path.read_bytes())
+    assert report.pop("judged_by_gold") is report["trusted"] is True
+    write_json(path, report | {"trusted": False})
+    assert Run(folder, Screen()).report("evaluate")["judged_by_gold"] is False
     write(folder)
     summary = summary_of(folder)
-    assert summary["judged_by_gold"] is summary["trusted"] is True
-    assert not judged_by_gold({"trusted": False})
-    assert judged_by_gold({"judged_by_gold": True, "trusted": False})
+    assert summary["judged_by_gold"] is summary["trusted"] is False
 
 
 def test_the_closing_lines_say_whose_labels_judge_and_what_the_threshold_guarantees(folder: Path) -> None:
-    change_report(folder, "evaluate", trusted=False, labels={"wrong_given": None, "wrong_cleaned": None})
+    change_report(
+        folder, "evaluate", judged_by_gold=False, trusted=False, labels={"wrong_given": None, "wrong_cleaned": None}
+    )
     write(folder)
     lines = "\n".join(closing_lines(folder))
     assert "wrong training labels  unknown without gold labels" in lines
@@ -268,8 +273,10 @@ def test_a_changed_stage_makes_a_new_page(folder: Path) -> None:
 
 def test_without_gold_the_page_says_what_cannot_be_known(folder: Path) -> None:
     (folder / "split" / "gold.jsonl").write_bytes(b"")
-    change_report(folder, "split", trusted=False, gold_rows=0)
-    change_report(folder, "evaluate", trusted=False, labels={"wrong_given": None, "wrong_cleaned": None})
+    change_report(folder, "split", judged_by_gold=False, trusted=False, gold_rows=0)
+    change_report(
+        folder, "evaluate", judged_by_gold=False, trusted=False, labels={"wrong_given": None, "wrong_cleaned": None}
+    )
     page = words(write(folder))
     assert "unknown without gold labels" in page
     assert "Gold (not used)" not in page
@@ -367,6 +374,8 @@ def test_many_labels_get_a_list_of_mistakes_instead_of_a_matrix(folder: Path) ->
         for row in judged
     ]
     write_rows(folder / "evaluate" / "judged.jsonl", wide)
+    recipe = folder.parents[2] / "dishes" / "recipe.toml"
+    recipe.write_text(re.sub(r"^labels = .*$", f"labels = {labels}", recipe.read_text(), flags=re.MULTILINE))
     page = words(write(folder))
     assert "Most often confused with" in page
     assert "good 5 0.500 plain (4)" in page

@@ -6,11 +6,14 @@ import msgspec
 import pytest
 
 from hybrid.files.table import read_rows
-from hybrid.pipeline import data
 from hybrid.pipeline.context import RunContext
 from hybrid.pipeline.run import Run
+from hybrid.pipeline.stages import run_stage
 from hybrid.progress import Screen
 from hybrid.recipe_files.read import read_recipe
+from hybrid.stages.clean import CLEAN
+from hybrid.stages.split import SPLIT
+from hybrid.stages.verify import VERIFY
 from hybrid.types import Trusted
 from tests.conftest import write_project
 
@@ -24,8 +27,8 @@ def cleaned(project: Path, bert: Path, *, trusted: int, audit: str = "") -> RunC
     story = RunContext(
         recipe, project, Run(project / "runs" / "dishes" / "default", Screen()), project / "runs/dishes/x.db"
     )
-    for stage in (data.split, data.verify, data.clean):
-        stage(story)
+    for stage in (SPLIT, VERIFY, CLEAN):
+        run_stage(stage, story)
     return story
 
 

@@ -1,4 +1,4 @@
-"""export: the checkpoint as an ONNX graph that is proven to compute the same."""
+"""A checkpoint as an ONNX graph: the ways to write it, and the comparison that shows that it computes the same."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from hybrid.config import ExportConfig
+from hybrid.encoders import bert_onnx, deberta_onnx, optimum_onnx, to_onnx
 from hybrid.encoders.batches import read_windows
 from hybrid.encoders.checkpoint import load_classifier, load_tokenizer
-from hybrid.encoders.exporters import EXPORTERS, unknown_option
 from hybrid.errors import ExportError
 from hybrid.runtime.bundle import MODEL, TOKENIZER
 from hybrid.runtime.encoder import Encoder
@@ -20,10 +20,41 @@ from hybrid.runtime.text_encoder import TextLimits, pool
 from hybrid.types import Example, Parity
 
 BATCH = 32
+LEAN_INPUTS = ("input_ids", "attention_mask")
+"""Without token types: the runtime encodes single texts, whose tokens all have type 0."""
+
+
+def export_lean(model: Any, inputs: tuple[str, ...], path: Path, *, opset: int) -> None:
+    """Write a sequence classifier as fp32 ONNX; batch and length stay dynamic.
+
+    The inputs of the graph are those of `inputs` that change an answer.
+
+    Raises:
+        ExportError: there is no lean graph for the family, or for one of its options.
+    """
+    export = deberta_onnx.export_deberta if _is_deberta(model.config) else bert_onnx.export_bert
+    export(model, tuple(name for name in inputs if name in LEAN_INPUTS), path, opset=opset)
+
+
+def unknown_option(config: Any) -> str:
+    """Return in words the first option of an encoder that no lean graph supports; empty where one supports all."""
+    return deberta_onnx.unknown_option(config) if _is_deberta(config) else bert_onnx.unknown_option(config)
+
+
+def _is_deberta(config: Any) -> bool:
+    return bool(config.model_type == "deberta-v2")
+
+
+EXPORTERS: dict[str, Callable[..., None]] = {
+    "lean": export_lean,
+    "torch": to_onnx.export_onnx,
+    "optimum": optimum_onnx.export_onnx,
+}
+"""Each writes `(model, inputs, path, opset=...)` as fp32 ONNX."""
 
 
 class Exported(msgspec.Struct, frozen=True, kw_only=True):
-    """How far each compared row is from the checkpoint, and the sizes."""
+    """How far each compared row is from the checkpoint, and the figures of the stage's report."""
 
     parity: list[Parity]
     report: dict[str, object]
@@ -82,31 +113,32 @@ def export(
 
 
 def checkpoint_logits(model: Any, tokenizer: Any, texts: Sequence[str], reading: TextLimits) -> np.ndarray:
-    """Return the checkpoint's own logits, float32 of shape [n, k], in the order of the texts."""
+    """Compute the checkpoint's own logits, float32 of shape [n, k], in the order of the texts."""
     windows = read_windows(tokenizer, texts, reading)
-    found = []
+    logits = []
     with torch.inference_mode():
         for start in range(0, sum(windows.counts), BATCH):
             batch = {name: column[start : start + BATCH] for name, column in windows.columns.items()}
             inputs = tokenizer.pad(batch, return_tensors="pt")
-            found.append(model(**inputs).logits.float().numpy())
-    return pool(np.concatenate(found), windows.counts, reading)
+            logits.append(model(**inputs).logits.float().numpy())
+    return pool(np.concatenate(logits), windows.counts, reading)
 
 
-def _spread(rows: Sequence[Example], wanted: int) -> list[Example]:
-    """Return at most `wanted` rows whose lengths cover the shortest to the longest."""
+def _spread(rows: Sequence[Example], n_rows: int) -> list[Example]:
+    """Return at most `n_rows` rows whose lengths cover the shortest to the longest."""
     by_length = sorted(rows, key=lambda row: (len(row.text), row.id))
-    if len(by_length) <= wanted:
+    if len(by_length) <= n_rows:
         return by_length
-    picks = np.unique(np.linspace(0, len(by_length) - 1, wanted).round().astype(int))
+    picks = np.unique(np.linspace(0, len(by_length) - 1, n_rows).round().astype(int))
     return [by_length[i] for i in picks]
 
 
 def _gate(parity: Sequence[Parity], config: ExportConfig) -> None:
+    """Raise `ExportError` where a row differs by more than the tolerance."""
     worst = max(parity, key=lambda row: row.max_abs_diff)
     if not worst.max_abs_diff <= config.tolerance:
         raise ExportError(
             f"export: on row {worst.id} ({worst.tokens} tokens) a logit of the ONNX graph differs from the checkpoint's "
-            f"by {worst.max_abs_diff:.2e}, want at most {config.tolerance:.0e}; the graph is not served: "
+            f"by {worst.max_abs_diff:.2e}, expected at most {config.tolerance:.0e}; the graph is not served: "
             "try another export.opset, or raise export.tolerance if you can accept that"
         )

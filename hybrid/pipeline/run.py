@@ -19,6 +19,8 @@ REPORT = "report.json"
 STAMP = "stamp.json"
 TRACEBACK = "traceback.txt"
 """Of the last time that the stage ended in an error of a library."""
+JUDGING = ("split", "calibrate", "evaluate")
+"""Stages whose report says whether every calibration and test row has a gold label (`judged_by_gold`)."""
 
 
 class Stamp(msgspec.Struct, frozen=True):
@@ -54,6 +56,8 @@ class Run:
             report: Report = msgspec.json.decode(path.read_bytes())
         except (OSError, msgspec.DecodeError) as error:
             raise DataError(f"{path}: cannot be read ({error}); delete {path.parent} and run again") from error
+        if stage in JUDGING and "trusted" in report:  # its name in version 0.1.0
+            report.setdefault("judged_by_gold", report["trusted"])
         return report
 
     def do(

@@ -31,7 +31,6 @@ NEUTRAL = (
     "hybrid.files",
     "hybrid.hub",
     "hybrid.pins",
-    "hybrid.precisions",
     "hybrid.progress",
     "hybrid.prompts",
     "hybrid.retry_after",

@@ -98,8 +98,8 @@ def summarise(story: RunContext, figures: Sequence[SeedFigures]) -> Report:
         "task": story.recipe.task,
         "served": next(iter(first.test)),
         "rows": run.report("split")["parts"],
-        "judged_by_gold": judged_by_gold(evaluated),
-        "trusted": judged_by_gold(evaluated),
+        "judged_by_gold": evaluated["judged_by_gold"],
+        "trusted": evaluated["judged_by_gold"],
         "labels": {name: _mean(seed.labels[name] for seed in figures) for name in first.labels},
         "test": test | {"without_twins": evaluated["without_twins"]},
         "way_to_ceiling": {name: _way(test, name) for name in ("accuracy", "macro_f1")},
@@ -124,11 +124,6 @@ def summarise(story: RunContext, figures: Sequence[SeedFigures]) -> Report:
         "versions": versions(),
         "seeds": [msgspec.to_builtins(seed) for seed in figures],
     }
-
-
-def judged_by_gold(report: Report) -> bool:
-    """Whether every calibration and test row has a gold label, by a report of split, calibrate or evaluate."""
-    return bool(report.get("judged_by_gold", report["trusted"]))
 
 
 def _precision(run: Run, evaluated: Report) -> Report:

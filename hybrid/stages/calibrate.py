@@ -68,13 +68,13 @@ def calibrate(
     config: CalibrateConfig,
     *,
     seed: int,
-    trusted: bool,
+    judged_by_gold: bool,
     task: Task = "single_label",
     tokens: Sequence[int] = (),
 ) -> Calibrated:
     """Fit calibration and threshold on `rows` and the exported model's `logits` [n, n_labels].
 
-    The `label` of a row is taken as the truth; `trusted` is True where all of them are gold. The figures called
+    The `label` of a row is taken as the truth; `judged_by_gold` is True where all of them are gold. The figures called
     `after`, and the test of the threshold, use cross-fitted probabilities: those of a row come from a fit that did not
     see it. A row with several labels is right where its whole set of labels is, and its confidence is the probability
     of that. `tokens` is the number of tokens that the encoder reads of each row; without it the reference has no lengths.
@@ -89,16 +89,16 @@ def calibrate(
     naive = naive_threshold(fit.confidence, fit.correct, target=config.target, delta=config.delta)
     report: dict[str, object] = {
         "n_rows": len(rows),
-        "judged_by_gold": trusted,
-        "trusted": trusted,  # its name in version 0.1.0
+        "judged_by_gold": judged_by_gold,
+        "trusted": judged_by_gold,  # its name in version 0.1.0
         "threshold": msgspec.to_builtins(threshold),
         "naive_threshold": msgspec.to_builtins(naive),
-        "sentences": [describe_threshold(threshold), *([] if trusted else [NOT_JUDGED_BY_GOLD])],
+        "sentences": [describe_threshold(threshold), *([] if judged_by_gold else [NOT_JUDGED_BY_GOLD])],
     }
     return Calibrated(
         calibration=fit.calibration,
         threshold=threshold,
-        reference=_reference(fit, threshold, logits, labels, trusted=trusted, tokens=tokens),
+        reference=_reference(fit, threshold, logits, labels, judged_by_gold=judged_by_gold, tokens=tokens),
         scored=_scored(rows, logits, fit.calibration),
         held_out=fit.probs,
         report=_figures_of_fit(fit) | report,
@@ -111,7 +111,7 @@ def _reference(
     logits: npt.NDArray[np.float32] | Floats,
     labels: Sequence[str],
     *,
-    trusted: bool,
+    judged_by_gold: bool,
     tokens: Sequence[int],
 ) -> Reference:
     """Describe the rows as the bundle will answer them; only the curve is out of sample, because it judges."""
@@ -119,7 +119,7 @@ def _reference(
     predicted = [join_labels(sorted(compress(labels, chosen))) for chosen in served.chosen.tolist()]
     return Reference(
         n_rows=len(predicted),
-        trusted=trusted,
+        trusted=judged_by_gold,
         confidence=histogram(served.confidence),
         labels=counts_by_label(predicted),
         tokens=histogram(tokens) if len(tokens) else None,
@@ -278,7 +278,7 @@ def _work(io: StageIO) -> Report:
         logits,
         io.recipe.calibrate,
         seed=io.recipe.seed,
-        trusted=judged_by_gold,
+        judged_by_gold=judged_by_gold,
         task=io.recipe.task,
         tokens=[len(tokens) for tokens in encoded],
     )

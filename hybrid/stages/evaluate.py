@@ -57,7 +57,7 @@ def evaluate(
     config: EvaluateConfig,
     *,
     threshold: float,
-    twins: frozenset[str],
+    leaked_ids: frozenset[str],
     ask: Ask,
     ask_everything: bool,
     seed: int,
@@ -68,7 +68,7 @@ def evaluate(
     `ask` gets the decoder's votes on rows: on all of them where `ask_everything` (recorded answers
     cost nothing, so the whole curve is known), else only on those below the threshold. With a `reliability` the
     decoder's vote on an escalated row is combined with the encoder's probabilities, as the runtime does.
-    `twins` are the ids of test rows with a near-duplicate in train; the rows without them are scored too.
+    `leaked_ids` are the ids of test rows with a near-duplicate in train; the rows without them are scored too.
     """
     position = index_by_label(labels)
     gold = np.array([position[row.label] for row in rows])
@@ -77,18 +77,18 @@ def evaluate(
     votes = {vote.id: vote for vote in (ask(asked) if asked else [])}
     predictions = [predict_probs(labels, probs, threshold=threshold) for probs in answers.probs.tolist()]
     judged = [
-        _judged_row(row, predictions[i], answers.logits[i], votes.get(row.id), reliability, row.id in twins)
+        _judged_row(row, predictions[i], answers.logits[i], votes.get(row.id), reliability, row.id in leaked_ids)
         for i, row in enumerate(rows)
     ]
     escalated_answer = np.array([-1 if row.together is None else position[row.together] for row in judged])
-    not_leaked = np.array([row.id not in twins for row in rows])
+    not_leaked = np.array([row.id not in leaked_ids for row in rows])
     curve = risk_coverage(confidence, predicted == gold)
     return Evaluated(
         judged=judged,
         report={
             "encoder": score(gold, predicted, labels, config, seed=seed),
             "without_twins": score(gold[not_leaked], predicted[not_leaked], labels, config, seed=seed)
-            if twins
+            if leaked_ids
             else None,
             "recall": dict(zip(labels, map(_rounded, recall_by_class(gold, predicted, len(labels))), strict=True)),
             "confusion": confusion_matrix(gold, predicted, len(labels)).tolist(),
@@ -113,7 +113,7 @@ def evaluate_sets(
     config: EvaluateConfig,
     *,
     threshold: float,
-    twins: frozenset[str],
+    leaked_ids: frozenset[str],
     seed: int,
 ) -> Evaluated:
     """Score a bundle that gives several labels a text; decoders do not support that yet."""
@@ -128,12 +128,12 @@ def evaluate_sets(
             confidence=_rounded(decided.confidence[i]),
             probs=tuple(map(_rounded, probs[i])),
             logits=tuple(map(_rounded, logits[i])),
-            twin=row.id in twins,
+            twin=row.id in leaked_ids,
         )
         for i, row in enumerate(rows)
     ]
     gold = label_matrix([row.label for row in rows], labels)
-    not_leaked = np.array([row.id not in twins for row in rows])
+    not_leaked = np.array([row.id not in leaked_ids for row in rows])
     report = set_report(
         gold, logits, calibration, labels, config, threshold=threshold, not_leaked=not_leaked, seed=seed
     )
@@ -321,15 +321,15 @@ def _wrong_labels(io: StageIO, train: Sequence[Example], decided: dict[str, str]
 
 
 def _scores_in_fp32(io: StageIO, rows: Sequence[Example]) -> Report | None:
-    """What the served precision is held against; None for several labels a text, which calibration decides."""
+    """The scores of the fp32 graph, for comparison with the served one; None for several labels a text, which calibration decides."""
     from hybrid.runtime.encoder import Encoder
 
     if io.recipe.task == "multi_label":
         return None
     encoder = Encoder(io.input_folder("export"), n_labels=len(io.labels), reading=io.limits)
     best = encoder.logits([row.text for row in rows]).argmax(axis=1)
-    place = index_by_label(io.labels)
-    gold = np.array([place[row.label] for row in rows])
+    position = index_by_label(io.labels)
+    gold = np.array([position[row.label] for row in rows])
     return {"accuracy": _rounded(accuracy(gold, best)), "macro_f1": _rounded(macro_f1(gold, best, len(io.labels)))}
 
 
@@ -339,7 +339,7 @@ def _score_bundle(io: StageIO, rows: Sequence[Example], ask: Ask) -> Evaluated:
 
     classifier = load(io.input_folder("bundle"))
     bundle, logits = classifier.bundle, classifier.logits([row.text for row in rows])
-    near_copies, seed = frozenset(io.report_field("split.twins")), io.recipe.seed
+    leaked_ids, seed = frozenset(io.report_field("split.twins")), io.recipe.seed
     if io.recipe.task == "multi_label":
         return evaluate_sets(
             rows,
@@ -348,7 +348,7 @@ def _score_bundle(io: StageIO, rows: Sequence[Example], ask: Ask) -> Evaluated:
             io.labels,
             io.recipe.evaluate,
             threshold=bundle.threshold.value,
-            twins=near_copies,
+            leaked_ids=leaked_ids,
             seed=seed,
         )
     return evaluate(
@@ -357,7 +357,7 @@ def _score_bundle(io: StageIO, rows: Sequence[Example], ask: Ask) -> Evaluated:
         io.labels,
         io.recipe.evaluate,
         threshold=bundle.threshold.value,
-        twins=near_copies,
+        leaked_ids=leaked_ids,
         ask=ask,
         ask_everything=backend_of(io.recipe.decoder).is_recorded,
         reliability=bundle.decoder,

@@ -257,8 +257,8 @@ def _probs(logits: np.ndarray, task: Task) -> np.ndarray:
 
 def range_texts(io: StageIO) -> list[str]:
     """Training texts, evenly spread over the table, whose activations set fixed scales."""
-    texts, wanted = [row.text for row in io.rows("train")], io.recipe.quantize.range_rows
-    return texts[:: max(1, len(texts) // wanted)][:wanted]
+    texts, n_texts = [row.text for row in io.rows("train")], io.recipe.quantize.range_rows
+    return texts[:: max(1, len(texts) // n_texts)][:n_texts]
 
 
 def _gate_rows(io: StageIO) -> list[Example]:
@@ -300,7 +300,7 @@ QUANTIZE = Stage(
     version=1,
     reads=_reads,
     writes=("quantize/model.onnx", "quantize/tokenizer.json", TRIALS.path),
-    code=("hybrid.encoders", "hybrid.evaluation", "hybrid.label_sets", "hybrid.runtime"),
+    code=("hybrid.encoders", "hybrid.evaluation", "hybrid.label_sets", "hybrid.precisions", "hybrid.runtime"),
     work=_work,
     summary_line=lambda r: f"{r['precision']}, {r['bytes'] / 1e6:.0f} MB ({r['bytes_fp32'] / 1e6:.0f} in fp32)",
 )

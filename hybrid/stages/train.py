@@ -40,9 +40,10 @@ def _work(io: StageIO) -> Report:
 
 
 def _summary_line(report: Report) -> str:
-    rate, resumed = report["rows_per_second"], report["resumed_from_step"]
+    rate, resumed, error = report["rows_per_second"], report["resumed_from_step"], report["precision_error"]
     return (
         f"best epoch {report['best_epoch']:g}, {report['precision']}"
+        + (f" (bf16 failed here: {error})" if error else "")
         + (f", {rate} rows/s" if rate else "")
         + (f", resumed at step {resumed}" if resumed else "")
     )

@@ -125,7 +125,7 @@ def in_the_evaluation(bundle: Bundle, logits: Sequence[float], vote: Vote) -> Ju
         bundle.labels,
         EvaluateConfig(bootstrap=2),
         threshold=bundle.threshold.value,
-        twins=frozenset(),
+        leaked_ids=frozenset(),
         ask=lambda examples: [vote] * len(examples),
         ask_everything=False,
         seed=0,
