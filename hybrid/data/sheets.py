@@ -8,7 +8,7 @@ from typing import Any
 
 from hybrid.artifacts import cache_dir
 from hybrid.errors import ConfigError, DataError, StorageError
-from hybrid.files.formats.records import Value, class_name, place, text_of, value_of
+from hybrid.files.formats.records import Value, class_name, location_of, text_of, value_of
 from hybrid.files.sheet import Cells, Sheet, read_sheet
 from hybrid.hub import parse_hub, refusal_of
 
@@ -58,7 +58,7 @@ def _read_hub(ref: str, columns: Sequence[str]) -> Sheet:
 
 def _hub_error(ref: str, error: Exception) -> DataError:
     return DataError(
-        f"{ref}: could not be had from the Hugging Face hub ({_first_line(error)}); check the name, the split and the "
+        f"{ref}: could not be loaded from the Hugging Face hub ({_first_line(error)}); check the name, the split and the "
         "network, set HF_HUB_OFFLINE=1 if it was fetched before, or name a .csv or .jsonl file instead"
     )
 
@@ -86,7 +86,7 @@ def _sheet_of(table: Any, ref: str, stem: str, columns: Sequence[str]) -> Sheet:
             class_name(value, class_names) if class_names else value_of(value) for value in table[name][:]
         ]
         by_column.append(
-            [text_of(value, place(ref, row, has_lines=False), name) for row, value in enumerate(values, start=1)]
+            [text_of(value, location_of(ref, row, has_lines=False), name) for row, value in enumerate(values, start=1)]
         )
     rows = enumerate(zip(*by_column, strict=True), start=1)
     records: list[tuple[int, Cells]] = [(row, dict(zip(present, cells, strict=True))) for row, cells in rows]
@@ -110,7 +110,7 @@ def prepared_sheet(path: Path, ref: str, seed: int, fetch: Fetch) -> Sheet:
     columns: dict[str, None] = {}
     records: list[tuple[int, Cells]] = []
     for number, row in enumerate(prepare(fetch, seed), start=1):
-        where = place(ref, number, has_lines=False)
+        where = location_of(ref, number, has_lines=False)
         if not isinstance(row, Mapping):
             raise DataError(f"{where}: prepare gave a {type(row).__name__}; expected a dict of columns")
         cells = {name: text_of(value_of(value), where, name) for name, value in row.items()}

@@ -7,7 +7,7 @@ import msgspec
 
 from hybrid.errors import DataError
 from hybrid.files.formats import format_of
-from hybrid.files.formats.records import Format, place, text_of
+from hybrid.files.formats.records import Format, location_of, text_of
 
 Cells = Mapping[str, str | None]
 
@@ -30,7 +30,7 @@ class Sheet(msgspec.Struct, frozen=True, kw_only=True):
 
     def where(self, number: int) -> str:
         """Return what messages call record `number`."""
-        return place(self.name, number, has_lines=self.has_lines)
+        return location_of(self.name, number, has_lines=self.has_lines)
 
 
 def read_sheet(path: Path, columns: Collection[str], *, name: str = "", file_format: Format | None = None) -> Sheet:

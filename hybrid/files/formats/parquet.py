@@ -20,7 +20,7 @@ from hybrid.files.formats.records import (
     Value,
     check_header,
     class_name,
-    place,
+    location_of,
     value_of,
 )
 from hybrid.files.table import whole_file
@@ -146,7 +146,7 @@ class _Reads:
                 # Arrow does not check that its strings are UTF-8.
                 texts.append(None if content is None else content.decode())
             except UnicodeDecodeError as error:
-                where = place(self._name, number, has_lines=False)
+                where = location_of(self._name, number, has_lines=False)
                 problems[number] = f"{where}: {column!r} is not UTF-8 at byte {error.start}; save it as UTF-8"
                 texts.append(None)
         return texts

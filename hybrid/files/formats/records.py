@@ -71,7 +71,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
 
     def where(self, number: int) -> str:
         """Return what messages call record `number`."""
-        return place(self.name, number, has_lines=self.has_lines)
+        return location_of(self.name, number, has_lines=self.has_lines)
 
 
 class AddedColumns(msgspec.Struct, frozen=True):
@@ -122,7 +122,7 @@ class Format(Protocol):
         """Write the rendered parts as one file, whole or not at all."""
 
 
-def place(name: str, number: int, *, has_lines: bool) -> str:
+def location_of(name: str, number: int, *, has_lines: bool) -> str:
     """Return what messages call a record."""
     return f"{name}:{number}" if has_lines else f"{name}, row {number}"
 
