@@ -1,4 +1,4 @@
-"""Logs as JSON, a line an event, written by a thread of their own: a slow reader of the logs slows no request."""
+"""Logs as JSON, one line per event, written by a thread of their own so that a slow reader of the logs slows no request."""
 
 import logging
 import queue
@@ -14,53 +14,53 @@ from typing import IO, Any
 import msgspec
 
 logger = logging.getLogger("serving")
-WAITING = 10_000
-"""Lines that wait to be written; more are dropped, and counted."""
+MAX_WAITING = 10_000
+"""Lines that may wait to be written; more are dropped and counted."""
 GATHER_S = 0.05
-"""How long the first line waits for others to be written with it: a thread woken for each line costs the requests."""
+"""How long the first line waits for others to be written with it: waking the thread for each line costs the requests."""
 CLOSE_S = 5.0
-"""The most that the end of the process waits for a reader, twice."""
+"""How long the end of the process waits for a reader, twice."""
 
 
 def event(level: int, name: str, **fields: object) -> None:
     """Log an event with its fields, which JSON must be able to hold."""
     if logger.isEnabledFor(level):
-        logger.handle(_record(level, name, **fields))  # past the search for the caller's line, which nobody reads
+        logger.handle(_record(level, name, **fields))  # without the search for the caller's line, which nobody reads
 
 
 class LogRateLimit:
-    """Lets so many lines of one kind through a second and counts the others: under a flood they cost what helps nobody."""
+    """Log rate limiter: passes `most` lines a second and counts the rest."""
 
     def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """Let `most` a second through; `clock` gives seconds."""
+        """Pass `most` lines a second; `clock` gives seconds."""
         self._most = most
         self._clock = clock
         self._second = -1
-        self._through = 0
+        self._n_passed = 0
         self._left_out = 0
 
     def passes(self) -> bool:
-        """Return whether one more may be written now; where not, it is counted."""
+        """Whether one more line may be written now; if not, it is counted."""
         second = int(self._clock())
         if second != self._second:
-            self._second, self._through = second, 0
-        if self._through >= self._most:
+            self._second, self._n_passed = second, 0
+        if self._n_passed >= self._most:
             self._left_out += 1
             return False
-        self._through += 1
+        self._n_passed += 1
         return True
 
     def left_out(self) -> int:
-        """Return how many were not written since this was asked last."""
+        """How many lines were not written since the last call."""
         n_left_out, self._left_out = self._left_out, 0
         return n_left_out
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as one line of JSON: time, level, logger, event, the fields of the event, and the error if there is one."""
+    """Formats a record as one line of JSON: time, level, logger, event, the event's fields, and the error if there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line without its end."""
+        """Return the line without a line feed."""
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -72,10 +72,10 @@ class JsonFormatter(logging.Formatter):
         try:
             return msgspec.json.encode(line, enc_hook=str).decode()
         except UnicodeEncodeError:  # a text may hold half a surrogate pair, which UTF-8 cannot
-            return msgspec.json.encode(_sound(line), enc_hook=str).decode()
+            return msgspec.json.encode(_encodable(line), enc_hook=str).decode()
 
 
-class _Lines(QueueHandler):
+class _QueueHandler(QueueHandler):
     """Hands records to the writing thread and never waits for it."""
 
     dropped = 0
@@ -91,13 +91,13 @@ class _Lines(QueueHandler):
 
 
 class JsonLogs:
-    """The logs of this process from its making to `close`: the service's own and those of the web server."""
+    """The logs of this process from its construction to `close`: the service's own and those of the web server."""
 
     def __init__(self, stream: IO[str] | None = None, level: int = logging.INFO) -> None:
-        """Take over every logger and write to `stream`, else to stderr; `close` puts back what was set up before."""
+        """Take over the root logger and write to `stream`, by default stderr; `close` restores what was set up before."""
         self._stream = stream or sys.stderr
-        self._waiting: queue.Queue[logging.LogRecord | None] = queue.Queue(WAITING)
-        self._handler = _Lines(self._waiting)
+        self._waiting: queue.Queue[logging.LogRecord | None] = queue.Queue(MAX_WAITING)
+        self._handler = _QueueHandler(self._waiting)
         self._formatter = JsonFormatter()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._write, name="logs", daemon=True)
@@ -107,7 +107,7 @@ class JsonLogs:
         logging.root.setLevel(level)
 
     def close(self) -> None:
-        """Write what waits, where somebody reads, and say how many lines were dropped."""
+        """Write what waits, if somebody reads it, and how many lines were dropped."""
         level, handlers = self._before
         logging.root.setLevel(level)
         logging.root.handlers[:] = handlers
@@ -140,12 +140,12 @@ def _record(level: int, name: str, **fields: object) -> logging.LogRecord:
     return logger.makeRecord(logger.name, level, "", 0, name, (), None, extra={"fields": fields})
 
 
-def _sound(value: Any) -> Any:
-    """Return the value with what UTF-8 cannot hold replaced."""
+def _encodable(value: Any) -> Any:
+    """Replace what UTF-8 cannot encode."""
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, dict):
-        return {_sound(key): _sound(one) for key, one in value.items()}
+        return {_encodable(key): _encodable(field) for key, field in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_sound(one) for one in value]
+        return [_encodable(item) for item in value]
     return value

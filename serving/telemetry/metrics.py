@@ -25,17 +25,17 @@ from serving.types import Answer, Timings
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 120)
 TOKENS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 CONFIDENCES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999)
-MOST_NAMES = 100
+MAX_NAMES = 100
 """Values that one label of a metric takes; more share "other", so that no caller can fill the memory."""
 BREAKER_STATES = ("closed", "half-open", "open")
 ENGINE_STATES = ("starting", "ready", "dead", "hung")
 
 
 class Metrics:
-    """One registry of its own: two services in a process do not share figures."""
+    """All metrics, in a registry of their own: two services in one process share none."""
 
     def __init__(self) -> None:
-        """Start every metric at nothing."""
+        """Register every metric."""
         # A second series for each, which nobody reads.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = own = CollectorRegistry()
@@ -94,8 +94,8 @@ class Metrics:
         self._alarm = Gauge("hybrid_drift_alarm", "1 where it moved.", ["quantity"], registry=own)
         self._confidence_of: dict[str, Histogram] = {}  # a look-up by label costs more than the count
         self._names: dict[str, set[str]] = {"route": set(), "label": set()}
-        _one_of(self._breaker, "closed", BREAKER_STATES)
-        _one_of(self._engine, "starting", ENGINE_STATES)
+        _set_state(self._breaker, "closed", BREAKER_STATES)
+        _set_state(self._engine, "starting", ENGINE_STATES)
 
     def answered(self, route: str, answers: Sequence[Answer], timings: Timings, seconds: float) -> None:
         """Count a request that was answered."""
@@ -107,14 +107,14 @@ class Metrics:
         self._stage["inference"].observe(timings.inference_s)
         if timings.escalation_s:
             self._stage["escalation"].observe(timings.escalation_s)
-        for (status, source), n_texts in Counted((one.status, one.source) for one in answers).items():
+        for (status, source), n_texts in Counted((answer.status, answer.source) for answer in answers).items():
             self._answers.labels(status, source).inc(n_texts)
-        self._truncated.inc(sum(one.truncated for one in answers))
+        self._truncated.inc(sum(answer.truncated for answer in answers))
         for answer in answers:
             seen = self._confidence_of.get(answer.encoder_label)
             if seen is None:
                 seen = self._confidence.labels(self._known("label", answer.encoder_label))
-                if len(self._confidence_of) < MOST_NAMES:
+                if len(self._confidence_of) < MAX_NAMES:
                     self._confidence_of[answer.encoder_label] = seen
             seen.observe(answer.encoder_confidence)
 
@@ -143,11 +143,11 @@ class Metrics:
 
     def breaker_changed(self, state: str) -> None:
         """Show the state of the breaker."""
-        _one_of(self._breaker, state, BREAKER_STATES)
+        _set_state(self._breaker, state, BREAKER_STATES)
 
     def engine_changed(self, state: str) -> None:
         """Show the state of the engine, and count its failures."""
-        _one_of(self._engine, state, ENGINE_STATES)
+        _set_state(self._engine, state, ENGINE_STATES)
         if state in ("dead", "hung"):
             self._engine_failures.labels(state).inc()
 
@@ -156,21 +156,21 @@ class Metrics:
         self._swaps.labels("refused" if refused else "done").inc()
 
     def bundle_is(self, bundle: Bundle, bundle_id: str) -> None:
-        """Name the bundle; figures that belong to the one before start anew."""
+        """Show the bundle; the metrics of the previous one start anew."""
         self._bundle.info(
             {"id": bundle_id, "name": bundle.name, "encoder": bundle.encoder, "precision": bundle.precision}
         )
-        self._names["label"] = set(bundle.labels[:MOST_NAMES])
+        self._names["label"] = set(bundle.labels[:MAX_NAMES])
         self._confidence_of.clear()
         for metric in (self._confidence, *self._drift.values(), self._alarm):
             metric.clear()
 
     def drift_is(self, found: Sequence[Drift]) -> None:
-        """Show what the last look at drift found."""
-        for one in found:
-            for name, value in one.statistics.items():
-                self._drift[name].labels(one.quantity).set(value)
-            self._alarm.labels(one.quantity).set(one.alarm)
+        """Show the result of the last drift check."""
+        for drift in found:
+            for name, value in drift.statistics.items():
+                self._drift[name].labels(drift.quantity).set(value)
+            self._alarm.labels(drift.quantity).set(drift.alarm)
 
     def render(self) -> bytes:
         """Return the text format of Prometheus."""
@@ -179,15 +179,15 @@ class Metrics:
     def _known(self, kind: str, name: str) -> str:
         names = self._names[kind]
         if name not in names:
-            if len(names) >= MOST_NAMES:
+            if len(names) >= MAX_NAMES:
                 return "other"
             names.add(name)
         return name
 
 
-def _one_of(gauge: Gauge, state: str, states: Sequence[str]) -> None:
-    for one in states:
-        gauge.labels(one).set(one == state)
+def _set_state(gauge: Gauge, state: str, states: Sequence[str]) -> None:
+    for name in states:
+        gauge.labels(name).set(name == state)
 
 
 PROC = Path("/proc")

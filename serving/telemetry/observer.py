@@ -1,4 +1,4 @@
-"""The observer of the service: it passes on what it hears to metrics, live numbers, drift, logs and traces."""
+"""The observer of the service: it passes events on to metrics, the rolling window, drift, logs and traces."""
 
 import logging
 import time
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from serving.telemetry.tracing import Tracing
 
 LOGGED_CHARACTERS = 500
-"""Of each text, where texts are logged at all."""
-OVERLOADED_LINES = 20
-"""Lines a second about requests that overload turns away; the metrics count all of them."""
+"""Characters of each text in the log, where texts are logged at all."""
+OVERLOAD_LINES_A_SECOND = 20
+"""Log lines about requests refused by overload; the metrics count all of them."""
 
 
 class DriftState(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of drift."""
+    """The result of the last drift check."""
 
     why_not: str
     """Why there is no result, as a sentence without its period; empty where there is one."""
@@ -51,8 +51,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     drift: DriftState
 
 
-class Known(msgspec.Struct, frozen=True, kw_only=True):
-    """What the page shows of the bundle beside its manifest."""
+class BundleFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the page shows about the bundle beside its manifest."""
 
     bundle: str
     reference: Reference | None
@@ -61,16 +61,16 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Telemetry:
-    """Hears what the service does; implements `serving.interfaces.Observer`."""
+    """Implements `serving.interfaces.Observer`."""
 
     def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Listen as the settings say; `clock` gives the seconds of the live numbers."""
+        """Set up as the settings say; `clock` gives the seconds of the rolling window."""
         self.metrics = Metrics()
         self.live = RollingWindow(clock)
         self.drift: DriftMonitor | None = None
         self.tracing = _tracing(settings.otlp)
         self._log_texts = settings.log_texts
-        self._overloaded = LogRateLimit(OVERLOADED_LINES, clock)
+        self._overloaded = LogRateLimit(OVERLOAD_LINES_A_SECOND, clock)
         self._decoder = None if backend_of(settings.decoder).is_absent else settings.decoder.model
         self._bundle_id = ""
         self._reference: Reference | None = None
@@ -79,7 +79,7 @@ class Telemetry:
         self._alarms: frozenset[str] = frozenset()
 
     def set_bundle(self, bundle: Bundle, bundle_id: str) -> None:
-        """Hold what comes from now on against this bundle; called before its first answer."""
+        """Compare texts with this bundle from now on; called before its first answer."""
         self._bundle_id = bundle_id
         self._alarms = frozenset()
         self._reference = bundle.reference
@@ -89,13 +89,13 @@ class Telemetry:
     def answered(
         self, route: str, answers: Sequence[Answer], timings: Timings, seconds: float, texts: Sequence[str] = ()
     ) -> None:
-        """Note a request that was answered."""
+        """Record a request that was answered."""
         self.metrics.answered(route, answers, timings, seconds)
         self.live.answered(answers, seconds)
-        # An answer without tokens is the decoder's to a question of its own; one of the bundle before tells nothing.
-        own = [one for one in answers if one.tokens and one.bundle_id == self._bundle_id]
+        # An answer without tokens is the decoder's to another question; one of the previous bundle does not count.
+        own = [answer for answer in answers if answer.tokens and answer.bundle_id == self._bundle_id]
         if self.drift and self.drift.note(own):
-            self._tell_drift(self.drift.found)
+            self._report_drift(self.drift.found)
         request = current()
         if request and request.span and self.tracing:
             self.tracing.answered(request.span, route, timings)
@@ -107,15 +107,15 @@ class Telemetry:
             status=200,
             seconds=round(seconds, 6),
             n_texts=len(answers),
-            n_escalated=sum(one.status == "escalated" for one in answers),
-            n_truncated=sum(one.truncated for one in answers),
+            n_escalated=sum(answer.status == "escalated" for answer in answers),
+            n_truncated=sum(answer.truncated for answer in answers),
             bundle=self._bundle_id,
             **{f"{stage}_s": round(spent, 6) for stage, spent in timings.by_stage().items()},
             **({"texts": [text[:LOGGED_CHARACTERS] for text in texts]} if self._log_texts else {}),
         )
 
     def refused(self, route: str, error: ServingError, seconds: float) -> None:
-        """Note a request that got no answer."""
+        """Record a request that was not answered."""
         self.metrics.refused(route, error.kind, error.status)
         self.live.refused()
         request = current()
@@ -124,7 +124,7 @@ class Telemetry:
         flood = error.status == OverloadedError.status
         if flood and not self._overloaded.passes():
             return
-        # The sentence may quote the text, so only its kind is logged.
+        # The message may quote the text, so only its kind is logged.
         event(
             logging.ERROR if error.status >= 500 else logging.INFO,
             "refused",
@@ -137,32 +137,32 @@ class Telemetry:
         )
 
     def batch_ran(self, n_texts: int, tokens: int, padded_tokens: int, seconds: float) -> None:
-        """Note one call of the engine."""
+        """Record one call of the engine."""
         self.metrics.batch_ran(n_texts, tokens, padded_tokens, seconds)
 
     def escalation_ended(self, outcome: str, seconds: float, cost_usd: float | None) -> None:
-        """Note one question to the decoder."""
+        """Record one question to the decoder."""
         self.metrics.escalation_ended(outcome, seconds, cost_usd)
 
     def breaker_changed(self, state: str) -> None:
-        """Note the state of the circuit breaker."""
+        """Record the state of the circuit breaker."""
         self._breaker = state
         self.metrics.breaker_changed(state)
         event(logging.WARNING if state == "open" else logging.INFO, "breaker", state=state)
 
     def engine_changed(self, state: str, reason: str = "") -> None:
-        """Note what became of the engine."""
+        """Record the state of the engine."""
         self._engine = state
         self.metrics.engine_changed(state)
         event(logging.ERROR if state in ("dead", "hung") else logging.INFO, "engine", state=state, reason=reason)
 
     def bundle_changed(self, bundle_id: str, *, refused: str = "") -> None:
-        """Note a hot swap."""
+        """Record a hot swap."""
         self.metrics.swapped(refused=bool(refused))
         event(logging.ERROR if refused else logging.INFO, "bundle", bundle=bundle_id, refused=refused)
 
     def state(self) -> State:
-        """Return what the page shows."""
+        """The state that the page shows."""
         return State(
             bundle=self._bundle_id,
             engine=self._engine,
@@ -176,7 +176,7 @@ class Telemetry:
         )
 
     def routes(self) -> list[Route]:
-        """Return /metrics for Prometheus, and /v1/watch and /v1/watch/reference for the page."""
+        """Build /metrics for Prometheus, and /v1/watch and /v1/watch/reference for the page."""
 
         async def metrics(_: Request) -> Response:
             return Response(self.metrics.render(), media_type="text/plain; version=0.0.4")
@@ -185,12 +185,12 @@ class Telemetry:
             return _json(self.state())
 
         async def reference(_: Request) -> Response:
-            return _json(Known(bundle=self._bundle_id, reference=self._reference, decoder=self._decoder))
+            return _json(BundleFacts(bundle=self._bundle_id, reference=self._reference, decoder=self._decoder))
 
         return [Route("/metrics", metrics), Route("/v1/watch", state), Route("/v1/watch/reference", reference)]
 
     def attach(self, app: Starlette) -> None:
-        """Give each request of an application its context, outside of all that is around it already."""
+        """Wrap an application, outside of all its middleware, so that each request has its context."""
         app.add_middleware(
             RequestContext, on_reply=self.metrics.replied, start_span=self.tracing.start if self.tracing else None
         )
@@ -205,13 +205,13 @@ class Telemetry:
             return "This bundle has no record of its calibration rows; calibrate it again"
         return "" if self.drift.found else f"Not enough data yet ({BLOCK} texts needed)"
 
-    def _tell_drift(self, found: Sequence[Drift]) -> None:
-        """Show what was found, and log what changed since the last look."""
+    def _report_drift(self, found: Sequence[Drift]) -> None:
+        """Update the metrics, and log which alarms began and ended since the last check."""
         self.metrics.drift_is(found)
-        alarms = frozenset(one.quantity for one in found if one.alarm)
-        for one in found:
-            if one.quantity in alarms - self._alarms:
-                event(logging.WARNING, "drift", quantity=one.quantity, psi=round(one.psi, 4), says=one.says)
+        alarms = frozenset(drift.quantity for drift in found if drift.alarm)
+        for drift in found:
+            if drift.quantity in alarms - self._alarms:
+                event(logging.WARNING, "drift", quantity=drift.quantity, psi=round(drift.psi, 4), says=drift.says)
         for quantity in self._alarms - alarms:
             event(logging.INFO, "drift ended", quantity=quantity)
         self._alarms = alarms

@@ -1,4 +1,4 @@
-"""What happened in the last two minutes, second by second: what the page draws."""
+"""The last two minutes, second by second, as the page draws them."""
 
 import math
 import time
@@ -50,7 +50,7 @@ class _Slot(msgspec.Struct, kw_only=True):
     below: int = 0
     latencies: list[int] = msgspec.field(default_factory=lambda: [0] * BUCKETS)
     ended: Second | None = None
-    """Worked out once the second is over."""
+    """Computed once the second is over."""
 
 
 EMPTY = _Slot(second=-1)
@@ -82,15 +82,15 @@ class RollingWindow:
         self._slot().refused += 1
 
     def numbers(self) -> WindowFigures:
-        """Return the window that ends with the last full second; it is shorter after the start."""
+        """The window that ends with the last full second; shorter at first."""
         now = int(self._clock())
         if self._last is None or self._last[0] != now:
             self._last = (now, self._window(range(max(self._began, now - SECONDS), now)))
         return self._last[1]
 
     def _window(self, window: range) -> WindowFigures:
-        found = [self._slots[second % len(self._slots)] for second in window]
-        slots = [slot if slot.second == second else EMPTY for slot, second in zip(found, window, strict=True)]
+        candidates = [self._slots[second % len(self._slots)] for second in window]
+        slots = [slot if slot.second == second else EMPTY for slot, second in zip(candidates, window, strict=True)]
         latencies = [sum(column) for column in zip(*(slot.latencies for slot in slots if slot.requests), strict=True)]
         texts, requests = sum(slot.texts for slot in slots), sum(slot.requests for slot in slots)
         refused = sum(slot.refused for slot in slots)
@@ -113,14 +113,14 @@ class RollingWindow:
 
 
 def bucket(seconds: float) -> int:
-    """Return the index of the bucket of a latency."""
+    """The index of the bucket of a latency."""
     if seconds <= SHORTEST_S:
         return 0
     return min(BUCKETS - 1, math.ceil(math.log(seconds / SHORTEST_S) / math.log(RATIO)))
 
 
 def percentile(counts: Sequence[int], share: float) -> float | None:
-    """Return the upper end in seconds of the bucket that this share of the latencies lies in or below."""
+    """The upper end, in seconds, of the bucket that this share of the latencies lies in or below; None without any."""
     left = share * sum(counts)
     if not left:
         return None

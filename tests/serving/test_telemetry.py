@@ -22,7 +22,7 @@ from starlette.testclient import TestClient
 from serving.errors import DeadlineError, EngineDownError, OverloadedError
 from serving.http.middleware import current
 from serving.settings import Settings
-from serving.telemetry.logs import WAITING, JsonLogs, event
+from serving.telemetry.logs import MAX_WAITING, JsonLogs, event
 from serving.telemetry.metrics import resident_of_children
 from serving.telemetry.observer import Telemetry
 from serving.telemetry.rolling_window import RATIO, SECONDS, RollingWindow, bucket, percentile
@@ -261,7 +261,7 @@ def test_an_alarm_is_logged_once_and_so_is_its_end(watch: Telemetry, lines: Call
 @pytest.mark.slow
 def test_a_reader_of_the_logs_that_stands_still_slows_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("serving.telemetry.logs.CLOSE_S", 60.0)  # a slow machine writes ten thousand lines slowly
-    n_lines, read_end, write_end = 2 * WAITING, *os.pipe()
+    n_lines, read_end, write_end = 2 * MAX_WAITING, *os.pipe()
     found: list[str] = []
     with os.fdopen(write_end, "w") as stream, os.fdopen(read_end) as reader:
         logs = JsonLogs(stream)
@@ -284,7 +284,7 @@ def test_a_reader_that_never_comes_back_does_not_keep_the_process(monkeypatch: p
     read_end, write_end = os.pipe()
     stream = os.fdopen(write_end, "w")
     logs = JsonLogs(stream)
-    for _ in range(2 * WAITING):
+    for _ in range(2 * MAX_WAITING):
         event(logging.INFO, "answered")
     logs.close()
     assert logs._thread.is_alive()
