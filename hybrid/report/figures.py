@@ -14,11 +14,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hybrid.evaluation.metrics import ReliabilityBin, RiskCoverage
-from hybrid.types import Epoch
+from hybrid.evaluation.metrics import ReliabilityBin, RiskCoverage, reliability_bins, risk_coverage
+from hybrid.evaluation.set_metrics import as_one_label
+from hybrid.label_sets import index_by_label, label_matrix
+from hybrid.report.step_gains import variant_name
+from hybrid.runtime.calibration import Calibration, decide, sigmoid, softmax
+from hybrid.types import Epoch, Judged, Report, Task
 
 INK, SOFT, LINE, ACCENT, SECOND = "#010101", "#020202", "#030303", "#040404", "#050505"
 """Placeholders that become the page's own colours, so that one figure serves the light and the dark scheme."""
+MOST_LABELS_DRAWN = 24
+"""More labels than this get no bars of the class balance."""
 Side = Literal["left", "center", "right"]
 _VARIABLES = {INK: "ink", SOFT: "soft", LINE: "line", ACCENT: "accent", SECOND: "second"}
 _STYLE: dict[Any, Any] = {
@@ -41,6 +47,74 @@ _STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "lines.linewidth": 1.8,
 }
+
+
+def draw_all(
+    summary: Report,
+    reports: Mapping[str, Report],
+    judged: Sequence[Judged],
+    history: Sequence[Epoch],
+    labels: Sequence[str],
+    task: Task,
+) -> dict[str, str | None]:
+    """Draw every figure, by the name under which `template.html` places it; None where the run has nothing to draw."""
+    before, after = _bins(judged, labels, task)
+    confidence = np.array([row.confidence for row in judged])
+    correct = np.array([row.label == row.gold for row in judged])
+    threshold, clean = summary["threshold"], reports["clean"]
+    variants, interval = _variants(summary)
+    drawn: dict[str, str | None] = {
+        "balance": class_balance(clean["classes_before"], clean["classes_after"])
+        if len(labels) <= MOST_LABELS_DRAWN
+        else None,
+        "losses": losses(history) if history else None,
+        "validation": validation_f1(history) if history else None,
+        "scores": scores(variants, interval),
+        "reliability": reliability(before, after),
+        "coverage": coverage(risk_coverage(confidence, correct), threshold["test"], target=threshold["target"]),
+        "cascade": cascade(summary["cascade"], threshold["test"], len(judged)) if summary["cascade"] else None,
+    }
+    return drawn
+
+
+def _bins(
+    judged: Sequence[Judged], labels: Sequence[str], task: Task
+) -> tuple[list[ReliabilityBin], list[ReliabilityBin]]:
+    """Return the points of the reliability diagram before and after calibration."""
+    logits = np.array([row.logits for row in judged], dtype=np.float64)
+    if task == "multi_label":
+        gold = label_matrix([row.gold for row in judged], labels)
+        before = decide(Calibration(activation="sigmoid"), sigmoid(logits))
+        confidence = np.array([row.confidence for row in judged])
+        before_and_after = (
+            (before.confidence, (before.chosen == gold).all(axis=1)),
+            (confidence, np.array([row.label == row.gold for row in judged])),
+        )
+        first, second = (reliability_bins(*as_one_label(*pair)) for pair in before_and_after)
+        return first, second
+    position = index_by_label(labels)
+    gold_indices = np.array([position[row.gold] for row in judged])
+    probs = np.array([row.probs for row in judged])
+    return reliability_bins(softmax(logits), gold_indices), reliability_bins(probs, gold_indices)
+
+
+def _variants(summary: Report) -> tuple[dict[str, list[float]], tuple[str, list[float]] | None]:
+    """Return macro-F1 by variant and seed, and the bootstrap interval where one seed is all there is."""
+    test = {name: scores for name, scores in encoders_first(summary).items() if name != "without_twins"}
+    served = test[summary["served"]]
+    has_one_seed = len(summary["seeds"]) == 1
+    return (
+        {variant_name(name): scores["macro_f1_seeds"] for name, scores in test.items()},
+        (variant_name(summary["served"]), served["macro_f1_interval"]) if has_one_seed else None,
+    )
+
+
+def encoders_first(summary: Report) -> dict[str, dict[str, Any]]:
+    """Return the variants that have scores: the served one, the same without leaked rows, the others, TF-IDF last."""
+    test = {name: scores for name, scores in summary["test"].items() if scores}
+    first = (summary["served"], "without_twins")
+    order = sorted(test, key=lambda name: (name not in first, name.startswith("tfidf_"), name == "gold"))
+    return {name: test[name] for name in order}
 
 
 def class_balance(before: Mapping[str, int], after: Mapping[str, int]) -> str:
