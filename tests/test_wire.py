@@ -9,8 +9,8 @@ from hybrid.config import LLMConfig
 from hybrid.errors import ConfigError
 from hybrid.llm import FailureKind, open_llm, pricing_of
 from hybrid.llm.client.messages import Messages
-from hybrid.llm.client.messages_format import most_input_tokens, to_params
 from hybrid.llm.cost.prices import cost_usd
+from hybrid.llm.messages_format import most_input_tokens, to_params
 from hybrid.llm.request import Reply
 from hybrid.llm.tasks.label import label_request
 from hybrid.recipe_files.read import read_recipe

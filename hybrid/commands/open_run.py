@@ -7,13 +7,13 @@ from pathlib import Path
 import msgspec
 
 from hybrid.errors import ConfigError
+from hybrid.overrides import parse_settings
 from hybrid.pipeline.context import RunContext
 from hybrid.pipeline.launch import Options, open_context, run_folder, run_lock
 from hybrid.pipeline.requantize import read_run_manifest, shared_folder
 from hybrid.pipeline.run import Run
 from hybrid.pipeline.stages import run_stage
 from hybrid.progress import Screen
-from hybrid.recipe import parse_settings
 from hybrid.recipe_files.find import find_recipe
 from hybrid.recipe_files.read import read_recipe
 from hybrid.stages.split import SPLIT

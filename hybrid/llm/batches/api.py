@@ -8,8 +8,8 @@ import msgspec
 
 from hybrid.errors import LLMError
 from hybrid.llm.client.messages import Messages
-from hybrid.llm.client.messages_format import is_message
 from hybrid.llm.client.retry import CallFailure
+from hybrid.llm.messages_format import is_message
 from hybrid.llm.request import FailureKind, Reply, Request, key
 
 MAX_FAILED_POLLS = 20

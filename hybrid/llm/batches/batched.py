@@ -8,9 +8,9 @@ from hybrid.errors import LLMError
 from hybrid.llm.batches.api import BatchApi, PollingPolicy, Result
 from hybrid.llm.batches.journal import OpenBatch, close, drop, known_ids, note_id, only_submitter, open_batches, settle
 from hybrid.llm.client.messages import Messages
-from hybrid.llm.client.messages_format import prompt_bytes
 from hybrid.llm.client.retry import CallFailure
 from hybrid.llm.cost.trace_ledger import RunLedger, reserve_batch
+from hybrid.llm.messages_format import prompt_bytes
 from hybrid.llm.request import FailureKind, Reply, Request, key
 from hybrid.llm.traces.cache import CachedLLM, Usage
 

@@ -11,11 +11,11 @@ from msgspec import UNSET
 
 from hybrid.errors import LLMError
 from hybrid.llm.client.limiter import Limiter
-from hybrid.llm.client.messages_format import is_message, read_message, to_params
 from hybrid.llm.client.retry import CallFailure, Retry, failure_of
 from hybrid.llm.cost.ledger import CostLedger, NullLedger
 from hybrid.llm.cost.prices import cost_usd
 from hybrid.llm.cost.pricing import Pricing
+from hybrid.llm.messages_format import is_message, read_message, to_params
 from hybrid.llm.request import FailureKind, Reply, Request
 
 

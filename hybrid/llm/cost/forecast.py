@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from hybrid.llm.client.messages_format import most_output_tokens, prompt_bytes
 from hybrid.llm.cost.prices import Price
 from hybrid.llm.cost.pricing import Pricing
+from hybrid.llm.messages_format import most_output_tokens, prompt_bytes
 from hybrid.llm.request import Reply, Request, key
 from hybrid.llm.traces.database import TraceDatabase
 

@@ -8,8 +8,8 @@ import msgspec
 
 from hybrid.config import LLMConfig
 from hybrid.errors import ConfigError
-from hybrid.llm.client.messages_format import most_input_tokens, most_output_tokens
 from hybrid.llm.cost.prices import Price, packaged_prices, price_of, read_prices
+from hybrid.llm.messages_format import most_input_tokens, most_output_tokens
 from hybrid.llm.request import Request
 
 NANO = 1_000_000_000

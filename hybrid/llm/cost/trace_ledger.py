@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import msgspec
 
-from hybrid.llm.client.messages_format import prompt_bytes
 from hybrid.llm.cost.ledger import Ledger
 from hybrid.llm.cost.pricing import NANO, Pricing, Spent
+from hybrid.llm.messages_format import prompt_bytes
 from hybrid.llm.request import Reply, Request, key
 from hybrid.llm.traces.cache import store_answer
 from hybrid.llm.traces.database import TraceDatabase
