@@ -26,7 +26,7 @@ serve: $(VENV)/.all
 
 # The fast tests alone: under three minutes on two cores. One file: make quick ARGS=tests/test_split.py
 quick: $(VENV)/.dev
-	cd $(HERE) && $(PYTEST) $(BESIDE) -m "not slow" $(ARGS)
+	cd $(HERE) && $(PYTEST) $(BESIDE) -m "not slow and not alone" $(ARGS)
 
 # Every test, and what of the code they reach, with the files that they reach least.
 # Status 5 of pytest: ARGS names no test that must be alone, or none that need not.
@@ -34,7 +34,7 @@ test: $(VENV)/.dev
 	cd $(HERE) && $(BIN)/coverage erase
 	cd $(HERE) && $(BIN)/coverage run -m pytest $(BESIDE) --durations=15 -m "not alone" $(ARGS) || [ $$? = 5 ]
 	cd $(HERE) && $(BIN)/coverage run -m pytest --durations=5 -m alone $(ARGS) || [ $$? = 5 ]
-	cd $(HERE) && $(BIN)/coverage combine --quiet && $(BIN)/coverage report | awk 'NR <= 22 { print } { last = $$0 } END { print last }'
+	cd $(HERE) && $(BIN)/coverage combine --quiet && $(BIN)/coverage report | awk 'NR <= 22 || /^TOTAL/'
 
 test-optimum: $(OPTIMUM)/.optimum
 	cd $(HERE) && $(OPTIMUM)/bin/python -m pytest tests/optimum $(ARGS)

@@ -11,6 +11,9 @@ import pytest
 
 from serving.engine.process import cpu_s, is_working
 
+pytestmark = pytest.mark.alone
+
+
 SPINS = "while True: pass"
 SLEEPS = "import time; time.sleep(60)"
 

@@ -26,7 +26,7 @@ from tests.serving.deadly_engine import SIGNAL, TOKEN
 from tests.serving.live_service import Heard, ask, live, until
 
 TEXTS = texts_and_gold(31, seed=5)[0]
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from tests.serving.bundles import changed, copied, negated
 from tests.serving.serving_process import Process, cpu_s, pss_mb, started
 
 TEXTS = texts_and_gold(16, seed=13)[0]
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 def wait_for(condition: Callable[[], object], within_s: float = 10.0) -> None:

@@ -28,7 +28,7 @@ from tests.serving.live_service import Heard, ask, live
 
 TEXTS = [*texts_and_gold(40, seed=7)[0], "soup", "x " * 90]
 LONG = "The soup at the station was served daily and " * 12
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 def check_same(folder: Path, texts: list[str], found: list[Answer | ItemError]) -> None:

@@ -18,7 +18,7 @@ from tests.serving.live_service import Heard, ask, live, until
 
 TEXTS = texts_and_gold(8, seed=11)[0]
 SWAPS = 12
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 Probs = dict[str, list[dict[str, float]]]
 
