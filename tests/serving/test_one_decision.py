@@ -237,7 +237,7 @@ def test_several_labels_a_text_are_decided_alike() -> None:
             LABELS,
             EvaluateConfig(bootstrap=2),
             threshold=bundle.threshold.value,
-            twins=frozenset(),
+            leaked_ids=frozenset(),
             seed=0,
         ).judged[0]
         assert (judged.label, judged.confidence) == (label, pytest.approx(prediction.confidence, abs=1e-6))
