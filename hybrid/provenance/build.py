@@ -14,6 +14,7 @@ from hybrid.pipeline.context import RunContext
 from hybrid.prompts import text_hash
 from hybrid.provenance.rows import Receipt, Served, VoteReceipt
 from hybrid.runtime.bundle import read_bundle
+from hybrid.runtime.decision import predict_probs
 from hybrid.types import Decision, Draft, Example, Judged, Row, Scored, Trusted, Vote
 
 DIGITS = 6
@@ -105,13 +106,13 @@ def _served(story: RunContext) -> dict[str, Served]:
 
 
 def _answer(probs: Sequence[float], gold: str, decoder: str | None, labels: Sequence[str], threshold: float) -> Served:
-    best = int(np.argmax(probs))
+    prediction = predict_probs(labels, probs, threshold=threshold)
     return Served(
-        label=labels[best],
-        confidence=round(probs[best], DIGITS),
+        label=prediction.label,
+        confidence=round(prediction.confidence, DIGITS),
         probs=_named(labels, probs),
-        escalate=probs[best] < threshold,
-        right=labels[best] == gold,
+        escalate=prediction.escalate,
+        right=prediction.label == gold,
         decoder=decoder,
     )
 
