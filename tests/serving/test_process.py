@@ -192,7 +192,7 @@ def failed(*words: str) -> str:
 
 def test_what_the_user_can_mend_is_said_in_a_sentence(bundle_dir: Path, tmp_path: Path) -> None:
     assert "nowhere: not a bundle" in failed(str(tmp_path / "nowhere"))
-    assert "unknown field `speed`" in failed(str(bundle_dir), "--set", "speed=1")
+    assert "speed: unknown key" in failed(str(bundle_dir), "--set", "speed=1")
     assert "no.toml: cannot be read" in failed(str(bundle_dir), "--settings", str(tmp_path / "no.toml"))
     golden = json.loads((bundle_dir / "bundle.json").read_text())["golden"]
     harmed = changed(copied(bundle_dir, tmp_path / "harmed"), golden=[golden[0] | {"probs": [0.0, 0.0, 1.0]}])
