@@ -110,7 +110,7 @@ def harm_of(rows: Sequence[Example], votes, gold, n_trusted: int) -> float:
     judged = [one for one in cleaned.decisions if one.id not in known]
     before, after = (np.mean([getattr(one, side) != gold[one.id] for one in judged]) for side in ("given", "label"))
     print(
-        f"{n_trusted} trusted rows, {cleaned.report['method']}, not heard {cleaned.report['not_heard']}: wrong labels "
+        f"{n_trusted} trusted rows, {cleaned.report['method']}, ignored {cleaned.report['ignored_sources']}: wrong labels "
         f"{before:.4f} as given, {after:.4f} cleaned, n = {len(judged)}"
     )
     return float(after - before)

@@ -120,8 +120,9 @@ class VerifyConfig(Section, frozen=True, kw_only=True):
 class CleanConfig(Section, frozen=True, kw_only=True):
     """What becomes of each training row."""
 
-    method: Literal["auto", "given", "prune", "consensus", "repair"] = "auto"
-    """auto: of the four the simplest that trusted rows speak for; consensus where no row is trusted."""
+    method: str = "auto"
+    """A key of `hybrid.labels.methods.METHODS` (given, prune, consensus, repair), or auto: of those the simplest that
+    trusted rows speak for; consensus where no row is trusted."""
     folds: Annotated[int, Meta(ge=2)] = 5
     relabel: Share = 0.5
     """Lowest consensus quality that changes a label without asking for a person's look."""

@@ -9,8 +9,8 @@ from msgspec import Meta
 
 from hybrid.config import LLMConfig
 from hybrid.llm import backend_of
+from hybrid.llm.backends import check_llm
 from hybrid.overrides import merge
-from hybrid.recipe_files.read import check_llm
 from hybrid.toml_settings import RenamedKey, read_toml, rename_keys, to_struct
 
 Count = Annotated[int, Meta(ge=1)]

@@ -1,7 +1,9 @@
 """repair: a few trusted rows mend what a source gets wrong, and give a useless one no say."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -10,8 +12,11 @@ from hybrid.data.trusted import draw_trusted
 from hybrid.errors import ConfigError
 from hybrid.labels.cleaning import Cleaned, clean
 from hybrid.labels.conditional_logit import fit_weights, log_probs_of
+from hybrid.labels.estimate import LabelEstimate
 from hybrid.labels.method_selection import HeldOutLabels, choose
+from hybrid.labels.methods import METHODS, CleaningInputs, CleaningMethod, method_of
 from hybrid.labels.soft_regression import fit_softmax, out_of_fold, softmax_log_probs
+from hybrid.recipe_files.read import read_recipe
 from hybrid.types import Decision, Example, Gold, Trusted, Vote
 from tests.corpus import LABELS, noisy, texts_and_gold
 
@@ -168,3 +173,51 @@ def test_weights_follow_the_evidence_that_names_the_label() -> None:
     assert weights[0] > 2 > 0.5 > abs(weights[1])
     probs = np.exp(log_probs_of(np.stack([telling, noise], axis=-1), weights))
     assert probs.max(axis=1).mean() == pytest.approx((probs.argmax(axis=1) == gold).mean(), abs=0.05)
+
+
+def test_a_method_is_one_entry_and_recipes_cleaning_and_review_know_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def majority(inputs: CleaningInputs) -> LabelEstimate:
+        n_labels = inputs.probs.shape[1]
+        counts = sum(np.where(s.spoke[:, None], np.eye(n_labels)[s.said], 0) for s in inputs.sources)
+        probs = np.asarray(counts) / np.sum(counts, axis=1, keepdims=True)
+        return LabelEstimate(
+            method="majority",
+            name="majority of the sources",
+            label=probs.argmax(axis=1),
+            quality=probs.max(axis=1),
+            probs=probs,
+            kept=np.ones(len(probs), dtype=bool),
+            weights={source.name: 1.0 for source in inputs.sources},
+        )
+
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('name = "r"\n[data]\ntrain = "rows.csv"\n[clean]\nmethod = "majority"\n')
+    with pytest.raises(ConfigError, match=r"clean\.method = 'majority': expected one of auto, given, prune, consensus"):
+        read_recipe(recipe)
+    monkeypatch.setitem(METHODS, "majority", CleaningMethod(estimate=majority, name="majority"))
+    assert read_recipe(recipe).clean.method == "majority"
+    rows = rows_of(noisy(TRUE, 0.3))
+    votes = votes_of(noisy(TRUE, 0.1, seed=1)) + [
+        msgspec.structs.replace(vote, sample=1) for vote in votes_of(noisy(TRUE, 0.1, seed=2))
+    ]
+    found = cleaned(rows, votes, [], "majority")
+    assert wrong(found.decisions) < 0.1 < np.mean([row.label != gold for row, gold in zip(rows, TRUE, strict=True)])
+    assert "; majority " in found.decisions[0].reason
+    assert method_of(found.report) is METHODS["majority"]
+    assert list(cleaned(rows, votes, trust(rows, 60), "auto").report["methods"])[-1] == "majority"
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("as given", "given"),
+        ("prune", "prune"),
+        ("crowdlab", "consensus"),
+        ("confident learning", "consensus"),
+        ("repair", "repair"),
+    ],
+)
+def test_the_method_of_an_old_run_is_known_by_its_name(name: str, method: str) -> None:
+    assert method_of({"method": name}) is METHODS[method]

@@ -9,6 +9,7 @@ from scipy.optimize import minimize, minimize_scalar
 from sklearn.isotonic import IsotonicRegression
 
 from hybrid.evaluation import metrics
+from hybrid.evaluation.folds import stratified_folds
 from hybrid.runtime.calibration import Calibration, Knots, apply, softmax
 
 Floats = npt.NDArray[np.float64]
@@ -161,14 +162,3 @@ FITS: dict[str, Callable[[Fits], Calibration]] = {
     "isotonic": _fit_isotonic,
 }
 """How each method is fitted, from simple to rich: all of `hybrid.runtime.calibration.CALIBRATORS` but none."""
-
-
-def stratified_folds(classes: Indices, folds: int, seed: int) -> Indices:
-    """Assign each row to a fold [n]: the rows of a class are shuffled and dealt in turn.
-
-    scikit-learn's splitter refuses a class with fewer rows than folds; a rare label must not stop a run.
-    """
-    order = np.lexsort((np.random.default_rng(seed).random(len(classes)), classes))
-    fold = np.empty(len(classes), dtype=np.int64)
-    fold[order] = np.arange(len(classes)) % folds
-    return fold

@@ -1,20 +1,36 @@
-"""From a method's opinion to what becomes of each row, with the reason."""
+"""From the label estimates of a method to what becomes of each row, with the reason."""
 
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 
 from hybrid.config import CleanConfig
 from hybrid.labels.estimate import LabelEstimate
+from hybrid.labels.methods import METHODS
 from hybrid.labels.sources import LabelSource
 from hybrid.types import Action, Decision, Example, Trusted
 
 DIGITS = 6
 
 
+class _Evidence(msgspec.Struct, frozen=True):
+    """What is known of one row apart from the estimate."""
+
+    statements: str
+    """Each source's label, in words."""
+    suspect: bool
+    """Whether confident learning doubts the given label."""
+    given_quality: float
+
+    @property
+    def scores(self) -> dict[str, float]:
+        return {"given_quality": round(self.given_quality, DIGITS)}
+
+
 def decisions_of(
     rows: Sequence[Example],
-    opinion: LabelEstimate,
+    estimate: LabelEstimate,
     labels: Sequence[str],
     config: CleanConfig,
     *,
@@ -23,57 +39,55 @@ def decisions_of(
     quality_given: np.ndarray,
     trusted: Sequence[Trusted],
 ) -> list[Decision]:
-    """Return a decision for each row, in row order; a trusted row takes its trusted label."""
-    known = {one.id: one for one in trusted}
-    found = []
+    """Decide about each row, in row order; a trusted row takes its trusted label."""
+    trusted_by_id = {row.id: row for row in trusted}
+    decisions = []
     for i, row in enumerate(rows):
-        said = ", ".join(f"{one.name} says {labels[one.said[i]]}" for one in sources if one.spoke[i])
-        scores = {"given_quality": round(float(quality_given[i]), DIGITS)}
-        if row.id in known:
-            found.append(_trusted(row, known[row.id], labels, said, scores))
+        statements = ", ".join(f"{source.name} says {labels[source.said[i]]}" for source in sources if source.spoke[i])
+        evidence = _Evidence(statements, bool(suspects[i]), float(quality_given[i]))
+        if row.id in trusted_by_id:
+            decisions.append(_trusted_decision(row, trusted_by_id[row.id], labels, evidence))
         else:
-            found.append(_decision(row, i, opinion, labels, config, bool(suspects[i]), said, scores))
-    return found
+            decisions.append(_decision(row, i, estimate, labels, config, evidence))
+    return decisions
 
 
-def _trusted(row: Example, one: Trusted, labels: Sequence[str], said: str, scores: dict[str, float]) -> Decision:
+def _trusted_decision(row: Example, trusted: Trusted, labels: Sequence[str], evidence: _Evidence) -> Decision:
     return Decision(
         id=row.id,
-        action="keep" if one.label == row.label else "relabel",
+        action="keep" if trusted.label == row.label else "relabel",
         given=row.label,
-        label=one.label,
+        label=trusted.label,
         weight=1.0,
-        probs=tuple(float(label == one.label) for label in labels),
-        reason=f"{said}; trusted: {one.source} says {one.label}",
-        scores={"consensus_quality": 1.0} | scores,
+        probs=tuple(float(label == trusted.label) for label in labels),
+        reason=f"{evidence.statements}; trusted: {trusted.source} says {trusted.label}",
+        scores={"consensus_quality": 1.0} | evidence.scores,
     )
 
 
 def _decision(
     row: Example,
     i: int,
-    opinion: LabelEstimate,
+    estimate: LabelEstimate,
     labels: Sequence[str],
     config: CleanConfig,
-    suspect: bool,
-    said: str,
-    scores: dict[str, float],
+    evidence: _Evidence,
 ) -> Decision:
-    label, quality = labels[int(opinion.label[i])], float(opinion.quality[i])
-    action: Action = "keep" if opinion.kept[i] else "drop"
-    # The plain methods are asked for when a person wants the labels as they came: nothing waits for review.
-    if opinion.name not in ("as given", "prune"):
-        action = _action(changed=label != row.label, suspect=suspect, quality=quality, config=config)
-    said_by = opinion.name if opinion.name in ("as given", "prune", "repair") else "consensus"
+    method = METHODS[estimate.method]
+    label, quality = labels[int(estimate.label[i])], float(estimate.quality[i])
+    action: Action = "keep" if estimate.kept[i] else "drop"
+    if method.weighs_sources:
+        action = _action(changed=label != row.label, suspect=evidence.suspect, quality=quality, config=config)
+    suspect = "; suspect" if evidence.suspect else ""
     return Decision(
         id=row.id,
         action=action,
         given=row.label,
         label=label,
         weight={"keep": 1.0, "relabel": 1.0, "review": config.review_weight, "drop": 0.0}[action],
-        probs=tuple(round(float(p), DIGITS) for p in opinion.probs[i]),
-        reason=f"{said}; {said_by} {label} with quality {quality:.2f}" + ("; suspect" if suspect else ""),
-        scores={"consensus_quality": round(quality, DIGITS)} | scores,
+        probs=tuple(round(float(p), DIGITS) for p in estimate.probs[i]),
+        reason=f"{evidence.statements}; {method.name} {label} with quality {quality:.2f}{suspect}",
+        scores={"consensus_quality": round(quality, DIGITS)} | evidence.scores,
     )
 
 

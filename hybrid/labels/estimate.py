@@ -1,32 +1,39 @@
-"""What a method of cleaning thinks of every row, whichever method it is, and the two plainest ones."""
-
-from typing import Literal
+"""What a method of cleaning estimates of every row's label, whichever method it is."""
 
 import msgspec
 import numpy as np
 
-Method = Literal["given", "prune", "consensus", "repair"]
-METHODS: tuple[Method, ...] = ("given", "prune", "consensus", "repair")
-"""From the simplest to the richest."""
-
 
 class LabelEstimate(msgspec.Struct, frozen=True, kw_only=True):
-    """Class index [n] and the probability that it is right [n], probabilities [n, k], which rows train, and why."""
+    """Labels of n rows out of k, how probable they are, and what they were weighed from."""
 
+    method: str
+    """A key of `hybrid.labels.methods.METHODS`."""
     name: str
+    """What reports call it: a method may have several names, by what it had to work with."""
     label: np.ndarray
+    """Class indices [n]."""
     quality: np.ndarray
+    """The probability [n] that the label is right."""
     probs: np.ndarray
+    """Class probabilities [n, k], with which a row would train."""
     kept: np.ndarray
+    """True where the row trains [n]."""
     weights: dict[str, float]
     """What each source of evidence counts for."""
-    not_heard: tuple[str, ...] = ()
+    ignored_sources: tuple[str, ...] = ()
     """The sources whose votes are worth too little to be weighed."""
+    held_out_probs: np.ndarray | None = None
+    """Class probabilities [m, k] of the trusted rows, each from a model that did not see its trusted label. None: the
+    method learns from no trusted label, so that `probs` are that already."""
+    report: dict[str, object] = {}
+    """Figures of the method's own, for the report of the stage."""
 
 
 def as_given(given: np.ndarray, quality: np.ndarray, n_labels: int) -> LabelEstimate:
-    """Return every row with the label that it came with."""
+    """Leave every row the label that it came with."""
     return LabelEstimate(
+        method="given",
         name="as given",
         label=given,
         quality=quality,
@@ -37,6 +44,6 @@ def as_given(given: np.ndarray, quality: np.ndarray, n_labels: int) -> LabelEsti
 
 
 def prune(given: np.ndarray, quality: np.ndarray, n_labels: int, suspects: np.ndarray) -> LabelEstimate:
-    """Return the given labels without the suspects of confident learning (Northcutt et al. 2021)."""
+    """Leave the given labels and drop the suspects [n] of confident learning (Northcutt et al. 2021)."""
     plain = as_given(given, quality, n_labels)
-    return msgspec.structs.replace(plain, name="prune", kept=~suspects)
+    return msgspec.structs.replace(plain, method="prune", name="prune", kept=~suspects)

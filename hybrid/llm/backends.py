@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+from msgspec import UNSET
 
-from hybrid.config import LLMConfig
+from hybrid.config import LEAST_TOKENS_TO_THINK, LLMConfig
 from hybrid.errors import ConfigError
 from hybrid.llm.client.retry import Retry
 from hybrid.llm.cost.ledger import CostLedger, Ledger, NullLedger
@@ -74,6 +75,26 @@ def backend_of(config: LLMConfig, role: str = "llm") -> Backend:
             return backend
     known = [backend.model for backend in BACKENDS]
     raise ConfigError(f"{role}.model = {config.model!r}: unknown; expected {', '.join(known[:-1])}, or {known[-1]}")
+
+
+def check_llm(llm: LLMConfig, where: str) -> None:
+    """Check a section that names a model, of a recipe or of a service's settings; `where` is its place, for messages.
+
+    Raises:
+        ConfigError: no backend knows the model, recorded answers have no file, or the model is to think in a way that its
+            API refuses.
+    """
+    if backend_of(llm, where).is_recorded and not llm.traces:
+        raise ConfigError(f"{where}.model = 'recorded': expected 'traces' beside it, a JSONL file of answers")
+    if llm.thinking is not UNSET and llm.temperature is not None:
+        raise ConfigError(
+            f"{where}.temperature with thinking: a model that thinks takes none; leave one of the two out"
+        )
+    if isinstance(llm.thinking, str) and llm.max_tokens < LEAST_TOKENS_TO_THINK:
+        raise ConfigError(
+            f"{where}.max_tokens = {llm.max_tokens} with thinking = {llm.thinking!r}: thinking counts within it; "
+            f"expected {LEAST_TOKENS_TO_THINK} or more"
+        )
 
 
 def open_llm(

@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from msgspec import UNSET
-
-from hybrid.config import LEAST_TOKENS_TO_THINK, CalibrateConfig, LLMConfig, Recipe
+from hybrid.config import CalibrateConfig, CleanConfig, Recipe
 from hybrid.errors import ConfigError
 from hybrid.llm import backend_of
+from hybrid.llm.backends import check_llm
 from hybrid.overrides import merge
 from hybrid.toml_settings import read_toml, to_struct
 from hybrid.types import LABEL_SEPARATOR
@@ -41,6 +40,7 @@ def _with_profile(raw: dict[str, Any], chosen: str, path: Path) -> dict[str, Any
 def _check(recipe: Recipe, path: Path) -> None:
     """Raise `ConfigError` where values that are each well-formed do not go together."""
     _check_verify(recipe, path)
+    _check_clean(recipe, path)
     _check_calibrate(recipe, path)
     if len(set(recipe.labels)) != len(recipe.labels):
         raise ConfigError(f"{path}: labels = {list(recipe.labels)}: a label is there twice; expected each once")
@@ -66,26 +66,6 @@ def _check(recipe: Recipe, path: Path) -> None:
         _check_multi_label(recipe, path)
 
 
-def check_llm(llm: LLMConfig, where: str) -> None:
-    """Check a section that names a model, of a recipe or of a service's settings; `where` is its place, for messages.
-
-    Raises:
-        ConfigError: no backend knows the model, recorded answers have no file, or the model is to think in a way that its
-            API refuses.
-    """
-    if backend_of(llm, where).is_recorded and not llm.traces:
-        raise ConfigError(f"{where}.model = 'recorded': expected 'traces' beside it, a JSONL file of answers")
-    if llm.thinking is not UNSET and llm.temperature is not None:
-        raise ConfigError(
-            f"{where}.temperature with thinking: a model that thinks takes none; leave one of the two out"
-        )
-    if isinstance(llm.thinking, str) and llm.max_tokens < LEAST_TOKENS_TO_THINK:
-        raise ConfigError(
-            f"{where}.max_tokens = {llm.max_tokens} with thinking = {llm.thinking!r}: thinking counts within it; "
-            f"expected {LEAST_TOKENS_TO_THINK} or more"
-        )
-
-
 def _check_verify(recipe: Recipe, path: Path) -> None:
     """Raise `ConfigError` where votes cannot make a majority, or further calls have no teacher or no question."""
     if recipe.verify.votes % 2 == 0:
@@ -106,6 +86,18 @@ def _check_verify(recipe: Recipe, path: Path) -> None:
             f"{path}: verify.more = 'reasoned' with verify.answer = 'reasoned': the first answer has its reasoning; "
             "expected verify.answer = 'direct', or verify.more = 'votes' or 'second'"
         )
+
+
+def _check_clean(recipe: Recipe, path: Path) -> None:
+    """Raise `ConfigError` where there is no such method of cleaning."""
+    method = recipe.clean.method
+    if method == CleanConfig().method:
+        return  # most recipes: read without numpy
+    from hybrid.labels.methods import AUTO, METHODS
+
+    if method not in (AUTO, *METHODS):
+        known = ", ".join((AUTO, *METHODS))
+        raise ConfigError(f"{path}: clean.method = {method!r}: expected one of {known}; correct it in the recipe")
 
 
 def _check_calibrate(recipe: Recipe, path: Path) -> None:

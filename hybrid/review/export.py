@@ -9,6 +9,7 @@ import numpy as np
 
 from hybrid.errors import ConfigError
 from hybrid.files.table import read_rows
+from hybrid.labels.methods import method_of
 from hybrid.pipeline.context import RunContext
 from hybrid.review.argilla import write_records
 from hybrid.review.csv_form import write_sheet
@@ -18,8 +19,6 @@ from hybrid.review.queue import ReviewItem, review_queue
 from hybrid.types import Decision, Vote
 
 WRITERS = {"label-studio": write_tasks, "argilla": write_records, "csv": write_sheet}
-WEIGHED_NOTHING = ("as given", "prune")
-"""Methods of cleaning whose probabilities are the given labels alone."""
 
 
 def export(story: RunContext, path: Path, *, to: Literal["label-studio", "argilla", "csv"], n_rows: int) -> list[str]:
@@ -60,9 +59,9 @@ def queue_of(story: RunContext) -> list[ReviewItem]:
 def _belief(story: RunContext, decisions: Sequence[Decision], votes: Sequence[Vote]) -> np.ndarray:
     """Return what is believed of each row, probabilities [n, k], as `hybrid.review.gain` says."""
     probs = np.array([decision.probs for decision in decisions], dtype=float)
-    method = story.run.report("clean")["method"]
-    if method == "repair":
+    method = method_of(story.run.report("clean"))
+    if method.needs_trusted:
         return probs
-    if method in WEIGHED_NOTHING:
+    if not method.weighs_sources:
         probs = (probs + np.load(story.run.path("clean", "classifier.npy"))) / 2
     return with_what_votes_state(probs, [decision.id for decision in decisions], votes, story.labels)

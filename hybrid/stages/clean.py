@@ -48,7 +48,7 @@ def _summary_line(report: Report) -> str:
         f"{report['method']}: "
         + ", ".join(f"{n} {action}" for action, n in report["actions"].items())
         + (f"; {sum(report['trusted'].values())} trusted rows" if report["trusted"] else "")
-        + "".join(f"; {name} is ignored: its votes are worth too little" for name in report["not_heard"])
+        + "".join(f"; {name} is ignored: its votes are worth too little" for name in report["ignored_sources"])
     )
 
 
@@ -61,6 +61,7 @@ CLEAN = Stage(
     code=(
         "hybrid.data",
         "hybrid.encoders",
+        "hybrid.evaluation",
         "hybrid.label_sets",
         "hybrid.labels",
         "hybrid.stages.trusted",

@@ -99,12 +99,13 @@ def _summary_line(report: Report) -> str:
 VERIFY = Stage(
     name="verify",
     purpose="training rows -> votes",
-    version=2,
+    version=3,
     reads=_reads,
     writes=(VOTES.path,),
     code=(
         "hybrid.data",
         "hybrid.encoders",
+        "hybrid.evaluation",
         "hybrid.label_sets",
         "hybrid.labels",
         "hybrid.llm",

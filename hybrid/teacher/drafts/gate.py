@@ -10,9 +10,9 @@ import msgspec
 import numpy as np
 from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold
 
 from hybrid.data.training_rows import TrainingRow
+from hybrid.evaluation.folds import stratified_splitter
 from hybrid.evaluation.metrics import macro_f1
 
 SEEDS = 5
@@ -122,10 +122,8 @@ def _judged(
 
 
 def _folds(targets: np.ndarray, n_folds: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Return the row numbers to fit on and those held out, fold by fold; no more folds than the rarest class has rows."""
-    fewest = int(np.bincount(targets)[np.unique(targets)].min())
-    splitter = StratifiedKFold(max(2, min(n_folds, fewest)), shuffle=True, random_state=seed)
-    return iter(splitter.split(targets, targets))
+    """Yield the row numbers to fit on and those held out, fold by fold."""
+    return iter(stratified_splitter(targets, n_folds, seed=seed).split(targets, targets))
 
 
 def _predict_twice(real: Batch, drafts: Batch, *, balanced: bool, seed: int) -> tuple[np.ndarray, np.ndarray]:
