@@ -13,7 +13,7 @@ from rich.console import Console
 
 from hybrid.__main__ import main
 from hybrid.artifacts import fetch
-from hybrid.commands.open_run import Asked, recipe_story
+from hybrid.commands.open_run import RecipeArguments, open_recipe, teacher_inputs
 from hybrid.config import LLMConfig
 from hybrid.errors import ArtifactError
 from hybrid.evaluation.intervals import Estimate
@@ -212,8 +212,8 @@ def test_a_run_that_follows_finds_the_pilots_answers(project: Path) -> None:
         settings = (f"teacher.base_url={server.url}", "teacher.model=judge", "data.trusted=90")
         for answer_as in ("reasoned", "direct"):
             words = (*settings, f"verify.answer={answer_as}")
-            with recipe_story(Asked(recipe=str(project), runs=project / "runs", settings=words)) as story:
-                rows = pilot_rows(story, story.trusted(), 40)
+            with open_recipe(RecipeArguments(recipe=str(project), runs=project / "runs", settings=words)) as story:
+                rows = pilot_rows(teacher_inputs(story), 40)
                 votes = teacher_votes(story.io(VERIFY), rows).votes
             assert [vote.status for vote in votes] == ["ok"] * 40
             assert all(bool(vote.rationale) == (answer_as == "reasoned") for vote in votes)
@@ -222,8 +222,8 @@ def test_a_run_that_follows_finds_the_pilots_answers(project: Path) -> None:
 
 @pytest.mark.slow
 def test_rows_that_taught_the_policy_do_not_judge_the_teacher(project: Path) -> None:
-    asked = Asked(recipe=str(project), runs=project / "runs", settings=("data.trusted=90",))
-    with recipe_story(asked) as story:
+    asked = RecipeArguments(recipe=str(project), runs=project / "runs", settings=("data.trusted=90",))
+    with open_recipe(asked) as story:
         taught = tuple(row.id for row in story.trusted()[:30])
         receipt = PolicyReceipt(
             file="policy.md",
@@ -238,7 +238,7 @@ def test_rows_that_taught_the_policy_do_not_judge_the_teacher(project: Path) -> 
             seconds=0.0,
         )
         write_json(project / "runs/dishes/policy.json", receipt)
-        rows = pilot_rows(story, story.trusted(), 200)
+        rows = pilot_rows(teacher_inputs(story), 200)
     assert len(rows) == 60
     assert not {row.id for row in rows} & set(taught)
 
@@ -278,7 +278,7 @@ def test_a_teacher_that_knows_nothing_is_not_worth_its_price(project: Path, caps
 @pytest.mark.slow
 def test_too_few_trusted_rows_are_said(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert pilot(project, "http://127.0.0.1:9", "--set", "data.trusted=10") == 2
-    assert "10 trusted rows; want 30 or more" in capsys.readouterr().err
+    assert "10 trusted rows; expected 30 or more" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from hybrid.__main__ import main
-from hybrid.commands.open_run import run_story, shared_folder
+from hybrid.commands.open_run import open_run, shared_folder
 from hybrid.config import LLMConfig, VerifyConfig
 from hybrid.errors import StorageError
 from hybrid.files.table import read_rows, write_json, write_rows
@@ -57,7 +57,7 @@ def ask(run: Path, n_rows: int, *acts: Act) -> list[Example]:
 
 
 def receipts(run: Path) -> dict[str, Receipt]:
-    return {receipt.id: receipt for receipt in read_receipts(run_story(run))}
+    return {receipt.id: receipt for receipt in read_receipts(open_run(run))}
 
 
 def decide(run: Path, **changes: Any) -> Decision:
@@ -233,7 +233,7 @@ def test_a_further_seeds_run_shares_the_store_of_the_first(run: Path) -> None:
 
 
 def card_of(run: Path) -> tuple[str, Tally]:
-    story = run_story(run)
+    story = open_run(run)
     counts = tally(read_receipts(story))
     summary = json.loads((run / "summary.json").read_text())
     return render_data_card(story, counts, summary, made_from="here"), counts

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from hybrid.config import LLMConfig
 from hybrid.errors import ConfigError
 from hybrid.overrides import parse_settings
 from hybrid.pipeline.context import RunContext
@@ -17,10 +18,11 @@ from hybrid.progress import Screen
 from hybrid.recipe_files.find import find_recipe
 from hybrid.recipe_files.read import read_recipe
 from hybrid.stages.split import SPLIT
+from hybrid.teacher.inputs import TeacherInputs
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """What the command line says about the recipe; the same words name the same run as `hybrid.recipe` does."""
+class RecipeArguments(msgspec.Struct, frozen=True, kw_only=True):
+    """The arguments of the command line that name a recipe; the same ones name the same run as for `hybrid.recipe`."""
 
     recipe: str
     profile: str = ""
@@ -31,13 +33,13 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @contextmanager
-def recipe_story(asked: Asked) -> Iterator[RunContext]:
-    """Yield the story of a recipe, its rows dealt; nobody else works in its run folder meanwhile.
+def open_recipe(asked: RecipeArguments) -> Iterator[RunContext]:
+    """Yield a recipe with its rows split; no other process works in its run folder meanwhile.
 
-    The rows are dealt in the folder that the recipe's run has or will have, so both see the same training rows.
+    The rows are split in the folder that the recipe's run has or will have, so both see the same training rows.
 
     Raises:
-        HybridError: what reading the recipe or dealing its rows raises.
+        HybridError: the recipe cannot be read, or its rows cannot be split.
     """
     settings = parse_settings(asked.settings)
     if asked.teacher:
@@ -53,11 +55,32 @@ def recipe_story(asked: Asked) -> Iterator[RunContext]:
         yield context
 
 
-def run_story(run: Path) -> RunContext:
-    """Return the story of a finished run, as it was started.
+def open_run(run: Path) -> RunContext:
+    """Open a finished run, with the recipe as it was started.
 
     Raises:
         DataError: `run` is no finished run.
     """
-    noted = read_run_manifest(run)
-    return RunContext(noted.recipe, Path(noted.folder), Run(run, Screen()), shared_folder(run) / "traces.sqlite")
+    manifest = read_run_manifest(run)
+    return RunContext(manifest.recipe, Path(manifest.folder), Run(run, Screen()), shared_folder(run) / "traces.sqlite")
+
+
+def teacher_inputs(context: RunContext) -> TeacherInputs:
+    """Gather what `hybrid policy` and `hybrid pilot` work with."""
+    return TeacherInputs(
+        recipe=context.recipe,
+        recipe_dir=context.recipe_dir,
+        run_dir=context.run.folder,
+        shared_dir=context.traces.parent,
+        labels=context.labels,
+        rows=context.rows("train"),
+        trusted=context.trusted(),
+        open_teacher=lambda config: _with_teacher(context, config).llm("teacher"),
+    )
+
+
+def _with_teacher(context: RunContext, config: LLMConfig) -> RunContext:
+    if config == context.recipe.teacher:
+        return context
+    recipe = msgspec.structs.replace(context.recipe, teacher=config)
+    return RunContext(recipe, context.recipe_dir, context.run, context.traces)

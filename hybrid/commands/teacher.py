@@ -1,4 +1,4 @@
-"""The commands that look at the teacher's work: policy, pilot, review, why. Each is imported when it is used."""
+"""The commands around the teacher: policy, pilot, review, why. Each is imported when it is used."""
 
 import argparse
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hybrid.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from hybrid.commands.open_run import Asked
+    from hybrid.commands.open_run import RecipeArguments
 
 Act = Callable[[argparse.Namespace], None]
 
@@ -18,42 +18,44 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     policy = commands.add_parser("policy", help="let the teacher write the labelling policy")
     _add_recipe(policy)
     policy.add_argument("--rows", type=int, default=40, help="rows that the teacher is shown (%(default)s)")
-    policy.add_argument("--force", action="store_true", help="write over a policy that is there")
-    policy.set_defaults(act=_wants_train(_policy))
+    policy.add_argument("--force", action="store_true", help="replace a policy that is already there")
+    policy.set_defaults(act=_needs_train(_policy))
 
-    pilot = commands.add_parser("pilot", help="which way of asking the teacher is worth its price, on trusted rows")
+    pilot = commands.add_parser(
+        "pilot", help="compare ways of asking the teacher, in accuracy and price, on trusted rows"
+    )
     _add_recipe(pilot)
     pilot.add_argument("--rows", type=int, default=200, help="trusted rows to compare on, at most (%(default)s)")
     pilot.add_argument("--models", default="", help="models to compare, with commas, instead of the teacher alone")
     pilot.add_argument("--votes", type=int, default=3, help="answers a row where several vote; odd (%(default)s)")
-    pilot.set_defaults(act=_wants_train(_pilot))
+    pilot.set_defaults(act=_needs_train(_pilot))
 
-    review = commands.add_parser("review", help="rows worth another human look: export them, read the answers back")
+    review = commands.add_parser("review", help="the rows most worth re-checking: export them, read the answers back")
     steps = review.add_subparsers(required=True, metavar="STEP")
-    export = steps.add_parser("export", help="write the rows where a look is worth most")
+    export = steps.add_parser("export", help="write the rows most worth re-checking")
     _add_run(export)
     export.add_argument("file", type=Path, help="the file to write")
     export.add_argument("--to", choices=("label-studio", "argilla", "csv"), default="csv")
     export.add_argument("--rows", type=int, default=100, help="rows to write (%(default)s)")
-    export.set_defaults(act=_wants_train(_review_export))
+    export.set_defaults(act=_needs_train(_review_export))
     escalations = steps.add_parser("escalations", help="write the texts that escalated in service")
     _add_run(escalations)
     escalations.add_argument("file", type=Path, help="the file to write")
     escalations.add_argument("--store", default="", help="the service's review store: a file, or a database URL")
     escalations.add_argument("--to", choices=("label-studio", "argilla", "csv"), default="csv")
     escalations.add_argument("--rows", type=int, default=100, help="texts to write (%(default)s)")
-    escalations.set_defaults(act=_wants_train(_review_escalations))
+    escalations.set_defaults(act=_needs_train(_review_escalations))
     read = steps.add_parser("read", help="read answers back as trusted rows")
     _add_run(read)
     read.add_argument("file", type=Path, help="what Label Studio or Argilla exported, or the csv with labels filled in")
     read.add_argument("--store", default="", help="where texts that escalated are kept: a file, or a database URL")
-    read.set_defaults(act=_wants_train(_review_read))
+    read.set_defaults(act=_needs_train(_review_read))
 
-    why = commands.add_parser("why", help="a row's whole story: votes, prices, decision, weight")
+    why = commands.add_parser("why", help="the history of a row: votes, prices, decision, weight")
     _add_run(why)
     why.add_argument("row_id", nargs="?", default="", help="the id of a row, or of a draft")
-    why.add_argument("--all", type=Path, metavar="FILE", help="write the story of every row to a JSONL file")
-    why.set_defaults(act=_wants_train(_why))
+    why.add_argument("--all", type=Path, metavar="FILE", help="write the history of every row to a JSONL file")
+    why.set_defaults(act=_needs_train(_why))
 
 
 def _add_recipe(parser: argparse.ArgumentParser) -> None:
@@ -69,20 +71,20 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, help="the folder of a run, such as runs/sentiment/embedded")
 
 
-def _wants_train(act: Act) -> Act:
+def _needs_train(act: Act) -> Act:
     def guarded(options: argparse.Namespace) -> None:
         try:
             act(options)
         except ImportError as error:
-            raise ConfigError(f"{error.name} is not installed; this command wants hybrid-cascade[train]") from error
+            raise ConfigError(f"{error.name} is not installed; this command needs hybrid-cascade[train]") from error
 
     return guarded
 
 
-def _asked(options: argparse.Namespace) -> "Asked":
-    from hybrid.commands.open_run import Asked
+def _recipe_arguments(options: argparse.Namespace) -> "RecipeArguments":
+    from hybrid.commands.open_run import RecipeArguments
 
-    return Asked(
+    return RecipeArguments(
         recipe=options.recipe,
         profile=options.profile,
         runs=options.runs,
@@ -93,66 +95,74 @@ def _asked(options: argparse.Namespace) -> "Asked":
 
 
 def _policy(options: argparse.Namespace) -> None:
-    from hybrid.commands.open_run import recipe_story
+    from hybrid.commands.open_run import open_recipe, teacher_inputs
     from hybrid.teacher.policy import policy_lines, write_policy
 
-    with recipe_story(_asked(options)) as story:
-        receipt = write_policy(story, n_rows=options.rows, force=options.force)
-        for line in policy_lines(receipt, story):
-            story.run.screen.say(line)
+    with open_recipe(_recipe_arguments(options)) as context:
+        receipt = write_policy(teacher_inputs(context), n_rows=options.rows, force=options.force)
+        for line in policy_lines(receipt, named=bool(context.recipe.teacher.policy)):
+            context.run.screen.say(line)
 
 
 def _pilot(options: argparse.Namespace) -> None:
-    from hybrid.commands.open_run import recipe_story
+    from hybrid.commands.open_run import open_recipe, teacher_inputs
     from hybrid.teacher.pilot.compare import pilot
     from hybrid.teacher.pilot.table import say_pilot
 
     models = tuple(name.strip() for name in options.models.split(",") if name.strip())
-    with recipe_story(_asked(options)) as story:
-        say_pilot(pilot(story, n_rows=options.rows, models=models, votes=options.votes), story.run.screen)
+    with open_recipe(_recipe_arguments(options)) as context:
+        piloted = pilot(
+            teacher_inputs(context),
+            policy=context.policy(context.recipe.teacher),
+            n_rows=options.rows,
+            screen=context.run.screen,
+            models=models,
+            votes=options.votes,
+        )
+        say_pilot(piloted, context.run.screen)
 
 
 def _review_export(options: argparse.Namespace) -> None:
-    from hybrid.commands.open_run import run_story
+    from hybrid.commands.open_run import open_run
     from hybrid.review.export import export
 
-    story = run_story(options.run)
-    for line in export(story, options.file, to=options.to, n_rows=options.rows):
-        story.run.screen.say(line)
+    context = open_run(options.run)
+    for line in export(context, options.file, to=options.to, n_rows=options.rows):
+        context.run.screen.say(line)
 
 
 def _review_escalations(options: argparse.Namespace) -> None:
-    from hybrid.commands.open_run import run_story
+    from hybrid.commands.open_run import open_run
     from hybrid.review.escalated import export_escalations
 
-    story = run_story(options.run)
-    found = export_escalations(story, options.store, options.file, to=options.to, n_rows=options.rows)
-    for line in found:
-        story.run.screen.say(line)
+    context = open_run(options.run)
+    lines = export_escalations(context, options.store, options.file, to=options.to, n_rows=options.rows)
+    for line in lines:
+        context.run.screen.say(line)
 
 
 def _review_read(options: argparse.Namespace) -> None:
-    from hybrid.commands.open_run import run_story
+    from hybrid.commands.open_run import open_run
     from hybrid.review.import_answers import read
 
-    story = run_story(options.run)
-    for line in read(story, options.file, store=options.store):
-        story.run.screen.say(line)
+    context = open_run(options.run)
+    for line in read(context, options.file, store=options.store):
+        context.run.screen.say(line)
 
 
 def _why(options: argparse.Namespace) -> None:
-    from hybrid.commands.open_run import run_story
+    from hybrid.commands.open_run import open_run
     from hybrid.files.table import write_rows
     from hybrid.provenance.build import read_receipts, receipt_of
     from hybrid.report.row_history import row_history_lines
 
     if bool(options.row_id) == bool(options.all):
-        raise DataError("why: want either the id of a row or --all FILE, one of the two")
-    story = run_story(options.run)
-    receipts = read_receipts(story)
+        raise DataError("why: expected either the id of a row or --all FILE, one of the two")
+    context = open_run(options.run)
+    receipts = read_receipts(context)
     if options.all:
         write_rows(options.all, receipts)
-        story.run.screen.say(f"{len(receipts)} receipts written to {options.all}")
+        context.run.screen.say(f"{len(receipts)} receipts written to {options.all}")
         return
     for line in row_history_lines(receipt_of(receipts, options.row_id, options.run)):
-        story.run.screen.say(line)
+        context.run.screen.say(line)

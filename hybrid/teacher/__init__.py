@@ -1,1 +1,1 @@
-"""What is asked of the teacher: which rows, in what order, by which prompt, and the drafts that it writes."""
+"""The teacher: which rows it votes on, with which prompt, its labelling policy, and the drafts that it writes."""

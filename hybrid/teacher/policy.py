@@ -11,8 +11,8 @@ from hybrid.errors import ConfigError, StorageError
 from hybrid.files.table import write_bytes, write_json
 from hybrid.llm import LLM, backend_of
 from hybrid.llm.tasks.policy import Shown, policy_request, policy_text, read_policy
-from hybrid.pipeline.context import RunContext
 from hybrid.prompts import prompt_text, text_hash
+from hybrid.teacher.inputs import TeacherInputs
 from hybrid.types import Example, Row, Trusted
 
 RECEIPT = "policy.json"
@@ -41,7 +41,7 @@ class PolicyReceipt(Row, frozen=True, kw_only=True):
     seconds: float
 
 
-def write_policy(story: RunContext, *, n_rows: int, force: bool) -> PolicyReceipt:
+def write_policy(inputs: TeacherInputs, *, n_rows: int, force: bool) -> PolicyReceipt:
     """Write the policy beside the recipe and its receipt beside the runs; return the receipt.
 
     Raises:
@@ -49,17 +49,17 @@ def write_policy(story: RunContext, *, n_rows: int, force: bool) -> PolicyReceip
         StorageError: the policy is there already and `force` is not set.
         LLMError: the teacher gave none.
     """
-    target = story.recipe_dir / (story.recipe.teacher.policy or FILE)
+    config = inputs.recipe.teacher
+    target = inputs.recipe_dir / (config.policy or FILE)
     if target.exists() and not force:
         raise StorageError(
-            f"{target}: is there already, and somebody may have edited it; use it, or write it anew with --force"
+            f"{target}: is there already, and somebody may have edited it; use it, or replace it with --force"
         )
-    teacher = live_teacher(story)
-    trusted = story.trusted()
-    shown = shown_rows(story.rows("train"), trusted, n_rows, seed=story.recipe.seed)
-    source: Literal["trusted", "given"] = "trusted" if trusted else "given"
-    reply = teacher.ask(policy_request(shown, story.labels, story.recipe.teacher, source=source))
-    text = policy_text(read_policy(reply, story.labels))
+    teacher = _live_teacher(inputs)
+    shown = shown_rows(inputs.rows, inputs.trusted, n_rows, seed=inputs.recipe.seed)
+    source: Literal["trusted", "given"] = "trusted" if inputs.trusted else "given"
+    reply = teacher.ask(policy_request(shown, inputs.labels, config, source=source))
+    text = policy_text(read_policy(reply, inputs.labels))
     receipt = PolicyReceipt(
         file=str(target),
         policy=text_hash(text),
@@ -72,31 +72,31 @@ def write_policy(story: RunContext, *, n_rows: int, force: bool) -> PolicyReceip
         cost_usd=reply.cost_usd,
         seconds=round(reply.seconds, 2),
     )
-    write_json(story.traces.parent / RECEIPT, receipt)
+    write_json(inputs.shared_dir / RECEIPT, receipt)
     write_bytes(target, text.encode())
     return receipt
 
 
-def live_teacher(story: RunContext) -> LLM:
-    """Return the recipe's teacher.
+def _live_teacher(inputs: TeacherInputs) -> LLM:
+    """Open the recipe's teacher.
 
     Raises:
         ConfigError: it has none, or one whose answers were recorded.
     """
-    model = story.recipe.teacher.model
-    teacher = story.llm("teacher") if backend_of(story.recipe.teacher).is_live else None
+    config = inputs.recipe.teacher
+    teacher = inputs.open_teacher(config) if backend_of(config).is_live else None
     if teacher is None:
         raise ConfigError(
-            f"teacher.model = {model!r}: nobody there who can write a policy; name a live one with --teacher, such as "
-            "claude-opus-5-5 or local, or write the file by hand"
+            f"teacher.model = {config.model!r}: this teacher cannot write a policy; choose a live model with --teacher, "
+            "such as claude-opus-5-5 or local, or write the file by hand"
         )
     return teacher
 
 
 def shown_rows(rows: Sequence[Example], trusted: Sequence[Trusted], n_rows: int, *, seed: int) -> list[Shown]:
-    """Return at most `n_rows` training rows, label by label in turn: trusted ones where there are any, else given.
+    """Draw at most `n_rows` training rows, label by label in turn: trusted ones where there are any, else given.
 
-    Of trusted rows at most a third is taken, and one a label where there are so many.
+    At most a third of the trusted rows are taken, or one a label where that is more.
     """
     labels = {row.id: row.label for row in trusted} or {row.id: row.label for row in rows}
     candidates = [Shown(row=row, label=labels[row.id]) for row in rows if row.id in labels]
@@ -105,19 +105,19 @@ def shown_rows(rows: Sequence[Example], trusted: Sequence[Trusted], n_rows: int,
     for i in order:
         by_label.setdefault(candidates[i].label, []).append(candidates[i])
     most = max(len(by_label), int(len(trusted) * TRUSTED_SHARE)) if trusted else len(rows)
-    turns = max(len(found) for found in by_label.values())
-    in_turn = [found[turn] for turn in range(turns) for _, found in sorted(by_label.items()) if turn < len(found)]
+    turns = max(len(of_label) for of_label in by_label.values())
+    in_turn = [shown[turn] for turn in range(turns) for _, shown in sorted(by_label.items()) if turn < len(shown)]
     return in_turn[: min(max(n_rows, len(by_label)), most)]
 
 
-def read_receipt(story: RunContext) -> PolicyReceipt | None:
-    """Return what the recipe's policy was written from; None where a person wrote it."""
-    path: Path = story.traces.parent / RECEIPT
+def read_receipt(shared_dir: Path) -> PolicyReceipt | None:
+    """Read what the recipe's policy was written from; None where a person wrote it."""
+    path = shared_dir / RECEIPT
     return msgspec.json.decode(path.read_bytes(), type=PolicyReceipt) if path.is_file() else None
 
 
-def policy_lines(receipt: PolicyReceipt, story: RunContext) -> list[str]:
-    """Return what the command prints: where it is, what it came from, what is to be done."""
+def policy_lines(receipt: PolicyReceipt, *, named: bool) -> list[str]:
+    """Write what the command prints about a policy; `named` is True where the recipe names a policy file."""
     cost = "price unknown" if receipt.cost_usd is None else f"${receipt.cost_usd:.4f}"
     lines = [
         f"policy {receipt.policy} written to {receipt.file}",
@@ -125,6 +125,6 @@ def policy_lines(receipt: PolicyReceipt, story: RunContext) -> list[str]:
         f"{receipt.output_tokens} out, {cost}, {receipt.seconds:.1f} s",
         "  read it and edit it: it goes into every prompt, and its hash into every receipt",
     ]
-    if not story.recipe.teacher.policy:
+    if not named:
         lines.append(f'  the recipe names no policy yet; add this under [teacher]: policy = "{FILE}"')
     return lines

@@ -1,4 +1,4 @@
-"""`hybrid pilot`: ask a few trusted rows every way, before every row is asked one way."""
+"""`hybrid pilot`: compare prompt strategies on a few trusted rows, before one of them is used on every row."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,22 +6,24 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
+from hybrid.config import LLMConfig
 from hybrid.errors import ConfigError, DataError, LLMError
 from hybrid.evaluation.intervals import Estimate
 from hybrid.files.table import write_json
-from hybrid.llm import LLM, backend_of
-from hybrid.pipeline.context import RunContext
+from hybrid.llm import backend_of
+from hybrid.progress import Screen
 from hybrid.prompts import prompt_text, text_hash
-from hybrid.teacher.pilot.baseline_curve import Baseline, Point, baseline_of
+from hybrid.teacher.inputs import TeacherInputs
+from hybrid.teacher.pilot.baseline_curve import Point, baseline_of
 from hybrid.teacher.pilot.choose import Choice, choose
-from hybrid.teacher.pilot.measure import Measured, Trial, measure
-from hybrid.teacher.pilot.strategies import Answers, PromptStrategy, ask_strategies, strategies_of
+from hybrid.teacher.pilot.measure import Measured, measure
+from hybrid.teacher.pilot.strategies import Answers, OnDone, PromptStrategy, ask_strategies, strategies_of
 from hybrid.teacher.policy import read_receipt
-from hybrid.types import Example, Report, Row, Trusted
+from hybrid.types import Example, Report, Row
 
 FILE = "pilot.json"
 FEWEST = 30
-"""Below so many rows an accuracy is known to no better than 18 points either way."""
+"""With fewer rows the 95 % interval of an accuracy is wider than 18 points either way."""
 
 
 class Piloted(Row, frozen=True, kw_only=True):
@@ -47,8 +49,12 @@ class Piloted(Row, frozen=True, kw_only=True):
     """Ways that could not be compared, with the reason."""
 
 
-def pilot(story: RunContext, *, n_rows: int, models: Sequence[str] = (), votes: int = 3) -> Piloted:
-    """Return what the ways of asking came to on at most `n_rows` trusted rows, and write it to the run's pilot.json.
+def pilot(
+    inputs: TeacherInputs, *, policy: str, n_rows: int, screen: Screen, models: Sequence[str] = (), votes: int = 3
+) -> Piloted:
+    """Compare the prompt strategies on at most `n_rows` trusted rows, and write the figures to the run's pilot.json.
+
+    `policy` is the text of the teacher's labelling policy, `models` those to compare in place of the recipe's teacher.
 
     Raises:
         ConfigError: there is no teacher, or `votes` is even.
@@ -56,95 +62,76 @@ def pilot(story: RunContext, *, n_rows: int, models: Sequence[str] = (), votes: 
         LLMError: a teacher cannot be used, or failed on every row.
     """
     if votes < 1 or votes % 2 == 0:
-        raise ConfigError(f"pilot: --votes {votes}: want an odd number, 1 or more")
-    trusted = story.trusted()
-    rows = pilot_rows(story, trusted, n_rows)
-    label_of = {row.id: row.label for row in trusted}
-    found = baseline_of(story.rows("train"), label_of, rows, story.labels, seed=story.recipe.seed)
-    trials = [
-        trial
-        for asking in [_with_model(story, model) for model in models or (story.recipe.teacher.model,)]
-        for trial in _try(asking, strategies_of(asking.recipe.teacher, votes), rows, label_of, found)
-    ]
-    piloted = _piloted(story, [row for row in trusted if row.id in {r.id for r in rows}], found, trials)
-    write_json(story.run.path(FILE), piloted)
+        raise ConfigError(f"pilot: --votes {votes}: expected an odd number, 1 or more")
+    rows = pilot_rows(inputs, n_rows)
+    label_of = {row.id: row.label for row in inputs.trusted}
+    baseline = baseline_of(inputs.rows, label_of, rows, inputs.labels, seed=inputs.recipe.seed)
+    teacher = inputs.recipe.teacher
+    configs = [msgspec.structs.replace(teacher, model=model) for model in models or (teacher.model,)]
+    trials = []
+    for config in configs:
+        with screen.working(f"pilot {config.model}"):
+            answered = _ask(inputs, config, strategies_of(config, votes), rows, policy, screen.advance)
+        n_job, workers = len(inputs.rows), config.workers
+        trials += [measure(answers, rows, label_of, baseline, n_job=n_job, workers=workers) for answers in answered]
+    recorded = any(backend_of(config).is_recorded for config in configs)
+    ids = {row.id for row in rows}
+    prompts: Report = {"reasoned": text_hash(prompt_text("verify")), "direct": text_hash(prompt_text("direct"))}
+    piloted = Piloted(
+        recipe=inputs.recipe.name,
+        rows=len(rows),
+        trusted=dict(Counter(row.source for row in inputs.trusted if row.id in ids)),
+        train_rows=len(inputs.rows),
+        policy=text_hash(policy),
+        prompts=prompts,
+        given=baseline.given,
+        tfidf=baseline.tfidf,
+        tfidf_rows=baseline.rows,
+        curve=baseline.curve,
+        ways=[trial.measured for trial in trials],
+        choice=choose(trials),
+        not_asked=["recorded: direct answers and further votes were not recorded"] if recorded else [],
+    )
+    write_json(inputs.run_dir / FILE, piloted)
     return piloted
 
 
-def pilot_rows(story: RunContext, trusted: Sequence[Trusted], n_rows: int) -> list[Example]:
-    """Return the training rows to compare on, drawn with the seed; none from which the teacher's policy was written.
+def pilot_rows(inputs: TeacherInputs, n_rows: int) -> list[Example]:
+    """Draw the trusted rows to compare on, with the seed; none from which the teacher's policy was written.
 
     Raises:
         DataError: fewer than `FEWEST` are left.
     """
-    receipt = read_receipt(story)
-    spent = set(receipt.rows) if receipt else set()
-    ids = {row.id for row in trusted} - spent
-    rows = [row for row in story.rows("train") if row.id in ids]
+    receipt = read_receipt(inputs.shared_dir)
+    in_policy = set(receipt.rows) if receipt else set()
+    ids = {row.id for row in inputs.trusted} - in_policy
+    rows = [row for row in inputs.rows if row.id in ids]
     if min(len(rows), n_rows) < FEWEST:
-        shown = f" ({len(spent)} more taught the policy)" if spent else ""
+        more = f" ({len(in_policy)} more were shown to the teacher for the policy)" if in_policy else ""
         raise DataError(
-            f"pilot: {min(len(rows), n_rows)} trusted rows{shown}; want {FEWEST} or more, better 100 to 300: set "
+            f"pilot: {min(len(rows), n_rows)} trusted rows{more}; expected {FEWEST} or more, better 100 to 300: set "
             "data.trusted where rows have gold, name a file of audited labels in data.audit, or read reviewed rows"
         )
-    drawn = np.random.default_rng(story.recipe.seed).permutation(len(rows))[:n_rows]
+    drawn = np.random.default_rng(inputs.recipe.seed).permutation(len(rows))[:n_rows]
     return [rows[i] for i in sorted(drawn)]
 
 
-def _with_model(story: RunContext, model: str) -> RunContext:
-    if model == story.recipe.teacher.model:
-        return story
-    teacher = msgspec.structs.replace(story.recipe.teacher, model=model)
-    recipe = msgspec.structs.replace(story.recipe, teacher=teacher)
-    return RunContext(recipe, story.recipe_dir, story.run, story.traces)
-
-
-def _try(
-    story: RunContext, ways: Sequence[PromptStrategy], rows: Sequence[Example], trusted: dict[str, str], found: Baseline
-) -> list[Trial]:
-    config, screen = story.recipe.teacher, story.run.screen
-    teacher: LLM | None = story.llm("teacher")
+def _ask(
+    inputs: TeacherInputs,
+    config: LLMConfig,
+    ways: Sequence[PromptStrategy],
+    rows: Sequence[Example],
+    policy: str,
+    on_done: OnDone,
+) -> list[Answers]:
+    teacher = inputs.open_teacher(config)
     if teacher is None:
         raise ConfigError("pilot: the recipe has no teacher; name one with --teacher or --models")
-    with screen.working(f"pilot {config.model}"):
-        answered = ask_strategies(
-            rows,
-            story.labels,
-            ways,
-            teacher=teacher,
-            llm=config,
-            policy=story.policy(config),
-            on_done=screen.advance,
-        )
-    _check(answered, teacher.name)
-    n_job = len(story.rows("train"))
-    return [measure(answers, rows, trusted, found, n_job=n_job, workers=config.workers) for answers in answered]
-
-
-def _check(answered: Sequence[Answers], teacher: str) -> None:
+    answered = ask_strategies(rows, inputs.labels, ways, teacher=teacher, llm=config, policy=policy, on_done=on_done)
     replies = [reply for answers in answered for of_row in answers.replies for reply in of_row]
     if all(reply.status == "failed" for reply in replies):
         raise LLMError(
-            f"pilot: all {len(replies)} requests to {teacher} failed, the first with: {replies[0].reason}; correct the "
-            "[teacher] section of the recipe, then run again"
+            f"pilot: all {len(replies)} requests to {teacher.name} failed, the first with: {replies[0].reason}; correct "
+            "the [teacher] section of the recipe, then run again"
         )
-
-
-def _piloted(story: RunContext, trusted: Sequence[Trusted], found: Baseline, trials: Sequence[Trial]) -> Piloted:
-    prompts: Report = {"reasoned": text_hash(prompt_text("verify")), "direct": text_hash(prompt_text("direct"))}
-    once = any(backend_of(_with_model(story, trial.measured.model).recipe.teacher).is_recorded for trial in trials)
-    return Piloted(
-        recipe=story.recipe.name,
-        rows=len(trusted),
-        trusted=dict(Counter(row.source for row in trusted)),
-        train_rows=len(story.rows("train")),
-        policy=text_hash(story.policy(story.recipe.teacher)),
-        prompts=prompts,
-        given=found.given,
-        tfidf=found.tfidf,
-        tfidf_rows=found.rows,
-        curve=found.curve,
-        ways=[trial.measured for trial in trials],
-        choice=choose(trials),
-        not_asked=["recorded: direct answers and further votes were not recorded"] if once else [],
-    )
+    return answered
