@@ -1,9 +1,11 @@
 """The review queue: looks in the order of what they are worth, out to three tools and back as trusted rows."""
 
+import argparse
 import csv
 import json
 import shutil
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,15 @@ import numpy as np
 import pytest
 
 from hybrid.__main__ import main
+from hybrid.commands.teacher import add_commands
 from hybrid.errors import DataError
-from hybrid.review.answers import Answer, settle
+from hybrid.review.answers import Answer, AnswerFile, ReviewItem, agree
 from hybrid.review.argilla import read_records, write_records
 from hybrid.review.csv_form import read_sheet, write_sheet
 from hybrid.review.gain import expected_gains, with_what_votes_state
-from hybrid.review.import_answers import read_answers
 from hybrid.review.label_studio import read_tasks, write_tasks
-from hybrid.review.queue import ReviewItem, review_queue
+from hybrid.review.queue import review_queue
+from hybrid.review.targets import TARGETS, ReviewTarget, read_answers
 from hybrid.types import Decision, Example, Vote
 
 LABELS = ("bad", "good")
@@ -91,7 +94,7 @@ def test_the_queue_leaves_out_what_is_trusted_and_shows_the_teachers_reason() ->
 
 
 def test_of_one_persons_answers_the_last_counts_and_people_who_differ_are_a_conflict() -> None:
-    settled = settle(
+    agreed = agree(
         [
             Answer(id="1", label="good", who="ann", when="2026-02"),
             Answer(id="1", label="bad", who="ann", when="2026-01"),
@@ -101,8 +104,8 @@ def test_of_one_persons_answers_the_last_counts_and_people_who_differ_are_a_conf
             Answer(id="3", label="bad", who="bob"),
         ]
     )
-    assert settled.labels == {"1": "good", "3": "bad"}
-    assert settled.conflicts == {"2": ("bad", "good")}
+    assert agreed.labels == {"1": "good", "3": "bad"}
+    assert agreed.conflicts == {"2": ("bad", "good")}
 
 
 def exported(path: Path) -> Any:
@@ -268,3 +271,24 @@ def test_no_row_that_judges_and_no_gold_is_in_the_queue(
     tasks = exported(path)
     assert {task["data"]["row_id"] for task in tasks} == train
     assert not any("gold" in task["data"] for task in tasks)
+
+
+def test_a_target_is_one_entry_that_the_command_and_the_reader_know(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def write(items: Sequence[ReviewItem], labels: Sequence[str], path: Path) -> list[str]:
+        path.write_text(json.dumps([{"ask": item.id, "of": list(labels), "answer": "good"} for item in items]))
+        return ["  answer it"]
+
+    def read(entries: Sequence[object], path: Path) -> AnswerFile:
+        answers = [Answer(id=entry["ask"], label=entry["answer"], who=path.name) for entry in entries]  # type: ignore[index]
+        return AnswerFile(answers=answers, unanswered=0)
+
+    monkeypatch.setitem(TARGETS, "quiz", ReviewTarget(write=write, read=read, entry_field="ask"))
+    path = tmp_path / "quiz.json"
+    TARGETS["quiz"].write(LOOKS, LABELS, path)
+    assert agree(read_answers(path).answers).labels == {look.id: "good" for look in LOOKS}
+    commands = argparse.ArgumentParser().add_subparsers()
+    add_commands(commands)
+    options = commands.choices["review"].parse_args(["export", "run", "file", "--to", "quiz"])
+    assert options.to == "quiz"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hybrid.errors import ConfigError, DataError
+from hybrid.review.targets import TARGETS
 
 if TYPE_CHECKING:
     from hybrid.commands.open_run import RecipeArguments
@@ -35,14 +36,14 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     export = steps.add_parser("export", help="write the rows most worth re-checking")
     _add_run(export)
     export.add_argument("file", type=Path, help="the file to write")
-    export.add_argument("--to", choices=("label-studio", "argilla", "csv"), default="csv")
+    export.add_argument("--to", choices=tuple(TARGETS), default="csv")
     export.add_argument("--rows", type=int, default=100, help="rows to write (%(default)s)")
     export.set_defaults(act=_needs_train(_review_export))
     escalations = steps.add_parser("escalations", help="write the texts that escalated in service")
     _add_run(escalations)
     escalations.add_argument("file", type=Path, help="the file to write")
     escalations.add_argument("--store", default="", help="the service's review store: a file, or a database URL")
-    escalations.add_argument("--to", choices=("label-studio", "argilla", "csv"), default="csv")
+    escalations.add_argument("--to", choices=tuple(TARGETS), default="csv")
     escalations.add_argument("--rows", type=int, default=100, help="texts to write (%(default)s)")
     escalations.set_defaults(act=_needs_train(_review_escalations))
     read = steps.add_parser("read", help="read answers back as trusted rows")

@@ -1,10 +1,30 @@
-"""What people answered, whichever tool they used, and which of it can be taken."""
+"""What people are asked and what they answered, whichever tool they used, and on which rows they agree."""
 
 from collections.abc import Sequence
 
 import msgspec
 
 from hybrid.types import Row
+
+
+class ReviewItem(Row, frozen=True, kw_only=True):
+    """A row that waits for a person's label."""
+
+    id: str
+    text: str
+    given: str
+    label: str
+    """The decided label."""
+    belief: float
+    """The probability of the decided label, by all sources together."""
+    gain: float
+    """How many wrong labels an answer is expected to correct (`hybrid.review.gain`)."""
+    teacher: str = ""
+    """The source of the first vote; empty where there is none."""
+    teacher_label: str = ""
+    teacher_confidence: float | None = None
+    reason: str = ""
+    """The teacher's."""
 
 
 class Answer(Row, frozen=True, kw_only=True):
@@ -18,7 +38,7 @@ class Answer(Row, frozen=True, kw_only=True):
     """When it was given, in a form that sorts; empty where the tool does not say."""
 
 
-class Read(msgspec.Struct, frozen=True, kw_only=True):
+class AnswerFile(msgspec.Struct, frozen=True, kw_only=True):
     """The answers in a file, and how many rows have none yet."""
 
     answers: list[Answer]
@@ -32,13 +52,13 @@ class Agreed(msgspec.Struct, frozen=True, kw_only=True):
     conflicts: dict[str, tuple[str, ...]]
 
 
-def settle(answers: Sequence[Answer]) -> Agreed:
-    """Return the label of each row on which all people agree; of one person's answers the last counts."""
-    said: dict[str, dict[str, str]] = {}
+def agree(answers: Sequence[Answer]) -> Agreed:
+    """Take the label of each row on which all people agree; of one person's answers the last counts."""
+    by_row: dict[str, dict[str, str]] = {}
     for answer in sorted(answers, key=lambda answer: answer.when):
-        said.setdefault(answer.id, {})[answer.who] = answer.label
-    together = {row_id: tuple(sorted(set(by.values()))) for row_id, by in said.items()}
+        by_row.setdefault(answer.id, {})[answer.who] = answer.label
+    labels_of = {row_id: tuple(sorted(set(by_person.values()))) for row_id, by_person in by_row.items()}
     return Agreed(
-        labels={row_id: labels[0] for row_id, labels in together.items() if len(labels) == 1},
-        conflicts={row_id: labels for row_id, labels in together.items() if len(labels) > 1},
+        labels={row_id: labels[0] for row_id, labels in labels_of.items() if len(labels) == 1},
+        conflicts={row_id: labels for row_id, labels in labels_of.items() if len(labels) > 1},
     )

@@ -8,8 +8,7 @@ import msgspec
 
 from hybrid.errors import DataError
 from hybrid.files.table import write_json
-from hybrid.review.answers import Answer, Read
-from hybrid.review.queue import ReviewItem
+from hybrid.review.answers import Answer, AnswerFile, ReviewItem
 
 QUESTION = "label"
 NO_ANSWER = ("draft", "discarded")
@@ -27,9 +26,9 @@ class _Record(msgspec.Struct, frozen=True):
     responses: dict[str, list[_Response]] = {}
 
 
-def write_records(looks: Sequence[ReviewItem], labels: Sequence[str], path: Path) -> list[str]:
+def write_records(items: Sequence[ReviewItem], labels: Sequence[str], path: Path) -> list[str]:
     """Write the records; return what to do with them."""
-    write_json(path, [_record(look) for look in looks])
+    write_json(path, [_record(item) for item in items])
     return [
         "  import argilla as rg",
         '  settings = rg.Settings(fields=[rg.TextField("text"), rg.TextField("reason", required=False)],',
@@ -40,7 +39,7 @@ def write_records(looks: Sequence[ReviewItem], labels: Sequence[str], path: Path
     ]
 
 
-def read_records(records: Sequence[object], path: Path) -> Read:
+def read_records(records: Sequence[object], path: Path) -> AnswerFile:
     """Return the answers in records; drafts and discarded responses are none.
 
     Raises:
@@ -51,7 +50,9 @@ def read_records(records: Sequence[object], path: Path) -> Read:
         try:
             record = msgspec.convert(raw, _Record)
         except msgspec.ValidationError as error:
-            raise DataError(f"{path}: record {number}: {error}; want what dataset.records.to_json writes") from error
+            raise DataError(
+                f"{path}: record {number}: {error}; expected what dataset.records.to_json writes"
+            ) from error
         said = [
             Answer(id=record.id, label=response.value, who=response.user_id)
             for response in record.responses.get(QUESTION, [])
@@ -59,15 +60,15 @@ def read_records(records: Sequence[object], path: Path) -> Read:
         ]
         answers += said
         unanswered += not said
-    return Read(answers=answers, unanswered=unanswered)
+    return AnswerFile(answers=answers, unanswered=unanswered)
 
 
-def _record(look: ReviewItem) -> dict[str, Any]:
-    suggestion = {"value": look.label, "score": look.belief, "agent": "decided"}
+def _record(item: ReviewItem) -> dict[str, Any]:
+    suggestion = {"value": item.label, "score": item.belief, "agent": "decided"}
     return {
-        "id": look.id,
-        "fields": {"text": look.text, "reason": look.reason or "no teacher voted"},
-        "metadata": {"given": look.given, "gain": look.gain},
+        "id": item.id,
+        "fields": {"text": item.text, "reason": item.reason or "no teacher voted"},
+        "metadata": {"given": item.given, "gain": item.gain},
         "suggestions": {QUESTION: suggestion},
         "responses": {},
         "vectors": {},

@@ -8,24 +8,23 @@ from pathlib import Path
 from hybrid.errors import DataError
 from hybrid.files.sheet import read_sheet as read_cells
 from hybrid.files.table import write_bytes
-from hybrid.review.answers import Answer, Read
-from hybrid.review.queue import ReviewItem
+from hybrid.review.answers import Answer, AnswerFile, ReviewItem
 
 COLUMNS = ("id", "text", "given", "decided", "teacher", "reason", "gain", "label")
 
 
-def write_sheet(looks: Sequence[ReviewItem], labels: Sequence[str], path: Path) -> list[str]:
+def write_sheet(items: Sequence[ReviewItem], labels: Sequence[str], path: Path) -> list[str]:
     """Write the sheet; return what to do with it."""
     written = io.StringIO()
     writer = csv.writer(written)
     writer.writerow(COLUMNS)
-    writer.writerows((k.id, k.text, k.given, k.label, k.teacher_label, k.reason, k.gain, "") for k in looks)
+    writer.writerows((i.id, i.text, i.given, i.label, i.teacher_label, i.reason, i.gain, "") for i in items)
     # The mark tells a spreadsheet that the file is UTF-8.
     write_bytes(path, written.getvalue().encode("utf-8-sig"))
     return [f"  fill in the column label ({', '.join(labels)}), and read it back with: review read"]
 
 
-def read_sheet(path: Path) -> Read:
+def read_sheet(path: Path) -> AnswerFile:
     """Return the answers in a sheet; a line with an empty label is none.
 
     Raises:
@@ -39,4 +38,4 @@ def read_sheet(path: Path) -> Read:
     cells = [((row["id"] or "").strip(), (row["label"] or "").strip(), number) for number, row in sheet.records]
     # Each line counts as a person of its own, so that two labels of a row are a conflict and not a correction.
     answers = [Answer(id=row_id, label=label, who=f"line {number}") for row_id, label, number in cells if label]
-    return Read(answers=answers, unanswered=len(cells) - len(answers))
+    return AnswerFile(answers=answers, unanswered=len(cells) - len(answers))

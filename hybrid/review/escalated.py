@@ -3,23 +3,28 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 from hybrid.data.escalated_rows import Added
 from hybrid.errors import ConfigError, DataError
 from hybrid.files.table import read_rows, write_rows
 from hybrid.pipeline.context import RunContext
+from hybrid.review.answers import ReviewItem
 from hybrid.review.escalations import FILE, Escalated, open_store, read_escalations, shown
-from hybrid.review.export import WRITERS
-from hybrid.review.queue import DIGITS, ReviewItem
+from hybrid.review.queue import DIGITS
+from hybrid.review.targets import TARGETS
 
-PREFIX = "escalated-"
+_PREFIX = "escalated-"
+"""How the id of a text that escalated begins. A tool gives back the id of an item and nothing else that is sure to
+survive, so the id itself says which kind of row it is."""
 
 
-def export_escalations(
-    story: RunContext, store: str, path: Path, *, to: Literal["label-studio", "argilla", "csv"], n_rows: int
-) -> list[str]:
-    """Write the first `n_rows` of the queue of escalations; return what the command prints.
+def is_escalated(row_id: str) -> bool:
+    """Whether a row id is that of a text that escalated, and not of a training row."""
+    return row_id.startswith(_PREFIX)
+
+
+def export_escalations(story: RunContext, store: str, path: Path, *, to: str, n_rows: int) -> list[str]:
+    """Write the first `n_rows` of the queue of escalations for the tool `to`, a key of `TARGETS`; return what is printed.
 
     Raises:
         ConfigError: the rows have several labels each.
@@ -32,7 +37,7 @@ def export_escalations(
     rows = stored_escalations(story, store)
     known = {row.id for row in _added(story)}
     looks = [look for look in queue_of_escalations(rows, story.labels) if look.id not in known]
-    steps = WRITERS[to](looks[:n_rows], story.labels, path)
+    steps = TARGETS[to].write(looks[:n_rows], story.labels, path)
     return [f"{len(looks[:n_rows])} of {len(looks)} texts that escalated written to {path}", *steps]
 
 
@@ -113,4 +118,4 @@ def _look(row: Escalated, times: int) -> ReviewItem:
 
 
 def _id_of(text: str) -> str:
-    return PREFIX + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return _PREFIX + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

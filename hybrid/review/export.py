@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -11,28 +10,25 @@ from hybrid.errors import ConfigError
 from hybrid.files.table import read_rows
 from hybrid.labels.methods import method_of
 from hybrid.pipeline.context import RunContext
-from hybrid.review.argilla import write_records
-from hybrid.review.csv_form import write_sheet
+from hybrid.review.answers import ReviewItem
 from hybrid.review.gain import with_what_votes_state
-from hybrid.review.label_studio import write_tasks
-from hybrid.review.queue import ReviewItem, review_queue
+from hybrid.review.queue import review_queue
+from hybrid.review.targets import TARGETS
 from hybrid.types import Decision, Vote
 
-WRITERS = {"label-studio": write_tasks, "argilla": write_records, "csv": write_sheet}
 
-
-def export(story: RunContext, path: Path, *, to: Literal["label-studio", "argilla", "csv"], n_rows: int) -> list[str]:
-    """Write the first `n_rows` of the queue; return what the command prints.
+def export(story: RunContext, path: Path, *, to: str, n_rows: int) -> list[str]:
+    """Write the first `n_rows` of the queue for the tool `to`, a key of `TARGETS`; return what the command prints.
 
     Raises:
         ConfigError: the rows have several labels each.
     """
-    looks = queue_of(story)[:n_rows]
-    steps = WRITERS[to](looks, story.labels, path)
-    expected = sum(1 - look.belief for look in looks)
-    decided = ", ".join(f"{n} {label}" for label, n in Counter(look.label for look in looks).most_common())
+    items = queue_of(story)[:n_rows]
+    steps = TARGETS[to].write(items, story.labels, path)
+    expected = sum(1 - item.belief for item in items)
+    decided = ", ".join(f"{n} {label}" for label, n in Counter(item.label for item in items).most_common())
     return [
-        f"{len(looks)} rows written to {path}: decided as {decided}",
+        f"{len(items)} rows written to {path}: decided as {decided}",
         f"  about {expected:.0f} of their labels are expected to be wrong",
         *steps,
     ]

@@ -3,17 +3,13 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import msgspec
-
 from hybrid.data.trusted import REVIEWED
 from hybrid.errors import DataError
 from hybrid.files.table import read_rows, write_rows
 from hybrid.pipeline.context import RunContext
-from hybrid.review.answers import Agreed, Read, settle
-from hybrid.review.argilla import read_records
-from hybrid.review.csv_form import read_sheet
-from hybrid.review.escalated import PREFIX, add_escalated, stored_escalations, texts_by_id
-from hybrid.review.label_studio import read_tasks
+from hybrid.review.answers import Agreed, AnswerFile, agree
+from hybrid.review.escalated import add_escalated, is_escalated, stored_escalations, texts_by_id
+from hybrid.review.targets import read_answers
 from hybrid.types import Trusted
 
 SHOWN = 10
@@ -28,35 +24,35 @@ def read(story: RunContext, path: Path, *, store: str = "") -> list[str]:
     Raises:
         DataError: the file is of no known form, or an answer is about no training row or not a label of the set.
     """
-    found = read_answers(path)
-    settled, escalated = _parted(settle(found.answers))
-    _check(settled, story, path)
+    file = read_answers(path)
+    agreed, escalated = _split_escalated(agree(file.answers))
+    _check(agreed, story, path)
     table = story.traces.parent / REVIEWED
     before = {row.id: row for row in read_rows(table, Trusted)} if table.is_file() else {}
-    answered = {row_id: Trusted(id=row_id, label=label, source="review") for row_id, label in settled.labels.items()}
+    answered = {row_id: Trusted(id=row_id, label=label, source="review") for row_id, label in agreed.labels.items()}
     together = before | answered
     if answered:
         write_rows(table, together.values())
     added = _add(story, escalated, store)
-    if not settled.labels and not settled.conflicts:
+    if not agreed.labels and not agreed.conflicts:
         return added
     return [
         *added,
-        *_says_answers(story, settled, found),
-        *_says_replaced(before, settled.labels),
+        *_answer_lines(story, agreed, file),
+        *_replaced_lines(before, agreed.labels),
         f"  {len(together)} trusted rows in {table}; the next run of the recipe uses them",
     ]
 
 
-def _parted(settled: Agreed) -> tuple[Agreed, Agreed]:
-    """Return what was said of training rows, and of texts that escalated."""
-    labels, conflicts = settled.labels.items(), settled.conflicts.items()
+def _split_escalated(agreed: Agreed) -> tuple[Agreed, Agreed]:
+    """Separate the answers about training rows from those about texts that escalated."""
+    labels, conflicts = agreed.labels.items(), agreed.conflicts.items()
     rows, escalated = (
         Agreed(
-            labels={row_id: label for row_id, label in labels if row_id.startswith(PREFIX) == wanted},
-            conflicts={row_id: several for row_id, several in conflicts if row_id.startswith(PREFIX) == wanted},
+            labels={row_id: label for row_id, label in labels if is_escalated(row_id) == escalated_ones},
+            conflicts={row_id: several for row_id, several in conflicts if is_escalated(row_id) == escalated_ones},
         )
-        for wanted in (False, True)
+        for escalated_ones in (False, True)
     )
     return rows, escalated
 
@@ -72,53 +68,36 @@ def _add(story: RunContext, escalated: Agreed, store: str) -> list[str]:
     ]
 
 
-def read_answers(path: Path) -> Read:
-    """Return the answers in a csv, in Label Studio's JSON export, or in Argilla's records, told apart by what they hold.
-
-    Raises:
-        DataError: it is none of them.
-    """
-    if path.suffix == ".csv":
-        return read_sheet(path)
-    try:
-        entries = msgspec.json.decode(path.read_bytes(), type=list[dict[str, object]])
-    except (OSError, msgspec.DecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); want a csv, or a JSON list of tasks or records") from error
-    if all("data" in entry for entry in entries):
-        return read_tasks(entries, path)
-    if all("fields" in entry for entry in entries):
-        return read_records(entries, path)
-    raise DataError(f"{path}: neither Label Studio's JSON export nor Argilla's records; export as JSON, not JSON-MIN")
-
-
-def _check(settled: Agreed, story: RunContext, path: Path) -> None:
+def _check(agreed: Agreed, story: RunContext, path: Path) -> None:
     known, labels = {row.id for row in story.rows("train")}, story.labels
-    said: Sequence[tuple[str, str]] = [
-        *settled.labels.items(),
-        *((row_id, label) for row_id, several in settled.conflicts.items() for label in several),
+    answers: Sequence[tuple[str, str]] = [
+        *agreed.labels.items(),
+        *((row_id, label) for row_id, several in agreed.conflicts.items() for label in several),
     ]
-    for row_id, label in said:
+    for row_id, label in answers:
         if row_id not in known:
-            raise DataError(f"{path}: {row_id!r} is no training row of {story.run.folder}; want answers about its rows")
+            raise DataError(
+                f"{path}: {row_id!r} is no training row of {story.run.folder}; expected answers about its rows"
+            )
         if label not in labels:
             raise DataError(f"{path}: {row_id}: {label!r} is not one of {', '.join(labels)}; correct it there")
 
 
-def _says_answers(story: RunContext, settled: Agreed, found: Read) -> list[str]:
+def _answer_lines(story: RunContext, agreed: Agreed, file: AnswerFile) -> list[str]:
     decided = {decision.id: decision.label for decision in story.decisions()}
-    wrong = sum(decided[row_id] != label for row_id, label in settled.labels.items())
+    wrong = sum(decided[row_id] != label for row_id, label in agreed.labels.items())
     lines = [
-        f"{len(settled.labels)} rows answered, {found.unanswered} not yet",
+        f"{len(agreed.labels)} rows answered, {file.unanswered} not yet",
         f"  {wrong} of them had been decided otherwise",
     ]
-    if settled.conflicts:
-        lines.append(f"  {len(settled.conflicts)} not taken, because people differ:")
-        shown = list(settled.conflicts.items())[:SHOWN]
+    if agreed.conflicts:
+        lines.append(f"  {len(agreed.conflicts)} not taken, because people differ:")
+        shown = list(agreed.conflicts.items())[:SHOWN]
         lines += [f"    {row_id}: {' or '.join(labels)}" for row_id, labels in shown]
     return lines
 
 
-def _says_replaced(before: Mapping[str, Trusted], labels: Mapping[str, str]) -> list[str]:
+def _replaced_lines(before: Mapping[str, Trusted], labels: Mapping[str, str]) -> list[str]:
     changed = [row_id for row_id, label in labels.items() if row_id in before and before[row_id].label != label]
     shown = [f"    {row_id}: {before[row_id].label} is now {labels[row_id]}" for row_id in changed[:SHOWN]]
     return [f"  {len(changed)} replace an earlier answer:", *shown] if changed else []

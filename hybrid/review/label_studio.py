@@ -9,8 +9,7 @@ import msgspec
 
 from hybrid.errors import DataError
 from hybrid.files.table import write_bytes, write_json
-from hybrid.review.answers import Answer, Read
-from hybrid.review.queue import ReviewItem
+from hybrid.review.answers import Answer, AnswerFile, ReviewItem
 
 QUESTION = "label"
 ROW = "row_id"
@@ -38,9 +37,9 @@ class _Task(msgspec.Struct, frozen=True):
     annotations: list[_Annotation] = []
 
 
-def write_tasks(looks: Sequence[ReviewItem], labels: Sequence[str], path: Path) -> list[str]:
+def write_tasks(items: Sequence[ReviewItem], labels: Sequence[str], path: Path) -> list[str]:
     """Write the tasks, and beside them the labelling interface that they want; return what to do with both."""
-    write_json(path, [_task(look) for look in looks])
+    write_json(path, [_task(item) for item in items])
     interface = path.with_suffix(".xml")
     write_bytes(interface, _interface(labels).encode())
     return [
@@ -49,7 +48,7 @@ def write_tasks(looks: Sequence[ReviewItem], labels: Sequence[str], path: Path) 
     ]
 
 
-def read_tasks(tasks: Sequence[object], path: Path) -> Read:
+def read_tasks(tasks: Sequence[object], path: Path) -> AnswerFile:
     """Return the answers in a JSON export; skipped and empty annotations are none.
 
     Raises:
@@ -61,21 +60,21 @@ def read_tasks(tasks: Sequence[object], path: Path) -> Read:
         found = [answer for annotation in task.annotations for answer in _answers(task, annotation, path, number)]
         answers += found
         unanswered += not found
-    return Read(answers=answers, unanswered=unanswered)
+    return AnswerFile(answers=answers, unanswered=unanswered)
 
 
-def _task(look: ReviewItem) -> dict[str, Any]:
-    predictions = [_prediction("decided", look.label, look.belief)]
-    if look.teacher_label:
-        predictions.append(_prediction(look.teacher, look.teacher_label, look.teacher_confidence))
+def _task(item: ReviewItem) -> dict[str, Any]:
+    predictions = [_prediction("decided", item.label, item.belief)]
+    if item.teacher_label:
+        predictions.append(_prediction(item.teacher, item.teacher_label, item.teacher_confidence))
     data = {
-        ROW: look.id,
-        "text": look.text,
-        "given": look.given,
-        "decided": look.label,
-        "teacher": look.teacher_label,
-        "reason": look.reason,
-        "gain": look.gain,
+        ROW: item.id,
+        "text": item.text,
+        "given": item.given,
+        "decided": item.label,
+        "teacher": item.teacher_label,
+        "reason": item.reason,
+        "gain": item.gain,
     }
     return {"data": data, "predictions": predictions}
 

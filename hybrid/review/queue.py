@@ -6,29 +6,11 @@ import msgspec
 import numpy as np
 
 from hybrid.label_sets import index_by_label
+from hybrid.review.answers import ReviewItem
 from hybrid.review.gain import expected_gains
-from hybrid.types import Decision, Example, Row, Vote
+from hybrid.types import Decision, Example, Vote
 
 DIGITS = 6
-
-
-class ReviewItem(Row, frozen=True, kw_only=True):
-    """A training row that waits for a look."""
-
-    id: str
-    text: str
-    given: str
-    label: str
-    """The decided label."""
-    belief: float
-    """How sure everything together is of it, 0 to 1."""
-    gain: float
-    teacher: str = ""
-    """Who voted, first vote; empty where nobody did."""
-    teacher_label: str = ""
-    teacher_confidence: float | None = None
-    reason: str = ""
-    """The teacher's."""
 
 
 def review_queue(
