@@ -8,8 +8,8 @@ import numpy.typing as npt
 from scipy.optimize import minimize, minimize_scalar
 from sklearn.isotonic import IsotonicRegression
 
+from hybrid.data.folds import stratified_folds
 from hybrid.evaluation import metrics
-from hybrid.evaluation.folds import stratified_folds
 from hybrid.runtime.calibration import Calibration, Knots, apply, softmax
 
 Floats = npt.NDArray[np.float64]

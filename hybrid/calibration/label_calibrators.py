@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid.calibration.calibrators import simplest
-from hybrid.evaluation.folds import stratified_folds
+from hybrid.data.folds import stratified_folds
 from hybrid.evaluation.set_metrics import nll_of_sets_by_row
 from hybrid.runtime.calibration import Calibration, Decided, apply, decide, set_log_odds, sigmoid
 

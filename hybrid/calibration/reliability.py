@@ -8,7 +8,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 
 from hybrid.calibration.calibrators import simplest
-from hybrid.evaluation.folds import stratified_folds
+from hybrid.data.folds import stratified_folds
 from hybrid.evaluation.metrics import nll_by_row
 from hybrid.label_sets import index_by_label
 from hybrid.runtime.combination import MIN_PROB, Reliability, Weights

@@ -9,7 +9,7 @@ from cleanlab.multiannotator import get_label_quality_multiannotator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
-from hybrid.evaluation.folds import stratified_splitter
+from hybrid.data.folds import stratified_splitter
 from hybrid.labels.estimate import LabelEstimate
 from hybrid.labels.sources import ABSTAIN, LabelSource
 

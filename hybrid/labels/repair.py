@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hybrid.evaluation.folds import stratified_folds
+from hybrid.data.folds import stratified_folds
 from hybrid.labels.conditional_logit import fit_weights, log_probs_of
 from hybrid.labels.estimate import LabelEstimate
 from hybrid.labels.evidence import TextViews, evidence, text_views

@@ -344,6 +344,7 @@ CALIBRATE = Stage(
     reads=_reads,
     writes=(SCORED.path, "bundle/bundle.json", "bundle/model.onnx", "bundle/tokenizer.json"),
     code=(
+        "hybrid.data.folds",
         "hybrid.calibration",
         "hybrid.encoders",
         "hybrid.evaluation",

@@ -61,7 +61,6 @@ CLEAN = Stage(
     code=(
         "hybrid.data",
         "hybrid.encoders",
-        "hybrid.evaluation",
         "hybrid.label_sets",
         "hybrid.labels",
         "hybrid.stages.trusted",

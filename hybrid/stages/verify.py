@@ -105,7 +105,6 @@ VERIFY = Stage(
     code=(
         "hybrid.data",
         "hybrid.encoders",
-        "hybrid.evaluation",
         "hybrid.label_sets",
         "hybrid.labels",
         "hybrid.llm",

@@ -11,8 +11,8 @@ import numpy as np
 from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
 
+from hybrid.data.folds import stratified_splitter
 from hybrid.data.training_rows import TrainingRow
-from hybrid.evaluation.folds import stratified_splitter
 from hybrid.evaluation.metrics import macro_f1
 
 SEEDS = 5
