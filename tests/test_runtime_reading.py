@@ -141,7 +141,10 @@ def test_threads_read_at_once_and_change_nothing(tokenizer: PreTrainedTokenizerF
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ('windows = "mean"\noverlap = 20', r"encoder\.overlap = 20: want at most half of encoder\.max_length \(32\)"),
+        (
+            'windows = "mean"\noverlap = 20',
+            r"encoder\.overlap = 20: expected at most half of encoder\.max_length \(32\)",
+        ),
         ('windows = "mean"\noverlap = 8\ntruncate = "left"', "encoder.truncate = 'left' with encoder.windows"),
         ('truncate = "middle"', r"encoder\.truncate = 'middle'"),
     ],

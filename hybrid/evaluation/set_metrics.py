@@ -37,7 +37,7 @@ def subset_accuracy(gold: Array, chosen: Array) -> float:
 
 def micro_f1(gold: Array, chosen: Array) -> float:
     """Return the F1 of all (row, label) pairs together; 1 where no row has a label and none is given one."""
-    return float(f1_score(gold, chosen, average="micro", zero_division=1.0))
+    return float(f1_score(np.ravel(gold), np.ravel(chosen), zero_division=1.0))
 
 
 def macro_f1_of_sets(gold: Array, chosen: Array) -> float:

@@ -13,6 +13,7 @@ from serving.http.endpoint import cancel_on_disconnect
 from serving.scheduler.queue import Job
 from serving.types import Timings
 
+pytestmark = pytest.mark.alone  # a thread that another test left behind makes objects of its own
 REQUESTS = 50
 
 
