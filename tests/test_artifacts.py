@@ -113,7 +113,7 @@ def test_another_archive_is_refused_with_both_hashes_and_removed(by_hand: Path, 
     wanted = hashlib.sha256(by_hand.read_bytes()).hexdigest()
     by_hand.write_bytes(by_hand.read_bytes() + b"!")
     came = hashlib.sha256(by_hand.read_bytes()).hexdigest()
-    with pytest.raises(ArtifactError, match=f"{came} came, {wanted} was pinned"):
+    with pytest.raises(ArtifactError, match=f"SHA-256 {came}, expected the pinned {wanted}"):
         fetch("toy", cache=tmp_path)
     assert not by_hand.exists()
     assert list((tmp_path / "artifacts").iterdir()) == []

@@ -56,7 +56,7 @@ def test_what_the_store_has_is_not_counted_again(tmp_path: Path) -> None:
 
 
 def desk(budget_usd: float) -> CostModel:
-    return CostModel(terms=terms(budget_usd), habits=token_stats(None, "m"), file=None)
+    return CostModel(pricing=terms(budget_usd), tokens=token_stats(None, "m"), file=None)
 
 
 def test_a_plan_says_what_each_way_of_asking_less_costs_and_all_cost_less() -> None:

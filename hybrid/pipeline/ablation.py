@@ -104,7 +104,7 @@ def _work(io: StageIO, *, variant: str) -> Report:
     export(fitted.checkpoint, io.rows("train"), labels, recipe.export, folder=exported, reading=io.limits)
     test = io.rows("test")
     encoder = Encoder(exported, n_labels=len(labels), reading=io.limits, model=_as_served(io, exported))
-    answers = _said(encoder.logits([row.text for row in test]), labels, recipe.task)
+    answers = _decided(encoder.logits([row.text for row in test]), labels, recipe.task)
     predicted = [Predicted(id=row.id, gold=row.label, label=label) for row, label in zip(test, answers, strict=True)]
     io.write(Table(f"{io.name}/predicted.jsonl", Predicted), predicted)
     shutil.rmtree(exported)
@@ -112,7 +112,7 @@ def _work(io: StageIO, *, variant: str) -> Report:
     return fitted.report | _scores(predicted, labels, recipe.task)
 
 
-def _said(logits: np.ndarray, labels: Sequence[str], task: Task) -> list[str]:
+def _decided(logits: np.ndarray, labels: Sequence[str], task: Task) -> list[str]:
     """Return the label of each row of logits [n, k]; of several labels those with a probability over one half."""
     if task == "multi_label":
         return [join_labels(labels[i] for i in row.nonzero()[0]) for row in logits > 0]
@@ -120,15 +120,15 @@ def _said(logits: np.ndarray, labels: Sequence[str], task: Task) -> list[str]:
 
 
 def _scores(predicted: Sequence[Predicted], labels: Sequence[str], task: Task) -> Report:
-    gold, said = [row.gold for row in predicted], [row.label for row in predicted]
+    gold, answers = [row.gold for row in predicted], [row.label for row in predicted]
     if task == "multi_label":
-        truth, chosen = label_matrix(gold, labels), label_matrix(said, labels)
-        found = subset_accuracy(truth, chosen), macro_f1_of_sets(truth, chosen)
+        truth, chosen = label_matrix(gold, labels), label_matrix(answers, labels)
+        scores = {"accuracy": subset_accuracy(truth, chosen), "macro_f1": macro_f1_of_sets(truth, chosen)}
     else:
-        place = index_by_label(labels)
-        wanted, found_there = (np.array([place[label] for label in side]) for side in (gold, said))
-        found = accuracy(wanted, found_there), macro_f1(wanted, found_there, len(labels))
-    return {"accuracy": round(found[0], 6), "macro_f1": round(found[1], 6)}
+        index = index_by_label(labels)
+        truth, chosen = (np.array([index[label] for label in side]) for side in (gold, answers))
+        scores = {"accuracy": accuracy(truth, chosen), "macro_f1": macro_f1(truth, chosen, len(labels))}
+    return {name: round(score, 6) for name, score in scores.items()}
 
 
 def _as_served(io: StageIO, exported: Path) -> str:

@@ -18,7 +18,7 @@ from hybrid.pipeline.context import RunContext
 from hybrid.stages.asking import decoder_votes, may_weigh_decoder
 from hybrid.stages.evaluate import EVALUATE
 from hybrid.stages.synthesize import SYNTHESIZE, written_drafts
-from hybrid.stages.verify import VERIFY, teacher_votes
+from hybrid.stages.verify import VERIFY, asks_second, teacher_votes
 from hybrid.types import Decision, Example
 
 Role = Literal["teacher", "second", "decoder"]
@@ -36,41 +36,43 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 class CostModel(msgspec.Struct, frozen=True, kw_only=True):
     """What a forecast of one role is made from."""
 
-    terms: Pricing
-    habits: TokenStats
+    pricing: Pricing
+    tokens: TokenStats
     file: TraceDatabase | None
     spent: Spent = Spent()
 
     def forecast(self, step: str, requests: Sequence[Request], *, fewest: int | None = None) -> Forecast:
         """Return what asking would come to, answers that the store has left out."""
-        left = open_requests(requests, self.terms.model, self.file)
-        return forecast(step, left, self.terms, self.habits, fewest=None if fewest is None else min(fewest, len(left)))
+        left = open_requests(requests, self.pricing.model, self.file)
+        return forecast(
+            step, left, self.pricing, self.tokens, fewest=None if fewest is None else min(fewest, len(left))
+        )
 
 
 def estimate(context: RunContext, traces: Path) -> list[str]:
-    """Return the lines of an estimate for a context whose rows are split."""
+    """The lines of an estimate, for a run whose rows are split."""
     file = TraceDatabase(traces) if traces.is_file() else None
     lines = [f"  {'step':<10} {'calls':>15} {'tokens in':>19} {'tokens out':>19} {'USD':>17}"]
     for role, config in _paid_roles(context):
         if not backend_of(config, role).is_paid:
             lines.append(f"  {role} = {config.model}: nothing to pay")
             continue
-        desk = open_cost_model(config, context.recipe_dir, role, file)
+        costs = open_cost_model(config, context.recipe_dir, role, file)
         if role == "second":
-            lines += [_line(desk.forecast(role, _rehearse_second(context, config), fewest=0)), *_basis(desk)]
+            lines += [_line(costs.forecast(role, _rehearse_second(context, config), fewest=0)), *_basis(costs)]
             continue
         if role == "decoder":
-            lines += [*(_line(part) for part in _rehearsals_of_decoder(context, desk, config)), *_basis(desk)]
+            lines += [*(_line(part) for part in _rehearsals_of_decoder(context, costs, config)), *_basis(costs)]
             continue
         votes = _rehearse_teacher(context, config, context.rows("train"))
         parts = [
-            desk.forecast("verify", votes),
-            *_votes_again(context, desk, votes),
-            *_drafts(context, desk, config, votes),
+            costs.forecast("verify", votes),
+            *_votes_again(context, costs, votes),
+            *_drafts(context, costs, config, votes),
         ]
         whole = total(role, parts)
-        lines += [_line(part) for part in [*parts, whole]] + _basis(desk)
-        lines += _against_budget(desk, whole, votes, context.rows("train"))
+        lines += [_line(part) for part in [*parts, whole]] + _basis(costs)
+        lines += _against_budget(costs, whole, votes, context.rows("train"))
     return lines
 
 
@@ -80,37 +82,37 @@ def open_cost_model(config: LLMConfig, folder: Path, role: str, file: TraceDatab
     Raises:
         ConfigError: there is a budget and a price is not known.
     """
-    terms = pricing_of(config, folder=folder, role=role)
-    spent = run_ledger(file, terms).spent() if file else Spent()
-    return CostModel(terms=terms, habits=token_stats(file, terms.model), file=file, spent=spent)
+    pricing = pricing_of(config, folder=folder, role=role)
+    spent = run_ledger(file, pricing).spent() if file else Spent()
+    return CostModel(pricing=pricing, tokens=token_stats(file, pricing.model), file=file, spent=spent)
 
 
-def plans(desk: CostModel, votes: Sequence[Request], suspects: set[str], prices: Mapping[str, Price]) -> list[Plan]:
+def plans(costs: CostModel, votes: Sequence[Request], suspects: set[str], prices: Mapping[str, Price]) -> list[Plan]:
     """Return ways to verify for less: fewer votes, batches, a smaller model, suspects alone, as many rows as fit."""
-    terms = desk.terms
-    assert terms.budget_usd is not None
-    found: list[tuple[str, str, Forecast]] = []
+    pricing = costs.pricing
+    assert pricing.budget_usd is not None
+    options: list[tuple[str, str, Forecast]] = []
     if any(request.sample for request in votes):
         single = [request for request in votes if not request.sample]
-        found.append(("one vote a row", "--set verify.votes=1", desk.forecast("", single)))
-    if not terms.batch and terms.price and terms.price.batch is not None:
-        batched = msgspec.structs.replace(desk, terms=msgspec.structs.replace(terms, batch=True))
-        found.append(("in batches, within 24 hours", "--set teacher.batch=true", batched.forecast("", votes)))
-    for name in _cheaper(terms, prices):
-        other = msgspec.structs.replace(terms, model=name, price=prices[name])
-        smaller = msgspec.structs.replace(desk, terms=other, habits=token_stats(desk.file, name))
-        found.append((f"{name} in place of {terms.model}", f"--teacher {name}", smaller.forecast("", votes)))
+        options.append(("one vote a row", "--set verify.votes=1", costs.forecast("", single)))
+    if not pricing.batch and pricing.price and pricing.price.batch is not None:
+        batched = msgspec.structs.replace(costs, pricing=msgspec.structs.replace(pricing, batch=True))
+        options.append(("in batches, within 24 hours", "--set teacher.batch=true", batched.forecast("", votes)))
+    for name in _cheaper(pricing, prices):
+        other = msgspec.structs.replace(pricing, model=name, price=prices[name])
+        smaller = msgspec.structs.replace(costs, pricing=other, tokens=token_stats(costs.file, name))
+        options.append((f"{name} in place of {pricing.model}", f"--teacher {name}", smaller.forecast("", votes)))
     doubtful = [request for request in votes if request.text in suspects]
     if 0 < len(doubtful) < len(votes):
         setting = f"--set verify.max_calls={len(doubtful)}"
-        found.append(("rows whose label a classifier doubts", setting, desk.forecast("", doubtful)))
-    n_fit = _affordable(desk, votes)
+        options.append(("rows whose label a classifier doubts", setting, costs.forecast("", doubtful)))
+    n_fit = _affordable(costs, votes)
     if 0 < n_fit < len(votes):
-        found.append(
-            ("as many rows as surely fit", f"--set verify.max_calls={n_fit}", desk.forecast("", votes[:n_fit]))
+        options.append(
+            ("as many rows as surely fit", f"--set verify.max_calls={n_fit}", costs.forecast("", votes[:n_fit]))
         )
     return [
-        Plan(what=what, setting=setting, cost_usd=asked.cost_usd) for what, setting, asked in found if asked.cost_usd
+        Plan(what=what, setting=setting, cost_usd=cost.cost_usd) for what, setting, cost in options if cost.cost_usd
     ]
 
 
@@ -124,26 +126,25 @@ def suspects_of(rows: Sequence[Example], *, seed: int = 0) -> set[str]:
     texts, labels = [row.text for row in rows], [row.label for row in rows]
     model = make_pipeline(TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), ComplementNB())
     folds = StratifiedKFold(n_splits=5, shuffle=True, random_state=seed)
-    said = cross_val_predict(model, texts, labels, cv=folds)
-    return {text for text, label, found in zip(texts, labels, said, strict=True) if label != found}
+    predicted = cross_val_predict(model, texts, labels, cv=folds)
+    return {text for text, label, other in zip(texts, labels, predicted, strict=True) if label != other}
 
 
 def _paid_roles(context: RunContext) -> list[tuple[Role, LLMConfig]]:
     """Return the sections of the recipe whose models a run would ask."""
     recipe = context.recipe
     second: list[tuple[Role, LLMConfig]] = [("second", recipe.second)]
-    asked = bool(recipe.verify.more_calls) and recipe.verify.more == "second"
-    return [("teacher", recipe.teacher), *(second if asked else []), ("decoder", recipe.decoder)]
+    return [("teacher", recipe.teacher), *(second if asks_second(recipe) else []), ("decoder", recipe.decoder)]
 
 
-def _votes_again(context: RunContext, desk: CostModel, votes: Sequence[Request]) -> list[Forecast]:
+def _votes_again(context: RunContext, costs: CostModel, votes: Sequence[Request]) -> list[Forecast]:
     """Return what further votes of the same teacher would take: how many rows conflict is not known."""
     verify = context.recipe.verify
     if not verify.more_calls or verify.more == "second":
         return []
     # A further vote's prompt looks like the first one's; another sample is another question.
-    again = [msgspec.structs.replace(one, sample=one.sample + verify.votes) for one in votes[: verify.more_calls]]
-    return [desk.forecast("again", again, fewest=0)]
+    again = [msgspec.structs.replace(vote, sample=vote.sample + verify.votes) for vote in votes[: verify.more_calls]]
+    return [costs.forecast("again", again, fewest=0)]
 
 
 def _rehearse_second(context: RunContext, config: LLMConfig) -> list[Request]:
@@ -167,12 +168,12 @@ def _rehearse_teacher(context: RunContext, config: LLMConfig, rows: Sequence[Exa
     return teacher.requests
 
 
-def _rehearsals_of_decoder(context: RunContext, desk: CostModel, config: LLMConfig) -> list[Forecast]:
+def _rehearsals_of_decoder(context: RunContext, costs: CostModel, config: LLMConfig) -> list[Forecast]:
     """Return what the decoder is asked: on calibration rows, as many as are set, and on test rows that escalate."""
     weighs = may_weigh_decoder(context.recipe) and context.report("split")["judged_by_gold"]
-    asked = context.rows("calibration")[: context.recipe.calibrate.decoder_rows] if weighs else []
-    parts = [desk.forecast("calibrate", _rehearse_decoder(context, config, asked))] if asked else []
-    return [*parts, desk.forecast("decoder", _rehearse_decoder(context, config, context.rows("test")), fewest=0)]
+    rows = context.rows("calibration")[: context.recipe.calibrate.decoder_rows] if weighs else []
+    parts = [costs.forecast("calibrate", _rehearse_decoder(context, config, rows))] if rows else []
+    return [*parts, costs.forecast("decoder", _rehearse_decoder(context, config, context.rows("test")), fewest=0)]
 
 
 def _rehearse_decoder(context: RunContext, config: LLMConfig, rows: Sequence[Example]) -> list[Request]:
@@ -182,7 +183,7 @@ def _rehearse_decoder(context: RunContext, config: LLMConfig, rows: Sequence[Exa
     return decoder.requests
 
 
-def _drafts(context: RunContext, desk: CostModel, config: LLMConfig, votes: Sequence[Request]) -> list[Forecast]:
+def _drafts(context: RunContext, costs: CostModel, config: LLMConfig, votes: Sequence[Request]) -> list[Forecast]:
     """Return what writing drafts and labelling them anew would take, with the labels as they are given."""
     if context.recipe.synthesize.drafts or context.recipe.task == "multi_label":
         return []
@@ -197,63 +198,63 @@ def _drafts(context: RunContext, desk: CostModel, config: LLMConfig, votes: Sequ
         return []
     # A draft's blind vote looks like a row's; which drafts get that far is not known.
     n_votes = len(teacher.requests) * context.recipe.verify.votes
-    relabel = forecast("re-label", list(votes[:n_votes]), desk.terms, desk.habits, fewest=0)
-    return [desk.forecast("drafts", teacher.requests), relabel]
+    relabel = forecast("re-label", list(votes[:n_votes]), costs.pricing, costs.tokens, fewest=0)
+    return [costs.forecast("drafts", teacher.requests), relabel]
 
 
-def _cheaper(terms: Pricing, prices: Mapping[str, Price]) -> list[str]:
+def _cheaper(pricing: Pricing, prices: Mapping[str, Price]) -> list[str]:
     """Return the dearest model that costs at most half, and the cheapest."""
-    if terms.price is None:
+    if pricing.price is None:
         return []
-    own = terms.price
-    found = [name for name, p in prices.items() if p.input <= own.input / 2 and p.output <= own.output / 2]
-    by_price = sorted(found, key=lambda name: (prices[name].input, name))
+    own = pricing.price
+    cheaper = [name for name, p in prices.items() if p.input <= own.input / 2 and p.output <= own.output / 2]
+    by_price = sorted(cheaper, key=lambda name: (prices[name].input, name))
     return list(dict.fromkeys([*by_price[-1:], *by_price[:1]]))
 
 
-def _affordable(desk: CostModel, votes: Sequence[Request]) -> int:
+def _affordable(costs: CostModel, votes: Sequence[Request]) -> int:
     """Return how many calls the high end of their cost leaves within what is left of the budget."""
-    whole = desk.forecast("", votes)
+    whole = costs.forecast("", votes)
     if not whole.cost_usd or not whole.calls.high or not whole.cost_usd.high:
         return 0
-    return int(_left(desk) / (whole.cost_usd.high / whole.calls.high))
+    return int(_left(costs) / (whole.cost_usd.high / whole.calls.high))
 
 
-def _left(desk: CostModel) -> float:
-    return (desk.terms.budget_usd or 0.0) - desk.spent.settled_usd - desk.spent.unsettled_usd
+def _left(costs: CostModel) -> float:
+    return (costs.pricing.budget_usd or 0.0) - costs.spent.settled_usd - costs.spent.unsettled_usd
 
 
-def _against_budget(desk: CostModel, whole: Forecast, votes: Sequence[Request], rows: Sequence[Example]) -> list[str]:
-    budget = desk.terms.budget_usd
+def _against_budget(costs: CostModel, whole: Forecast, votes: Sequence[Request], rows: Sequence[Example]) -> list[str]:
+    budget = costs.pricing.budget_usd
     if budget is None or whole.cost_usd is None:
         return []
-    left = _left(desk)
-    said = f"  teacher.budget_usd = {budget:g}: {budget - left:.4f} USD are spent or held, {left:.4f} are left"
+    left = _left(costs)
+    spent = f"  teacher.budget_usd = {budget:g}: {budget - left:.4f} USD are spent or held, {left:.4f} are left"
     if whole.cost_usd.high <= left:
-        return [f"{said}; that is enough"]
+        return [f"{spent}; that is enough"]
     sure = "is over it at its high end" if whole.cost_usd.low <= left else "is over it"
-    found = plans(desk, votes, suspects_of(rows), packaged_prices())
+    cheaper_plans = plans(costs, votes, suspects_of(rows), packaged_prices())
     return [
-        f"{said}; the estimate {sure}, and the run would stop there with every answer kept. Verifying for less:",
-        *(f"    {_usd(plan.cost_usd):>17}  {plan.what:<50} {plan.setting}" for plan in found),
+        f"{spent}; the estimate {sure}, and the run would stop there with every answer kept. Verifying for less:",
+        *(f"    {_usd(plan.cost_usd):>17}  {plan.what:<50} {plan.setting}" for plan in cheaper_plans),
     ]
 
 
-def _basis(desk: CostModel) -> list[str]:
-    if desk.habits.calls:
-        return [f"  from {desk.habits.calls} earlier calls of {desk.terms.model}, 10th to 90th percentile"]
+def _basis(costs: CostModel) -> list[str]:
+    if costs.tokens.calls:
+        return [f"  from {costs.tokens.calls} earlier calls of {costs.pricing.model}, 10th to 90th percentile"]
     return ["  from 2 to 5 bytes a token and answers up to max_tokens; earlier calls will narrow it"]
 
 
-def _line(found: Forecast) -> str:
-    cells = (_count(found.input_tokens), _count(found.output_tokens))
-    return f"  {found.step:<10} {_count(found.calls):>15} {cells[0]:>19} {cells[1]:>19} {_usd(found.cost_usd):>17}"
+def _line(step: Forecast) -> str:
+    cells = (_count(step.input_tokens), _count(step.output_tokens))
+    return f"  {step.step:<10} {_count(step.calls):>15} {cells[0]:>19} {cells[1]:>19} {_usd(step.cost_usd):>17}"
 
 
-def _count(found: Range) -> str:
-    low, high = round(found.low), round(found.high)
+def _count(tokens: Range) -> str:
+    low, high = round(tokens.low), round(tokens.high)
     return f"{low}" if low == high else f"{low}-{high}"
 
 
-def _usd(found: Range | None) -> str:
-    return "price not known" if found is None else f"{found.low:.2f}-{found.high:.2f}"
+def _usd(cost: Range | None) -> str:
+    return "price not known" if cost is None else f"{cost.low:.2f}-{cost.high:.2f}"
