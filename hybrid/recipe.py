@@ -72,14 +72,14 @@ def run(
     if seed is not None:
         overrides["seed"] = seed
     path = find_recipe(recipe)
-    found = read_recipe(path, profile=profile, overrides=overrides)
+    read = read_recipe(path, profile=profile, overrides=overrides)
     options = Options(runs=runs, name=name, seeds=seeds, ablate=ablate)
     if estimate:
         from hybrid.commands.run import forecast
 
-        forecast(found, path.parent, options)
+        forecast(read, path.parent, options)
         return
-    _launch(found, path.parent, options)
+    _launch(read, path.parent, options)
 
 
 @app.command()

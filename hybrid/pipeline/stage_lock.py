@@ -90,20 +90,20 @@ def syntax_of(path: Path) -> str:
 
 def problems(stages: Iterable[Stage] = STAGES) -> list[str]:
     """A sentence for each stage whose code changed and whose version did not, or which the lock does not know."""
-    lock, found = locked(), []
+    lock, sentences = locked(), []
     for stage in stages:
         now, before = present(stage), lock.get(stage.name)
         if before is None:
-            found.append(f"{stage.name}: not in the lock; run make stage-lock")
+            sentences.append(f"{stage.name}: not in the lock; run make stage-lock")
         elif now.code != before.code and now.version == before.version:
-            found.append(
+            sentences.append(
                 f"{stage.name}: its code changed and its version is {now.version} still; raise the version in "
                 f"hybrid/stages/{stage.name}.py where results change, then run make stage-lock; where they do not, run "
                 f"make stage-lock SAME={stage.name}"
             )
         elif now != before:
-            found.append(f"{stage.name}: version {now.version} is not in the lock yet; run make stage-lock")
-    return found
+            sentences.append(f"{stage.name}: version {now.version} is not in the lock yet; run make stage-lock")
+    return sentences
 
 
 def write_lock(same: Sequence[str]) -> list[str]:
@@ -131,9 +131,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.write and (changed := write_lock([name for name in arguments.same.split(",") if name])):
         sys.stderr.write(f"error: changed under an unchanged version: {', '.join(changed)}; raise it, or name them\n")
         return 1
-    found = problems()
-    sys.stderr.writelines(f"error: {line}\n" for line in found)
-    return 1 if found else 0
+    sentences = problems()
+    sys.stderr.writelines(f"error: {line}\n" for line in sentences)
+    return 1 if sentences else 0
 
 
 def _is_docstring(node: ast.stmt) -> bool:

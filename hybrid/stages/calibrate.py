@@ -321,20 +321,22 @@ def _weigh_decoder(io: StageIO, rows: Sequence[Example], probs: Floats) -> "Meas
 
     config = io.recipe.calibrate
     order = probs.max(axis=1).argsort(kind="stable")[: config.decoder_rows]
-    asked = decoder_votes(io, [rows[i] for i in order])
+    answers = decoder_votes(io, [rows[i] for i in order])
     gold = np.array([io.labels.index(rows[i].label) for i in order])
-    measured = measure_reliability(probs[order], gold, asked.votes, io.labels, folds=config.folds, seed=io.recipe.seed)
-    return Measured(reliability=measured.reliability, report=asked.report | measured.report)
+    measured = measure_reliability(
+        probs[order], gold, answers.votes, io.labels, folds=config.folds, seed=io.recipe.seed
+    )
+    return Measured(reliability=measured.reliability, report=answers.report | measured.report)
 
 
 def _summary_line(report: Report) -> str:
     threshold = report["threshold"]
-    kept = (
+    escalation = (
         f"threshold {threshold['value']:.3f} keeps {threshold['kept']:.0%}"
         if threshold["met"]
         else f"{threshold['n_rows']} rows do not support {threshold['target']:.0%}: everything escalates"
     )
-    return f"{report['method']}, {kept}"
+    return f"{report['method']}, {escalation}"
 
 
 CALIBRATE = Stage(

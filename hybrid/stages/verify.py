@@ -38,14 +38,14 @@ def _reads(recipe: Recipe) -> Reads:
 
 
 def _work(io: StageIO) -> Report:
-    asked = teacher_votes(io, io.rows("train"))
+    answers = teacher_votes(io, io.rows("train"))
     imported = read_votes(io.recipe.verify.imports, io.recipe_dir, io.rows(), io.labels)
-    io.write(VOTES, [*asked.votes, *imported])
+    io.write(VOTES, [*answers.votes, *imported])
     hashes = {
         "prompt": text_hash(io.prompt(prompt_of(io.recipe.verify))),
         "policy": text_hash(io.policy("teacher")),
     }
-    return asked.report | hashes | {"imported": tally(imported)}
+    return answers.report | hashes | {"imported": tally(imported)}
 
 
 def teacher_votes(io: StageIO, rows: Sequence[Example]) -> AskedVotes:
@@ -92,8 +92,8 @@ def _beliefs(io: StageIO, rows: Sequence[Example]) -> np.ndarray:
 
 
 def _summary_line(report: Report) -> str:
-    asked = f"{report['ok']} votes of {report['asked']} asked" if report["asked"] else "no teacher: labels as given"
-    return asked + "".join(f"; {n} imported from {source}" for source, n in report["imported"].items())
+    line = f"{report['ok']} votes of {report['asked']} asked" if report["asked"] else "no teacher: labels as given"
+    return line + "".join(f"; {n} imported from {source}" for source, n in report["imported"].items())
 
 
 VERIFY = Stage(
