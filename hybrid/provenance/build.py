@@ -36,14 +36,14 @@ class _Tables(Row, frozen=True, kw_only=True):
     children: dict[str, list[str]]
 
 
-def read_receipts(story: RunContext) -> list[Receipt]:
+def read_receipts(context: RunContext) -> list[Receipt]:
     """Return the receipt of every row, in the order of the rows, and then of every draft.
 
     Raises:
         DataError: a table of the run cannot be read.
     """
-    rows, drafts = story.rows(), story.drafts()
-    tables = _tables(story, rows, drafts)
+    rows, drafts = context.rows(), context.drafts()
+    tables = _tables(context, rows, drafts)
     return [_of_row(row, tables) for row in rows] + [_of_draft(draft) for draft in drafts]
 
 
@@ -59,21 +59,21 @@ def receipt_of(receipts: Sequence[Receipt], row_id: str, run: Path) -> Receipt:
     raise DataError(f"{run}: no row {row_id!r}; want an id of split/rows.jsonl, such as {receipts[0].id!r}")
 
 
-def _tables(story: RunContext, rows: Sequence[Example], drafts: Sequence[Draft]) -> _Tables:
-    run, train = story.run, [row for row in rows if row.part == "train"]
+def _tables(context: RunContext, rows: Sequence[Example], drafts: Sequence[Draft]) -> _Tables:
+    run, train = context.run, [row for row in rows if row.part == "train"]
     verified, votes = run.report("verify"), read_rows(run.path("verify", "votes.jsonl"), Vote)
     probs_file = run.path("clean", "classifier.npy")
     classifier = np.load(probs_file) if probs_file.is_file() else np.zeros((0, 0))
     return _Tables(
-        labels=story.labels,
+        labels=context.labels,
         policy=verified.get("policy", ""),
         method=run.report("clean")["method"],
         votes=_by_row(votes),
-        answers=stored_answers(story.traces, {vote.trace_key for vote in votes if vote.trace_key}),
-        decisions={decision.id: decision for decision in story.decisions()},
+        answers=stored_answers(context.traces, {vote.trace_key for vote in votes if vote.trace_key}),
+        decisions={decision.id: decision for decision in context.decisions()},
         classifier={row.id: tuple(probs) for row, probs in zip(train, classifier.tolist(), strict=False)},
-        trusted={row.id: row for row in story.trusted()},
-        served=_served(story),
+        trusted={row.id: row for row in context.trusted()},
+        served=_served(context),
         children=_children(drafts),
     )
 
@@ -93,15 +93,15 @@ def _children(drafts: Sequence[Draft]) -> dict[str, list[str]]:
     return found
 
 
-def _served(story: RunContext) -> dict[str, Served]:
-    tables = [story.run.path(*parts) for parts in (("calibrate", "scored.jsonl"), ("evaluate", "judged.jsonl"))]
+def _served(context: RunContext) -> dict[str, Served]:
+    tables = [context.run.path(*parts) for parts in (("calibrate", "scored.jsonl"), ("evaluate", "judged.jsonl"))]
     # A run that was stopped before its bundle was judged has receipts all the same.
-    if story.recipe.task == "multi_label" or not all(path.is_file() for path in tables):
+    if context.recipe.task == "multi_label" or not all(path.is_file() for path in tables):
         return {}
-    threshold = read_bundle(story.run.path("bundle")).threshold.value
+    threshold = read_bundle(context.run.path("bundle")).threshold.value
     scored, judged = read_rows(tables[0], Scored), read_rows(tables[1], Judged)
-    return {row.id: _answer(row.probs, row.label, None, story.labels, threshold) for row in scored} | {
-        row.id: _answer(row.probs, row.gold, row.decoder, story.labels, threshold) for row in judged
+    return {row.id: _answer(row.probs, row.label, None, context.labels, threshold) for row in scored} | {
+        row.id: _answer(row.probs, row.gold, row.decoder, context.labels, threshold) for row in judged
     }
 
 

@@ -18,29 +18,29 @@ CARD = "README.md"
 DATA_CARD = "data-card.md"
 
 
-def write_outcome(story: RunContext, figures: Sequence[SeedFigures]) -> None:
+def write_outcome(context: RunContext, figures: Sequence[SeedFigures]) -> None:
     """Write the summary, and page and cards unless they were made from the very same run.
 
     Raises:
         DataError: a stage's report cannot be read.
         StorageError: a file cannot be written.
     """
-    run = story.run
-    summary = summarise(story, figures)
+    run = context.run
+    summary = summarise(context, figures)
     write_json(run.path("summary.json"), summary)
     made_from = fingerprint(run, summary)
     if not _is_made_from(run.path(PAGE), made_from):
         from hybrid.report.page import render_page
 
-        write_bytes(run.path(PAGE), render_page(story, summary, made_from=made_from).encode())
+        write_bytes(run.path(PAGE), render_page(context, summary, made_from=made_from).encode())
     if not all(_is_made_from(run.path("bundle", card), made_from) for card in (CARD, DATA_CARD)):
         from hybrid.provenance.build import read_receipts
         from hybrid.report.cards import render_card, render_data_card, tally
 
-        counts = tally(read_receipts(story))
-        write_bytes(run.path("bundle", CARD), render_card(story, counts, summary, made_from=made_from).encode())
+        counts = tally(read_receipts(context))
+        write_bytes(run.path("bundle", CARD), render_card(context, counts, summary, made_from=made_from).encode())
         write_bytes(
-            run.path("bundle", DATA_CARD), render_data_card(story, counts, summary, made_from=made_from).encode()
+            run.path("bundle", DATA_CARD), render_data_card(context, counts, summary, made_from=made_from).encode()
         )
 
 

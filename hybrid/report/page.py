@@ -30,9 +30,9 @@ PRECISION_REASONS = {
 }
 
 
-def render_page(story: RunContext, summary: Report, *, made_from: str) -> str:
+def render_page(context: RunContext, summary: Report, *, made_from: str) -> str:
     """Render the page. `made_from` is the fingerprint of what it was made from, kept in its head."""
-    run = story.run
+    run = context.run
     reports = {stage: run.report(stage) for stage in STAGES}
     judged = read_rows(run.path("evaluate", "judged.jsonl"), Judged)
     history = read_rows(run.path("train", "history.jsonl"), Epoch)
@@ -43,25 +43,25 @@ def render_page(story: RunContext, summary: Report, *, made_from: str) -> str:
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         summary=summary,
-        description=story.recipe.description,
-        recipe=story.recipe,
-        labels=story.presented_labels,
+        description=context.recipe.description,
+        recipe=context.recipe,
+        labels=context.presented_labels,
         reports=reports,
         steps=steps(summary, reports),
-        rows=_doubted(story),
-        drafts=draft_examples(story.drafts()),
+        rows=_doubted(context),
+        drafts=draft_examples(context.drafts()),
         history=history,
         scores=_scores(summary),
         training_precision=_training_precision(reports["train"]),
-        mistakes=_mistakes(reports["evaluate"], story.labels, story.presented_labels)
-        if story.recipe.task == "single_label"
+        mistakes=_mistakes(reports["evaluate"], context.labels, context.presented_labels)
+        if context.recipe.task == "single_label"
         else None,
         stages=[(stage, reports[stage]["seconds"], _books(stage, reports[stage])) for stage in STAGES],
         bundle=msgspec.json.decode(run.path("bundle", "bundle.json").read_bytes()),
         drawn={
             name: Markup(svg) if svg else None
             for name, svg in figures.draw_all(
-                summary, reports, judged, history, story.labels, story.recipe.task
+                summary, reports, judged, history, context.labels, context.recipe.task
             ).items()
         },
     )
@@ -77,10 +77,10 @@ def _training_precision(trained: Report) -> str:
     return ", ".join(parts)
 
 
-def _doubted(story: RunContext) -> dict[str, Any]:
-    votes = read_rows(story.run.path("verify", "votes.jsonl"), Vote)
-    gold = {row.id: row.label for row in story.gold()}
-    rows = doubted_rows(story.rows("train"), story.decisions(), votes, gold)
+def _doubted(context: RunContext) -> dict[str, Any]:
+    votes = read_rows(context.run.path("verify", "votes.jsonl"), Vote)
+    gold = {row.id: row.label for row in context.gold()}
+    rows = doubted_rows(context.rows("train"), context.decisions(), votes, gold)
     return {"total": len(rows), "shown": thinned(rows), "gold": any(row.gold is not None for row in rows)}
 
 

@@ -64,9 +64,9 @@ class SeedFigures(msgspec.Struct, frozen=True, kw_only=True):
     llm_cost_usd: float | None
 
     @classmethod
-    def read(cls, story: RunContext, variants: Sequence[str]) -> "SeedFigures":
+    def read(cls, context: RunContext, variants: Sequence[str]) -> "SeedFigures":
         """Read the figures of a finished run; `variants` starts with the one that is served."""
-        run = story.run
+        run = context.run
         evaluated = run.report("evaluate")
         served, *others = variants
         test: dict[str, dict[str, Any]] = {served: evaluated["encoder"]}
@@ -77,7 +77,7 @@ class SeedFigures(msgspec.Struct, frozen=True, kw_only=True):
         verified = run.report("verify")
         books = [verified, verified.get("second", {}), evaluated["decoder"], run.report("synthesize").get("llm", {})]
         return cls(
-            seed=story.recipe.seed,
+            seed=context.recipe.seed,
             labels=evaluated["labels"],
             test=test,
             calibration={name: evaluated["calibration"][name] for name in CALIBRATION},
@@ -87,15 +87,15 @@ class SeedFigures(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def summarise(story: RunContext, figures: Sequence[SeedFigures]) -> Report:
+def summarise(context: RunContext, figures: Sequence[SeedFigures]) -> Report:
     """Return the summary of a run; `figures` starts with the run's own seed."""
-    first, run = figures[0], story.run
+    first, run = figures[0], context.run
     evaluated, calibrated = run.report("evaluate"), run.report("calibrate")
     test = {variant: _over_seeds([seed.test[variant] for seed in figures]) for variant in first.test}
     return {
-        "name": story.recipe.name,
-        "profile": story.recipe.profile,
-        "task": story.recipe.task,
+        "name": context.recipe.name,
+        "profile": context.recipe.profile,
+        "task": context.recipe.task,
         "served": next(iter(first.test)),
         "rows": run.report("split")["parts"],
         "judged_by_gold": evaluated["judged_by_gold"],
@@ -112,15 +112,15 @@ def summarise(story: RunContext, figures: Sequence[SeedFigures]) -> Report:
         "llm": {
             "calls": sum(seed.llm_calls for seed in figures),
             "cost_usd": _total(seed.llm_cost_usd for seed in figures),
-            "teacher": story.recipe.teacher.model,
-            "decoder": story.recipe.decoder.model,
+            "teacher": context.recipe.teacher.model,
+            "decoder": context.recipe.decoder.model,
             "recorded": [
                 role
-                for role, llm in (("teacher", story.recipe.teacher), ("decoder", story.recipe.decoder))
+                for role, llm in (("teacher", context.recipe.teacher), ("decoder", context.recipe.decoder))
                 if backend_of(llm).is_recorded
             ],
         },
-        "recipe_hash": recipe_hash(story.recipe),
+        "recipe_hash": recipe_hash(context.recipe),
         "versions": versions(),
         "seeds": [msgspec.to_builtins(seed) for seed in figures],
     }

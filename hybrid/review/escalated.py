@@ -23,21 +23,21 @@ def is_escalated(row_id: str) -> bool:
     return row_id.startswith(_PREFIX)
 
 
-def export_escalations(story: RunContext, store: str, path: Path, *, to: str, n_rows: int) -> list[str]:
+def export_escalations(context: RunContext, store: str, path: Path, *, to: str, n_rows: int) -> list[str]:
     """Write the first `n_rows` of the queue of escalations for the tool `to`, a key of `TARGETS`; return what is printed.
 
     Raises:
         ConfigError: the rows have several labels each.
         DataError: there is no such store, or it cannot be read.
     """
-    if story.recipe.task == "multi_label":
+    if context.recipe.task == "multi_label":
         raise ConfigError(
-            f"{story.run.folder}: rows of several labels are kept as given, so there is nothing to review"
+            f"{context.run.folder}: rows of several labels are kept as given, so there is nothing to review"
         )
-    rows = stored_escalations(story, store)
-    known = {row.id for row in _added(story)}
-    looks = [look for look in queue_of_escalations(rows, story.labels) if look.id not in known]
-    steps = TARGETS[to].write(looks[:n_rows], story.labels, path)
+    rows = stored_escalations(context, store)
+    known = {row.id for row in _added(context)}
+    looks = [look for look in queue_of_escalations(rows, context.labels) if look.id not in known]
+    steps = TARGETS[to].write(looks[:n_rows], context.labels, path)
     return [f"{len(looks[:n_rows])} of {len(looks)} texts that escalated written to {path}", *steps]
 
 
@@ -60,7 +60,7 @@ def texts_by_id(rows: Sequence[Escalated]) -> dict[str, str]:
     return {_id_of(row.text): row.text for row in rows}
 
 
-def add_escalated(story: RunContext, labels: Mapping[str, str], texts: Mapping[str, str]) -> Path:
+def add_escalated(context: RunContext, labels: Mapping[str, str], texts: Mapping[str, str]) -> Path:
     """Write a person's labels of texts that escalated beside the recipe's runs; return the file.
 
     Raises:
@@ -71,23 +71,23 @@ def add_escalated(story: RunContext, labels: Mapping[str, str], texts: Mapping[s
             raise DataError(
                 f"{row_id}: no such text in the store of escalations; name the store that it was exported from"
             )
-        if label not in story.labels:
-            raise DataError(f"{row_id}: {label!r} is not one of {', '.join(story.labels)}; correct it there")
-    together = {row.id: row for row in _added(story)}
+        if label not in context.labels:
+            raise DataError(f"{row_id}: {label!r} is not one of {', '.join(context.labels)}; correct it there")
+    together = {row.id: row for row in _added(context)}
     together |= {row_id: Added(id=row_id, text=texts[row_id], label=label) for row_id, label in labels.items()}
-    table = story.shared_file("escalated")
+    table = context.shared_file("escalated")
     write_rows(table, together.values())
     return table
 
 
-def stored_escalations(story: RunContext, store: str) -> list[Escalated]:
+def stored_escalations(context: RunContext, store: str) -> list[Escalated]:
     """Return what a store keeps; `store` empty: the one beside the bundle of the run.
 
     Raises:
         DataError: there is no such file, or it cannot be read.
         StorageError: the store cannot be opened.
     """
-    name = store or str(story.run.path(FILE))
+    name = store or str(context.run.path(FILE))
     if "://" not in name and not Path(name).is_file():
         raise DataError(f"{shown(name)}: no such store; name the one that the service writes, a file or a database URL")
     engine = open_store(name)
@@ -97,8 +97,8 @@ def stored_escalations(story: RunContext, store: str) -> list[Escalated]:
         engine.dispose()
 
 
-def _added(story: RunContext) -> list[Added]:
-    return read_rows(story.shared_file("escalated"), Added) if story.shared_file("escalated").is_file() else []
+def _added(context: RunContext) -> list[Added]:
+    return read_rows(context.shared_file("escalated"), Added) if context.shared_file("escalated").is_file() else []
 
 
 def _look(row: Escalated, times: int) -> ReviewItem:

@@ -17,14 +17,14 @@ from hybrid.review.targets import TARGETS
 from hybrid.types import Decision, Vote
 
 
-def export(story: RunContext, path: Path, *, to: str, n_rows: int) -> list[str]:
+def export(context: RunContext, path: Path, *, to: str, n_rows: int) -> list[str]:
     """Write the first `n_rows` of the queue for the tool `to`, a key of `TARGETS`; return what the command prints.
 
     Raises:
         ConfigError: the rows have several labels each.
     """
-    items = queue_of(story)[:n_rows]
-    steps = TARGETS[to].write(items, story.labels, path)
+    items = queue_of(context)[:n_rows]
+    steps = TARGETS[to].write(items, context.labels, path)
     expected = sum(1 - item.belief for item in items)
     decided = ", ".join(f"{n} {label}" for label, n in Counter(item.label for item in items).most_common())
     return [
@@ -34,30 +34,30 @@ def export(story: RunContext, path: Path, *, to: str, n_rows: int) -> list[str]:
     ]
 
 
-def queue_of(story: RunContext) -> list[ReviewItem]:
+def queue_of(context: RunContext) -> list[ReviewItem]:
     """Return the whole queue of a finished run; rows that are trusted already are not in it."""
-    if story.recipe.task == "multi_label":
+    if context.recipe.task == "multi_label":
         raise ConfigError(
-            f"{story.run.folder}: rows of several labels are kept as given, so there is nothing to review"
+            f"{context.run.folder}: rows of several labels are kept as given, so there is nothing to review"
         )
-    decisions, votes = story.decisions(), read_rows(story.run.path("verify", "votes.jsonl"), Vote)
+    decisions, votes = context.decisions(), read_rows(context.run.path("verify", "votes.jsonl"), Vote)
     return review_queue(
-        story.rows("train"),
+        context.rows("train"),
         decisions,
         votes,
-        np.load(story.run.path("clean", "embeddings.npy")),
-        _belief(story, decisions, votes),
-        story.labels,
-        known={row.id for row in story.trusted()},
+        np.load(context.run.path("clean", "embeddings.npy")),
+        _belief(context, decisions, votes),
+        context.labels,
+        known={row.id for row in context.trusted()},
     )
 
 
-def _belief(story: RunContext, decisions: Sequence[Decision], votes: Sequence[Vote]) -> np.ndarray:
+def _belief(context: RunContext, decisions: Sequence[Decision], votes: Sequence[Vote]) -> np.ndarray:
     """Return what is believed of each row, probabilities [n, k], as `hybrid.review.gain` says."""
     probs = np.array([decision.probs for decision in decisions], dtype=float)
-    method = method_of(story.run.report("clean"))
+    method = method_of(context.run.report("clean"))
     if method.needs_trusted:
         return probs
     if not method.weighs_sources:
-        probs = (probs + np.load(story.run.path("clean", "classifier.npy"))) / 2
-    return with_what_votes_state(probs, [decision.id for decision in decisions], votes, story.labels)
+        probs = (probs + np.load(context.run.path("clean", "classifier.npy"))) / 2
+    return with_what_votes_state(probs, [decision.id for decision in decisions], votes, context.labels)

@@ -16,7 +16,7 @@ SHOWN = 10
 """Conflicts that are named one by one."""
 
 
-def read(story: RunContext, path: Path, *, store: str = "") -> list[str]:
+def read(context: RunContext, path: Path, *, store: str = "") -> list[str]:
     """Add the answers in a file to the recipe's trusted rows, all or none; return what the command prints.
 
     Answers about texts that escalated become rows of their own; `store` is where the service kept them.
@@ -26,19 +26,19 @@ def read(story: RunContext, path: Path, *, store: str = "") -> list[str]:
     """
     file = read_answers(path)
     agreed, escalated = _split_escalated(agree(file.answers))
-    _check(agreed, story, path)
-    table = story.traces.parent / REVIEWED
+    _check(agreed, context, path)
+    table = context.traces.parent / REVIEWED
     before = {row.id: row for row in read_rows(table, Trusted)} if table.is_file() else {}
     answered = {row_id: Trusted(id=row_id, label=label, source="review") for row_id, label in agreed.labels.items()}
     together = before | answered
     if answered:
         write_rows(table, together.values())
-    added = _add(story, escalated, store)
+    added = _add(context, escalated, store)
     if not agreed.labels and not agreed.conflicts:
         return added
     return [
         *added,
-        *_answer_lines(story, agreed, file),
+        *_answer_lines(context, agreed, file),
         *_replaced_lines(before, agreed.labels),
         f"  {len(together)} trusted rows in {table}; the next run of the recipe uses them",
     ]
@@ -57,10 +57,10 @@ def _split_escalated(agreed: Agreed) -> tuple[Agreed, Agreed]:
     return rows, escalated
 
 
-def _add(story: RunContext, escalated: Agreed, store: str) -> list[str]:
+def _add(context: RunContext, escalated: Agreed, store: str) -> list[str]:
     if not escalated.labels and not escalated.conflicts:
         return []
-    table = add_escalated(story, escalated.labels, texts_by_id(stored_escalations(story, store)))
+    table = add_escalated(context, escalated.labels, texts_by_id(stored_escalations(context, store)))
     differ = len(escalated.conflicts)
     return [
         f"{len(escalated.labels)} texts that escalated were added to {table}; the next run of the recipe trains on them",
@@ -68,8 +68,8 @@ def _add(story: RunContext, escalated: Agreed, store: str) -> list[str]:
     ]
 
 
-def _check(agreed: Agreed, story: RunContext, path: Path) -> None:
-    known, labels = {row.id for row in story.rows("train")}, story.labels
+def _check(agreed: Agreed, context: RunContext, path: Path) -> None:
+    known, labels = {row.id for row in context.rows("train")}, context.labels
     answers: Sequence[tuple[str, str]] = [
         *agreed.labels.items(),
         *((row_id, label) for row_id, several in agreed.conflicts.items() for label in several),
@@ -77,14 +77,14 @@ def _check(agreed: Agreed, story: RunContext, path: Path) -> None:
     for row_id, label in answers:
         if row_id not in known:
             raise DataError(
-                f"{path}: {row_id!r} is no training row of {story.run.folder}; expected answers about its rows"
+                f"{path}: {row_id!r} is no training row of {context.run.folder}; expected answers about its rows"
             )
         if label not in labels:
             raise DataError(f"{path}: {row_id}: {label!r} is not one of {', '.join(labels)}; correct it there")
 
 
-def _answer_lines(story: RunContext, agreed: Agreed, file: AnswerFile) -> list[str]:
-    decided = {decision.id: decision.label for decision in story.decisions()}
+def _answer_lines(context: RunContext, agreed: Agreed, file: AnswerFile) -> list[str]:
+    decided = {decision.id: decision.label for decision in context.decisions()}
     wrong = sum(decided[row_id] != label for row_id, label in agreed.labels.items())
     lines = [
         f"{len(agreed.labels)} rows answered, {file.unanswered} not yet",
