@@ -108,7 +108,7 @@ def _policy(options: argparse.Namespace) -> None:
 def _pilot(options: argparse.Namespace) -> None:
     from hybrid.commands.open_run import open_recipe, teacher_inputs
     from hybrid.teacher.pilot.compare import pilot
-    from hybrid.teacher.pilot.table import say_pilot
+    from hybrid.teacher.pilot.table import print_pilot
 
     models = tuple(name.strip() for name in options.models.split(",") if name.strip())
     with open_recipe(_recipe_arguments(options)) as context:
@@ -120,7 +120,7 @@ def _pilot(options: argparse.Namespace) -> None:
             models=models,
             votes=options.votes,
         )
-        say_pilot(piloted, context.run.screen)
+        print_pilot(piloted, context.run.screen)
 
 
 def _review_export(options: argparse.Namespace) -> None:

@@ -20,7 +20,7 @@ RECEIPT = "policy.json"
 FILE = "policy.md"
 """The file that the policy is written to if the recipe names none."""
 TRUSTED_SHARE = 1 / 3
-"""The largest share of the trusted rows that a policy may be written from: a row shown to the teacher cannot judge it."""
+"""The largest share of the trusted rows shown for a policy: a row that the teacher was shown cannot judge it."""
 
 
 class PolicyReceipt(Row, frozen=True, kw_only=True):
