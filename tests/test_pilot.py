@@ -25,7 +25,7 @@ from hybrid.teacher.pilot.baseline_curve import Baseline, Point, adds_informatio
 from hybrid.teacher.pilot.choose import choose
 from hybrid.teacher.pilot.compare import Piloted, pilot_rows
 from hybrid.teacher.pilot.measure import Measured, Trial
-from hybrid.teacher.pilot.strategies import Answers, PromptStrategy, ask_strategies, strategies_of, combine_votes
+from hybrid.teacher.pilot.strategies import Answers, PromptStrategy, ask_strategies, combine_votes, strategies_of
 from hybrid.teacher.pilot.table import print_pilot
 from hybrid.teacher.policy import PolicyReceipt
 from hybrid.types import Example, Vote

@@ -18,7 +18,7 @@ from hybrid.errors import DataError
 from hybrid.review.answers import Answer, AnswerFile, ReviewItem, agree
 from hybrid.review.argilla import read_records, write_records
 from hybrid.review.csv_form import read_sheet, write_sheet
-from hybrid.review.gain import expected_gains, blend_stated_confidence
+from hybrid.review.gain import blend_stated_confidence, expected_gains
 from hybrid.review.label_studio import read_tasks, write_tasks
 from hybrid.review.queue import review_queue
 from hybrid.review.targets import TARGETS, ReviewTarget, read_answers

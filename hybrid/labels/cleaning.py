@@ -53,10 +53,11 @@ def clean(
     """Decide about each row.
 
     Out-of-sample probabilities come from logistic regression on frozen embeddings, cross-fitted on the given labels
-    with balanced class weights (without them rows of rare classes are predicted as the majority class). Confident learning
-    (Northcutt et al. 2021) finds the suspects among the given labels. What a row's label should be is estimated by the
-    recipe's method (`hybrid.labels.methods`). With "auto" the method is chosen on the trusted rows, and each method is scored on
-    trusted labels it has not seen; without trusted rows it is the consensus. A trusted row takes its trusted label under every method.
+    with balanced class weights (without them rows of rare classes are predicted as the majority class). Confident
+    learning (Northcutt et al. 2021) finds the suspects among the given labels. The recipe's method
+    (`hybrid.labels.methods`) estimates what each label should be. With "auto" the method is chosen on the trusted rows,
+    and each method is scored on trusted labels it has not seen; without trusted rows it is the consensus. A trusted row
+    takes its trusted label under every method.
     A row whose label is too improbable is queued for review, and trains with `review_weight` until a person answers.
 
     Raises:
@@ -131,7 +132,7 @@ def keep_as_given(rows: Sequence[Example], labels: Sequence[str]) -> Cleaned:
 
 
 def _estimates(inputs: CleaningInputs, method: str) -> tuple[Mapping[str, LabelEstimate], MethodChoice | None]:
-    """Estimate labels with the recipe's method, or with every method and the choice among them if the method is "auto"."""
+    """Estimate labels with the recipe's method; for "auto" with all methods, and choose one of them on the trusted rows."""
     has_trusted = len(inputs.trusted) > 0
     if method == AUTO and has_trusted:
         estimates = {name: each.estimate(inputs) for name, each in METHODS.items()}

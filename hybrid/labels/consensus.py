@@ -47,9 +47,9 @@ def _is_weak(source: LabelSource, given: np.ndarray, probs: np.ndarray) -> bool:
     """Whether votes are significantly below `MIN_RELATIVE_RELIABILITY` times the reliability of the given labels.
 
     CROWDLAB cannot tell which of two sources is worse: it weights both by their agreement, and if they seldom agree it
-    follows the classifier, which may be worse than either. Agreement with the classifier can tell: above chance, two
-    sources with independent errors agree in proportion to the product of their reliabilities (Platanios et al. 2014),
-    so that the agreements of two sources with a third have the ratio of their reliabilities.
+    follows the classifier, which may be worse than either. Their agreement with the classifier can tell: two sources with
+    independent errors agree above chance as often as the product of their reliabilities (Platanios et al. 2014), so
+    the agreements of two sources with a third have the ratio of their reliabilities.
     """
     if not source.is_vote or not source.has_label.any():
         return False

@@ -10,7 +10,7 @@ from hybrid.labels.sources import LabelSource
 
 FEW_ROWS_PENALTY = 0.1
 MANY_ROWS_PENALTY = 1.0
-"""Ridge penalties for unit vectors: a few trusted rows per label need less regularisation than thousands of noisy ones."""
+"""Ridge penalties for unit vectors: a few trusted rows need less regularisation than thousands of noisy ones."""
 PRIOR_ROWS = 2.0
 """The pseudo-count of the prior on a source's reliability, in rows."""
 PRIOR_RIGHT = 0.8

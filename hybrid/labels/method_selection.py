@@ -10,7 +10,7 @@ DIGITS = 4
 
 
 class HeldOutLabels(msgspec.Struct, frozen=True, kw_only=True):
-    """A method's estimates for the trusted rows without their trusted labels: probabilities [m, k], and a mask of kept rows [m]."""
+    """A method's out-of-sample estimates for the trusted rows: probabilities [m, k], and a mask of the rows it keeps [m]."""
 
     probs: np.ndarray
     kept: np.ndarray

@@ -12,7 +12,7 @@ ABSTAIN = -1
 
 
 class LabelSource(msgspec.Struct, frozen=True, kw_only=True):
-    """One source: class indices [n], `ABSTAIN` where it gave no label, and its stated confidence [n], NaN where unstated."""
+    """One source: class indices [n], `ABSTAIN` where it gave no label, and stated confidence [n], NaN if unstated."""
 
     name: str
     label: np.ndarray

@@ -19,7 +19,7 @@ DATA_CARD = "data-card.md"
 
 
 def write_outcome(context: RunContext, figures: Sequence[SeedFigures]) -> None:
-    """Write the summary, and page and cards unless they were made from the very same run.
+    """Write the summary, and rebuild page and cards if they do not match the run.
 
     Raises:
         DataError: a stage's report cannot be read.
@@ -45,12 +45,12 @@ def write_outcome(context: RunContext, figures: Sequence[SeedFigures]) -> None:
 
 
 def fingerprint(run: Run, summary: Report) -> str:
-    """Return the SHA-256 of all that page and card are made from: summary, tables by their stamps, templates.
+    """Compute the SHA-256 of everything that page and cards are made from: summary, stamps, stage reports, this package.
 
-    A stage that is not complete has no stamp; its report then stands for it.
+    An incomplete stage has no stamp; its report alone then represents it.
     """
-    books = [run.path(stage, name) for stage in STAGE_NAMES for name in (STAMP, REPORT)]
-    tables = {str(i): sha256_of_file(path) for i, path in enumerate(books) if path.exists()}
+    stage_files = [run.path(stage, name) for stage in STAGE_NAMES for name in (STAMP, REPORT)]
+    tables = {str(i): sha256_of_file(path) for i, path in enumerate(stage_files) if path.exists()}
     sources = {
         path.name: sha256(path.read_bytes()).hexdigest()
         for path in sorted(files(__name__).iterdir(), key=lambda path: path.name)

@@ -1,4 +1,4 @@
-"""The bundle's two cards: the model card (what it is, how far to trust it) and the data card (where its labels come from)."""
+"""The bundle's cards: the model card (what it is, how far to trust it) and the data card (where its labels come from)."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
