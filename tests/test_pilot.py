@@ -79,7 +79,7 @@ def test_the_cheapest_way_that_is_not_significantly_worse_is_taken() -> None:
     dear = trial(first(90), cost=0.02)
     assert choose([trial(first(87), answer="direct"), dear]).way == PromptStrategy(model="m", answer="direct", votes=1)
     choice = choose([trial(first(80), answer="direct"), dear])
-    assert choice.way == dear.measured.way
+    assert choice.way == dear.measured.strategy
     assert choice.below_best_p["m: direct"] == pytest.approx(2**-10)
 
 

@@ -8,7 +8,17 @@ from hybrid.teacher.pilot.choose import title
 from hybrid.teacher.pilot.compare import FILE, Piloted
 from hybrid.teacher.pilot.measure import Measured
 
-COLUMNS = ("model", "strategy", "accuracy", "answered", "AUROC confidence", "AUROC votes", "$ a row", "$ job", "time")
+COLUMNS = (
+    "model",
+    "strategy",
+    "accuracy",
+    "answered",
+    "AUROC confidence",
+    "AUROC votes",
+    "$ per row",
+    "$ per job",
+    "time",
+)
 
 
 def print_pilot(piloted: Piloted, screen: Screen) -> None:
