@@ -90,7 +90,7 @@ def test_a_teacher_that_neither_beats_the_labels_nor_adds_to_them_is_not_asked()
     assert choose([trial(first(60), beats=0.4, adds=0.01)]).ask
 
 
-def test_the_equivalent_rows_is_read_off_the_learning_curve() -> None:
+def test_the_equivalent_rows_are_read_off_the_learning_curve() -> None:
     found = at_hand(first(80))
     assert equivalent_rows(0.6, found) == 200
     assert equivalent_rows(0.65, found) == round(float(np.sqrt(200 * 400)))

@@ -28,15 +28,15 @@ class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
 
     The report's keys: `method` (its name), `method_id` (its key in `hybrid.labels.methods.METHODS`), `rows`, `suspects`,
     `actions`, `changes`, `source_weights`, `ignored_sources` (`not_heard` is the same under its older name),
-    `classes_before`, `classes_after`, `trusted` (rows by source), and, empty without trusted rows, `methods` (how each
-    did on them: `hybrid.labels.method_selection`), `repair` (its model and losses) and `sources` (how each is wrong:
+    `classes_before`, `classes_after`, `trusted` (rows by source), and, empty without trusted rows, `methods` (the
+    scores of each: `hybrid.labels.method_selection`), `repair` (its model and losses) and `sources` (how each errs:
     `hybrid.labels.source_report`).
     """
 
     decisions: list[Decision]
     embeddings: np.ndarray
     classifier: np.ndarray
-    """The cross-fitted classifier's probabilities [n, k]; [n, 0] where none was trained."""
+    """The cross-fitted classifier's probabilities [n, k]; [n, 0] if none was trained."""
     report: dict[str, object]
 
 
@@ -57,8 +57,8 @@ def clean(
     learning (Northcutt et al. 2021) finds the suspects among the given labels. The recipe's method
     (`hybrid.labels.methods`) estimates what each label should be. With "auto" the method is chosen on the trusted rows,
     and each method is scored on trusted labels it has not seen; without trusted rows it is the consensus. A trusted row
-    takes its trusted label under every method.
-    A row whose label is too improbable is queued for review, and trains with `review_weight` until a person answers.
+    takes its trusted label under every method. A row whose label is too improbable is queued for review, and trains with
+    `review_weight` until a person answers.
 
     Raises:
         ConfigError: the recipe's method needs trusted rows, but there are none.

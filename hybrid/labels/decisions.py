@@ -20,7 +20,7 @@ class _Evidence(msgspec.Struct, frozen=True):
     statements: str
     """Each source's label, in words."""
     suspect: bool
-    """Whether confident learning doubts the given label."""
+    """Whether confident learning suspects the given label."""
     given_quality: float
 
     @property

@@ -56,7 +56,7 @@ def trusted_first(order: np.ndarray, trusted: np.ndarray, n_rows: int) -> np.nda
     """Move trusted rows to the front of `order`, at most half of `n_rows`.
 
     `trusted` is a mask [n]. Only trusted rows show how a teacher errs: without its answers on some of them, its other
-    answers get no weight. If there are more trusted rows than places, every k-th is taken, because a file may be sorted
+    answers get no weight. If there are more trusted rows than places, evenly spaced ones are taken: a file may be sorted
     by label.
     """
     rows = np.flatnonzero(trusted)

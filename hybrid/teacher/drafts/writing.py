@@ -18,7 +18,7 @@ ATTRIBUTE_EXAMPLES = 24
 OnDone = Callable[[int, int], None]
 
 
-class _DraftOrder(msgspec.Struct, frozen=True):
+class _DraftTask(msgspec.Struct, frozen=True):
     id: str
     label: str
     parents: list[Example]
@@ -47,33 +47,33 @@ def write_drafts(
     shown = _drawn(rows, ATTRIBUTE_EXAMPLES, rng)
     reply = teacher.llm.ask(attributes_request(labels, shown, teacher.config, policy=teacher.policy))
     attributes = read_attributes(reply)
-    orders = [_order(rows, label, number, attributes, rng) for label in classes for number in range(config.per_class)]
+    tasks = [_task(rows, label, number, attributes, rng) for label in classes for number in range(config.per_class)]
     requests = [
         draft_request(
-            order.label,
+            task.label,
             labels,
-            order.parents,
+            task.parents,
             teacher.config,
             policy=teacher.policy,
-            attributes=order.attributes,
-            temperature=config.temperatures[order.number % len(config.temperatures)] if config.temperatures else None,
-            sample=order.number,
+            attributes=task.attributes,
+            temperature=config.temperatures[task.number % len(config.temperatures)] if config.temperatures else None,
+            sample=task.number,
         )
-        for order in orders
+        for task in tasks
     ]
     replies = ask_all(requests, teacher.llm, teacher.config.workers, lambda done: on_done(done, len(requests)))
     return [
-        _with_attributes(read_draft(order.id, order.label, order.parents, reply), order.attributes)
-        for order, reply in zip(orders, replies, strict=True)
+        _with_attributes(read_draft(task.id, task.label, task.parents, reply), task.attributes)
+        for task, reply in zip(tasks, replies, strict=True)
     ]
 
 
-def _order(
+def _task(
     rows: Sequence[Example], label: str, number: int, attributes: Sequence[Attribute], rng: np.random.Generator
-) -> _DraftOrder:
+) -> _DraftTask:
     parents = _drawn([row for row in rows if row.label == label], EXAMPLES, rng)
-    drawn = {each.name: each.values[int(rng.integers(len(each.values)))] for each in attributes}
-    return _DraftOrder(f"draft/{label}/{number}", label, parents, drawn, number)
+    drawn = {attribute.name: attribute.values[int(rng.integers(len(attribute.values)))] for attribute in attributes}
+    return _DraftTask(f"draft/{label}/{number}", label, parents, drawn, number)
 
 
 def _drawn(rows: Sequence[Example], n: int, rng: np.random.Generator) -> list[Example]:

@@ -20,7 +20,7 @@ class Measured(Row, frozen=True, kw_only=True):
     answered: float
     """The share of rows for which the strategy gave a label of the set."""
     accuracy: Estimate
-    """Over all rows: a row without a label counts as wrong."""
+    """Accuracy over all rows; a row without a label counts as wrong."""
     auroc_confidence: Estimate | None
     """How well the stated confidence ranks right answers above wrong ones."""
     auroc_share: Estimate | None
