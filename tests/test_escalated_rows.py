@@ -60,7 +60,7 @@ def test_a_store_of_another_version_or_none_is_refused(tmp_path: Path) -> None:
     engine = open_store(str(tmp_path / "store.sqlite"))
     with engine.begin() as db:
         db.execute(sql.update(versions).values(version=99))
-    with pytest.raises(StorageError, match="is of version 99, want 1"):
+    with pytest.raises(StorageError, match="has version 99, expected 1"):
         open_store(str(tmp_path / "store.sqlite"))
     (tmp_path / "text").write_text("not a database, and longer than its header would be " * 10)
     for name in (str(tmp_path / "text"), str(tmp_path / "none" / "store"), "sqlserver://me:secret@host/db"):

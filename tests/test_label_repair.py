@@ -180,7 +180,7 @@ def test_a_method_is_one_entry_and_recipes_cleaning_and_review_know_it(
 ) -> None:
     def majority(inputs: CleaningInputs) -> LabelEstimate:
         n_labels = inputs.probs.shape[1]
-        counts = sum(np.where(s.spoke[:, None], np.eye(n_labels)[s.said], 0) for s in inputs.sources)
+        counts = sum(np.where(s.has_label[:, None], np.eye(n_labels)[s.label], 0) for s in inputs.sources)
         probs = np.asarray(counts) / np.sum(counts, axis=1, keepdims=True)
         return LabelEstimate(
             method="majority",

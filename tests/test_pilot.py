@@ -21,12 +21,12 @@ from hybrid.files.table import write_json
 from hybrid.llm import Reply, open_llm
 from hybrid.progress import Screen
 from hybrid.stages.verify import VERIFY, teacher_votes
-from hybrid.teacher.pilot.baseline_curve import Baseline, Point, adds_information_p, worth_in_rows
+from hybrid.teacher.pilot.baseline_curve import Baseline, Point, adds_information_p, equivalent_rows
 from hybrid.teacher.pilot.choose import choose
 from hybrid.teacher.pilot.compare import Piloted, pilot_rows
 from hybrid.teacher.pilot.measure import Measured, Trial
-from hybrid.teacher.pilot.strategies import Answers, PromptStrategy, ask_strategies, strategies_of, what_it_says
-from hybrid.teacher.pilot.table import say_pilot
+from hybrid.teacher.pilot.strategies import Answers, PromptStrategy, ask_strategies, combine_votes, strategies_of
+from hybrid.teacher.pilot.table import print_pilot
 from hybrid.teacher.policy import PolicyReceipt
 from hybrid.types import Example, Vote
 from tests.conftest import write_project
@@ -79,7 +79,7 @@ def test_the_cheapest_way_that_is_not_significantly_worse_is_taken() -> None:
     dear = trial(first(90), cost=0.02)
     assert choose([trial(first(87), answer="direct"), dear]).way == PromptStrategy(model="m", answer="direct", votes=1)
     choice = choose([trial(first(80), answer="direct"), dear])
-    assert choice.way == dear.measured.way
+    assert choice.way == dear.measured.strategy
     assert choice.below_best_p["m: direct"] == pytest.approx(2**-10)
 
 
@@ -90,12 +90,12 @@ def test_a_teacher_that_neither_beats_the_labels_nor_adds_to_them_is_not_asked()
     assert choose([trial(first(60), beats=0.4, adds=0.01)]).ask
 
 
-def test_the_worth_in_rows_is_read_off_the_learning_curve() -> None:
+def test_the_equivalent_rows_are_read_off_the_learning_curve() -> None:
     found = at_hand(first(80))
-    assert worth_in_rows(0.6, found) == 200
-    assert worth_in_rows(0.65, found) == round(float(np.sqrt(200 * 400)))
-    assert worth_in_rows(0.2, found) == 100
-    assert worth_in_rows(0.81, found) is None
+    assert equivalent_rows(0.6, found) == 200
+    assert equivalent_rows(0.65, found) == round(float(np.sqrt(200 * 400)))
+    assert equivalent_rows(0.2, found) == 100
+    assert equivalent_rows(0.81, found) is None
 
 
 def test_answers_that_follow_the_error_add_information_and_answers_by_chance_do_not() -> None:
@@ -119,7 +119,7 @@ def test_votes_are_counted_and_a_tie_goes_to_the_surest() -> None:
         [vote(None), vote(None), vote(None)],
     ]
     way = PromptStrategy(model="t", answer="reasoned", votes=3)
-    said = what_it_says(Answers(way=way, votes=rows, replies=[[Reply(status="ok", model="t")]] * 3))
+    said = combine_votes(Answers(strategy=way, votes=rows, replies=[[Reply(status="ok", model="t")]] * 3))
     assert said.labels == ["bad", "good", None]
     assert said.confidence == pytest.approx([0.7, 0.9, np.nan], nan_ok=True)
     assert said.share == pytest.approx([2 / 3, 1 / 3, np.nan], nan_ok=True)
@@ -257,7 +257,7 @@ def test_a_small_model_in_the_process_answers_both_ways() -> None:
     found = ask_strategies(
         rows, LABELS, strategies_of(config, 1), teacher=local, llm=config, policy="", on_done=lambda done, total: None
     )
-    direct, reasoned = (what_it_says(answers) for answers in found)
+    direct, reasoned = (combine_votes(answers) for answers in found)
     assert all(label in LABELS for label in (*direct.labels, *reasoned.labels))
     spent = [sum(reply.output_tokens for of_row in answers.replies for reply in of_row) for answers in found]
     assert spent[0] < spent[1]
@@ -316,7 +316,7 @@ def test_on_a_terminal_the_table_is_drawn_and_elsewhere_it_is_plain_columns() ->
     said = {}
     for terminal in (True, False):
         console = Console(file=StringIO(), force_terminal=terminal, width=180, highlight=False, soft_wrap=True)
-        say_pilot(piloted, Screen(console))
+        print_pilot(piloted, Screen(console))
         said[terminal] = console.file.getvalue()  # type: ignore[attr-defined]
     assert "┃" in said[True]
     assert "┃" not in said[False]

@@ -99,7 +99,7 @@ def test_the_command_writes_policy_and_receipt_and_never_over_an_edited_one(
         assert (receipt["source"], len(receipt["rows"])) == ("trusted", 20)
         page.write_text("Mine.")
         assert policy(project, server.url) == 2
-        assert "somebody may have edited it" in capsys.readouterr().err
+        assert "may have been edited" in capsys.readouterr().err
         assert page.read_text() == "Mine."
         assert policy(project, server.url, "--force") == 0
         assert page.read_text() != "Mine."

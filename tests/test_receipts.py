@@ -212,7 +212,7 @@ def test_a_draft_has_a_story_too(run: Path, capsys: pytest.CaptureFixture[str]) 
     assert "drafts from it     draft/1" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("words", "said"), [(["nobody"], "no row 'nobody'"), ([], "one of the two")])
+@pytest.mark.parametrize(("words", "said"), [(["nobody"], "no row 'nobody'"), ([], "expected exactly one")])
 def test_what_cannot_be_told_is_said(
     words: list[str], said: str, finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

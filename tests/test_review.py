@@ -18,7 +18,7 @@ from hybrid.errors import DataError
 from hybrid.review.answers import Answer, AnswerFile, ReviewItem, agree
 from hybrid.review.argilla import read_records, write_records
 from hybrid.review.csv_form import read_sheet, write_sheet
-from hybrid.review.gain import expected_gains, with_what_votes_state
+from hybrid.review.gain import blend_stated_confidence, expected_gains
 from hybrid.review.label_studio import read_tasks, write_tasks
 from hybrid.review.queue import review_queue
 from hybrid.review.targets import TARGETS, ReviewTarget, read_answers
@@ -57,14 +57,14 @@ def one_hot(n: int) -> np.ndarray:
 def test_what_a_vote_states_of_itself_is_half_of_the_belief_where_it_states_anything() -> None:
     probs = np.array([[0.2, 0.8], [0.2, 0.8]])
     votes = [vote("1", "bad", 0.9), vote("1", "bad", 0.7), vote("2", "bad", None), vote("2", None, None)]
-    found = with_what_votes_state(probs, ["1", "2"], votes, LABELS)
+    found = blend_stated_confidence(probs, ["1", "2"], votes, LABELS)
     assert found == pytest.approx(np.array([[0.5, 0.5], [0.2, 0.8]]))
 
 
 def test_the_gain_without_company_is_the_probability_of_an_error_weighed_by_the_class() -> None:
     belief = np.array([[0.4, 0.6], [0.1, 0.9], [0.2, 0.8], [0.7, 0.3]])
     found = expected_gains(belief, np.array([1, 1, 1, 0]), np.zeros(4, dtype=bool), one_hot(4))
-    assert found.company == 0
+    assert found.correlation == 0
     assert found.wrong == pytest.approx([0.4, 0.1, 0.2, 0.3])
     assert found.gain == pytest.approx([0.4 * 4 / 6, 0.1 * 4 / 6, 0.2 * 4 / 6, 0.3 * 4 / 2])
 
@@ -78,7 +78,7 @@ def test_errors_that_keep_company_make_a_look_among_them_worth_more_than_one_alo
     disagree[59] = True
     belief = np.where(disagree[:, None], [[0.4, 0.6]], [[0.05, 0.95]])
     found = expected_gains(belief, np.ones(60, dtype=int), disagree, embeddings)
-    assert found.company > 0.5
+    assert found.correlation > 0.5
     assert found.wrong[0] == found.wrong[59]
     assert found.gain[:30].min() > 1.5 * found.gain[59]
 
@@ -249,7 +249,9 @@ def test_a_second_answer_replaces_the_first_and_a_conflict_is_not_taken(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("line", "said"), [("nobody,bad", "no training row"), ("{id},odd", "'odd' is not one of")])
+@pytest.mark.parametrize(
+    ("line", "said"), [("nobody,bad", "is not a training row"), ("{id},odd", "'odd' is not one of")]
+)
 def test_answers_that_cannot_be_right_change_nothing(
     line: str, said: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

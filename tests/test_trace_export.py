@@ -151,8 +151,8 @@ def test_labels_from_elsewhere_are_votes_of_their_source_on_training_rows_alone(
     [
         ("id,lable\n1,positive\n", "no column 'label'"),
         ("id,label\n1,glad\n", r"votes\.csv:2: label 'glad' is not one of the recipe's \(negative, positive\)"),
-        ("id,label\n9,positive\n", r"votes\.csv:2: id '9' is no row"),
-        ("id,label,confidence\n1,positive,90%\n", r"votes\.csv:2: confidence '90%': want a number from 0 to 1"),
+        ("id,label\n9,positive\n", r"votes\.csv:2: id '9' matches no row"),
+        ("id,label,confidence\n1,positive,90%\n", r"votes\.csv:2: confidence '90%': expected a number from 0 to 1"),
         ("id,label,confidence\n1,positive,1.5\n", r"confidence '1\.5'"),
     ],
 )

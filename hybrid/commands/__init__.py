@@ -1,1 +1,1 @@
-"""The commands of `hybrid` that look at the teacher's work."""
+"""The commands of `hybrid` that run a recipe or inspect the teacher's work."""

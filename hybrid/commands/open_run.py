@@ -1,4 +1,4 @@
-"""Open a recipe or a finished run for the commands that look at the teacher's work."""
+"""Open a recipe or a finished run for the commands that inspect the teacher's work."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ from hybrid.teacher.inputs import TeacherInputs
 
 
 class RecipeArguments(msgspec.Struct, frozen=True, kw_only=True):
-    """The arguments of the command line that name a recipe; the same ones name the same run as for `hybrid.recipe`."""
+    """Command-line arguments that select a recipe and, as with `hybrid.recipe`, its run folder."""
 
     recipe: str
     profile: str = ""
@@ -33,24 +33,24 @@ class RecipeArguments(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @contextmanager
-def open_recipe(asked: RecipeArguments) -> Iterator[RunContext]:
-    """Yield a recipe with its rows split; no other process works in its run folder meanwhile.
+def open_recipe(arguments: RecipeArguments) -> Iterator[RunContext]:
+    """Yield the context of a recipe with its rows split, while holding the lock on its run folder.
 
-    The rows are split in the folder that the recipe's run has or will have, so both see the same training rows.
+    The split is that of the recipe's run, so commands and run see the same training rows.
 
     Raises:
         HybridError: the recipe cannot be read, or its rows cannot be split.
     """
-    settings = parse_settings(asked.settings)
-    if asked.teacher:
-        settings.setdefault("teacher", {})["model"] = asked.teacher
-    path = find_recipe(asked.recipe)
-    recipe = read_recipe(path, profile=asked.profile, overrides=settings)
+    settings = parse_settings(arguments.settings)
+    if arguments.teacher:
+        settings.setdefault("teacher", {})["model"] = arguments.teacher
+    path = find_recipe(arguments.recipe)
+    recipe = read_recipe(path, profile=arguments.profile, overrides=settings)
     if recipe.task == "multi_label":
-        raise ConfigError(f"{path}: task = 'multi_label': a teacher works with one label a text only, so there is none")
-    folder = run_folder(recipe, Options(runs=asked.runs, name=asked.name))
+        raise ConfigError(f"{path}: task = 'multi_label': teachers support one label per text only")
+    folder = run_folder(recipe, Options(runs=arguments.runs, name=arguments.name))
     with run_lock(folder):
-        context = open_context(recipe, path.parent, folder, asked.runs, Screen())
+        context = open_context(recipe, path.parent, folder, arguments.runs, Screen())
         run_stage(SPLIT, context)
         yield context
 
@@ -59,14 +59,14 @@ def open_run(run: Path) -> RunContext:
     """Open a finished run, with the recipe as it was started.
 
     Raises:
-        DataError: `run` is no finished run.
+        DataError: `run` is not a finished run.
     """
     manifest = read_run_manifest(run)
     return RunContext(manifest.recipe, Path(manifest.folder), Run(run, Screen()), shared_folder(run) / "traces.sqlite")
 
 
 def teacher_inputs(context: RunContext) -> TeacherInputs:
-    """Gather what `hybrid policy` and `hybrid pilot` work with."""
+    """Gather the inputs of `hybrid policy` and `hybrid pilot`."""
     return TeacherInputs(
         recipe=context.recipe,
         recipe_dir=context.recipe_dir,

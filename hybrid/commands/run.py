@@ -1,4 +1,4 @@
-"""Run a recipe to its outcome, or say what a run would cost."""
+"""Run a recipe from start to finish, or estimate what a run would cost."""
 
 from pathlib import Path
 
@@ -8,10 +8,10 @@ from hybrid.progress import Screen
 
 
 def launch(recipe: Recipe, recipe_dir: Path, options: Options) -> Path:
-    """Run a recipe, once a seed, and write summary, page and cards; return the folder of the run.
+    """Run a recipe once for each seed, and write summary, page and cards; return the folder of the run.
 
     Raises:
-        HybridError: anything that the user can mend; what was finished stays.
+        HybridError: an error that the user can fix; finished stages are kept.
     """
     from hybrid.report import write_outcome
     from hybrid.report.console_summary import closing_lines
@@ -28,10 +28,10 @@ def launch(recipe: Recipe, recipe_dir: Path, options: Options) -> Path:
 
 
 def forecast(recipe: Recipe, recipe_dir: Path, options: Options) -> None:
-    """Print what a run would ask of its language models and what that costs; split the rows and send nothing.
+    """Print the calls that a run would make to its language models, and their cost; split the rows but send nothing.
 
     Raises:
-        HybridError: anything that the user can mend.
+        HybridError: an error that the user can fix.
     """
     from hybrid.pipeline.estimate import estimate
     from hybrid.pipeline.stages import run_stage

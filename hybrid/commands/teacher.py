@@ -1,4 +1,4 @@
-"""The commands around the teacher: policy, pilot, review, why. Each is imported when it is used."""
+"""The commands around the teacher: policy, pilot, review, why. Each imports what it needs only when it runs."""
 
 import argparse
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from hybrid.review.targets import TARGETS
 if TYPE_CHECKING:
     from hybrid.commands.open_run import RecipeArguments
 
-Act = Callable[[argparse.Namespace], None]
+Command = Callable[[argparse.Namespace], None]
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -22,13 +22,15 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     policy.add_argument("--force", action="store_true", help="replace a policy that is already there")
     policy.set_defaults(act=_needs_train(_policy))
 
-    pilot = commands.add_parser(
-        "pilot", help="compare ways of asking the teacher, in accuracy and price, on trusted rows"
-    )
+    pilot = commands.add_parser("pilot", help="compare prompt strategies on trusted rows, in accuracy and price")
     _add_recipe(pilot)
     pilot.add_argument("--rows", type=int, default=200, help="trusted rows to compare on, at most (%(default)s)")
-    pilot.add_argument("--models", default="", help="models to compare, with commas, instead of the teacher alone")
-    pilot.add_argument("--votes", type=int, default=3, help="answers a row where several vote; odd (%(default)s)")
+    pilot.add_argument(
+        "--models", default="", help="models to compare, separated by commas, instead of the recipe's teacher"
+    )
+    pilot.add_argument(
+        "--votes", type=int, default=3, help="votes per row where several are asked for; odd (%(default)s)"
+    )
     pilot.set_defaults(act=_needs_train(_pilot))
 
     review = commands.add_parser("review", help="the rows most worth re-checking: export them, read the answers back")
@@ -72,7 +74,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, help="the folder of a run, such as runs/sentiment/embedded")
 
 
-def _needs_train(act: Act) -> Act:
+def _needs_train(act: Command) -> Command:
     def guarded(options: argparse.Namespace) -> None:
         try:
             act(options)
@@ -108,7 +110,7 @@ def _policy(options: argparse.Namespace) -> None:
 def _pilot(options: argparse.Namespace) -> None:
     from hybrid.commands.open_run import open_recipe, teacher_inputs
     from hybrid.teacher.pilot.compare import pilot
-    from hybrid.teacher.pilot.table import say_pilot
+    from hybrid.teacher.pilot.table import print_pilot
 
     models = tuple(name.strip() for name in options.models.split(",") if name.strip())
     with open_recipe(_recipe_arguments(options)) as context:
@@ -120,7 +122,7 @@ def _pilot(options: argparse.Namespace) -> None:
             models=models,
             votes=options.votes,
         )
-        say_pilot(piloted, context.run.screen)
+        print_pilot(piloted, context.run.screen)
 
 
 def _review_export(options: argparse.Namespace) -> None:
@@ -158,7 +160,7 @@ def _why(options: argparse.Namespace) -> None:
     from hybrid.report.row_history import row_history_lines
 
     if bool(options.row_id) == bool(options.all):
-        raise DataError("why: expected either the id of a row or --all FILE, one of the two")
+        raise DataError("why: expected exactly one of the id of a row and --all FILE")
     context = open_run(options.run)
     receipts = read_receipts(context)
     if options.all:

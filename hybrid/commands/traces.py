@@ -1,4 +1,4 @@
-"""`hybrid traces`: what a trace store holds, out to JSONL and in from it, and what its calls came to."""
+"""`hybrid traces`: export and import the answers of a trace store as JSONL, and print what its calls cost."""
 
 import argparse
 from pathlib import Path
@@ -19,7 +19,7 @@ def add_traces(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     for step in (export, import_):
         _add_store(step)
         step.add_argument("file", type=Path, help="the JSONL file")
-    cost = steps.add_parser("cost", help="what the calls of a store came to, by role")
+    cost = steps.add_parser("cost", help="what the calls of a store cost, by role")
     _add_store(cost)
     cost.set_defaults(act=_cost)
 
@@ -43,10 +43,10 @@ def _cost(options: argparse.Namespace) -> None:
 
 
 def cost_line(role: str, spent: Spent) -> str:
-    """Return what a role's calls came to, in one line."""
+    """Format the calls, tokens and cost of a role as one line."""
     cached = f" (cache: {spent.cache_write_tokens} written, {spent.cache_read_tokens} read)"
-    lost = f", and up to {spent.unsettled_usd:.4f} USD for {spent.unsettled} calls without an answer"
+    unsettled = f", and up to {spent.unsettled_usd:.4f} USD for {spent.unsettled} calls without an answer"
     return (
         f"{role}: {spent.calls} calls, {spent.input_tokens} tokens in{cached}, {spent.output_tokens} out, "
-        f"{spent.settled_usd:.4f} USD{lost if spent.unsettled else ''}"
+        f"{spent.settled_usd:.4f} USD{unsettled if spent.unsettled else ''}"
     )

@@ -1,1 +1,1 @@
-"""What a training row's label ought to be: consensus of its sources, or repair learned from trusted rows."""
+"""Label cleaning: estimate what each training row's label should be, and decide what to do with the row."""

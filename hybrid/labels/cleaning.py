@@ -28,15 +28,15 @@ class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
 
     The report's keys: `method` (its name), `method_id` (its key in `hybrid.labels.methods.METHODS`), `rows`, `suspects`,
     `actions`, `changes`, `source_weights`, `ignored_sources` (`not_heard` is the same under its older name),
-    `classes_before`, `classes_after`, `trusted` (rows by source), and, empty without trusted rows, `methods` (how each
-    did on them: `hybrid.labels.method_selection`), `repair` (its model and losses) and `sources` (how each is wrong:
+    `classes_before`, `classes_after`, `trusted` (rows by source), and, empty without trusted rows, `methods` (the
+    scores of each: `hybrid.labels.method_selection`), `repair` (its model and losses) and `sources` (how each errs:
     `hybrid.labels.source_report`).
     """
 
     decisions: list[Decision]
     embeddings: np.ndarray
     classifier: np.ndarray
-    """The cross-fitted classifier's probabilities [n, k]; [n, 0] where none was trained."""
+    """The cross-fitted classifier's probabilities [n, k]; [n, 0] if none was trained."""
     report: dict[str, object]
 
 
@@ -53,14 +53,15 @@ def clean(
     """Decide about each row.
 
     Out-of-sample probabilities come from logistic regression on frozen embeddings, cross-fitted on the given labels
-    with balanced classes (without balance the majority class swallows rows of the rare ones). Confident learning
-    (Northcutt et al. 2021) finds the suspects among the given labels. What a row's label should be is estimated by the
-    recipe's method (`hybrid.labels.methods`). With "auto" the trusted rows choose it, and no method has seen the trusted
-    labels that judge it; without any it is the consensus. A trusted row takes its trusted label under every method.
-    A row whose label is too improbable is put up for review and trains with `review_weight` until a person has looked.
+    with balanced class weights (without them rows of rare classes are predicted as the majority class). Confident
+    learning (Northcutt et al. 2021) finds the suspects among the given labels. The recipe's method
+    (`hybrid.labels.methods`) estimates what each label should be. With "auto" the method is chosen on the trusted rows,
+    and each method is scored on trusted labels it has not seen; without trusted rows it is the consensus. A trusted row
+    takes its trusted label under every method. A row whose label is too improbable is queued for review, and trains with
+    `review_weight` until a person answers.
 
     Raises:
-        ConfigError: the recipe's method needs trusted rows and there are none.
+        ConfigError: the recipe's method needs trusted rows, but there are none.
     """
     index = index_by_label(labels)
     position = {row.id: i for i, row in enumerate(rows)}
@@ -101,9 +102,9 @@ def clean(
 
 
 def keep_as_given(rows: Sequence[Example], labels: Sequence[str]) -> Cleaned:
-    """Keep every row of several labels: cleaning them is not offered yet.
+    """Keep every multi-label row as given, because cleaning does not support several labels yet.
 
-    Nothing is weighed, so `probs` are empty, and the embeddings too, [n, 0].
+    There are no estimates, so `probs` are empty and the embeddings have the shape [n, 0].
     """
     decisions = [
         Decision(
@@ -117,21 +118,21 @@ def keep_as_given(rows: Sequence[Example], labels: Sequence[str]) -> Cleaned:
         )
         for row in rows
     ]
-    nothing = np.zeros((len(rows), 0), dtype=np.float32)
+    empty = np.zeros((len(rows), 0), dtype=np.float32)
     estimate = as_given(np.zeros(len(rows), dtype=int), np.zeros(len(rows)), 1)
     given = label_matrix([row.label for row in rows], labels)
     counts = dict(zip(labels, given.sum(axis=0).tolist(), strict=True))
     report = _report(decisions, np.zeros(len(rows), dtype=bool), estimate, labels)
     return Cleaned(
         decisions=decisions,
-        embeddings=nothing,
-        classifier=nothing,
+        embeddings=empty,
+        classifier=empty,
         report=report | {"classes_before": counts, "classes_after": counts},
     )
 
 
 def _estimates(inputs: CleaningInputs, method: str) -> tuple[Mapping[str, LabelEstimate], MethodChoice | None]:
-    """Estimate by the recipe's method; by all, and the choice among them, where the trusted rows choose."""
+    """Estimate labels with the recipe's method; for "auto" with all methods, and choose one of them on the trusted rows."""
     has_trusted = len(inputs.trusted) > 0
     if method == AUTO and has_trusted:
         estimates = {name: each.estimate(inputs) for name, each in METHODS.items()}

@@ -1,7 +1,7 @@
-"""One weight a kind of evidence, the same for every label: McFadden's conditional logit (1974).
+"""McFadden's conditional logit (1974): one weight per kind of evidence, shared by all labels.
 
-With few trusted rows and many labels nothing richer can be learned: five rows a label say little about that label,
-and all of them together say much about how far to believe a source.
+A few trusted rows per label are too few to fit weights for each label, but all of them together suffice to learn how
+much to trust each source.
 """
 
 import numpy as np
@@ -12,19 +12,19 @@ PENALTY = 1.0
 
 
 def fit_weights(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Return weights [d] with which evidence `values` [m, k, d] speaks for the labels `chosen` [m], ridge-penalised."""
+    """Fit ridge-penalised weights [d] of the evidence `values` [m, k, d] for the labels `chosen` [m]."""
     rows = np.arange(len(chosen))
     values = values.astype(np.float64)
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
         log_probs = log_softmax(values @ weights, axis=1)
         expected = np.einsum("mkd,mk->d", values, np.exp(log_probs))
-        slope = expected - values[rows, chosen].sum(axis=0) + PENALTY * weights
-        return -float(log_probs[rows, chosen].sum()) + PENALTY / 2 * float(weights @ weights), slope
+        gradient = expected - values[rows, chosen].sum(axis=0) + PENALTY * weights
+        return -float(log_probs[rows, chosen].sum()) + PENALTY / 2 * float(weights @ weights), gradient
 
     return np.asarray(minimize(loss, np.zeros(values.shape[2]), jac=True, method="L-BFGS-B").x)
 
 
 def log_probs_of(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the logarithms of the label probabilities [n, k]."""
+    """Compute the log-probabilities of the labels [n, k]."""
     return np.asarray(log_softmax(values @ weights.astype(values.dtype), axis=1), dtype=np.float64)

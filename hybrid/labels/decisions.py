@@ -1,4 +1,4 @@
-"""From the label estimates of a method to what becomes of each row, with the reason."""
+"""Turn a method's label estimates into a decision about each row, with the reason."""
 
 from collections.abc import Sequence
 
@@ -15,12 +15,12 @@ DIGITS = 6
 
 
 class _Evidence(msgspec.Struct, frozen=True):
-    """What is known of one row apart from the estimate."""
+    """What is known about one row apart from the estimate."""
 
     statements: str
     """Each source's label, in words."""
     suspect: bool
-    """Whether confident learning doubts the given label."""
+    """Whether confident learning suspects the given label."""
     given_quality: float
 
     @property
@@ -43,7 +43,9 @@ def decisions_of(
     trusted_by_id = {row.id: row for row in trusted}
     decisions = []
     for i, row in enumerate(rows):
-        statements = ", ".join(f"{source.name} says {labels[source.said[i]]}" for source in sources if source.spoke[i])
+        statements = ", ".join(
+            f"{source.name} says {labels[source.label[i]]}" for source in sources if source.has_label[i]
+        )
         evidence = _Evidence(statements, bool(suspects[i]), float(quality_given[i]))
         if row.id in trusted_by_id:
             decisions.append(_trusted_decision(row, trusted_by_id[row.id], labels, evidence))

@@ -1,37 +1,37 @@
-"""What a method of cleaning estimates of every row's label, whichever method it is."""
+"""The label estimates of a cleaning method, in the same form for every method."""
 
 import msgspec
 import numpy as np
 
 
 class LabelEstimate(msgspec.Struct, frozen=True, kw_only=True):
-    """Labels of n rows out of k, how probable they are, and what they were weighed from."""
+    """Estimated labels of n rows out of k labels, with their probabilities and the weights of the sources."""
 
     method: str
     """A key of `hybrid.labels.methods.METHODS`."""
     name: str
-    """What reports call it: a method may have several names, by what it had to work with."""
+    """The name in reports; one method may have several, depending on the sources it had."""
     label: np.ndarray
     """Class indices [n]."""
     quality: np.ndarray
     """The probability [n] that the label is right."""
     probs: np.ndarray
-    """Class probabilities [n, k], with which a row would train."""
+    """Class probabilities [n, k], the soft label of a row in training."""
     kept: np.ndarray
-    """True where the row trains [n]."""
+    """A mask [n]: whether the row is used in training."""
     weights: dict[str, float]
-    """What each source of evidence counts for."""
+    """The weight of each source or kind of evidence."""
     ignored_sources: tuple[str, ...] = ()
-    """The sources whose votes are worth too little to be weighed."""
+    """The sources that were left out because their votes are too unreliable."""
     held_out_probs: np.ndarray | None = None
-    """Class probabilities [m, k] of the trusted rows, each from a model that did not see its trusted label. None: the
-    method learns from no trusted label, so that `probs` are that already."""
+    """Class probabilities [m, k] of the trusted rows, each from a model that did not see its trusted label. None if
+    the method learns from no trusted label, because `probs` are out of sample already."""
     report: dict[str, object] = {}
-    """Figures of the method's own, for the report of the stage."""
+    """Extra entries for the stage report."""
 
 
 def as_given(given: np.ndarray, quality: np.ndarray, n_labels: int) -> LabelEstimate:
-    """Leave every row the label that it came with."""
+    """Keep the given label of every row."""
     return LabelEstimate(
         method="given",
         name="as given",
@@ -44,6 +44,6 @@ def as_given(given: np.ndarray, quality: np.ndarray, n_labels: int) -> LabelEsti
 
 
 def prune(given: np.ndarray, quality: np.ndarray, n_labels: int, suspects: np.ndarray) -> LabelEstimate:
-    """Leave the given labels and drop the suspects [n] of confident learning (Northcutt et al. 2021)."""
-    plain = as_given(given, quality, n_labels)
-    return msgspec.structs.replace(plain, method="prune", name="prune", kept=~suspects)
+    """Keep the given labels and drop the suspects [n] of confident learning (Northcutt et al. 2021)."""
+    unpruned = as_given(given, quality, n_labels)
+    return msgspec.structs.replace(unpruned, method="prune", name="prune", kept=~suspects)

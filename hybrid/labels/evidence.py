@@ -1,4 +1,4 @@
-"""What speaks for each label of each row: the table from which repair learns."""
+"""Build the table of evidence for each label of each row, from which repair learns."""
 
 from collections.abc import Sequence
 
@@ -10,39 +10,40 @@ from hybrid.labels.sources import LabelSource
 
 FEW_ROWS_PENALTY = 0.1
 MANY_ROWS_PENALTY = 1.0
-"""Ridge penalties for unit vectors: a handful of sure rows a label want a lighter hand than thousands of noisy ones."""
+"""Ridge penalties for unit vectors: a few trusted rows need less regularisation than thousands of noisy ones."""
 PRIOR_ROWS = 2.0
-"""How many rows the prior of a source's reliability counts for."""
+"""The pseudo-count of the prior on a source's reliability, in rows."""
 PRIOR_RIGHT = 0.8
+"""The prior probability that a source is right."""
 FLOOR = 1e-3
 NEIGHBOURS = 30
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
-    """Values float32 [n, k, d] of the d named kinds of evidence."""
+    """The values, float32 [n, k, d], of d named kinds of evidence."""
 
     names: list[str]
     values: np.ndarray
 
 
 class TextViews(msgspec.Struct, frozen=True, kw_only=True):
-    """What the texts say of each source's labels, without any trusted row: by source, log-probabilities [n, k]."""
+    """Predictions of each source's labels from the texts, without trusted rows: by source, log-probabilities [n, k]."""
 
     learned: dict[str, np.ndarray]
-    """Regression on the source's labels, each row asked out of fold."""
+    """Out-of-fold predictions of a regression on the source's labels."""
     near: dict[str, np.ndarray]
-    """The labels that the source gave to the nearest rows."""
+    """The shares of the labels that the source gave to the nearest rows."""
 
 
 def text_views(embeddings: np.ndarray, sources: Sequence[LabelSource], n_labels: int, folds: np.ndarray) -> TextViews:
-    """Return how each source would label each text by its labels of the other texts."""
+    """Predict how each source would label each text, from its labels of the other texts."""
     identity = np.eye(n_labels, dtype=np.float32)
     neighbours = _neighbours(embeddings)
     learned, near = {}, {}
     for source in sources:
-        said = np.where(source.spoke[:, None], identity[source.said], 0)
-        learned[source.name] = out_of_fold(embeddings, said, folds, penalty=MANY_ROWS_PENALTY)
-        near[source.name] = _shares(neighbours, said)
+        onehot = np.where(source.has_label[:, None], identity[source.label], 0)
+        learned[source.name] = out_of_fold(embeddings, onehot, folds, penalty=MANY_ROWS_PENALTY)
+        near[source.name] = _shares(neighbours, onehot)
     return TextViews(learned=learned, near=near)
 
 
@@ -55,57 +56,63 @@ def evidence(
     *,
     rows: np.ndarray | None = None,
 ) -> Evidence:
-    """Return what speaks for each label of `rows` (all, where absent), given the labels `gold` [m] of `trusted` rows.
+    """Gather the evidence for each label of `rows` (default: all), given the labels `gold` [m] of `trusted` rows.
 
-    `few_shot` is the classifier that the trusted rows alone teach. By source: what it `says`, how `sure` it is, what
-    its word `means` by the confusion matrix on the trusted rows, what its classifier says of the `text`, what that
-    means (`text_means`), and what it said `near` by. Evidence about a trusted row is only fair to learn from where
-    that row is not among `trusted`.
+    `few_shot` is a classifier fitted on the trusted rows alone. The other kinds exist for each source: its label
+    (`says`), its stated confidence (`sure`), the likely label given the source's label, by its confusion matrix on the
+    trusted rows (`means`), the prediction of a classifier of the source's labels (`text`), that prediction through the
+    confusion matrix (`text_means`), and the source's labels of neighbouring rows (`near`). To learn from the evidence
+    about a trusted row, leave that row out of `trusted`.
     """
-    asked = np.arange(len(embeddings)) if rows is None else rows
+    row_numbers = np.arange(len(embeddings)) if rows is None else rows
     n_labels = next(iter(views.learned.values())).shape[1]
-    few = fit_softmax(embeddings[trusted], np.eye(n_labels)[gold], penalty=FEW_ROWS_PENALTY)
-    found = {"few_shot": softmax_log_probs(few, embeddings[asked])}
+    few_shot = fit_softmax(embeddings[trusted], np.eye(n_labels)[gold], penalty=FEW_ROWS_PENALTY)
+    by_kind = {"few_shot": softmax_log_probs(few_shot, embeddings[row_numbers])}
     for source in sources:
-        means = _meaning(source.said[trusted], gold, n_labels)
-        found |= {f"{source.name}_{kind}": values for kind, values in _of_source(source, views, means, asked).items()}
-    return Evidence(names=list(found), values=np.stack(list(found.values()), axis=-1).astype(np.float32))
+        confusion = _confusion(source.label[trusted], gold, n_labels)
+        by_kind |= {
+            f"{source.name}_{kind}": values
+            for kind, values in _of_source(source, views, confusion, row_numbers).items()
+        }
+    return Evidence(names=list(by_kind), values=np.stack(list(by_kind.values()), axis=-1).astype(np.float32))
 
 
-def _of_source(source: LabelSource, views: TextViews, means: np.ndarray, asked: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the evidence [m, k] that one source gives about the rows `asked`, by kind."""
-    label, spoke = source.said[asked], source.spoke[asked][:, None]
-    said = np.where(spoke, np.eye(len(means), dtype=np.float32)[label], 0)
-    learned = views.learned[source.name][asked]
-    found = {
-        "says": said,
-        "means": np.where(spoke, np.log(means[label] + FLOOR), 0),
+def _of_source(
+    source: LabelSource, views: TextViews, confusion: np.ndarray, row_numbers: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Gather one source's evidence [m, k] about the rows `row_numbers`, by kind."""
+    label, has_label = source.label[row_numbers], source.has_label[row_numbers][:, None]
+    onehot = np.where(has_label, np.eye(len(confusion), dtype=np.float32)[label], 0)
+    learned = views.learned[source.name][row_numbers]
+    by_kind = {
+        "says": onehot,
+        "means": np.where(has_label, np.log(confusion[label] + FLOOR), 0),
         "text": learned,
-        "text_means": np.log(np.exp(learned) @ means + FLOOR),
-        "near": views.near[source.name][asked],
+        "text_means": np.log(np.exp(learned) @ confusion + FLOOR),
+        "near": views.near[source.name][row_numbers],
     }
     if np.isnan(source.confidence).all():
-        return found
-    return found | {"sure": said * _sureness(source.confidence)[asked][:, None]}
+        return by_kind
+    return by_kind | {"sure": onehot * _sureness(source.confidence)[row_numbers][:, None]}
 
 
-def _meaning(said: np.ndarray, gold: np.ndarray, n_labels: int) -> np.ndarray:
-    """Return P(gold | said) [k, k] by the trusted rows, smoothed towards a source that is mostly right."""
+def _confusion(labels: np.ndarray, gold: np.ndarray, n_labels: int) -> np.ndarray:
+    """Estimate P(gold | source label) [k, k] on the trusted rows, smoothed towards a source that is mostly right."""
     counts = np.zeros((n_labels, n_labels))
-    spoke = said >= 0
-    np.add.at(counts, (said[spoke], gold[spoke]), 1)
+    has_label = labels >= 0
+    np.add.at(counts, (labels[has_label], gold[has_label]), 1)
     prior = np.full((n_labels, n_labels), (1 - PRIOR_RIGHT) / n_labels) + PRIOR_RIGHT * np.eye(n_labels)
     return np.asarray((counts + PRIOR_ROWS * prior) / (counts.sum(axis=1, keepdims=True) + PRIOR_ROWS))
 
 
 def _sureness(confidence: np.ndarray) -> np.ndarray:
-    """Return the log-odds of the stated confidence around their mean; 0 where none was stated."""
+    """Compute the log-odds of the stated confidence, centred on their mean; 0 where none was stated."""
     odds = np.log((confidence + FLOOR) / (1 - confidence + FLOOR))
     return np.asarray(np.nan_to_num(odds - np.nanmean(odds)))
 
 
 def _neighbours(embeddings: np.ndarray) -> np.ndarray:
-    """Return the nearest other rows of each row, [n, m]."""
+    """Find the nearest other rows of each row, [n, m]."""
     n_near = min(NEIGHBOURS, len(embeddings) - 1)
     nearest = np.zeros((len(embeddings), n_near), dtype=int)
     for start in range(0, len(embeddings), 1000):
@@ -115,9 +122,9 @@ def _neighbours(embeddings: np.ndarray) -> np.ndarray:
     return nearest
 
 
-def _shares(neighbours: np.ndarray, said: np.ndarray) -> np.ndarray:
-    """Return the logarithm of each label's share among the neighbours [n, k]."""
-    votes = np.zeros(said.shape, dtype=np.float32)
+def _shares(neighbours: np.ndarray, onehot: np.ndarray) -> np.ndarray:
+    """Compute the log of each label's smoothed share among the neighbours [n, k]."""
+    votes = np.zeros(onehot.shape, dtype=np.float32)
     for near in neighbours.T:
-        votes += said[near]
-    return np.asarray(np.log((votes + 0.1) / (votes.sum(axis=1, keepdims=True) + 0.1 * said.shape[1])))
+        votes += onehot[near]
+    return np.asarray(np.log((votes + 0.1) / (votes.sum(axis=1, keepdims=True) + 0.1 * onehot.shape[1])))

@@ -1,4 +1,4 @@
-"""Which method of cleaning to believe: the trusted rows decide, and the simpler one wins a draw."""
+"""Choose the cleaning method by its score on the trusted rows; the simpler method wins a tie."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,14 +10,14 @@ DIGITS = 4
 
 
 class HeldOutLabels(msgspec.Struct, frozen=True, kw_only=True):
-    """What a method makes of the trusted rows without their labels: probabilities [m, k], and which rows it keeps [m]."""
+    """A method's out-of-sample estimates for the trusted rows: probabilities [m, k], and a mask of the rows it keeps [m]."""
 
     probs: np.ndarray
     kept: np.ndarray
 
 
 class MethodChoice(msgspec.Struct, frozen=True, kw_only=True):
-    """The method taken; by method the shares of trusted rows `right`, `wrong`, `dropped`, and their `brier` score."""
+    """The chosen method and, by method, the shares of trusted rows `right`, `wrong` and `dropped`, and the `brier` score."""
 
     method: str
     scores: dict[str, dict[str, float]]
@@ -26,8 +26,8 @@ class MethodChoice(msgspec.Struct, frozen=True, kw_only=True):
 def choose(held_out: Mapping[str, HeldOutLabels], gold: np.ndarray) -> MethodChoice:
     """Take the simplest method whose Brier score is within one standard error of the best.
 
-    The score (0 to 2, Brier 1950) is that of the soft label with which a row would train; of a dropped row nothing is
-    known, and it scores as even probabilities do. `held_out` goes from the simplest method to the richest.
+    The score (0 to 2, Brier 1950) is that of the soft label with which a row would train. A dropped row has no label and
+    scores as uniform probabilities do. `held_out` is ordered from the simplest method to the most complex.
     """
     losses = [_brier_by_row(labels, gold) for labels in held_out.values()]
     scores = {
@@ -37,15 +37,15 @@ def choose(held_out: Mapping[str, HeldOutLabels], gold: np.ndarray) -> MethodCho
     return MethodChoice(method=list(held_out)[simplest_within_error([-loss for loss in losses])], scores=scores)
 
 
-def simplest_within_error(points: Sequence[np.ndarray]) -> int:
-    """Find the first place whose mean is within one standard error of the best mean (Breiman et al. 1984).
+def simplest_within_error(scores: Sequence[np.ndarray]) -> int:
+    """Find the first entry whose mean is within one standard error of the best mean (Breiman et al. 1984).
 
-    The error is that of the difference on the same rows; `points` [m] go from the simplest to the richest, and more is
-    better.
+    The standard error is that of the paired difference. `scores` [m] are ordered from the simplest to the most complex,
+    and higher is better.
     """
-    best = max(points, key=lambda of_rows: float(of_rows.mean()))
-    worse = [best - of_rows for of_rows in points]
-    return next(i for i, gap in enumerate(worse) if gap.mean() <= sem(gap, ddof=min(1, len(gap) - 1)))
+    best = max(scores, key=lambda of_rows: float(of_rows.mean()))
+    gaps = [best - of_rows for of_rows in scores]
+    return next(i for i, gap in enumerate(gaps) if gap.mean() <= sem(gap, ddof=min(1, len(gap) - 1)))
 
 
 def _brier_by_row(labels: HeldOutLabels, gold: np.ndarray) -> np.ndarray:

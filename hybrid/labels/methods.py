@@ -1,8 +1,7 @@
-"""The methods of cleaning: each estimates from what is known of the training rows what their labels should be.
+"""The cleaning methods: each estimates what the labels of the training rows should be.
 
-`METHODS` is the one table of them, and the recipe's `clean.method` is one of its keys or "auto". To add a method: a
-function in a file of its own, and an entry here. What a method needs is imported when it is used, so that reading a
-recipe costs nothing.
+The recipe's `clean.method` is a key of `METHODS` or "auto". To add a method, write a function in a module of its own and
+add an entry here. Import what a method needs inside its function, so that reading a recipe stays cheap.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,20 +14,20 @@ from hybrid.labels.estimate import LabelEstimate, as_given, prune
 from hybrid.labels.sources import LabelSource
 
 AUTO = "auto"
-"""In a recipe: the simplest method that the trusted rows speak for (`hybrid.labels.method_selection`)."""
+"""In a recipe: choose the method on the trusted rows (`hybrid.labels.method_selection`)."""
 WITHOUT_TRUSTED = "consensus"
-"""What "auto" is where no row is trusted."""
+"""The method that "auto" selects if no row is trusted."""
 
 
 class CleaningInputs(msgspec.Struct, frozen=True, kw_only=True):
-    """What every method is given about n rows, k labels and m trusted rows."""
+    """The inputs of every method, for n rows, k labels and m trusted rows."""
 
     given: np.ndarray
-    """Class indices [n] of the labels that the rows came with."""
+    """Class indices [n] of the given labels."""
     quality: np.ndarray
-    """The probability [n] of the given label, by the classifier."""
+    """The classifier's probability [n] of the given label."""
     suspects: np.ndarray
-    """True where confident learning doubts the given label [n]."""
+    """A mask [n]: whether confident learning suspects the given label."""
     probs: np.ndarray
     """Out-of-sample class probabilities [n, k] of a classifier fitted on the given labels."""
     embeddings: np.ndarray
@@ -44,17 +43,17 @@ class CleaningInputs(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CleaningMethod(msgspec.Struct, frozen=True, kw_only=True):
-    """One method, as `METHODS` has it."""
+    """A cleaning method: an entry of `METHODS`."""
 
     estimate: Callable[[CleaningInputs], LabelEstimate]
     name: str
-    """What a decision's reason calls it."""
+    """The name in the reason of a decision."""
     needs_trusted: bool = False
-    """Whether it learns from trusted rows and cannot do without. Its probabilities are what it learned of all sources
-    and their stated confidence."""
+    """Whether the method requires trusted rows. If so, its probabilities already account for the reliability of all sources
+    and of their stated confidence."""
     weighs_sources: bool = True
-    """Whether it weighs what the sources say. If not, its probabilities are the given labels alone, and its decisions
-    stand as they are: it is chosen by who wants the labels as they came, so no row is put up for review."""
+    """Whether the method weights the sources. If not, its probabilities are the given labels alone, and no row is queued
+    for review, because a user who chooses such a method wants to keep the given labels."""
 
 
 def _given(inputs: CleaningInputs) -> LabelEstimate:
@@ -91,12 +90,12 @@ METHODS: dict[str, CleaningMethod] = {
     "consensus": CleaningMethod(estimate=_consensus, name="consensus"),
     "repair": CleaningMethod(estimate=_repair, name="repair", needs_trusted=True),
 }
-"""By the name that a recipe uses, from the simplest to the richest."""
-_OF_REPORT = {"as given": "given", "crowdlab": "consensus", "confident learning": "consensus"}
-"""The names in reports of old runs, where they are not the key of the method."""
+"""The methods by their names in a recipe, from the simplest to the most complex."""
+_ID_BY_OLD_NAME = {"as given": "given", "crowdlab": "consensus", "confident learning": "consensus"}
+"""Old reports name the method only by its display name; these names differ from the method's key."""
 
 
 def method_of(report: Mapping[str, Any]) -> CleaningMethod:
     """Find the method that a run was cleaned with, from the report of its stage `clean`."""
     name = report["method"]
-    return METHODS[report.get("method_id") or _OF_REPORT.get(name, name)]
+    return METHODS[report.get("method_id") or _ID_BY_OLD_NAME.get(name, name)]

@@ -1,4 +1,4 @@
-"""repair: learn from a few trusted rows how each source is wrong, and mend the labels of all rows."""
+"""repair: learn from a few trusted rows how each source errs, and re-estimate the labels of all rows."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from hybrid.labels.method_selection import simplest_within_error
 from hybrid.labels.sources import LabelSource
 
 PLAIN = ("_says", "_sure", "_text")
-"""The evidence of the plain model; the full one has all, what the trusted rows themselves teach included."""
+"""The kinds of evidence in the plain model; the full model uses all kinds, including those learned from trusted rows."""
 
 
 def repair(
@@ -25,15 +25,15 @@ def repair(
     folds: int,
     seed: int,
 ) -> LabelEstimate:
-    """Estimate P(gold | text, everything said about the row) for all rows, learned where `gold` [m] is known.
+    """Estimate P(gold | text, labels from all sources) for all rows, fitted on the rows whose `gold` [m] is known.
 
-    `trusted` [m] are the row numbers of `gold`. The evidence about a trusted row (few-shot classifier, the source's
-    confusion matrix) comes from the trusted rows of other folds, that of every other row from all of them. Of two
-    models, one with the sources' labels, confidences and classifiers, one with all evidence, the plain one is taken
-    unless the full one has the lower cross-validated loss by more than its standard error.
+    `trusted` [m] holds the row numbers of `gold`. The evidence about a trusted row (few-shot classifier, confusion
+    matrices) comes from the trusted rows of the other folds; the evidence about any other row comes from all trusted
+    rows. There are two models: the plain one uses the sources' labels, confidences and classifiers, the full one uses
+    all evidence. The plain one is used unless the full one's cross-validated loss is lower by more than a standard error.
     """
-    dealt = np.random.default_rng(seed).permutation(len(embeddings)) % folds
-    views = text_views(embeddings, sources, n_labels, dealt)
+    view_folds = np.random.default_rng(seed).permutation(len(embeddings)) % folds
+    views = text_views(embeddings, sources, n_labels, view_folds)
     fold = stratified_folds(gold, folds, seed)
     of_all = evidence(embeddings, sources, views, trusted, gold)
     of_trusted = _fair_evidence(embeddings, sources, views, trusted, gold, fold)

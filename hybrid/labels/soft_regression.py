@@ -1,61 +1,61 @@
-"""Softmax regression on soft targets, which scikit-learn's does not take: a row's label may be a distribution."""
+"""Softmax regression on soft targets (a row's label may be a distribution), which scikit-learn does not offer."""
 
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 ITERATIONS = 100
-FREE = 1e-3
-"""The penalty of the intercepts: next to none, so that rare labels stay rare."""
+INTERCEPT_PENALTY = 1e-3
+"""The ridge penalty of the intercepts: almost none, so that rare labels stay rare."""
 
 
 def fit_softmax(
     features: np.ndarray, targets: np.ndarray, *, penalty: float, weights: np.ndarray | None = None
 ) -> np.ndarray:
-    """Return coefficients [d + 1, k], the intercepts last, that minimise weighted cross-entropy + penalty/2 |W|^2.
+    """Fit coefficients [d + 1, k], the intercepts last, that minimise weighted cross-entropy + penalty/2 |W|^2.
 
-    `features` are [n, d], `targets` probabilities [n, k], `weights` [n] (1 where absent).
+    `features` is [n, d], `targets` holds probabilities [n, k], `weights` [n] defaults to 1.
     """
-    inputs = _with_one(features)
+    inputs = _with_intercept(features)
     targets = targets.astype(np.float32) if weights is None else (targets * weights[:, None]).astype(np.float32)
     mass = targets.sum(axis=1, keepdims=True)
-    strength = np.full((inputs.shape[1], 1), penalty, dtype=np.float32)
-    strength[-1] = FREE
+    penalties = np.full((inputs.shape[1], 1), penalty, dtype=np.float32)
+    penalties[-1] = INTERCEPT_PENALTY
     shape = inputs.shape[1], targets.shape[1]
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
         matrix = flat.reshape(shape).astype(np.float32)
         log_probs = log_softmax(inputs @ matrix, axis=1)
-        value = -float((targets * log_probs).sum()) + 0.5 * float((strength * matrix**2).sum())
-        slope = inputs.T @ (np.exp(log_probs) * mass - targets) + strength * matrix
-        return value, slope.ravel().astype(np.float64)
+        value = -float((targets * log_probs).sum()) + 0.5 * float((penalties * matrix**2).sum())
+        gradient = inputs.T @ (np.exp(log_probs) * mass - targets) + penalties * matrix
+        return value, gradient.ravel().astype(np.float64)
 
-    # Steps in single precision: twice as fast, and labels are not known to the sixth digit.
-    found = minimize(loss, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS})
-    return np.asarray(found.x.reshape(shape), dtype=np.float32)
+    # Single precision is twice as fast, and accurate enough for noisy labels.
+    result = minimize(loss, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS})
+    return np.asarray(result.x.reshape(shape), dtype=np.float32)
 
 
 def softmax_log_probs(coefficients: np.ndarray, features: np.ndarray) -> np.ndarray:
-    """Return the logarithms of the class probabilities, float32 [n, k]."""
-    return np.asarray(log_softmax(_with_one(features) @ coefficients, axis=1), dtype=np.float32)
+    """Compute the log-probabilities of the classes, float32 [n, k]."""
+    return np.asarray(log_softmax(_with_intercept(features) @ coefficients, axis=1), dtype=np.float32)
 
 
 def out_of_fold(
     features: np.ndarray, targets: np.ndarray, folds: np.ndarray, *, penalty: float, weights: np.ndarray | None = None
 ) -> np.ndarray:
-    """Return log-probabilities [n, k] of each row by the regression on the rows of the other folds.
+    """Predict log-probabilities [n, k] of each row with a regression fitted on the other folds.
 
-    A row whose target is all zeros teaches nothing and is only answered.
+    A row whose target is all zeros is predicted but not used for fitting.
     """
-    taught = targets.any(axis=1)
+    has_target = targets.any(axis=1)
     log_probs = np.zeros(targets.shape, dtype=np.float32)
     for fold in np.unique(folds):
-        fit, ask = (folds != fold) & taught, folds == fold
-        part = None if weights is None else weights[fit]
-        found = fit_softmax(features[fit], targets[fit], penalty=penalty, weights=part)
-        log_probs[ask] = softmax_log_probs(found, features[ask])
+        fit, held_out = (folds != fold) & has_target, folds == fold
+        fit_weights = None if weights is None else weights[fit]
+        coefficients = fit_softmax(features[fit], targets[fit], penalty=penalty, weights=fit_weights)
+        log_probs[held_out] = softmax_log_probs(coefficients, features[held_out])
     return log_probs
 
 
-def _with_one(features: np.ndarray) -> np.ndarray:
+def _with_intercept(features: np.ndarray) -> np.ndarray:
     return np.hstack([features, np.ones((len(features), 1))]).astype(np.float32)

@@ -1,1 +1,1 @@
-"""Receipts: for each row, everything that made its label."""
+"""Receipts: for each row, everything that contributed to its label."""

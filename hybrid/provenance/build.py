@@ -1,4 +1,4 @@
-"""Gather the receipts of a run from its tables and its trace store."""
+"""Build the receipts of a run from its tables and its trace store."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,14 +21,14 @@ DIGITS = 6
 
 
 class _Tables(Row, frozen=True, kw_only=True):
-    """What receipts are gathered from, by row."""
+    """The sources of the receipts, indexed by row id."""
 
     labels: tuple[str, ...]
     policy: str
     method: str
     votes: dict[str, list[Vote]]
     answers: dict[str, StoredAnswer]
-    """By the key of the vote that was read from it."""
+    """Stored answers by the trace key of the vote."""
     decisions: dict[str, Decision]
     classifier: dict[str, tuple[float, ...]]
     trusted: dict[str, Trusted]
@@ -36,72 +36,72 @@ class _Tables(Row, frozen=True, kw_only=True):
     children: dict[str, list[str]]
 
 
-def read_receipts(story: RunContext) -> list[Receipt]:
-    """Return the receipt of every row, in the order of the rows, and then of every draft.
+def read_receipts(context: RunContext) -> list[Receipt]:
+    """Build the receipts of all rows, in row order, followed by those of all drafts.
 
     Raises:
         DataError: a table of the run cannot be read.
     """
-    rows, drafts = story.rows(), story.drafts()
-    tables = _tables(story, rows, drafts)
+    rows, drafts = context.rows(), context.drafts()
+    tables = _tables(context, rows, drafts)
     return [_of_row(row, tables) for row in rows] + [_of_draft(draft) for draft in drafts]
 
 
 def receipt_of(receipts: Sequence[Receipt], row_id: str, run: Path) -> Receipt:
-    """Return one receipt.
+    """Find the receipt of a row.
 
     Raises:
-        DataError: there is no such row.
+        DataError: no row has this id.
     """
     for receipt in receipts:
         if receipt.id == row_id:
             return receipt
-    raise DataError(f"{run}: no row {row_id!r}; want an id of split/rows.jsonl, such as {receipts[0].id!r}")
+    raise DataError(f"{run}: no row {row_id!r}; expected an id of split/rows.jsonl, such as {receipts[0].id!r}")
 
 
-def _tables(story: RunContext, rows: Sequence[Example], drafts: Sequence[Draft]) -> _Tables:
-    run, train = story.run, [row for row in rows if row.part == "train"]
+def _tables(context: RunContext, rows: Sequence[Example], drafts: Sequence[Draft]) -> _Tables:
+    run, train = context.run, [row for row in rows if row.part == "train"]
     verified, votes = run.report("verify"), read_rows(run.path("verify", "votes.jsonl"), Vote)
     probs_file = run.path("clean", "classifier.npy")
     classifier = np.load(probs_file) if probs_file.is_file() else np.zeros((0, 0))
     return _Tables(
-        labels=story.labels,
+        labels=context.labels,
         policy=verified.get("policy", ""),
         method=run.report("clean")["method"],
         votes=_by_row(votes),
-        answers=stored_answers(story.traces, {vote.trace_key for vote in votes if vote.trace_key}),
-        decisions={decision.id: decision for decision in story.decisions()},
+        answers=stored_answers(context.traces, {vote.trace_key for vote in votes if vote.trace_key}),
+        decisions={decision.id: decision for decision in context.decisions()},
         classifier={row.id: tuple(probs) for row, probs in zip(train, classifier.tolist(), strict=False)},
-        trusted={row.id: row for row in story.trusted()},
-        served=_served(story),
+        trusted={row.id: row for row in context.trusted()},
+        served=_served(context),
         children=_children(drafts),
     )
 
 
 def _by_row(votes: Sequence[Vote]) -> dict[str, list[Vote]]:
-    found: dict[str, list[Vote]] = {}
+    by_row: dict[str, list[Vote]] = {}
     for vote in votes:
-        found.setdefault(vote.id, []).append(vote)
-    return found
+        by_row.setdefault(vote.id, []).append(vote)
+    return by_row
 
 
 def _children(drafts: Sequence[Draft]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    children: dict[str, list[str]] = {}
     for draft in drafts:
         for parent in draft.parents:
-            found.setdefault(parent, []).append(draft.id)
-    return found
+            children.setdefault(parent, []).append(draft.id)
+    return children
 
 
-def _served(story: RunContext) -> dict[str, Served]:
-    tables = [story.run.path(*parts) for parts in (("calibrate", "scored.jsonl"), ("evaluate", "judged.jsonl"))]
-    # A run that was stopped before its bundle was judged has receipts all the same.
-    if story.recipe.task == "multi_label" or not all(path.is_file() for path in tables):
+def _served(context: RunContext) -> dict[str, Served]:
+    tables = [context.run.path(*parts) for parts in (("calibrate", "scored.jsonl"), ("evaluate", "judged.jsonl"))]
+    # A run that stopped before evaluation still has receipts, without served answers.
+    if context.recipe.task == "multi_label" or not all(path.is_file() for path in tables):
         return {}
-    threshold = read_bundle(story.run.path("bundle")).threshold.value
+    threshold = read_bundle(context.run.path("bundle")).threshold.value
     scored, judged = read_rows(tables[0], Scored), read_rows(tables[1], Judged)
-    return {row.id: _answer(row.probs, row.label, None, story.labels, threshold) for row in scored} | {
-        row.id: _answer(row.probs, row.gold, row.decoder, story.labels, threshold) for row in judged
+    return {row.id: _answer(row.probs, row.label, None, context.labels, threshold) for row in scored} | {
+        row.id: _answer(row.probs, row.gold, row.decoder, context.labels, threshold) for row in judged
     }
 
 
@@ -177,17 +177,17 @@ def _of_vote(vote: Vote, answer: StoredAnswer | None) -> VoteReceipt:
 
 
 def _changed_by(row: Example, decision: Decision, votes: Sequence[Vote], tables: _Tables) -> list[str]:
-    """Return who spoke for a label that is not the given one, the method that weighed them first."""
+    """Name the cleaning method and the sources that support a label other than the given one."""
     if decision.label == decision.given:
         return []
     trusted = tables.trusted.get(row.id)
     if trusted is not None and trusted.label == decision.label:
         return [f"trusted ({trusted.source})"]
     probs = tables.classifier.get(row.id, ())
-    best = [tables.labels[int(np.argmax(probs))]] if probs else []
-    spoke = [name for name, label in row.annotations.items() if label == decision.label]
-    spoke += [vote.source for vote in votes if vote.label == decision.label]
-    return [tables.method, *spoke, *(["classifier"] if decision.label in best else [])]
+    predicted = [tables.labels[int(np.argmax(probs))]] if probs else []
+    supporters = [name for name, label in row.annotations.items() if label == decision.label]
+    supporters += [vote.source for vote in votes if vote.label == decision.label]
+    return [tables.method, *supporters, *(["classifier"] if decision.label in predicted else [])]
 
 
 def _of_draft(draft: Draft) -> Receipt:

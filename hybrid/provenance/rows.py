@@ -1,10 +1,10 @@
-"""The receipt of a row, and what it is made of."""
+"""The receipt of a row and its parts."""
 
 from hybrid.types import Action, DraftStatus, Part, Row, Trusted, VoteStatus
 
 
 class VoteReceipt(Row, frozen=True, kw_only=True):
-    """One vote, and what the trace store says of it; a recorded answer cost nothing and has no entry there."""
+    """One vote with its entry in the trace store; a recorded answer cost nothing and has no entry."""
 
     teacher: str
     sample: int
@@ -15,12 +15,12 @@ class VoteReceipt(Row, frozen=True, kw_only=True):
     reason: str
     recorded: bool
     key: str = ""
-    """The SHA-256 of the whole request, under which the store has the answer; empty where no answer was stored, and for
-    votes of a version that kept no key."""
+    """The SHA-256 of the whole request, the answer's key in the store; empty if no answer was stored, or if the vote comes
+    from a version that recorded no key."""
     prompt: str = ""
-    """12 hex digits of the SHA-256 of the request's system half: instructions, labels, policy."""
+    """The first 12 hex digits of the SHA-256 of the request's system prompt: instructions, labels, policy."""
     model: str = ""
-    """The model that answered, in the provider's words; empty where the store has no such answer."""
+    """The model that answered, as the provider names it; empty if the store has no such answer."""
     input_tokens: int | None = None
     output_tokens: int | None = None
     cache_write_tokens: int | None = None
@@ -30,36 +30,36 @@ class VoteReceipt(Row, frozen=True, kw_only=True):
 
 
 class Served(Row, frozen=True, kw_only=True):
-    """What the bundle says of a calibration or test row."""
+    """The bundle's prediction for a calibration or test row."""
 
     label: str
     confidence: float
     probs: dict[str, float]
     escalate: bool
     right: bool
-    """Whether it is the label that judges."""
+    """Whether the label is the one that the row is scored against."""
     decoder: str | None = None
 
 
 class Receipt(Row, frozen=True, kw_only=True):
-    """A row's whole story. What a row does not have is empty or None: only training rows have votes and decisions."""
+    """The history of a row. Fields that do not apply are empty or None: only training rows have votes and decisions."""
 
     id: str
     text: str
     part: Part
     origin: str
-    """given, or synthetic for a draft."""
+    """Either "given", or "synthetic" for a draft."""
     given: str
-    """The label it came with; of a calibration or test row the one that judges."""
+    """The label in the data; for a calibration or test row, the label that it is scored against."""
     annotations: dict[str, str] = {}
     trusted: Trusted | None = None
     policy: str = ""
-    """The hash of the labelling policy that the teacher had."""
+    """The hash of the labelling policy in the teacher's prompt."""
     votes: list[VoteReceipt] = []
     classifier: dict[str, float] = {}
     """The cross-fitted classifier's probabilities."""
     probs: dict[str, float] = {}
-    """What everything says together."""
+    """The class probabilities that cleaning estimated from all sources."""
     action: Action | None = None
     label: str | None = None
     """The decided label."""
@@ -68,7 +68,7 @@ class Receipt(Row, frozen=True, kw_only=True):
     reason: str = ""
     scores: dict[str, float] = {}
     changed_by: list[str] = []
-    """Who spoke for the decided label where it is not the given one."""
+    """The method and sources that support the decided label, if it is not the given one."""
     served: Served | None = None
     drafts: list[str] = []
     """Drafts that were written with this row as an example."""

@@ -18,39 +18,39 @@ CARD = "README.md"
 DATA_CARD = "data-card.md"
 
 
-def write_outcome(story: RunContext, figures: Sequence[SeedFigures]) -> None:
-    """Write the summary, and page and cards unless they were made from the very same run.
+def write_outcome(context: RunContext, figures: Sequence[SeedFigures]) -> None:
+    """Write the summary, and rebuild page and cards if they do not match the run.
 
     Raises:
         DataError: a stage's report cannot be read.
         StorageError: a file cannot be written.
     """
-    run = story.run
-    summary = summarise(story, figures)
+    run = context.run
+    summary = summarise(context, figures)
     write_json(run.path("summary.json"), summary)
     made_from = fingerprint(run, summary)
     if not _is_made_from(run.path(PAGE), made_from):
         from hybrid.report.page import render_page
 
-        write_bytes(run.path(PAGE), render_page(story, summary, made_from=made_from).encode())
+        write_bytes(run.path(PAGE), render_page(context, summary, made_from=made_from).encode())
     if not all(_is_made_from(run.path("bundle", card), made_from) for card in (CARD, DATA_CARD)):
         from hybrid.provenance.build import read_receipts
         from hybrid.report.cards import render_card, render_data_card, tally
 
-        counts = tally(read_receipts(story))
-        write_bytes(run.path("bundle", CARD), render_card(story, counts, summary, made_from=made_from).encode())
+        counts = tally(read_receipts(context))
+        write_bytes(run.path("bundle", CARD), render_card(context, counts, summary, made_from=made_from).encode())
         write_bytes(
-            run.path("bundle", DATA_CARD), render_data_card(story, counts, summary, made_from=made_from).encode()
+            run.path("bundle", DATA_CARD), render_data_card(context, counts, summary, made_from=made_from).encode()
         )
 
 
 def fingerprint(run: Run, summary: Report) -> str:
-    """Return the SHA-256 of all that page and card are made from: summary, tables by their stamps, templates.
+    """Compute the SHA-256 of everything that page and cards are made from: summary, stamps, stage reports, this package.
 
-    A stage that is not complete has no stamp; its report then stands for it.
+    An incomplete stage has no stamp; its report alone then represents it.
     """
-    books = [run.path(stage, name) for stage in STAGE_NAMES for name in (STAMP, REPORT)]
-    tables = {str(i): sha256_of_file(path) for i, path in enumerate(books) if path.exists()}
+    stage_files = [run.path(stage, name) for stage in STAGE_NAMES for name in (STAMP, REPORT)]
+    tables = {str(i): sha256_of_file(path) for i, path in enumerate(stage_files) if path.exists()}
     sources = {
         path.name: sha256(path.read_bytes()).hexdigest()
         for path in sorted(files(__name__).iterdir(), key=lambda path: path.name)

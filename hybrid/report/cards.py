@@ -1,4 +1,4 @@
-"""The bundle's two cards: the model card (what it is, how far to trust it) and the data card (where its labels come from)."""
+"""The bundle's cards: the model card (what it is, how far to trust it) and the data card (where its labels come from)."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -54,15 +54,15 @@ class Tally(Row, frozen=True, kw_only=True):
     """The shortest, median and longest training text."""
 
 
-def render_card(story: RunContext, counts: Tally, summary: Report, *, made_from: str) -> str:
+def render_card(context: RunContext, counts: Tally, summary: Report, *, made_from: str) -> str:
     """Render the model card in Markdown. `made_from`, the fingerprint of its sources, ends it in a comment."""
-    evaluated = story.run.report("evaluate")
+    evaluated = context.run.report("evaluate")
     return template("model-card.md").render(
         made_from=made_from,
         counts=counts,
         summary=summary,
-        recipe=story.recipe,
-        labels=story.labels,
+        recipe=context.recipe,
+        labels=context.labels,
         served=summary["test"][summary["served"]],
         trained_on=variant_name(summary["served"]),
         decoder=decoder_name(summary),
@@ -74,17 +74,17 @@ def render_card(story: RunContext, counts: Tally, summary: Report, *, made_from:
     )
 
 
-def render_data_card(story: RunContext, counts: Tally, summary: Report, *, made_from: str) -> str:
+def render_data_card(context: RunContext, counts: Tally, summary: Report, *, made_from: str) -> str:
     """Render the data card in Markdown. `made_from`, the fingerprint of its sources, ends it in a comment."""
     return template("data-card.md").render(
         made_from=made_from,
         summary=summary,
         counts=counts,
         changes=list(counts.changes.items())[:MAX_CHANGES_LISTED],
-        recipe=story.recipe,
-        labels=story.labels if story.recipe.task == "single_label" else sorted({*counts.given, *counts.decided}),
-        dealt=story.run.report("split"),
-        cleaned=story.run.report("clean"),
+        recipe=context.recipe,
+        labels=context.labels if context.recipe.task == "single_label" else sorted({*counts.given, *counts.decided}),
+        dealt=context.run.report("split"),
+        cleaned=context.run.report("clean"),
     )
 
 

@@ -1,4 +1,4 @@
-"""The last lines on the screen of a finished run: its figures, where the report and the bundle are, what to try next."""
+"""The summary printed after a run: its figures, where the report and the bundle are, and what to try next."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import msgspec
 
 
 def closing_lines(folder: Path) -> list[str]:
-    """Return the lines, every figure from the run's `summary.json`."""
+    """Format the summary; every figure comes from the run's `summary.json`."""
     summary = msgspec.json.decode((folder / "summary.json").read_bytes())
     return [
         "",

@@ -7,14 +7,14 @@ import msgspec
 from hybrid.types import Action, Decision, Draft, DraftStatus, Example, Vote
 
 MOST_ROWS = 400
-"""A page with so many rows is still quick to search; the tables on disk have all."""
+"""The most rows on the page, so that searching it stays fast; the tables on disk have all rows."""
 MOST_CHARACTERS = 600
 DRAFTS_A_STATUS = 3
 ACTIONS: tuple[Action, ...] = ("relabel", "review", "drop")
 
 
 class Doubted(msgspec.Struct, frozen=True, kw_only=True):
-    """A training row that cleaning did not simply keep."""
+    """A training row that cleaning relabelled, dropped or queued for review."""
 
     id: str
     text: str
@@ -23,14 +23,14 @@ class Doubted(msgspec.Struct, frozen=True, kw_only=True):
     action: Action
     reason: str
     rationales: list[str]
-    """The teacher's answers, one entry a vote."""
+    """The teacher's answers, one entry per vote."""
     gold: str | None
 
 
 def doubted_rows(
     rows: Sequence[Example], decisions: Sequence[Decision], votes: Sequence[Vote], gold: Mapping[str, str]
 ) -> list[Doubted]:
-    """Return the rows that cleaning relabelled, dropped or queued for review, grouped by action."""
+    """List the rows that cleaning relabelled, dropped or queued for review, grouped by action."""
     texts = {row.id: row.text for row in rows}
     answers: dict[str, list[str]] = {}
     for vote in votes:
@@ -53,22 +53,22 @@ def doubted_rows(
 
 
 def thinned(rows: Sequence[Doubted]) -> list[Doubted]:
-    """Return at most `MOST_ROWS` of the rows, evenly spaced, in their order."""
+    """Sample at most `MOST_ROWS` of the rows, evenly spaced, in their order."""
     step = max(1.0, len(rows) / MOST_ROWS)
     return [rows[int(i * step)] for i in range(min(len(rows), MOST_ROWS))]
 
 
 def draft_examples(drafts: Sequence[Draft]) -> list[Draft]:
-    """Return the first few drafts of each status, accepted ones first."""
+    """Pick the first few drafts of each status, accepted ones first."""
     shown: dict[DraftStatus, list[Draft]] = {}
     for draft in sorted(drafts, key=lambda draft: draft.status != "accepted"):
         shown.setdefault(draft.status, []).append(draft)
-    first = [draft for found in shown.values() for draft in found[:DRAFTS_A_STATUS]]
+    first = [draft for of_status in shown.values() for draft in of_status[:DRAFTS_A_STATUS]]
     return [msgspec.structs.replace(draft, text=shortened(draft.text)) for draft in first]
 
 
 def shortened(text: str) -> str:
-    """Return the beginning of a long text."""
+    """Truncate a long text."""
     return text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS] + " …"
 
 

@@ -1,6 +1,6 @@
-"""The report's figures: inline SVG that takes the page's fonts and colours, light and dark.
+"""The report's figures: inline SVG with the page's fonts and its light and dark colours.
 
-The bytes are a function of the figures' data: no date, no random identifiers.
+The output is deterministic: it contains no dates and no random identifiers.
 """
 
 import io
@@ -22,9 +22,9 @@ from hybrid.runtime.calibration import Calibration, decide, sigmoid, softmax
 from hybrid.types import Epoch, Judged, Report, Task
 
 INK, SOFT, LINE, ACCENT, SECOND = "#010101", "#020202", "#030303", "#040404", "#050505"
-"""Placeholders that become the page's own colours, so that one figure serves the light and the dark scheme."""
+"""Placeholders that are replaced by the page's CSS colours, so that one figure serves the light and the dark scheme."""
 MOST_LABELS_DRAWN = 24
-"""More labels than this get no bars of the class balance."""
+"""With more labels than this, the class balance is not drawn."""
 Side = Literal["left", "center", "right"]
 _VARIABLES = {INK: "ink", SOFT: "soft", LINE: "line", ACCENT: "accent", SECOND: "second"}
 _STYLE: dict[Any, Any] = {
@@ -57,7 +57,7 @@ def draw_all(
     labels: Sequence[str],
     task: Task,
 ) -> dict[str, str | None]:
-    """Draw every figure, by the name under which `template.html` places it; None where the run has nothing to draw."""
+    """Draw every figure, by its name in `template.html`; None if the run has no data for it."""
     before, after = _bins(judged, labels, task)
     confidence = np.array([row.confidence for row in judged])
     correct = np.array([row.label == row.gold for row in judged])
@@ -80,7 +80,7 @@ def draw_all(
 def _bins(
     judged: Sequence[Judged], labels: Sequence[str], task: Task
 ) -> tuple[list[ReliabilityBin], list[ReliabilityBin]]:
-    """Return the points of the reliability diagram before and after calibration."""
+    """Compute the bins of the reliability diagram before and after calibration."""
     logits = np.array([row.logits for row in judged], dtype=np.float64)
     if task == "multi_label":
         gold = label_matrix([row.gold for row in judged], labels)
@@ -99,7 +99,7 @@ def _bins(
 
 
 def _variants(summary: Report) -> tuple[dict[str, list[float]], tuple[str, list[float]] | None]:
-    """Return macro-F1 by variant and seed, and the bootstrap interval where one seed is all there is."""
+    """Collect macro-F1 by variant and seed, and the bootstrap interval if there is only one seed."""
     test = {name: scores for name, scores in encoders_first(summary).items() if name != "without_twins"}
     served = test[summary["served"]]
     has_one_seed = len(summary["seeds"]) == 1
@@ -110,7 +110,7 @@ def _variants(summary: Report) -> tuple[dict[str, list[float]], tuple[str, list[
 
 
 def encoders_first(summary: Report) -> dict[str, dict[str, Any]]:
-    """Return the variants that have scores: the served one, the same without leaked rows, the others, TF-IDF last."""
+    """Order the variants that have scores: the served one, the same without leaked rows, then the others, TF-IDF last."""
     test = {name: scores for name, scores in summary["test"].items() if scores}
     first = (summary["served"], "without_twins")
     order = sorted(test, key=lambda name: (name not in first, name.startswith("tfidf_"), name == "gold"))
@@ -118,7 +118,7 @@ def encoders_first(summary: Report) -> dict[str, dict[str, Any]]:
 
 
 def class_balance(before: Mapping[str, int], after: Mapping[str, int]) -> str:
-    """Return bars of the training rows by label, as given and after cleaning."""
+    """Draw the number of training rows by label as bars, as given and after cleaning."""
 
     def draw(axes: Axes) -> None:
         places = np.arange(len(before))
@@ -134,7 +134,7 @@ def class_balance(before: Mapping[str, int], after: Mapping[str, int]) -> str:
 
 
 def losses(history: Sequence[Epoch]) -> str:
-    """Return training and validation loss over the epochs."""
+    """Plot training and validation loss over the epochs."""
 
     def draw(axes: Axes) -> None:
         epochs = [point.epoch for point in history]
@@ -148,7 +148,7 @@ def losses(history: Sequence[Epoch]) -> str:
 
 
 def validation_f1(history: Sequence[Epoch]) -> str:
-    """Return macro-F1 on the held-out part of train over the epochs, the chosen epoch marked."""
+    """Plot macro-F1 on the validation rows over the epochs, with the chosen epoch marked."""
 
     def draw(axes: Axes) -> None:
         axes.plot(
@@ -165,7 +165,7 @@ def validation_f1(history: Sequence[Epoch]) -> str:
 
 
 def scores(variants: Mapping[str, Sequence[float]], interval: tuple[str, Sequence[float]] | None) -> str:
-    """Return macro-F1 by variant: a ring a seed, a dot for the mean, a bar for the bootstrap interval of one."""
+    """Plot macro-F1 by variant: a ring per seed, a dot for the mean, a bar for the bootstrap interval of a single seed."""
 
     def draw(axes: Axes) -> None:
         names = list(variants)
@@ -184,7 +184,7 @@ def scores(variants: Mapping[str, Sequence[float]], interval: tuple[str, Sequenc
 
 
 def reliability(before: Sequence[ReliabilityBin], after: Sequence[ReliabilityBin]) -> str:
-    """Return accuracy over confidence in equal-mass bins, before and after calibration."""
+    """Plot accuracy over confidence in equal-mass bins, before and after calibration."""
 
     def draw(axes: Axes) -> None:
         points = [*before, *after]
@@ -209,7 +209,7 @@ def reliability(before: Sequence[ReliabilityBin], after: Sequence[ReliabilityBin
 
 
 def coverage(curve: RiskCoverage, threshold: Mapping[str, Any], target: float) -> str:
-    """Return the error among the most confident rows over their share, with the threshold marked."""
+    """Plot the error among the most confident rows over their share, with the threshold marked."""
 
     def draw(axes: Axes) -> None:
         axes.plot(100 * curve.coverage, 100 * curve.risk, color=ACCENT)
@@ -225,8 +225,8 @@ def coverage(curve: RiskCoverage, threshold: Mapping[str, Any], target: float) -
         if threshold["accuracy_kept"] is not None:
             place = 100 * threshold["kept"], 100 * (1 - threshold["accuracy_kept"])
             axes.plot(*place, "o", ms=9, color=INK)
-            far = place[0] > 80
-            _note(axes, "threshold", *place, (-9, 7) if far else (9, -12), side="right" if far else "left")
+            near_edge = place[0] > 80
+            _note(axes, "threshold", *place, (-9, 7) if near_edge else (9, -12), side="right" if near_edge else "left")
         axes.set(
             xlabel="rows that the encoder answers, most confident first, %",
             ylabel="errors among them, %",
@@ -238,7 +238,7 @@ def coverage(curve: RiskCoverage, threshold: Mapping[str, Any], target: float) -
 
 
 def cascade(points: Sequence[Mapping[str, Any]], threshold: Mapping[str, Any], rows: int) -> str:
-    """Return the accuracy of encoder and decoder together over the share that escalates, the threshold marked."""
+    """Plot the accuracy of the cascade over the share of rows that escalate, with the threshold marked."""
 
     def draw(axes: Axes) -> None:
         shares = [100 * point["share"] for point in points]
@@ -246,8 +246,8 @@ def cascade(points: Sequence[Mapping[str, Any]], threshold: Mapping[str, Any], r
         axes.plot(shares, [100 * p["macro_f1"] for p in points], "o-", color=SECOND, ms=4, label="macro-F1")
         place = 100 * threshold["escalated"] / rows, 100 * threshold["accuracy"]
         axes.plot(*place, "o", ms=9, color=INK)
-        far = place[0] > 80
-        _note(axes, "threshold", *place, (-4 if far else 0, 9), side="right" if far else "center")
+        near_edge = place[0] > 80
+        _note(axes, "threshold", *place, (-4 if near_edge else 0, 9), side="right" if near_edge else "center")
         axes.margins(y=0.15)
         axes.set(xlabel="rows escalated, least confident first, %", ylabel="%")
         _legend(axes, columns=2)

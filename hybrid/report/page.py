@@ -1,4 +1,4 @@
-"""`report.html`: the whole result of a run in one file that loads nothing from elsewhere."""
+"""`report.html`: the results of a run in one self-contained file."""
 
 import base64
 import hashlib
@@ -19,7 +19,7 @@ from hybrid.report.templates import source, template
 from hybrid.types import Epoch, Judged, Report, Vote
 
 MOST_LABELS_CROSSED = 15
-"""More labels get a table of their most frequent confusion in place of a matrix."""
+"""With more labels than this, a table of the most frequent confusions replaces the matrix."""
 PRECISION_REASONS = {
     "set_by_recipe": "set in the recipe",
     "no_bf16_hardware": "this machine has no hardware for bf16",
@@ -30,9 +30,9 @@ PRECISION_REASONS = {
 }
 
 
-def render_page(story: RunContext, summary: Report, *, made_from: str) -> str:
-    """Render the page. `made_from` is the fingerprint of what it was made from, kept in its head."""
-    run = story.run
+def render_page(context: RunContext, summary: Report, *, made_from: str) -> str:
+    """Render the page. `made_from`, the fingerprint of its sources, is written into its head."""
+    run = context.run
     reports = {stage: run.report(stage) for stage in STAGES}
     judged = read_rows(run.path("evaluate", "judged.jsonl"), Judged)
     history = read_rows(run.path("train", "history.jsonl"), Epoch)
@@ -43,25 +43,25 @@ def render_page(story: RunContext, summary: Report, *, made_from: str) -> str:
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         summary=summary,
-        description=story.recipe.description,
-        recipe=story.recipe,
-        labels=story.presented_labels,
+        description=context.recipe.description,
+        recipe=context.recipe,
+        labels=context.presented_labels,
         reports=reports,
         steps=steps(summary, reports),
-        rows=_doubted(story),
-        drafts=draft_examples(story.drafts()),
+        rows=_doubted(context),
+        drafts=draft_examples(context.drafts()),
         history=history,
         scores=_scores(summary),
         training_precision=_training_precision(reports["train"]),
-        mistakes=_mistakes(reports["evaluate"], story.labels, story.presented_labels)
-        if story.recipe.task == "single_label"
+        mistakes=_mistakes(reports["evaluate"], context.labels, context.presented_labels)
+        if context.recipe.task == "single_label"
         else None,
-        stages=[(stage, reports[stage]["seconds"], _books(stage, reports[stage])) for stage in STAGES],
+        stages=[(stage, reports[stage]["seconds"], _llm_usage(stage, reports[stage])) for stage in STAGES],
         bundle=msgspec.json.decode(run.path("bundle", "bundle.json").read_bytes()),
         drawn={
             name: Markup(svg) if svg else None
             for name, svg in figures.draw_all(
-                summary, reports, judged, history, story.labels, story.recipe.task
+                summary, reports, judged, history, context.labels, context.recipe.task
             ).items()
         },
     )
@@ -77,15 +77,15 @@ def _training_precision(trained: Report) -> str:
     return ", ".join(parts)
 
 
-def _doubted(story: RunContext) -> dict[str, Any]:
-    votes = read_rows(story.run.path("verify", "votes.jsonl"), Vote)
-    gold = {row.id: row.label for row in story.gold()}
-    rows = doubted_rows(story.rows("train"), story.decisions(), votes, gold)
+def _doubted(context: RunContext) -> dict[str, Any]:
+    votes = read_rows(context.run.path("verify", "votes.jsonl"), Vote)
+    gold = {row.id: row.label for row in context.gold()}
+    rows = doubted_rows(context.rows("train"), context.decisions(), votes, gold)
     return {"total": len(rows), "shown": thinned(rows), "gold": any(row.gold is not None for row in rows)}
 
 
 def _scores(summary: Report) -> list[dict[str, Any]]:
-    """Return the rows of the table of scores, one a variant."""
+    """Build the rows of the score table, one per variant."""
     rows = []
     for variant, scores in figures.encoders_first(summary).items():
         several = len(scores.get("accuracy_seeds", [])) > 1
@@ -110,9 +110,9 @@ def _scores(summary: Report) -> list[dict[str, Any]]:
 
 
 def _mistakes(evaluated: Report, computed: Sequence[str], labels: Sequence[str]) -> dict[str, Any]:
-    """Return the confusion matrix where it fits on a page, and the most frequent confusion of each label.
+    """Build the confusion matrix, if it fits on the page, and the most frequent confusion of each label.
 
-    `computed` is the order of the figures' rows and columns, `labels` the order to show them in.
+    `computed` is the order of the matrix in the report, `labels` the order in which to show it.
     """
     order = [computed.index(label) for label in labels]
     counts = np.array(evaluated["confusion"])[np.ix_(order, order)]
@@ -134,11 +134,11 @@ def _mistakes(evaluated: Report, computed: Sequence[str], labels: Sequence[str])
     }
 
 
-def _books(stage: str, report: Report) -> dict[str, Any] | None:
-    """Return calls and cost of the stages that ask a language model."""
-    books: dict[str, Any] | None = {
+def _llm_usage(stage: str, report: Report) -> dict[str, Any] | None:
+    """Select the calls and cost of a stage that asks a language model; None for the other stages."""
+    usage: dict[str, Any] | None = {
         "verify": report,
         "synthesize": report.get("llm"),
         "evaluate": report.get("decoder"),
     }.get(stage)
-    return books if books and "calls" in books else None
+    return usage if usage and "calls" in usage else None

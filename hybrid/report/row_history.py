@@ -1,4 +1,4 @@
-"""What `hybrid why` prints of one row."""
+"""Format the history of one row for `hybrid why`."""
 
 import textwrap
 from collections.abc import Mapping
@@ -8,11 +8,11 @@ from hybrid.report.templates import dollars
 
 WIDTH = 100
 SHORT = 12
-"""Hex digits of a key that are printed; the JSONL has them all."""
+"""The number of hex digits of a key that are printed; the JSONL has them all."""
 
 
 def row_history_lines(receipt: Receipt) -> list[str]:
-    """Return the history of a row as lines: its label, the votes on it, the decision, and what followed."""
+    """Format the history of a row: its label, the votes on it, the decision, and the consequences."""
     title = f"{receipt.id}: {'draft' if receipt.origin == 'synthetic' else f'{receipt.part} row'}"
     return [
         title,
@@ -72,7 +72,7 @@ def _why_no_answer(vote: VoteReceipt) -> str:
         return f"the trace store has no answer under key {vote.key[:SHORT]}"
     if vote.status == "failed":
         return "not in the trace store: failed answers are not kept"
-    return "no stored answer is named: the vote was imported, or collected by a version that kept no key"
+    return "no trace key: the vote was imported, or collected by a version that recorded no key"
 
 
 def _cached(vote: VoteReceipt) -> str:

@@ -1,4 +1,4 @@
-"""What each step of a run gained: one line a step, in the order of the stages."""
+"""The gain of each step of a run: one line per step, in the order of the stages."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -47,7 +47,7 @@ def variant_name(variant: str) -> str:
 
 
 def steps(summary: Report, reports: Mapping[str, Report]) -> list[Step]:
-    """Return the steps that this run has figures for."""
+    """List the steps for which this run has figures."""
     labels, test, served = summary["labels"], summary["test"], summary["served"]
     calibration, threshold = summary["calibration"], summary["threshold"]["test"]
     gains = []

@@ -1,14 +1,14 @@
-"""`summary.json`: the figures of a run under keys that stay.
+"""`summary.json`: the figures of a run under stable keys.
 
-Documented keys (a dot is a level; a figure that cannot be known is null, never left out):
+Documented keys (a dot separates levels; a figure that cannot be known is null, never left out):
 
 - `labels.wrong_given`, `labels.wrong_cleaned`: share of training labels that differ from gold,
   mean over the seeds; null without gold. `labels.wrong_cleaned_untrusted`: the same without the trusted rows.
 - `judged_by_gold`: whether every calibration and test row has a gold label; `trusted` is its name in version 0.1.0.
 - `task`: single_label or multi_label. With the latter every `accuracy` counts rows whose whole set of labels is
-  right, ECE is that of the confidence in the whole set, and Brier and NLL are summed over the labels.
-- `test.<variant>.accuracy`, `.macro_f1`: mean over the seeds; `.accuracy_seeds`, `.macro_f1_seeds` the
-  single ones; `.accuracy_interval`, `.macro_f1_interval` (served variant) bootstrap, first seed.
+  right, ECE measures the confidence in the whole set, and Brier and NLL are summed over the labels.
+- `test.<variant>.accuracy`, `.macro_f1`: mean over the seeds; `.accuracy_seeds`, `.macro_f1_seeds` those
+  of each seed; `.accuracy_interval`, `.macro_f1_interval` (served variant) bootstrap, first seed.
   Variants: the encoder on `given`, `cleaned`, `cleaned_synthetic`, `gold`; `tfidf_given` and so on.
 - `test.without_twins`: the served variant without the test rows that have a near-duplicate in train.
 - `way_to_ceiling.accuracy`, `.macro_f1`: (cleaned - given) / (gold - given), with `--ablate`.
@@ -17,11 +17,11 @@ Documented keys (a dot is a level; a figure that cannot be known is null, never 
 - `threshold.value`, `.target`, `.delta`, `.met`, `.kept`, `.rows_needed`: from the calibration rows;
   `threshold.test.*`: what it does to the test rows.
 - `cascade[]`: `share`, `escalated`, `threshold`, `accuracy`, `macro_f1`.
-- `precision.served`, `.rows`, `.margin`, `.level`, `.bytes`, `.bytes_fp32`: what is served and what it had to show;
+- `precision.served`, `.rows`, `.margin`, `.level`, `.bytes`, `.bytes_fp32`: the served precision and the test that it passed;
   `.rungs[]`: each precision that was tried, with `.ms_a_text`; `.test_fp32.accuracy`, `.macro_f1`: the fp32 graph on the same
   test rows. First seed.
-- `seconds.<stage>`: of the last time the stage worked, first seed.
-- `llm.calls`, `llm.cost_usd`: live calls of the last time, all seeds; recorded answers are no calls.
+- `seconds.<stage>`: the time of the stage's last execution, first seed.
+- `llm.calls`, `llm.cost_usd`: live calls of the last execution, all seeds; recorded answers are not calls.
   `llm.teacher`, `llm.decoder`: names, `llm.recorded`: which of the two are recorded.
 - `seeds[]`: the same figures for each seed.
 """
@@ -64,9 +64,9 @@ class SeedFigures(msgspec.Struct, frozen=True, kw_only=True):
     llm_cost_usd: float | None
 
     @classmethod
-    def read(cls, story: RunContext, variants: Sequence[str]) -> "SeedFigures":
-        """Read the figures of a finished run; `variants` starts with the one that is served."""
-        run = story.run
+    def read(cls, context: RunContext, variants: Sequence[str]) -> "SeedFigures":
+        """Read the figures of a finished run; the first of `variants` is the served one."""
+        run = context.run
         evaluated = run.report("evaluate")
         served, *others = variants
         test: dict[str, dict[str, Any]] = {served: evaluated["encoder"]}
@@ -75,34 +75,34 @@ class SeedFigures(msgspec.Struct, frozen=True, kw_only=True):
             test[variant] = {name: judged[name] for name in ("accuracy", "macro_f1")}
         test |= {f"tfidf_{name}": scores for name, scores in evaluated["tfidf"].items()}
         verified = run.report("verify")
-        books = [verified, verified.get("second", {}), evaluated["decoder"], run.report("synthesize").get("llm", {})]
+        usages = [verified, verified.get("second", {}), evaluated["decoder"], run.report("synthesize").get("llm", {})]
         return cls(
-            seed=story.recipe.seed,
+            seed=context.recipe.seed,
             labels=evaluated["labels"],
             test=test,
             calibration={name: evaluated["calibration"][name] for name in CALIBRATION},
             threshold=evaluated["threshold"],
-            llm_calls=sum(book.get("calls", 0) for book in books),
-            llm_cost_usd=_total(book.get("cost_usd", 0.0) for book in books),
+            llm_calls=sum(usage.get("calls", 0) for usage in usages),
+            llm_cost_usd=_total(usage.get("cost_usd", 0.0) for usage in usages),
         )
 
 
-def summarise(story: RunContext, figures: Sequence[SeedFigures]) -> Report:
-    """Return the summary of a run; `figures` starts with the run's own seed."""
-    first, run = figures[0], story.run
+def summarise(context: RunContext, figures: Sequence[SeedFigures]) -> Report:
+    """Build the summary of a run; the first of `figures` belongs to the run's own seed."""
+    first, run = figures[0], context.run
     evaluated, calibrated = run.report("evaluate"), run.report("calibrate")
     test = {variant: _over_seeds([seed.test[variant] for seed in figures]) for variant in first.test}
     return {
-        "name": story.recipe.name,
-        "profile": story.recipe.profile,
-        "task": story.recipe.task,
+        "name": context.recipe.name,
+        "profile": context.recipe.profile,
+        "task": context.recipe.task,
         "served": next(iter(first.test)),
         "rows": run.report("split")["parts"],
         "judged_by_gold": evaluated["judged_by_gold"],
         "trusted": evaluated["judged_by_gold"],
         "labels": {name: _mean(seed.labels[name] for seed in figures) for name in first.labels},
         "test": test | {"without_twins": evaluated["without_twins"]},
-        "way_to_ceiling": {name: _way(test, name) for name in ("accuracy", "macro_f1")},
+        "way_to_ceiling": {name: _way_to_ceiling(test, name) for name in ("accuracy", "macro_f1")},
         "precision": _precision(run, evaluated),
         "calibration": {name: _mean(seed.calibration[name] for seed in figures) for name in CALIBRATION}
         | {"method": calibrated["method"]},
@@ -112,15 +112,15 @@ def summarise(story: RunContext, figures: Sequence[SeedFigures]) -> Report:
         "llm": {
             "calls": sum(seed.llm_calls for seed in figures),
             "cost_usd": _total(seed.llm_cost_usd for seed in figures),
-            "teacher": story.recipe.teacher.model,
-            "decoder": story.recipe.decoder.model,
+            "teacher": context.recipe.teacher.model,
+            "decoder": context.recipe.decoder.model,
             "recorded": [
                 role
-                for role, llm in (("teacher", story.recipe.teacher), ("decoder", story.recipe.decoder))
+                for role, llm in (("teacher", context.recipe.teacher), ("decoder", context.recipe.decoder))
                 if backend_of(llm).is_recorded
             ],
         },
-        "recipe_hash": recipe_hash(story.recipe),
+        "recipe_hash": recipe_hash(context.recipe),
         "versions": versions(),
         "seeds": [msgspec.to_builtins(seed) for seed in figures],
     }
@@ -145,14 +145,14 @@ def _precision(run: Run, evaluated: Report) -> Report:
 
 
 def _over_seeds(scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the first seed's scores with the means over the seeds, and the single ones beside them."""
+    """Average the scores over the seeds; keep each seed's own scores, and the first seed's other figures."""
     names = ("accuracy", "macro_f1")
     means = {name: _mean(score[name] for score in scores) for name in names}
     return scores[0] | means | {f"{name}_seeds": [score[name] for score in scores] for name in names}
 
 
-def _way(test: dict[str, dict[str, Any]], name: str) -> float | None:
-    """Return the share of the gap between labels as given and gold labels that cleaned labels close."""
+def _way_to_ceiling(test: dict[str, dict[str, Any]], name: str) -> float | None:
+    """Compute the share of the gap between given and gold labels that cleaned labels close."""
     if not {"given", "cleaned", "gold"} <= set(test):
         return None
     given, cleaned, gold = (test[variant][name] for variant in ("given", "cleaned", "gold"))
@@ -165,6 +165,6 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 
 def _total(costs: Iterable[float | None]) -> float | None:
-    """Return the sum; None where a price is unknown."""
-    known = list(costs)
-    return None if any(cost is None for cost in known) else round(sum(cost or 0.0 for cost in known), 6)
+    """Sum the costs; None if a price is unknown."""
+    all_costs = list(costs)
+    return None if any(cost is None for cost in all_costs) else round(sum(cost or 0.0 for cost in all_costs), 6)

@@ -1,1 +1,1 @@
-"""The review queue: where another human look is worth most, out to annotation tools and back as trusted rows."""
+"""Review: export the rows most worth re-checking to an annotation tool, and import the answers as trusted rows."""

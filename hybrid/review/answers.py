@@ -1,4 +1,4 @@
-"""What people are asked and what they answered, whichever tool they used, and on which rows they agree."""
+"""Review items and answers in a form that does not depend on the tool, and the labels on which people agree."""
 
 from collections.abc import Sequence
 
@@ -16,15 +16,15 @@ class ReviewItem(Row, frozen=True, kw_only=True):
     label: str
     """The decided label."""
     belief: float
-    """The probability of the decided label, by all sources together."""
+    """The probability of the decided label according to all sources."""
     gain: float
-    """How many wrong labels an answer is expected to correct (`hybrid.review.gain`)."""
+    """The expected number of wrong labels that an answer corrects (`hybrid.review.gain`)."""
     teacher: str = ""
-    """The source of the first vote; empty where there is none."""
+    """The source of the first vote; empty if nobody voted."""
     teacher_label: str = ""
     teacher_confidence: float | None = None
     reason: str = ""
-    """The teacher's."""
+    """The teacher's rationale."""
 
 
 class Answer(Row, frozen=True, kw_only=True):
@@ -33,27 +33,27 @@ class Answer(Row, frozen=True, kw_only=True):
     id: str
     label: str
     who: str
-    """The annotator, as the tool names them."""
+    """The annotator's name in the tool."""
     when: str = ""
-    """When it was given, in a form that sorts; empty where the tool does not say."""
+    """A sortable time stamp; empty if the tool exports none."""
 
 
 class AnswerFile(msgspec.Struct, frozen=True, kw_only=True):
-    """The answers in a file, and how many rows have none yet."""
+    """The answers in a file, and the number of rows without an answer."""
 
     answers: list[Answer]
     unanswered: int
 
 
 class Agreed(msgspec.Struct, frozen=True, kw_only=True):
-    """One label a row; rows on which people differ stand apart and are not taken."""
+    """The agreed label by row id, and the conflicting labels of rows on which people disagree."""
 
     labels: dict[str, str]
     conflicts: dict[str, tuple[str, ...]]
 
 
 def agree(answers: Sequence[Answer]) -> Agreed:
-    """Take the label of each row on which all people agree; of one person's answers the last counts."""
+    """Find the rows on which all people agree; only the last answer of each person counts."""
     by_row: dict[str, dict[str, str]] = {}
     for answer in sorted(answers, key=lambda answer: answer.when):
         by_row.setdefault(answer.id, {})[answer.who] = answer.label

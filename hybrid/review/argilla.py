@@ -1,4 +1,4 @@
-"""Argilla: records out for `dataset.records.from_json`, what `dataset.records.to_json` wrote back in (argilla 2)."""
+"""Argilla 2: write records for `dataset.records.from_json`, and read what `dataset.records.to_json` wrote."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ class _Response(msgspec.Struct, frozen=True):
     value: str | None = None
     user_id: str = ""
     status: str = "submitted"
-    """Left out by `to_json`; a table of the hub has it."""
+    """`to_json` omits it; a table exported to the hub has it."""
 
 
 class _Record(msgspec.Struct, frozen=True):
@@ -27,7 +27,7 @@ class _Record(msgspec.Struct, frozen=True):
 
 
 def write_records(items: Sequence[ReviewItem], labels: Sequence[str], path: Path) -> list[str]:
-    """Write the records; return what to do with them."""
+    """Write the records and return instructions for the user."""
     write_json(path, [_record(item) for item in items])
     return [
         "  import argilla as rg",
@@ -40,7 +40,7 @@ def write_records(items: Sequence[ReviewItem], labels: Sequence[str], path: Path
 
 
 def read_records(records: Sequence[object], path: Path) -> AnswerFile:
-    """Return the answers in records; drafts and discarded responses are none.
+    """Read the answers in records; drafts and discarded responses do not count.
 
     Raises:
         DataError: an entry is not a record.
@@ -53,13 +53,13 @@ def read_records(records: Sequence[object], path: Path) -> AnswerFile:
             raise DataError(
                 f"{path}: record {number}: {error}; expected what dataset.records.to_json writes"
             ) from error
-        said = [
+        submitted = [
             Answer(id=record.id, label=response.value, who=response.user_id)
             for response in record.responses.get(QUESTION, [])
             if response.value is not None and response.status not in NO_ANSWER
         ]
-        answers += said
-        unanswered += not said
+        answers += submitted
+        unanswered += not submitted
     return AnswerFile(answers=answers, unanswered=unanswered)
 
 

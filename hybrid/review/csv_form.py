@@ -1,4 +1,4 @@
-"""A csv for any spreadsheet: one row a line, the column `label` left empty for the answer."""
+"""A csv for any spreadsheet: one line per row, with an empty column `label` for the answer."""
 
 import csv
 import io
@@ -14,18 +14,18 @@ COLUMNS = ("id", "text", "given", "decided", "teacher", "reason", "gain", "label
 
 
 def write_sheet(items: Sequence[ReviewItem], labels: Sequence[str], path: Path) -> list[str]:
-    """Write the sheet; return what to do with it."""
-    written = io.StringIO()
-    writer = csv.writer(written)
+    """Write the sheet and return instructions for the user."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
     writer.writerow(COLUMNS)
     writer.writerows((i.id, i.text, i.given, i.label, i.teacher_label, i.reason, i.gain, "") for i in items)
-    # The mark tells a spreadsheet that the file is UTF-8.
-    write_bytes(path, written.getvalue().encode("utf-8-sig"))
+    # The byte order mark tells a spreadsheet that the file is UTF-8.
+    write_bytes(path, buffer.getvalue().encode("utf-8-sig"))
     return [f"  fill in the column label ({', '.join(labels)}), and read it back with: review read"]
 
 
 def read_sheet(path: Path) -> AnswerFile:
-    """Return the answers in a sheet; a line with an empty label is none.
+    """Read the answers in a sheet; a line with an empty label is unanswered.
 
     Raises:
         DataError: the file cannot be read, or has no id and label.
@@ -36,6 +36,6 @@ def read_sheet(path: Path) -> AnswerFile:
         if column not in sheet.columns:
             raise DataError(f"{path}: no column {column!r}; expected the columns that review export wrote")
     cells = [((row["id"] or "").strip(), (row["label"] or "").strip(), number) for number, row in sheet.records]
-    # Each line counts as a person of its own, so that two labels of a row are a conflict and not a correction.
+    # Each line counts as another person, so that two labels of one row are a conflict and not a correction.
     answers = [Answer(id=row_id, label=label, who=f"line {number}") for row_id, label, number in cells if label]
     return AnswerFile(answers=answers, unanswered=len(cells) - len(answers))

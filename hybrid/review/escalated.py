@@ -1,4 +1,4 @@
-"""The escalations of a service as a review queue, and a person's answers as rows that train the next run."""
+"""Export a service's escalations as a review queue, and add a person's answers as training rows of the next run."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -14,80 +14,78 @@ from hybrid.review.queue import DIGITS
 from hybrid.review.targets import TARGETS
 
 _PREFIX = "escalated-"
-"""How the id of a text that escalated begins. A tool gives back the id of an item and nothing else that is sure to
-survive, so the id itself says which kind of row it is."""
+"""The prefix of the id of an escalated text. The id is the only field that every tool returns unchanged, so the id
+itself tells an escalated text from a training row."""
 
 
 def is_escalated(row_id: str) -> bool:
-    """Whether a row id is that of a text that escalated, and not of a training row."""
+    """Whether a row id belongs to an escalated text rather than to a training row."""
     return row_id.startswith(_PREFIX)
 
 
-def export_escalations(story: RunContext, store: str, path: Path, *, to: str, n_rows: int) -> list[str]:
-    """Write the first `n_rows` of the queue of escalations for the tool `to`, a key of `TARGETS`; return what is printed.
+def export_escalations(context: RunContext, store: str, path: Path, *, to: str, n_rows: int) -> list[str]:
+    """Write the first `n_rows` of the queue of escalations for the tool `to`, a key of `TARGETS`; return lines to print.
 
     Raises:
-        ConfigError: the rows have several labels each.
-        DataError: there is no such store, or it cannot be read.
+        ConfigError: the task is multi-label.
+        DataError: the store does not exist or cannot be read.
     """
-    if story.recipe.task == "multi_label":
-        raise ConfigError(
-            f"{story.run.folder}: rows of several labels are kept as given, so there is nothing to review"
-        )
-    rows = stored_escalations(story, store)
-    known = {row.id for row in _added(story)}
-    looks = [look for look in queue_of_escalations(rows, story.labels) if look.id not in known]
-    steps = TARGETS[to].write(looks[:n_rows], story.labels, path)
-    return [f"{len(looks[:n_rows])} of {len(looks)} texts that escalated written to {path}", *steps]
+    if context.recipe.task == "multi_label":
+        raise ConfigError(f"{context.run.folder}: multi-label rows are kept as given, so there is nothing to review")
+    rows = stored_escalations(context, store)
+    known = {row.id for row in _added(context)}
+    items = [item for item in queue_of_escalations(rows, context.labels) if item.id not in known]
+    steps = TARGETS[to].write(items[:n_rows], context.labels, path)
+    return [f"{len(items[:n_rows])} of {len(items)} texts that escalated written to {path}", *steps]
 
 
 def queue_of_escalations(rows: Sequence[Escalated], labels: Sequence[str]) -> list[ReviewItem]:
-    """Return each text once, first what is asked for most often and answered least surely.
+    """List each text once, in descending order of expected gain.
 
-    The gain of a look is how often the text came, times the encoder's probability that its answer was wrong; a text
-    without an answer counts as wrong. Texts of bundles with other labels are left out.
+    The gain is the number of requests with this text times the encoder's probability that the answer was wrong; a text
+    without an answer counts as wrong. Texts served by a bundle with other labels are left out.
     """
     by_text: dict[str, list[Escalated]] = {}
     for row in rows:
         if set(row.probs) == set(labels):
             by_text.setdefault(row.text, []).append(row)
-    looks = [_look(found[-1], len(found)) for found in by_text.values()]
-    return sorted(looks, key=lambda look: (-look.gain, look.id))
+    items = [_item(of_text[-1], len(of_text)) for of_text in by_text.values()]
+    return sorted(items, key=lambda item: (-item.gain, item.id))
 
 
 def texts_by_id(rows: Sequence[Escalated]) -> dict[str, str]:
-    """Return the text of each row id that the queue of escalations gives."""
+    """Map the row ids of the queue of escalations to their texts."""
     return {_id_of(row.text): row.text for row in rows}
 
 
-def add_escalated(story: RunContext, labels: Mapping[str, str], texts: Mapping[str, str]) -> Path:
-    """Write a person's labels of texts that escalated beside the recipe's runs; return the file.
+def add_escalated(context: RunContext, labels: Mapping[str, str], texts: Mapping[str, str]) -> Path:
+    """Add a person's labels of escalated texts to the table beside the recipe's runs; return its path.
 
     Raises:
-        DataError: an answer is about no text of the store, or is not a label of the recipe.
+        DataError: an answer's text is not in the store, or its label is not one of the recipe's.
     """
     for row_id, label in labels.items():
         if row_id not in texts:
             raise DataError(
                 f"{row_id}: no such text in the store of escalations; name the store that it was exported from"
             )
-        if label not in story.labels:
-            raise DataError(f"{row_id}: {label!r} is not one of {', '.join(story.labels)}; correct it there")
-    together = {row.id: row for row in _added(story)}
-    together |= {row_id: Added(id=row_id, text=texts[row_id], label=label) for row_id, label in labels.items()}
-    table = story.shared_file("escalated")
-    write_rows(table, together.values())
+        if label not in context.labels:
+            raise DataError(f"{row_id}: {label!r} is not one of {', '.join(context.labels)}; correct it there")
+    merged = {row.id: row for row in _added(context)}
+    merged |= {row_id: Added(id=row_id, text=texts[row_id], label=label) for row_id, label in labels.items()}
+    table = context.shared_file("escalated")
+    write_rows(table, merged.values())
     return table
 
 
-def stored_escalations(story: RunContext, store: str) -> list[Escalated]:
-    """Return what a store keeps; `store` empty: the one beside the bundle of the run.
+def stored_escalations(context: RunContext, store: str) -> list[Escalated]:
+    """Read a review store; if `store` is empty, the one in the run's folder.
 
     Raises:
-        DataError: there is no such file, or it cannot be read.
+        DataError: the file does not exist or cannot be read.
         StorageError: the store cannot be opened.
     """
-    name = store or str(story.run.path(FILE))
+    name = store or str(context.run.path(FILE))
     if "://" not in name and not Path(name).is_file():
         raise DataError(f"{shown(name)}: no such store; name the one that the service writes, a file or a database URL")
     engine = open_store(name)
@@ -97,19 +95,19 @@ def stored_escalations(story: RunContext, store: str) -> list[Escalated]:
         engine.dispose()
 
 
-def _added(story: RunContext) -> list[Added]:
-    return read_rows(story.shared_file("escalated"), Added) if story.shared_file("escalated").is_file() else []
+def _added(context: RunContext) -> list[Added]:
+    return read_rows(context.shared_file("escalated"), Added) if context.shared_file("escalated").is_file() else []
 
 
-def _look(row: Escalated, times: int) -> ReviewItem:
-    right = row.probs.get(row.answer_label or "", 0.0)
+def _item(row: Escalated, n_requests: int) -> ReviewItem:
+    p_right = row.probs.get(row.answer_label or "", 0.0)
     return ReviewItem(
         id=_id_of(row.text),
         text=row.text,
         given=row.encoder_label,
         label=row.answer_label or row.encoder_label,
-        belief=right,
-        gain=round(times * (1 - right), DIGITS),
+        belief=p_right,
+        gain=round(n_requests * (1 - p_right), DIGITS),
         teacher=row.decoder,
         teacher_label=row.decoder_label or "",
         teacher_confidence=row.decoder_confidence,

@@ -1,8 +1,8 @@
-"""The review store: every text on which a service's encoder was not sure, and what became of it.
+"""The review store: every text on which a service's encoder was not confident enough, and the outcome.
 
 SQLite in a file, or PostgreSQL by its URL, through SQLAlchemy. There are no migrations: the tables carry a version, and
-a store of another version is refused. Beside the escalations stand the decoder's calls, so that what it may cost an hour
-and a day holds over restarts and over all services on one store.
+a store of another version is refused. The store also records the decoder's calls, so that hourly and daily
+spend caps hold across restarts and across all services that share a store.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from hybrid.errors import DataError, StorageError
 
 VERSION = 1
 FILE = "escalations.sqlite"
-"""The name of a store that no setting names."""
+"""The default file name of a store."""
 Outcome = Literal["answered", "undecided", "failed", "refused_by_breaker", "refused_by_spend"]
 
 _tables = sql.MetaData()
@@ -42,7 +42,7 @@ escalations = sql.Table(
     sql.Column("cost_usd", sql.Float),
     sql.Column("seconds", sql.Float, nullable=False),
 )
-# Money is kept in whole billionths of a dollar, so that sums are exact.
+# Amounts are stored as integers, in billionths of a dollar, so that sums are exact.
 calls = sql.Table(
     "decoder_calls",
     _tables,
@@ -53,7 +53,7 @@ calls = sql.Table(
 
 
 class Escalated(msgspec.Struct, frozen=True, kw_only=True):
-    """One text that escalated, and what it came to."""
+    """One text that escalated, and the outcome."""
 
     at: float
     """Seconds since 1970."""
@@ -62,25 +62,25 @@ class Escalated(msgspec.Struct, frozen=True, kw_only=True):
     encoder_label: str
     encoder_confidence: float
     probs: dict[str, float]
-    """The encoder's."""
+    """The encoder's class probabilities by label."""
     outcome: Outcome
     decoder: str
     """The model's name."""
     decoder_label: str | None = None
     decoder_confidence: float | None = None
-    """The model's own, or the share of its votes; absent where there is none."""
+    """The confidence that the model states, or the share of its votes; None if there is neither."""
     rationale: str = ""
     reason: str = ""
-    """Why there is no decoder's label."""
+    """Why the decoder gave no label."""
     answer_label: str | None = None
-    """What the caller got; None: an abstention, or an error."""
+    """The label that the caller received; None for an abstention or an error."""
     cost_usd: float | None = None
-    """0 where an earlier answer served; None where the price is not known."""
+    """0 for an answer from the cache; None if the price is unknown."""
     seconds: float = 0.0
 
 
 def url_of(name: str) -> str:
-    """Return the SQLAlchemy URL of a store that is named by a URL or by the path of a SQLite file."""
+    """Turn the name of a store (a URL, or the path of a SQLite file) into a SQLAlchemy URL."""
     if "://" not in name:
         return f"sqlite:///{Path(name).resolve()}"
     # Without a driver SQLAlchemy would look for psycopg2.
@@ -88,10 +88,10 @@ def url_of(name: str) -> str:
 
 
 def open_store(name: str) -> sql.Engine:
-    """Return the store, its tables made where it is new.
+    """Open a store, and create its tables if it is new.
 
     Raises:
-        StorageError: it cannot be opened, or it is of another version.
+        StorageError: the store cannot be opened, or has another version.
     """
     try:
         engine = sql.create_engine(url_of(name), **_options(url_of(name)))
@@ -99,35 +99,37 @@ def open_store(name: str) -> sql.Engine:
             sql.event.listen(engine, "connect", _set_up_sqlite)
         with engine.begin() as db:
             _tables.create_all(db)
-            found = db.execute(sql.select(versions.c.version)).scalar()
-            if found is None:
+            version = db.execute(sql.select(versions.c.version)).scalar()
+            if version is None:
                 db.execute(versions.insert().values(version=VERSION))
     except (SQLAlchemyError, ImportError) as error:
         raise StorageError(
             f"the review store {shown(name)} cannot be opened ({_first_line(error)}); name a file that can be written, or "
             "the URL of a PostgreSQL database that answers"
         ) from error
-    if found not in (None, VERSION):
+    if version not in (None, VERSION):
         engine.dispose()
-        raise StorageError(f"the review store {shown(name)} is of version {found}, want {VERSION}; name a new one")
+        raise StorageError(
+            f"the review store {shown(name)} has version {version}, expected {VERSION}; name a new store"
+        )
     return engine
 
 
 def write_escalations(engine: sql.Engine, rows: Sequence[Escalated]) -> None:
-    """Add rows, all or none.
+    """Add rows in one transaction.
 
     Raises:
-        SQLAlchemyError: they could not be written.
+        SQLAlchemyError: the rows could not be written.
     """
     with engine.begin() as db:
         db.execute(escalations.insert(), [_storable(row) for row in rows])
 
 
 def read_escalations(engine: sql.Engine) -> list[Escalated]:
-    """Return all rows, the oldest first.
+    """Read all rows, oldest first.
 
     Raises:
-        DataError: a row is not what this version writes.
+        DataError: the table cannot be read, or a row has an unexpected form.
     """
     fields = Escalated.__struct_fields__
     columns = [escalations.c[name] for name in fields]
@@ -140,14 +142,14 @@ def read_escalations(engine: sql.Engine) -> list[Escalated]:
 
 
 def shown(name: str) -> str:
-    """Return the name of a store without a password."""
+    """Hide the password in the name of a store, for messages."""
     return sql.make_url(name).render_as_string(hide_password=True) if "://" in name else name
 
 
 def _options(url: str) -> dict[str, Any]:
     if url.startswith("sqlite"):
         return {"connect_args": {"timeout": 30, "check_same_thread": False}}
-    # A server that restarts must cost a second look, not an error; one that is silent must not hold a thread for long.
+    # Pre-ping reconnects after a server restart; the timeout keeps a silent server from blocking a thread.
     connect = {"connect_timeout": 5} if url.startswith("postgresql") else {}
     return {"pool_pre_ping": True, "pool_size": 4, "connect_args": connect}
 
@@ -158,7 +160,7 @@ def _set_up_sqlite(connection: Any, _: object) -> None:
 
 
 def _storable(row: Escalated) -> dict[str, Any]:
-    """Return the row with its texts as every database keeps them: PostgreSQL knows no NUL, UTF-8 no lone surrogate."""
+    """Convert a row to column values, replacing NUL (refused by PostgreSQL) and lone surrogates (not valid in UTF-8)."""
     values: dict[str, Any] = msgspec.to_builtins(row)
     return {
         name: value.encode("utf-8", "replace").decode().replace("\x00", "\ufffd") if isinstance(value, str) else value

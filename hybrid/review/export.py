@@ -1,4 +1,4 @@
-"""`hybrid review export`: the most worthwhile looks, as a file that an annotation tool reads."""
+"""`hybrid review export`: write the rows most worth re-checking to a file for an annotation tool."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,53 +11,51 @@ from hybrid.files.table import read_rows
 from hybrid.labels.methods import method_of
 from hybrid.pipeline.context import RunContext
 from hybrid.review.answers import ReviewItem
-from hybrid.review.gain import with_what_votes_state
+from hybrid.review.gain import blend_stated_confidence
 from hybrid.review.queue import review_queue
 from hybrid.review.targets import TARGETS
 from hybrid.types import Decision, Vote
 
 
-def export(story: RunContext, path: Path, *, to: str, n_rows: int) -> list[str]:
-    """Write the first `n_rows` of the queue for the tool `to`, a key of `TARGETS`; return what the command prints.
+def export(context: RunContext, path: Path, *, to: str, n_rows: int) -> list[str]:
+    """Write the first `n_rows` of the queue for the tool `to`, a key of `TARGETS`; return lines to print.
 
     Raises:
-        ConfigError: the rows have several labels each.
+        ConfigError: the task is multi-label.
     """
-    items = queue_of(story)[:n_rows]
-    steps = TARGETS[to].write(items, story.labels, path)
-    expected = sum(1 - item.belief for item in items)
+    items = queue_of(context)[:n_rows]
+    steps = TARGETS[to].write(items, context.labels, path)
+    expected_wrong = sum(1 - item.belief for item in items)
     decided = ", ".join(f"{n} {label}" for label, n in Counter(item.label for item in items).most_common())
     return [
         f"{len(items)} rows written to {path}: decided as {decided}",
-        f"  about {expected:.0f} of their labels are expected to be wrong",
+        f"  about {expected_wrong:.0f} of their labels are expected to be wrong",
         *steps,
     ]
 
 
-def queue_of(story: RunContext) -> list[ReviewItem]:
-    """Return the whole queue of a finished run; rows that are trusted already are not in it."""
-    if story.recipe.task == "multi_label":
-        raise ConfigError(
-            f"{story.run.folder}: rows of several labels are kept as given, so there is nothing to review"
-        )
-    decisions, votes = story.decisions(), read_rows(story.run.path("verify", "votes.jsonl"), Vote)
+def queue_of(context: RunContext) -> list[ReviewItem]:
+    """Build the whole queue of a finished run, without rows that are already trusted."""
+    if context.recipe.task == "multi_label":
+        raise ConfigError(f"{context.run.folder}: multi-label rows are kept as given, so there is nothing to review")
+    decisions, votes = context.decisions(), read_rows(context.run.path("verify", "votes.jsonl"), Vote)
     return review_queue(
-        story.rows("train"),
+        context.rows("train"),
         decisions,
         votes,
-        np.load(story.run.path("clean", "embeddings.npy")),
-        _belief(story, decisions, votes),
-        story.labels,
-        known={row.id for row in story.trusted()},
+        np.load(context.run.path("clean", "embeddings.npy")),
+        _belief(context, decisions, votes),
+        context.labels,
+        known={row.id for row in context.trusted()},
     )
 
 
-def _belief(story: RunContext, decisions: Sequence[Decision], votes: Sequence[Vote]) -> np.ndarray:
-    """Return what is believed of each row, probabilities [n, k], as `hybrid.review.gain` says."""
+def _belief(context: RunContext, decisions: Sequence[Decision], votes: Sequence[Vote]) -> np.ndarray:
+    """Estimate class probabilities [n, k] of each row, as `hybrid.review.gain` describes."""
     probs = np.array([decision.probs for decision in decisions], dtype=float)
-    method = method_of(story.run.report("clean"))
+    method = method_of(context.run.report("clean"))
     if method.needs_trusted:
         return probs
     if not method.weighs_sources:
-        probs = (probs + np.load(story.run.path("clean", "classifier.npy"))) / 2
-    return with_what_votes_state(probs, [decision.id for decision in decisions], votes, story.labels)
+        probs = (probs + np.load(context.run.path("clean", "classifier.npy"))) / 2
+    return blend_stated_confidence(probs, [decision.id for decision in decisions], votes, context.labels)

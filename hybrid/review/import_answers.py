@@ -1,4 +1,4 @@
-"""`hybrid review read`: what people answered becomes trusted rows, which the next run uses."""
+"""`hybrid review read`: import people's answers as trusted rows, which the next run uses."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,85 +13,85 @@ from hybrid.review.targets import read_answers
 from hybrid.types import Trusted
 
 SHOWN = 10
-"""Conflicts that are named one by one."""
+"""The number of conflicts and changes listed individually."""
 
 
-def read(story: RunContext, path: Path, *, store: str = "") -> list[str]:
-    """Add the answers in a file to the recipe's trusted rows, all or none; return what the command prints.
+def read(context: RunContext, path: Path, *, store: str = "") -> list[str]:
+    """Add the answers in a file to the recipe's trusted rows, all or none; return lines to print.
 
-    Answers about texts that escalated become rows of their own; `store` is where the service kept them.
+    Answers about escalated texts become new training rows; `store` names the service's review store.
 
     Raises:
-        DataError: the file is of no known form, or an answer is about no training row or not a label of the set.
+        DataError: the file's format is unknown, or an answer's row is not a training row or its label not in the set.
     """
     file = read_answers(path)
     agreed, escalated = _split_escalated(agree(file.answers))
-    _check(agreed, story, path)
-    table = story.traces.parent / REVIEWED
+    _check(agreed, context, path)
+    table = context.traces.parent / REVIEWED
     before = {row.id: row for row in read_rows(table, Trusted)} if table.is_file() else {}
     answered = {row_id: Trusted(id=row_id, label=label, source="review") for row_id, label in agreed.labels.items()}
-    together = before | answered
+    merged = before | answered
     if answered:
-        write_rows(table, together.values())
-    added = _add(story, escalated, store)
+        write_rows(table, merged.values())
+    added = _add(context, escalated, store)
     if not agreed.labels and not agreed.conflicts:
         return added
     return [
         *added,
-        *_answer_lines(story, agreed, file),
+        *_answer_lines(context, agreed, file),
         *_replaced_lines(before, agreed.labels),
-        f"  {len(together)} trusted rows in {table}; the next run of the recipe uses them",
+        f"  {len(merged)} trusted rows in {table}; the next run of the recipe uses them",
     ]
 
 
 def _split_escalated(agreed: Agreed) -> tuple[Agreed, Agreed]:
-    """Separate the answers about training rows from those about texts that escalated."""
+    """Separate the answers about training rows from those about escalated texts."""
     labels, conflicts = agreed.labels.items(), agreed.conflicts.items()
     rows, escalated = (
         Agreed(
-            labels={row_id: label for row_id, label in labels if is_escalated(row_id) == escalated_ones},
-            conflicts={row_id: several for row_id, several in conflicts if is_escalated(row_id) == escalated_ones},
+            labels={row_id: label for row_id, label in labels if is_escalated(row_id) == of_escalated},
+            conflicts={row_id: differing for row_id, differing in conflicts if is_escalated(row_id) == of_escalated},
         )
-        for escalated_ones in (False, True)
+        for of_escalated in (False, True)
     )
     return rows, escalated
 
 
-def _add(story: RunContext, escalated: Agreed, store: str) -> list[str]:
+def _add(context: RunContext, escalated: Agreed, store: str) -> list[str]:
     if not escalated.labels and not escalated.conflicts:
         return []
-    table = add_escalated(story, escalated.labels, texts_by_id(stored_escalations(story, store)))
-    differ = len(escalated.conflicts)
+    table = add_escalated(context, escalated.labels, texts_by_id(stored_escalations(context, store)))
+    n_conflicts = len(escalated.conflicts)
     return [
         f"{len(escalated.labels)} texts that escalated were added to {table}; the next run of the recipe trains on them",
-        *([f"  {differ} not taken, because people differ"] if differ else []),
+        *([f"  {n_conflicts} not taken, because people disagree"] if n_conflicts else []),
     ]
 
 
-def _check(agreed: Agreed, story: RunContext, path: Path) -> None:
-    known, labels = {row.id for row in story.rows("train")}, story.labels
+def _check(agreed: Agreed, context: RunContext, path: Path) -> None:
+    known, labels = {row.id for row in context.rows("train")}, context.labels
     answers: Sequence[tuple[str, str]] = [
         *agreed.labels.items(),
-        *((row_id, label) for row_id, several in agreed.conflicts.items() for label in several),
+        *((row_id, label) for row_id, differing in agreed.conflicts.items() for label in differing),
     ]
     for row_id, label in answers:
         if row_id not in known:
             raise DataError(
-                f"{path}: {row_id!r} is no training row of {story.run.folder}; expected answers about its rows"
+                f"{path}: {row_id!r} is not a training row of {context.run.folder}; expected answers about its rows"
             )
         if label not in labels:
             raise DataError(f"{path}: {row_id}: {label!r} is not one of {', '.join(labels)}; correct it there")
 
 
-def _answer_lines(story: RunContext, agreed: Agreed, file: AnswerFile) -> list[str]:
-    decided = {decision.id: decision.label for decision in story.decisions()}
+def _answer_lines(context: RunContext, agreed: Agreed, file: AnswerFile) -> list[str]:
+    decided = {decision.id: decision.label for decision in context.decisions()}
     wrong = sum(decided[row_id] != label for row_id, label in agreed.labels.items())
     lines = [
         f"{len(agreed.labels)} rows answered, {file.unanswered} not yet",
-        f"  {wrong} of them had been decided otherwise",
+        f"  {wrong} of them differ from the decided label",
     ]
     if agreed.conflicts:
-        lines.append(f"  {len(agreed.conflicts)} not taken, because people differ:")
+        lines.append(f"  {len(agreed.conflicts)} not taken, because people disagree:")
         shown = list(agreed.conflicts.items())[:SHOWN]
         lines += [f"    {row_id}: {' or '.join(labels)}" for row_id, labels in shown]
     return lines

@@ -1,4 +1,4 @@
-"""Label Studio: tasks with predictions out, its JSON export back in (labelstud.io/guide/task_format)."""
+"""Label Studio: write tasks with predictions, and read its JSON export (labelstud.io/guide/task_format)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,7 +38,7 @@ class _Task(msgspec.Struct, frozen=True):
 
 
 def write_tasks(items: Sequence[ReviewItem], labels: Sequence[str], path: Path) -> list[str]:
-    """Write the tasks, and beside them the labelling interface that they want; return what to do with both."""
+    """Write the tasks, and beside them the labelling interface they need; return instructions for the user."""
     write_json(path, [_task(item) for item in items])
     interface = path.with_suffix(".xml")
     write_bytes(interface, _interface(labels).encode())
@@ -49,7 +49,7 @@ def write_tasks(items: Sequence[ReviewItem], labels: Sequence[str], path: Path) 
 
 
 def read_tasks(tasks: Sequence[object], path: Path) -> AnswerFile:
-    """Return the answers in a JSON export; skipped and empty annotations are none.
+    """Read the answers in a JSON export; skipped and empty annotations do not count.
 
     Raises:
         DataError: a task has no row id, or an annotation chose several labels.
@@ -57,9 +57,9 @@ def read_tasks(tasks: Sequence[object], path: Path) -> AnswerFile:
     answers, unanswered = [], 0
     for number, raw in enumerate(tasks, start=1):
         task = _decoded(raw, path, number)
-        found = [answer for annotation in task.annotations for answer in _answers(task, annotation, path, number)]
-        answers += found
-        unanswered += not found
+        of_task = [answer for annotation in task.annotations for answer in _answers(task, annotation, path, number)]
+        answers += of_task
+        unanswered += not of_task
     return AnswerFile(answers=answers, unanswered=unanswered)
 
 
@@ -101,9 +101,9 @@ def _decoded(raw: object, path: Path, number: int) -> _Task:
     try:
         task = msgspec.convert(raw, _Task)
     except msgspec.ValidationError as error:
-        raise DataError(f"{path}: task {number}: {error}; want Label Studio's JSON export") from error
+        raise DataError(f"{path}: task {number}: {error}; expected Label Studio's JSON export") from error
     if not isinstance(task.data.get(ROW), str):
-        raise DataError(f"{path}: task {number}: no {ROW} in its data; want tasks that review export wrote")
+        raise DataError(f"{path}: task {number}: no {ROW} in its data; expected tasks that review export wrote")
     return task
 
 
@@ -112,8 +112,10 @@ def _answers(task: _Task, annotation: _Annotation, path: Path, number: int) -> l
     if annotation.was_cancelled or not chosen:
         return []
     if len(chosen) > 1:
-        raise DataError(f"{path}: task {number}: {len(chosen)} labels in one annotation; want one: correct it there")
-    by = annotation.completed_by
-    who = by.get("email") or by.get("id") if isinstance(by, dict) else by
+        raise DataError(
+            f"{path}: task {number}: {len(chosen)} labels in one annotation; expected one: correct it in Label Studio"
+        )
+    annotator = annotation.completed_by
+    who = annotator.get("email") or annotator.get("id") if isinstance(annotator, dict) else annotator
     when = annotation.updated_at or annotation.created_at
     return [Answer(id=task.data[ROW], label=chosen[0], who=str(who), when=when)]

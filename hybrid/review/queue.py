@@ -1,4 +1,4 @@
-"""The queue itself: training rows in the order of what a look is worth, with what a reviewer wants to see."""
+"""The review queue: training rows in descending order of expected gain, with the fields that a reviewer sees."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -23,40 +23,40 @@ def review_queue(
     *,
     known: Collection[str] = (),
 ) -> list[ReviewItem]:
-    """Return every training row but the `known` (trusted) ones, the most worthwhile look first.
+    """Rank the training rows by expected gain, the highest first, without the `known` (trusted) ones.
 
     `rows`, `decisions`, `embeddings` [n, d] and `belief` [n, k] are in the same order.
     """
-    place = index_by_label(labels)
-    said = _said(votes)
-    decided = np.array([place[decision.label] for decision in decisions])
-    given = np.array([place[decision.given] for decision in decisions])
+    index = index_by_label(labels)
+    first_votes = _first_votes(votes)
+    decided = np.array([index[decision.label] for decision in decisions])
+    given = np.array([index[decision.given] for decision in decisions])
     disagree = np.array(
         [
-            place[str(said[d.id].label)] != given[i] if d.id in said else belief[i].argmax() != given[i]
+            index[str(first_votes[d.id].label)] != given[i] if d.id in first_votes else belief[i].argmax() != given[i]
             for i, d in enumerate(decisions)
         ]
     )
-    found = expected_gains(belief, decided, disagree, embeddings)
-    order = np.argsort(-found.gain, kind="stable")
+    gains = expected_gains(belief, decided, disagree, embeddings)
+    order = np.argsort(-gains.gain, kind="stable")
     return [
-        _look(rows[i], decisions[i], said.get(rows[i].id), belief=1 - found.wrong[i], gain=found.gain[i])
+        _item(rows[i], decisions[i], first_votes.get(rows[i].id), belief=1 - gains.wrong[i], gain=gains.gain[i])
         for i in order
         if rows[i].id not in known
     ]
 
 
-def _said(votes: Sequence[Vote]) -> Mapping[str, Vote]:
-    """Return the first vote with a label of each row."""
-    found: dict[str, Vote] = {}
+def _first_votes(votes: Sequence[Vote]) -> Mapping[str, Vote]:
+    """Select the first vote with a label of each row."""
+    first_votes: dict[str, Vote] = {}
     for vote in votes:
         if vote.label is not None:
-            found.setdefault(vote.id, vote)
-    return found
+            first_votes.setdefault(vote.id, vote)
+    return first_votes
 
 
-def _look(row: Example, decision: Decision, vote: Vote | None, *, belief: float, gain: float) -> ReviewItem:
-    looked = ReviewItem(
+def _item(row: Example, decision: Decision, vote: Vote | None, *, belief: float, gain: float) -> ReviewItem:
+    item = ReviewItem(
         id=row.id,
         text=row.text,
         given=decision.given,
@@ -65,9 +65,9 @@ def _look(row: Example, decision: Decision, vote: Vote | None, *, belief: float,
         gain=round(float(gain), DIGITS),
     )
     if vote is None:
-        return looked
+        return item
     return msgspec.structs.replace(
-        looked,
+        item,
         teacher=vote.source,
         teacher_label=vote.label or "",
         teacher_confidence=vote.confidence,

@@ -1,6 +1,6 @@
-"""The tools that people answer in: `TARGETS` has a writer and a reader for each.
+"""The annotation tools: `TARGETS` has a writer and a reader for each.
 
-To add one: a file with both, and an entry here.
+To add a tool, write a module with both functions and add an entry here.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,14 +16,14 @@ from hybrid.review.label_studio import read_tasks, write_tasks
 
 
 class ReviewTarget(msgspec.Struct, frozen=True, kw_only=True):
-    """One tool, as `TARGETS` has it."""
+    """An annotation tool: an entry of `TARGETS`."""
 
     write: Callable[[Sequence[ReviewItem], Sequence[str], Path], list[str]]
-    """Writes the items for labels to a file, and returns the lines that say what to do with it."""
+    """Writes items and the label set to a file, and returns instructions to print."""
     read: Callable[[Sequence[object], Path], AnswerFile]
-    """Reads the answers in the entries of a JSON file; a sheet is read from its path, and its entries are empty."""
+    """Reads answers from the entries of a JSON file; a sheet is read from its path instead, and the entries are empty."""
     entry_field: str = ""
-    """The field that every entry of its JSON export has, and no other tool's entries; empty: it is a sheet."""
+    """A field that every entry of this tool's JSON export has, and no other tool's entries have; empty for a sheet."""
 
 
 TARGETS: dict[str, ReviewTarget] = {
@@ -31,14 +31,14 @@ TARGETS: dict[str, ReviewTarget] = {
     "argilla": ReviewTarget(write=write_records, read=read_records, entry_field="fields"),
     "csv": ReviewTarget(write=write_sheet, read=lambda _, path: read_sheet(path)),
 }
-"""By the name that the command line uses."""
+"""The tools by their names on the command line."""
 
 
 def read_answers(path: Path) -> AnswerFile:
-    """Read the answers in a file that one of the tools wrote; which one is told by what the file holds.
+    """Read the answers in a file that one of the tools wrote; the tool is recognised by the content.
 
     Raises:
-        DataError: it is of none of them.
+        DataError: no tool matches.
     """
     if path.suffix == ".csv":
         return TARGETS["csv"].read([], path)

@@ -1,4 +1,4 @@
-"""The votes of a run's language models with what they cost, and the decoder's votes."""
+"""The votes of a run's language models with their cost, and a function that collects the decoder's votes."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,11 +10,11 @@ from hybrid.runtime.decoder import LLMDecoder
 from hybrid.types import Example, Report, Vote
 
 OnDone = Callable[[int, int], None]
-"""Called with how many answers there are so far, and how many there will be."""
+"""Progress callback: called with the number of answers so far and the total."""
 
 
 class AskedVotes(msgspec.Struct, frozen=True, kw_only=True):
-    """Votes, and what asking for them came to: statuses, calls, tokens, cost."""
+    """Votes, and a report of the statuses, calls, tokens and cost."""
 
     votes: list[Vote]
     report: Report
@@ -29,7 +29,7 @@ def ask_decoder(
     policy: str,
     on_done: OnDone,
 ) -> AskedVotes:
-    """Ask the decoder about rows; no votes where the recipe has no decoder."""
+    """Ask the decoder about rows; there are no votes if the recipe has no decoder."""
     if decoder is None:
         return AskedVotes(votes=[], report=usage_report(None, llm))
     answers = LLMDecoder(decoder, labels, policy=policy, config=llm).decide(
@@ -40,13 +40,13 @@ def ask_decoder(
 
 
 def usage_report(model: LLM | None, config: LLMConfig, votes: Sequence[Vote] = ()) -> Report:
-    """Report what a model's answers took in this process: calls, tokens and cost.
+    """Report the calls, tokens and cost of a model in this process.
 
-    `complete` is False where a live model failed on rows that it may answer another time.
+    `complete` is False if a live model failed on rows that it may answer on a later run.
     """
     usage = usage_of(model)
     live = usage is not None
-    failed = next((vote.reason for vote in votes if vote.status == "failed"), "")
+    first_failure = next((vote.reason for vote in votes if vote.status == "failed"), "")
     return {
         "model": config.model,
         "recorded": backend_of(config).is_recorded,
@@ -58,6 +58,6 @@ def usage_report(model: LLM | None, config: LLMConfig, votes: Sequence[Vote] = (
         "cache_read_tokens": usage.cache_read_tokens if usage else 0,
         "budget_usd": config.budget_usd,
         "cost_usd": usage.cost_usd if usage else 0.0,
-        "first_failure": failed,
-        "complete": not (live and failed),
+        "first_failure": first_failure,
+        "complete": not (live and first_failure),
     }

@@ -1,4 +1,4 @@
-"""What the commands that try out a teacher, `policy` and `pilot`, are given of a recipe and its run."""
+"""The inputs of `hybrid policy` and `hybrid pilot`, the commands that try out a teacher."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,19 +11,19 @@ from hybrid.types import Example, Trusted
 
 
 class TeacherInputs(msgspec.Struct, frozen=True, kw_only=True):
-    """A recipe, its training rows, and how its teacher is opened."""
+    """A recipe, its training rows, and a function that opens its teacher."""
 
     recipe: Recipe
     recipe_dir: Path
     run_dir: Path
     """The folder of the run."""
     shared_dir: Path
-    """The folder of what all runs of the recipe share, the trace store among it."""
+    """The folder that all runs of the recipe share; it holds the trace store."""
     labels: tuple[str, ...]
     """In the order of the logits."""
     rows: list[Example]
     """The training rows."""
     trusted: list[Trusted]
-    """Those whose labels the user vouches for."""
+    """The training rows whose labels the user vouches for."""
     open_teacher: Callable[[LLMConfig], LLM | None]
-    """Opens the model that a section names, its answers kept in the trace store; None where it names none."""
+    """Opens the model that a section names and caches its answers in the trace store; None if it names no model."""

@@ -16,11 +16,11 @@ from hybrid.teacher.inputs import TeacherInputs
 from hybrid.types import Example, Row, Trusted
 
 RECEIPT = "policy.json"
-"""Beside the trace store: the policy serves all runs of a recipe."""
+"""Written beside the trace store, because all runs of a recipe share the policy."""
 FILE = "policy.md"
-"""Where a recipe that names no policy gets one."""
+"""The file that the policy is written to if the recipe names none."""
 TRUSTED_SHARE = 1 / 3
-"""The most of the trusted rows that a policy is written from: a row that taught the teacher cannot judge it."""
+"""The largest share of the trusted rows shown for a policy: a row that the teacher was shown cannot judge it."""
 
 
 class PolicyReceipt(Row, frozen=True, kw_only=True):
@@ -28,7 +28,7 @@ class PolicyReceipt(Row, frozen=True, kw_only=True):
 
     file: str
     policy: str
-    """12 hex digits of its SHA-256 as it was written; an edited policy has another."""
+    """The first 12 hex digits of the SHA-256 of the text as written; editing the policy changes its hash."""
     prompt: str
     model: str
     source: Literal["trusted", "given"]
@@ -37,7 +37,7 @@ class PolicyReceipt(Row, frozen=True, kw_only=True):
     input_tokens: int
     output_tokens: int
     cost_usd: float | None
-    """None where the price is not known."""
+    """None if the price is unknown."""
     seconds: float
 
 
@@ -45,16 +45,14 @@ def write_policy(inputs: TeacherInputs, *, n_rows: int, force: bool) -> PolicyRe
     """Write the policy beside the recipe and its receipt beside the runs; return the receipt.
 
     Raises:
-        ConfigError: the recipe has no teacher that can write.
-        StorageError: the policy is there already and `force` is not set.
-        LLMError: the teacher gave none.
+        ConfigError: the recipe has no live teacher.
+        StorageError: the policy file exists and `force` is not set.
+        LLMError: the teacher's reply holds no policy.
     """
     config = inputs.recipe.teacher
     target = inputs.recipe_dir / (config.policy or FILE)
     if target.exists() and not force:
-        raise StorageError(
-            f"{target}: is there already, and somebody may have edited it; use it, or replace it with --force"
-        )
+        raise StorageError(f"{target}: already exists and may have been edited; use it, or replace it with --force")
     teacher = _live_teacher(inputs)
     shown = shown_rows(inputs.rows, inputs.trusted, n_rows, seed=inputs.recipe.seed)
     source: Literal["trusted", "given"] = "trusted" if inputs.trusted else "given"
@@ -81,7 +79,7 @@ def _live_teacher(inputs: TeacherInputs) -> LLM:
     """Open the recipe's teacher.
 
     Raises:
-        ConfigError: it has none, or one whose answers were recorded.
+        ConfigError: the recipe has no teacher, or one whose answers were recorded.
     """
     config = inputs.recipe.teacher
     teacher = inputs.open_teacher(config) if backend_of(config).is_live else None
@@ -94,9 +92,9 @@ def _live_teacher(inputs: TeacherInputs) -> LLM:
 
 
 def shown_rows(rows: Sequence[Example], trusted: Sequence[Trusted], n_rows: int, *, seed: int) -> list[Shown]:
-    """Draw at most `n_rows` training rows, label by label in turn: trusted ones where there are any, else given.
+    """Draw at most `n_rows` training rows, cycling through the labels: trusted rows if there are any, else all rows.
 
-    At most a third of the trusted rows are taken, or one a label where that is more.
+    At most a third of the trusted rows are drawn, or one per label if that is more.
     """
     labels = {row.id: row.label for row in trusted} or {row.id: row.label for row in rows}
     candidates = [Shown(row=row, label=labels[row.id]) for row in rows if row.id in labels]
@@ -104,20 +102,20 @@ def shown_rows(rows: Sequence[Example], trusted: Sequence[Trusted], n_rows: int,
     by_label: dict[str, list[Shown]] = {}
     for i in order:
         by_label.setdefault(candidates[i].label, []).append(candidates[i])
-    most = max(len(by_label), int(len(trusted) * TRUSTED_SHARE)) if trusted else len(rows)
+    max_rows = max(len(by_label), int(len(trusted) * TRUSTED_SHARE)) if trusted else len(rows)
     turns = max(len(of_label) for of_label in by_label.values())
-    in_turn = [shown[turn] for turn in range(turns) for _, shown in sorted(by_label.items()) if turn < len(shown)]
-    return in_turn[: min(max(n_rows, len(by_label)), most)]
+    interleaved = [shown[turn] for turn in range(turns) for _, shown in sorted(by_label.items()) if turn < len(shown)]
+    return interleaved[: min(max(n_rows, len(by_label)), max_rows)]
 
 
 def read_receipt(shared_dir: Path) -> PolicyReceipt | None:
-    """Read what the recipe's policy was written from; None where a person wrote it."""
+    """Read the receipt of the recipe's policy; None if a person wrote the policy."""
     path = shared_dir / RECEIPT
     return msgspec.json.decode(path.read_bytes(), type=PolicyReceipt) if path.is_file() else None
 
 
 def policy_lines(receipt: PolicyReceipt, *, named: bool) -> list[str]:
-    """Write what the command prints about a policy; `named` is True where the recipe names a policy file."""
+    """Format the lines that the command prints; `named` is True if the recipe names a policy file."""
     cost = "price unknown" if receipt.cost_usd is None else f"${receipt.cost_usd:.4f}"
     lines = [
         f"policy {receipt.policy} written to {receipt.file}",

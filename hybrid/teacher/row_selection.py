@@ -1,7 +1,7 @@
-"""Which rows a teacher's next call is worth most on: those on which the sources differ most.
+"""Choose the rows on which the next teacher call is most useful: those on which the sources differ most.
 
-Sources are the given label, the classifier (probabilities [n, k] from a fit that never saw the row's own label)
-and, once it has answered, the teacher.
+The sources are the given label, a classifier (out-of-sample probabilities [n, k]) and, once it has answered, the
+teacher.
 """
 
 from collections import defaultdict
@@ -15,22 +15,22 @@ from hybrid.types import Example, Vote
 
 
 class TrustedRows(msgspec.Struct, frozen=True):
-    """The ids of the rows whose label is known, and the labels that repair gives all rows before a teacher is asked."""
+    """The ids of the trusted rows, and the label estimates of `repair` for all rows before a teacher is asked."""
 
     ids: frozenset[str]
     repaired: Callable[[], np.ndarray]
-    """Returns class probabilities [n, k]; called only where the first votes are not for every row."""
+    """Returns class probabilities [n, k]; called only if the first votes do not cover every row."""
 
 
 def needs_classifier(config: VerifyConfig, trusted: TrustedRows | None) -> bool:
-    """Whether a classifier has to say which rows are asked about; for the first votes repair says it too."""
+    """Whether the rows are chosen with a classifier; with trusted rows, repair chooses those of the first votes."""
     return bool(config.more_calls or (config.max_calls and trusted is None))
 
 
 def first_rows(
     rows: Sequence[Example], given: np.ndarray, probs: np.ndarray, config: VerifyConfig, trusted: TrustedRows | None
 ) -> list[int]:
-    """Choose the rows that the first votes are about, in row order: all, or as many as `max_calls` pays for."""
+    """Choose the rows of the first votes, in row order: all, or as many as `max_calls` allows."""
     if not config.max_calls:
         return list(range(len(rows)))
     affordable = config.max_calls // config.votes
@@ -43,9 +43,9 @@ def first_rows(
 
 
 def by_uncertainty(given: np.ndarray, probs: np.ndarray) -> np.ndarray:
-    """Order rows [n]: first those whose given label the classifier contradicts, the least probable label first.
+    """Rank the rows [n]: those whose given label the classifier contradicts come first, the least probable label first.
 
-    `given` are class indices [n]. Rows of equal probability stay in their order.
+    `given` holds class indices [n]. Ties keep row order.
     """
     probability = probs[np.arange(len(given)), given]
     agrees = probs.argmax(axis=1) == given
@@ -53,11 +53,11 @@ def by_uncertainty(given: np.ndarray, probs: np.ndarray) -> np.ndarray:
 
 
 def trusted_first(order: np.ndarray, trusted: np.ndarray, n_rows: int) -> np.ndarray:
-    """Put trusted rows before the others of `order`, as many as half of `n_rows`.
+    """Move trusted rows to the front of `order`, at most half of `n_rows`.
 
-    `trusted` [n] is True where a row is. Only trusted rows show how a teacher errs, whatever they are about: the answers
-    of a teacher that was asked about none of them count for nothing. Where there are too many, those asked about are
-    spread over all of them, for a file may be sorted by label.
+    `trusted` is a mask [n]. Only trusted rows show how a teacher errs: without its answers on some of them, its other
+    answers get no weight. If there are more trusted rows than places, evenly spaced ones are taken: a file may be sorted
+    by label.
     """
     rows = np.flatnonzero(trusted)
     n_first = min(len(rows), n_rows // 2)
@@ -68,10 +68,10 @@ def trusted_first(order: np.ndarray, trusted: np.ndarray, n_rows: int) -> np.nda
 def by_disagreement(
     given: np.ndarray, probs: np.ndarray, votes: Sequence[Sequence[Vote]], labels: Sequence[str]
 ) -> list[int]:
-    """Order the rows on which teacher, given label and classifier do not agree, the most conflicting first.
+    """Rank the rows on which teacher, given label and classifier disagree, the strongest conflict first.
 
-    `votes` are those of each row. A row's conflict is one minus the largest mean over the sources' beliefs. A row
-    without a readable vote has two sources.
+    `votes` holds the votes of each row. A row's conflict is one minus the largest class probability of the mean of the
+    sources' beliefs. A row without a readable vote has two sources.
     """
     teacher = np.array([belief_of(of_row, labels) for of_row in votes]).reshape(len(given), len(labels))
     voted = teacher.sum(axis=1) > 0
@@ -83,10 +83,10 @@ def by_disagreement(
 
 
 def belief_of(votes: Sequence[Vote], labels: Sequence[str]) -> np.ndarray:
-    """Average the beliefs [k] of a row's readable votes; zeros where there is none.
+    """Average the class probabilities [k] that a row's readable votes state; zeros if no vote is readable.
 
-    A vote gives its label the stated confidence and shares the rest evenly among the others. A vote that states no
-    confidence, or less than an even share, gives its label all.
+    A vote gives its label the stated confidence and spreads the rest evenly over the other labels. A vote without a
+    confidence, or with one below 1/k, gives its label probability 1.
     """
     readable = [vote for vote in votes if vote.status == "ok" and vote.label is not None]
     belief = np.zeros(len(labels))

@@ -1,4 +1,4 @@
-"""Ask a teacher about training rows: first votes on as many rows as the calls pay for, then more where sources differ.
+"""Ask a teacher about training rows: first votes within the call budget, then further votes where the sources differ.
 
 The teacher is blind: only a row's text goes into a request, never its label, its annotations or its id.
 """
@@ -26,9 +26,9 @@ from hybrid.teacher.row_selection import (
 from hybrid.types import Example, Report, Vote
 
 AskPrompt = Literal["verify", "direct"]
-"""The prompt that has the teacher reason before it labels, or the one that asks for the label at once."""
+"""The prompt: "verify" has the teacher reason before it labels, "direct" asks for the label at once."""
 FURTHER_VOTES = 2
-"""More votes that one row gets: with a first one they make a majority."""
+"""Further votes per row: together with one first vote they can form a majority."""
 
 
 class Teacher(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,13 +50,13 @@ def collect_votes(
     trusted: TrustedRows | None = None,
     on_done: OnDone | None = None,
 ) -> AskedVotes:
-    """Ask the teachers about training rows, most of all where an answer is worth most; no votes without a teacher.
+    """Ask the teachers about training rows, first where an answer is most useful; no votes without a teacher.
 
     Args:
-        second: the teacher that further votes come from where `config.more` is "second".
+        second: the teacher of the further votes if `config.more` is "second".
         beliefs: returns class probabilities [n, k] of the rows from a classifier that never saw the row's own label;
-            called only where `hybrid.teacher.row_selection.needs_classifier`.
-        trusted: the rows whose labels are known, where the calls do not pay for all rows.
+            called only if `hybrid.teacher.row_selection.needs_classifier` is true.
+        trusted: the rows whose labels are known; needed if the call budget does not cover all rows.
 
     Returns:
         The votes in row order, a row's first votes before its further ones, and the counts of each step.
@@ -108,7 +108,9 @@ def ask_votes(
     """
     for row, _ in samples:
         if row.part != "train":
-            raise DataError(f"verify: row {row.id} is a {row.part} row; expected training rows: no other is cleaned")
+            raise DataError(
+                f"verify: row {row.id} is a {row.part} row; expected training rows only: no others are cleaned"
+            )
     llm, config = teacher.llm, teacher.config
     requests = [label_request(prompt, row.text, labels, config, policy=teacher.policy, sample=n) for row, n in samples]
     progress = (lambda done: on_done(done, len(samples))) if on_done else None
@@ -129,12 +131,12 @@ def ask_votes(
 
 
 def prompt_of(config: VerifyConfig) -> AskPrompt:
-    """Name the prompt that the teacher is asked with."""
+    """Select the prompt for the first votes."""
     return "verify" if config.answer == "reasoned" else "direct"
 
 
 def _with_trace(vote: Vote, request: Request, reply: Reply) -> Vote:
-    """Note under which key the store has the answer; it keeps those alone that are whole."""
+    """Add the key of the answer in the trace store, which holds complete answers only."""
     return msgspec.structs.replace(vote, trace_key=key(vote.teacher, request)) if reply.status == "ok" else vote
 
 
@@ -146,7 +148,7 @@ def _further_votes(
     second: Teacher | None,
     on_done: OnDone | None,
 ) -> list[Vote]:
-    """Ask for the votes that `more_calls` pays for on conflicting rows; a recorded teacher has no more to give."""
+    """Ask for up to `more_calls` further votes on conflicting rows; none if the teacher is recorded."""
     once = [(row, 0) for row in rows[: config.more_calls]]
     if config.more == "second":
         assert second is not None
@@ -154,8 +156,8 @@ def _further_votes(
     if backend_of(teacher.config).is_recorded:
         return []
     if config.more == "votes":
-        again = [(row, sample) for row in rows for sample in range(config.votes, config.votes + FURTHER_VOTES)]
-        return ask_votes(again[: config.more_calls], labels, prompt_of(config), teacher=teacher, on_done=on_done)
+        repeated = [(row, sample) for row in rows for sample in range(config.votes, config.votes + FURTHER_VOTES)]
+        return ask_votes(repeated[: config.more_calls], labels, prompt_of(config), teacher=teacher, on_done=on_done)
     votes = ask_votes(once, labels, "verify", teacher=teacher, on_done=on_done)
     return [msgspec.structs.replace(vote, reasoned=True) for vote in votes]
 
@@ -183,10 +185,10 @@ def _counts(rows: Sequence[Example], votes: Sequence[Vote], labels: Sequence[str
 
 
 def _step(name: str, votes: Sequence[Vote], before: Sequence[Vote], labels: Sequence[str]) -> Report:
-    """Report what a step asked, and on how many rows it changed the label that the teachers have in common."""
+    """Report the calls of a step, and on how many rows they changed the teachers' combined label."""
     ids = sorted({vote.id for vote in votes})
-    earlier, together = votes_of_rows(ids, before), votes_of_rows(ids, [*before, *votes])
-    changes = Counter(_change(old, new, labels) for old, new in zip(earlier, together, strict=True))
+    earlier, all_votes = votes_of_rows(ids, before), votes_of_rows(ids, [*before, *votes])
+    changes = Counter(_change(old, new, labels) for old, new in zip(earlier, all_votes, strict=True))
     return {
         "step": name,
         "rows": len(ids),
@@ -196,8 +198,8 @@ def _step(name: str, votes: Sequence[Vote], before: Sequence[Vote], labels: Sequ
     }
 
 
-def _change(earlier: Sequence[Vote], together: Sequence[Vote], labels: Sequence[str]) -> str:
-    before, after = (belief_of(votes, labels) for votes in (earlier, together))
+def _change(earlier: Sequence[Vote], all_votes: Sequence[Vote], labels: Sequence[str]) -> str:
+    before, after = (belief_of(votes, labels) for votes in (earlier, all_votes))
     if not before.any() or not after.any():
         return "no label" if not after.any() else "changed"
     return "confirmed" if before.argmax() == after.argmax() else "changed"

@@ -1,1 +1,1 @@
-"""Texts that a teacher writes for rare classes, and whether they earn their place."""
+"""Drafts: texts that a teacher writes for rare classes, and the gate that decides whether they train."""

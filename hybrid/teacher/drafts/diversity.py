@@ -1,4 +1,4 @@
-"""How alike the drafts of a class are, beside as many real texts of it."""
+"""Diversity measures, to compare the drafts of a class with the same number of real texts."""
 
 from collections.abc import Sequence
 
@@ -8,9 +8,9 @@ from hybrid.data.duplicates import fold
 
 
 def diversity(texts: Sequence[str], vectors: np.ndarray) -> dict[str, float]:
-    """Return distinct-1 and distinct-2 (Li et al. 2016) and the mean pairwise cosine of unit vectors [n, d].
+    """Compute distinct-1 and distinct-2 (Li et al. 2016) and the mean pairwise cosine of unit vectors [n, d].
 
-    Distinct-n is the share of n-grams of words that are different; it falls with the number of words, so compare
+    Distinct-n is the number of distinct word n-grams over their total number. It falls as texts are added, so compare
     equal numbers of texts.
     """
     return {
@@ -22,9 +22,9 @@ def diversity(texts: Sequence[str], vectors: np.ndarray) -> dict[str, float]:
 
 
 def _distinct(texts: Sequence[str], n: int) -> float:
-    words = [fold(text).split() for text in texts]
-    grams = [tuple(one[i : i + n]) for one in words for i in range(len(one) - n + 1)]
-    return len(set(grams)) / len(grams) if grams else 0.0
+    words_of_texts = [fold(text).split() for text in texts]
+    ngrams = [tuple(words[i : i + n]) for words in words_of_texts for i in range(len(words) - n + 1)]
+    return len(set(ngrams)) / len(ngrams) if ngrams else 0.0
 
 
 def _mean_similarity(vectors: np.ndarray) -> float:

@@ -1,7 +1,7 @@
-"""The gate of synthesis: a batch of drafts trains only where it helps to tell real rows apart.
+"""The gate of synthesis: a batch of drafts is used in training only if it improves predictions on held-out real rows.
 
-Two students are asked in turn: a regression on frozen embeddings, which costs seconds, and, where that gains, the
-encoder that will be trained, which may gain less.
+The first test uses logistic regression on frozen embeddings, which takes seconds. Only a batch that passes is tested
+with the encoder that will be trained, which may gain less.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,11 +19,11 @@ SEEDS = 5
 FOLDS = 5
 LEVEL = 0.05
 FitPredict = Callable[[str, Sequence[TrainingRow], Sequence[str]], np.ndarray]
-"""Trains the encoder on rows, under a name of its own, and returns its class indices [n] of the texts."""
+"""Trains the encoder on rows, under the given run name, and returns the predicted class indices [n] of the texts."""
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """Vectors [n, d], class indices [n] and weights [n]: of the real training rows as decided, or of drafts."""
+    """Vectors [n, d], class indices [n] and weights [n] of the real training rows with decided labels, or of drafts."""
 
     vectors: np.ndarray
     targets: np.ndarray
@@ -31,38 +31,38 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Gate(msgspec.Struct, frozen=True, kw_only=True):
-    """What adding the drafts did to held-out real rows: means over the seeds, with bounds."""
+    """The effect of adding the drafts on held-out real rows, averaged over the seeds."""
 
     passed: bool
     reason: str
     drafts: int
     macro_f1: tuple[float, float]
-    """Without and with the drafts."""
+    """Macro-F1 without and with the drafts."""
     recall: dict[str, tuple[float, float]]
-    """The same by minority class."""
+    """Recall of each minority class, without and with the drafts."""
     recall_gain: float
-    """The mean over the minority classes' rows."""
+    """The mean gain over the rows of the minority classes."""
     recall_gain_p: float
-    """How likely as many minority rows would gain, of those that gain or lose, if the drafts did nothing."""
+    """One-sided p-value of the sign test on the minority rows whose hit rate changed."""
     seeds: int
     folds: int
-    """Into how many parts the rows were dealt, one of them held out at a time."""
+    """The number of folds, one of which is held out at a time."""
 
 
 def gate(
     real: Batch, drafts: Batch, labels: Sequence[str], minority: Sequence[str], *, balanced: bool, seed: int
 ) -> Gate:
-    """Return whether a batch of drafts earns its place.
+    """Decide with logistic regression on frozen embeddings whether a batch of drafts should train.
 
-    Logistic regression on frozen embeddings is cross-fitted on the real rows, once on the folds alone and once on the
-    folds and all drafts, and judged on the real rows held out, against their decided labels; `SEEDS` times, each with
-    folds of its own. The batch passes where the mean macro-F1 does not fall and the recall on minority rows rises: of
-    the rows that are found more often, or less, over the seeds, more gain than lose, by a one-sided sign test at
-    `LEVEL` (exact binomial: on a few rare rows a normal approximation calls luck a rise). `balanced` weighs the classes
-    evenly, as training does where the recipe asks for it.
+    The regression is cross-fitted on the real rows twice, without and with all drafts, and scored on the held-out real
+    rows against their decided labels. This is repeated `SEEDS` times with new folds. The batch passes if the mean
+    macro-F1 does not fall and the recall on minority rows rises: among minority rows whose hit rate over the seeds
+    changed, significantly more gain than lose (one-sided sign test at `LEVEL`; exact binomial, because a normal
+    approximation is too lenient on a few rows). `balanced` weights the classes equally, as training does if the recipe
+    asks for it.
     """
     pairs = [_predict_twice(real, drafts, balanced=balanced, seed=seed + number) for number in range(SEEDS)]
-    return _judged(real.targets, np.array(pairs), labels, minority, n_drafts=len(drafts.targets), folds=FOLDS)
+    return _gate(real.targets, np.array(pairs), labels, minority, n_drafts=len(drafts.targets), folds=FOLDS)
 
 
 def encoder_gate(
@@ -74,38 +74,38 @@ def encoder_gate(
     fit_predict: FitPredict,
     seed: int,
 ) -> Gate:
-    """Return whether a batch of drafts earns its place with the encoder that it is to train.
+    """Decide with the encoder itself whether a batch of drafts should train.
 
-    As `gate`, with the encoder fine-tuned once without and once with all drafts, and one fold alone held out: to train on
-    fewer rows would make drafts look more useful than they will be. The labels that judge are the decided ones, here as
-    there: where the author of the drafts had a part in deciding them, both see its idea of the class and not the truth.
+    The rule is that of `gate`, with the encoder fine-tuned once without and once with all drafts and a single fold held
+    out: training on fewer rows would make drafts look more useful than they are. Both gates score against the decided
+    labels. If the author of the drafts helped to decide them, both may favour its drafts.
     """
     targets = np.array([row.label for row in real])
     fit, held_out = next(_folds(targets, FOLDS, seed))
-    known, asked = [real[i] for i in fit], [real[i].text for i in held_out]
-    said = np.zeros((1, 2, len(asked)), dtype=int)
-    for side, (name, rows) in enumerate((("without", known), ("with", [*known, *drafts]))):
+    train_rows, texts = [real[i] for i in fit], [real[i].text for i in held_out]
+    predicted = np.zeros((1, 2, len(texts)), dtype=int)
+    for arm, (name, rows) in enumerate((("without", train_rows), ("with", [*train_rows, *drafts]))):
         classes = {row.label for row in rows}
-        # The fold may lack a class of few rows, and what knows one class alone needs no training.
-        said[0, side] = fit_predict(name, rows, asked) if len(classes) > 1 else min(classes)
-    return _judged(targets[held_out], said, labels, minority, n_drafts=len(drafts), folds=FOLDS)
+        # A fold may lack a rare class; with one class left there is nothing to train.
+        predicted[0, arm] = fit_predict(name, rows, texts) if len(classes) > 1 else min(classes)
+    return _gate(targets[held_out], predicted, labels, minority, n_drafts=len(drafts), folds=FOLDS)
 
 
-def _judged(
+def _gate(
     targets: np.ndarray,
-    said: np.ndarray,
+    predicted: np.ndarray,
     labels: Sequence[str],
     minority: Sequence[str],
     *,
     n_drafts: int,
     folds: int,
 ) -> Gate:
-    """Return the judgement on held-out class indices, shape [seeds, 2, n]: without and with the drafts."""
-    arms = said[:, 0], said[:, 1]
-    scores = [float(np.mean([macro_f1(targets, one, len(labels)) for one in arm])) for arm in arms]
-    hits = [(arm == targets).mean(axis=0) for arm in arms]
+    """Apply the rule of the gate to predicted class indices of held-out rows, shape [seeds, without/with drafts, n]."""
+    arms = predicted[:, 0], predicted[:, 1]
+    scores = [float(np.mean([macro_f1(targets, of_seed, len(labels)) for of_seed in arm])) for arm in arms]
+    hit_rates = [(arm == targets).mean(axis=0) for arm in arms]
     rare = np.isin(targets, [labels.index(name) for name in minority])
-    gain = hits[1][rare] - hits[0][rare] if rare.any() else np.zeros(1)
+    gain = hit_rates[1][rare] - hit_rates[0][rare] if rare.any() else np.zeros(1)
     p = _sign_test(int((gain > 0).sum()), int((gain < 0).sum()))
     reason = _reason(scores, float(gain.mean()), p)
     return Gate(
@@ -113,59 +113,59 @@ def _judged(
         reason=reason,
         drafts=n_drafts,
         macro_f1=(round(scores[0], 6), round(scores[1], 6)),
-        recall={name: _recalls(hits, targets == labels.index(name)) for name in minority},
+        recall={name: _recalls(hit_rates, targets == labels.index(name)) for name in minority},
         recall_gain=round(float(gain.mean()), 6),
         recall_gain_p=round(p, 6),
-        seeds=len(said),
+        seeds=len(predicted),
         folds=folds,
     )
 
 
 def _folds(targets: np.ndarray, n_folds: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the row numbers to fit on and those held out, fold by fold."""
+    """Yield the indices of the rows to fit on and of those held out, fold by fold."""
     return iter(stratified_splitter(targets, n_folds, seed=seed).split(targets, targets))
 
 
 def _predict_twice(real: Batch, drafts: Batch, *, balanced: bool, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return held-out class indices [n] of the real rows, without and with the drafts."""
-    said = np.zeros((2, len(real.targets)), dtype=int)
+    """Cross-fit predicted class indices [n] of the real rows, without and with the drafts."""
+    predicted = np.zeros((2, len(real.targets)), dtype=int)
     for fit, held_out in _folds(real.targets, FOLDS, seed):
-        folds = Batch(vectors=real.vectors[fit], targets=real.targets[fit], weights=real.weights[fit])
-        for side, batch in enumerate((folds, _joined(folds, drafts))):
-            said[side, held_out] = _predict(batch, real.vectors[held_out], balanced=balanced)
-    return said[0], said[1]
+        fit_batch = Batch(vectors=real.vectors[fit], targets=real.targets[fit], weights=real.weights[fit])
+        for arm, batch in enumerate((fit_batch, _joined(fit_batch, drafts))):
+            predicted[arm, held_out] = _predict(batch, real.vectors[held_out], balanced=balanced)
+    return predicted[0], predicted[1]
 
 
 def _predict(batch: Batch, vectors: np.ndarray, *, balanced: bool) -> np.ndarray:
-    """Return class indices [n]; a class so rare that a fold lacks it may leave one class alone."""
+    """Predict class indices [n]; without a rare class, a fold may hold a single class."""
     if len(np.unique(batch.targets)) == 1:
         return np.full(len(vectors), batch.targets[0])
     return np.asarray(fitted(batch, balanced=balanced).predict(vectors))
 
 
 def fitted(batch: Batch, *, balanced: bool) -> LogisticRegression:
-    """Return logistic regression on a batch."""
+    """Fit logistic regression on a batch."""
     model = LogisticRegression(max_iter=1000, class_weight="balanced" if balanced else None)
     return model.fit(batch.vectors, batch.targets, sample_weight=batch.weights)
 
 
-def _joined(one: Batch, other: Batch) -> Batch:
+def _joined(left: Batch, right: Batch) -> Batch:
     names = ("vectors", "targets", "weights")
-    return Batch(**{name: np.concatenate([getattr(one, name), getattr(other, name)]) for name in names})
+    return Batch(**{name: np.concatenate([getattr(left, name), getattr(right, name)]) for name in names})
 
 
-def _recalls(hits: Sequence[np.ndarray], rows: np.ndarray) -> tuple[float, float]:
-    without, with_drafts = (float(arm[rows].mean()) if rows.any() else 0.0 for arm in hits)
+def _recalls(hit_rates: Sequence[np.ndarray], rows: np.ndarray) -> tuple[float, float]:
+    without, with_drafts = (float(arm[rows].mean()) if rows.any() else 0.0 for arm in hit_rates)
     return round(without, 6), round(with_drafts, 6)
 
 
 def _sign_test(n_gain: int, n_lose: int) -> float:
-    changed = n_gain + n_lose
-    return float(binomtest(n_gain, changed, alternative="greater").pvalue) if changed else 1.0
+    n_changed = n_gain + n_lose
+    return float(binomtest(n_gain, n_changed, alternative="greater").pvalue) if n_changed else 1.0
 
 
 def _reason(scores: Sequence[float], gain: float, p: float) -> str:
-    """Return why a batch does not pass; empty where it does."""
+    """Explain why a batch does not pass; empty if it passes."""
     if scores[1] < scores[0]:
         return f"macro-F1 on held-out real rows falls from {scores[0]:.4f} to {scores[1]:.4f}"
     if gain <= 0 or p > LEVEL:

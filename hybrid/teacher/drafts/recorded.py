@@ -16,11 +16,11 @@ class _Recorded(msgspec.Struct, frozen=True):
 
 
 def read_drafts(path: Path) -> list[Draft]:
-    """Return the drafts of a file with `label`, `text` and, where known, `plan` and `parents`; unchecked.
+    """Read the drafts in a JSONL file with `label`, `text` and optionally `plan` and `parents`, without judging them.
 
     Raises:
-        ConfigError: the file is not there.
-        DataError: a line is no draft; the message names file and line.
+        ConfigError: the file cannot be read.
+        DataError: a line is not a draft; the message names file and line.
     """
     decode = msgspec.json.Decoder(_Recorded).decode
     drafts = []
@@ -32,10 +32,18 @@ def read_drafts(path: Path) -> list[Draft]:
         ) from error
     for number, line in enumerate(lines, start=1):
         try:
-            found = decode(line)
+            recorded = decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise DataError(f"{path}:{number}: not a draft ({error}); want label, text, plan and parents") from error
+            raise DataError(
+                f"{path}:{number}: not a draft ({error}); expected label and text, and optionally plan and parents"
+            ) from error
         drafts.append(
-            Draft(id=f"draft/{number}", text=found.text, label=found.label, plan=found.plan, parents=found.parents)
+            Draft(
+                id=f"draft/{number}",
+                text=recorded.text,
+                label=recorded.label,
+                plan=recorded.plan,
+                parents=recorded.parents,
+            )
         )
     return drafts

@@ -1,4 +1,4 @@
-"""What a live teacher writes for the rare classes: attributes first, then a text from a plan that keeps to them."""
+"""Have a live teacher write drafts for rare classes: it names attributes first, then writes a text for drawn values."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,13 +12,13 @@ from hybrid.teacher.vote_collection import Teacher
 from hybrid.types import Draft, Example, Report
 
 EXAMPLES = 4
-"""Real texts of the class that a draft's prompt shows."""
+"""The number of real texts of the class in a draft's prompt."""
 ATTRIBUTE_EXAMPLES = 24
-"""Real texts from which the attributes are read."""
+"""The number of real texts in the prompt that asks for attributes."""
 OnDone = Callable[[int, int], None]
 
 
-class _Asked(msgspec.Struct, frozen=True):
+class _DraftTask(msgspec.Struct, frozen=True):
     id: str
     label: str
     parents: list[Example]
@@ -36,44 +36,44 @@ def write_drafts(
     seed: int,
     on_done: OnDone,
 ) -> list[Draft]:
-    """Return `config.per_class` drafts of each class, each from a few training rows that carry it and from attributes.
+    """Write `config.per_class` drafts of each class, each from a few training rows of that class and drawn attributes.
 
-    `rows` are training rows with their decided labels. The teacher names the attributes in one call; each draft draws
-    a value of each. A draft that could not be read is refused.
+    `rows` are training rows with their decided labels. The teacher names the attributes in one call, and each draft is
+    given a random value of each. A draft that cannot be read is refused.
     """
     if not classes:
         return []
     rng = np.random.default_rng(seed)
-    seen = _drawn(rows, ATTRIBUTE_EXAMPLES, rng)
-    reply = teacher.llm.ask(attributes_request(labels, seen, teacher.config, policy=teacher.policy))
+    shown = _drawn(rows, ATTRIBUTE_EXAMPLES, rng)
+    reply = teacher.llm.ask(attributes_request(labels, shown, teacher.config, policy=teacher.policy))
     attributes = read_attributes(reply)
-    asked = [_asked(rows, label, number, attributes, rng) for label in classes for number in range(config.per_class)]
+    tasks = [_task(rows, label, number, attributes, rng) for label in classes for number in range(config.per_class)]
     requests = [
         draft_request(
-            one.label,
+            task.label,
             labels,
-            one.parents,
+            task.parents,
             teacher.config,
             policy=teacher.policy,
-            attributes=one.attributes,
-            temperature=config.temperatures[one.number % len(config.temperatures)] if config.temperatures else None,
-            sample=one.number,
+            attributes=task.attributes,
+            temperature=config.temperatures[task.number % len(config.temperatures)] if config.temperatures else None,
+            sample=task.number,
         )
-        for one in asked
+        for task in tasks
     ]
     replies = ask_all(requests, teacher.llm, teacher.config.workers, lambda done: on_done(done, len(requests)))
     return [
-        _with_attributes(read_draft(one.id, one.label, one.parents, reply), one.attributes)
-        for one, reply in zip(asked, replies, strict=True)
+        _with_attributes(read_draft(task.id, task.label, task.parents, reply), task.attributes)
+        for task, reply in zip(tasks, replies, strict=True)
     ]
 
 
-def _asked(
+def _task(
     rows: Sequence[Example], label: str, number: int, attributes: Sequence[Attribute], rng: np.random.Generator
-) -> _Asked:
+) -> _DraftTask:
     parents = _drawn([row for row in rows if row.label == label], EXAMPLES, rng)
-    drawn = {one.name: one.values[int(rng.integers(len(one.values)))] for one in attributes}
-    return _Asked(f"draft/{label}/{number}", label, parents, drawn, number)
+    drawn = {attribute.name: attribute.values[int(rng.integers(len(attribute.values)))] for attribute in attributes}
+    return _DraftTask(f"draft/{label}/{number}", label, parents, drawn, number)
 
 
 def _drawn(rows: Sequence[Example], n: int, rng: np.random.Generator) -> list[Example]:
@@ -86,8 +86,8 @@ def _with_attributes(draft: Draft, attributes: dict[str, str]) -> Draft:
 
 
 def cost_between(before: Usage | None, after: Usage | None) -> Report:
-    """Return the calls, tokens and USD that a model's use grew by; USD is None where a price is not known."""
+    """Report the calls, tokens and USD between two usage readings; USD is None if a price is unknown."""
     names = ("calls", "hits", "input_tokens", "output_tokens", "cost_usd")
-    was, now = ({name: getattr(used, name, 0) for name in names} for used in (before, after))
-    unknown = was["cost_usd"] is None or now["cost_usd"] is None
-    return {name: None if name == "cost_usd" and unknown else now[name] - was[name] for name in names}
+    start, end = ({name: getattr(usage, name, 0) for name in names} for usage in (before, after))
+    unknown = start["cost_usd"] is None or end["cost_usd"] is None
+    return {name: None if name == "cost_usd" and unknown else end[name] - start[name] for name in names}

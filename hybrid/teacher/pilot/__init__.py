@@ -1,1 +1,1 @@
-"""The pilot: which way of asking is worth its price, measured on trusted rows before the spend."""
+"""The pilot: compare prompt strategies by accuracy and price on trusted rows, before a whole run is paid for."""

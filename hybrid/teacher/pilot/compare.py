@@ -23,30 +23,30 @@ from hybrid.types import Example, Report, Row
 
 FILE = "pilot.json"
 FEWEST = 30
-"""With fewer rows the 95 % interval of an accuracy is wider than 18 points either way."""
+"""With fewer rows the 95 % interval of an accuracy is wider than 18 points on either side."""
 
 
 class Piloted(Row, frozen=True, kw_only=True):
-    """What a pilot found: `pilot.json`."""
+    """The results of a pilot: `pilot.json`."""
 
     recipe: str
     rows: int
     trusted: dict[str, int]
-    """How many of the rows are trusted by gold, audit and review."""
+    """The number of pilot rows by the source of their trusted label: gold, audit, review."""
     train_rows: int
     policy: str
-    """The hash of the labelling policy; empty without one."""
+    """The hash of the labelling policy; empty if there is none."""
     prompts: dict[str, str]
     given: Estimate
-    """How often the given label is the trusted one."""
+    """The share of rows whose given label is the trusted one."""
     tfidf: Estimate
     tfidf_rows: int
-    """The rows that TF-IDF learnt from."""
+    """The number of rows that TF-IDF was trained on."""
     curve: list[Point]
     ways: list[Measured]
     choice: Choice
     not_asked: list[str]
-    """Ways that could not be compared, with the reason."""
+    """Strategies that could not be compared, with the reason."""
 
 
 def pilot(
@@ -54,7 +54,7 @@ def pilot(
 ) -> Piloted:
     """Compare the prompt strategies on at most `n_rows` trusted rows, and write the figures to the run's pilot.json.
 
-    `policy` is the text of the teacher's labelling policy, `models` those to compare in place of the recipe's teacher.
+    `policy` is the text of the teacher's labelling policy. `models` are compared in place of the recipe's teacher.
 
     Raises:
         ConfigError: there is no teacher, or `votes` is even.
@@ -97,7 +97,7 @@ def pilot(
 
 
 def pilot_rows(inputs: TeacherInputs, n_rows: int) -> list[Example]:
-    """Draw the trusted rows to compare on, with the seed; none from which the teacher's policy was written.
+    """Draw the trusted rows to compare on, with the recipe's seed, excluding rows shown to the teacher for its policy.
 
     Raises:
         DataError: fewer than `FEWEST` are left.
@@ -107,9 +107,9 @@ def pilot_rows(inputs: TeacherInputs, n_rows: int) -> list[Example]:
     ids = {row.id for row in inputs.trusted} - in_policy
     rows = [row for row in inputs.rows if row.id in ids]
     if min(len(rows), n_rows) < FEWEST:
-        more = f" ({len(in_policy)} more were shown to the teacher for the policy)" if in_policy else ""
+        excluded = f" ({len(in_policy)} more were shown to the teacher for the policy)" if in_policy else ""
         raise DataError(
-            f"pilot: {min(len(rows), n_rows)} trusted rows{more}; expected {FEWEST} or more, better 100 to 300: set "
+            f"pilot: {min(len(rows), n_rows)} trusted rows{excluded}; expected {FEWEST} or more, better 100 to 300: set "
             "data.trusted where rows have gold, name a file of audited labels in data.audit, or read reviewed rows"
         )
     drawn = np.random.default_rng(inputs.recipe.seed).permutation(len(rows))[:n_rows]
@@ -119,7 +119,7 @@ def pilot_rows(inputs: TeacherInputs, n_rows: int) -> list[Example]:
 def _ask(
     inputs: TeacherInputs,
     config: LLMConfig,
-    ways: Sequence[PromptStrategy],
+    strategies: Sequence[PromptStrategy],
     rows: Sequence[Example],
     policy: str,
     on_done: OnDone,
@@ -127,7 +127,9 @@ def _ask(
     teacher = inputs.open_teacher(config)
     if teacher is None:
         raise ConfigError("pilot: the recipe has no teacher; name one with --teacher or --models")
-    answered = ask_strategies(rows, inputs.labels, ways, teacher=teacher, llm=config, policy=policy, on_done=on_done)
+    answered = ask_strategies(
+        rows, inputs.labels, strategies, teacher=teacher, llm=config, policy=policy, on_done=on_done
+    )
     replies = [reply for answers in answered for of_row in answers.replies for reply in of_row]
     if all(reply.status == "failed" for reply in replies):
         raise LLMError(

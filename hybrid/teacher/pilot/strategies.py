@@ -1,4 +1,4 @@
-"""A way of asking: a model, whether it reasons first, and how many answers a row. What one came to on the rows."""
+"""Prompt strategies: a model, whether it reasons first, and how many votes per row; and their answers on rows."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ OnDone = Callable[[int, int], None]
 
 
 class PromptStrategy(Row, frozen=True, kw_only=True):
-    """One way of asking the teacher about a row."""
+    """One way of asking a model for the label of a row."""
 
     model: str
     answer: Answer
@@ -25,21 +25,21 @@ class PromptStrategy(Row, frozen=True, kw_only=True):
 
     @property
     def name(self) -> str:
-        """What the table calls it."""
-        thought = "chain of thought" if self.answer == "reasoned" else "direct"
-        return thought if self.votes == 1 else f"{thought}, {self.votes} votes"
+        """The name in the printed table."""
+        style = "chain of thought" if self.answer == "reasoned" else "direct"
+        return style if self.votes == 1 else f"{style}, {self.votes} votes"
 
 
 class Answers(msgspec.Struct, frozen=True, kw_only=True):
-    """All answers of one way: for each row [n] its votes and replies, in sample order."""
+    """All answers of one strategy: the votes and replies of each row [n], in sample order."""
 
-    way: PromptStrategy
+    strategy: PromptStrategy
     votes: list[list[Vote]]
     replies: list[list[Reply]]
 
 
-class Said(msgspec.Struct, frozen=True, kw_only=True):
-    """What a way says of the rows: label [n] (None where it has none), stated confidence and vote share [n], nan if absent."""
+class StrategyVotes(msgspec.Struct, frozen=True, kw_only=True):
+    """The combined vote on each row: label [n] (None if absent), stated confidence and vote share [n] (nan if absent)."""
 
     labels: list[str | None]
     confidence: np.ndarray
@@ -47,7 +47,7 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def strategies_of(config: LLMConfig, votes: int) -> list[PromptStrategy]:
-    """Return the ways that are compared for one model, cheapest first; a recorded one answered one way, once."""
+    """List the strategies to compare for one model, cheapest first; a recorded model has one."""
     model = config.model
     once = PromptStrategy(model=model, answer="reasoned", votes=1)
     if backend_of(config).is_recorded:
@@ -59,57 +59,57 @@ def strategies_of(config: LLMConfig, votes: int) -> list[PromptStrategy]:
 def ask_strategies(
     rows: Sequence[Example],
     labels: Sequence[str],
-    ways: Sequence[PromptStrategy],
+    strategies: Sequence[PromptStrategy],
     *,
     teacher: LLM,
     llm: LLMConfig,
     policy: str,
     on_done: OnDone,
 ) -> list[Answers]:
-    """Return the answers of each way of one teacher. Each question is asked once, by whichever way needs it.
+    """Collect the answers of each strategy of one teacher; a request that several strategies share is sent once.
 
-    The requests are those of the stage `verify`, so a run that follows finds these answers in the trace store.
+    The requests are those of the stage `verify`, so that a later run finds these answers in the trace store.
     """
-    asked = sorted({(way.answer, sample) for way in ways for sample in range(way.votes)})
+    samples = sorted({(each.answer, sample) for each in strategies for sample in range(each.votes)})
     requests = [
         label_request("verify" if answer == "reasoned" else "direct", row.text, labels, llm, policy=policy, sample=n)
-        for answer, n in asked
+        for answer, n in samples
         for row in rows
     ]
     replies = ask_all(requests, teacher, llm.workers, lambda done: on_done(done, len(requests)))
-    found = {key: replies[i * len(rows) : (i + 1) * len(rows)] for i, key in enumerate(asked)}
-    return [_answers(way, rows, labels, found, teacher.name) for way in ways]
+    by_sample = {key: replies[i * len(rows) : (i + 1) * len(rows)] for i, key in enumerate(samples)}
+    return [_answers(strategy, rows, labels, by_sample, teacher.name) for strategy in strategies]
 
 
 def _answers(
-    way: PromptStrategy,
+    strategy: PromptStrategy,
     rows: Sequence[Example],
     labels: Sequence[str],
-    found: dict[tuple[Answer, int], list[Reply]],
+    by_sample: dict[tuple[Answer, int], list[Reply]],
     teacher: str,
 ) -> Answers:
-    replies = [[found[way.answer, sample][i] for sample in range(way.votes)] for i in range(len(rows))]
+    replies = [[by_sample[strategy.answer, sample][i] for sample in range(strategy.votes)] for i in range(len(rows))]
     votes = [
         [read_vote(row.id, reply, labels, teacher=teacher, sample=sample) for sample, reply in enumerate(of_row)]
         for row, of_row in zip(rows, replies, strict=True)
     ]
-    return Answers(way=way, votes=votes, replies=replies)
+    return Answers(strategy=strategy, votes=votes, replies=replies)
 
 
-def what_it_says(answers: Answers) -> Said:
-    """Return label, confidence and vote share of each row: the most frequent label, among tied ones the surest."""
-    spoken = [_said(votes) for votes in answers.votes]
-    labels, confidence, share = zip(*spoken, strict=True)
-    return Said(labels=list(labels), confidence=np.array(confidence), share=np.array(share))
+def combine_votes(answers: Answers) -> StrategyVotes:
+    """Combine the votes on each row: the most frequent label wins; mean confidence breaks ties."""
+    combined = [_combined(votes) for votes in answers.votes]
+    labels, confidence, share = zip(*combined, strict=True)
+    return StrategyVotes(labels=list(labels), confidence=np.array(confidence), share=np.array(share))
 
 
-def _said(votes: Sequence[Vote]) -> tuple[str | None, float, float]:
-    said = [vote for vote in votes if vote.status == "ok" and vote.label is not None]
-    if not said:
+def _combined(votes: Sequence[Vote]) -> tuple[str | None, float, float]:
+    labelled = [vote for vote in votes if vote.status == "ok" and vote.label is not None]
+    if not labelled:
         return None, np.nan, np.nan
-    counts = Counter(vote.label for vote in said)
-    label = max(counts, key=lambda name: (counts[name], _mean_confidence(said, name) or 0.0))
-    confidence = _mean_confidence(said, label)
+    counts = Counter(vote.label for vote in labelled)
+    label = max(counts, key=lambda name: (counts[name], _mean_confidence(labelled, name) or 0.0))
+    confidence = _mean_confidence(labelled, label)
     share = counts[label] / len(votes) if len(votes) > 1 else np.nan
     return label, np.nan if confidence is None else confidence, share
 
