@@ -79,6 +79,14 @@ def test_one_text_gets_what_an_array_gives(case: tuple[Calibration, list[float]]
     np.testing.assert_allclose(apply_one(calibration, logits), apply(calibration, np.array([logits]))[0], atol=1e-9)
 
 
+def test_a_top_probability_that_falls_to_zero_leaves_an_answer() -> None:
+    knots = (Knots(x=(0.5,), y=(0.0,)),)
+    calibration = Calibration(method="top_label", scale=(1.0, 1.0), bias=(0.0, 0.0), knots=knots)
+    certain = [1000.0, -1000.0]  # the other label's probability underflows to zero
+    assert apply_one(calibration, certain) == [1.0, 0.0]
+    assert apply(calibration, np.array([certain])).tolist() == [[1.0, 0.0]]
+
+
 @settings(deadline=None, max_examples=300)
 @given(fitted())
 def test_the_order_stays_where_a_method_promises_it(case: tuple[Calibration, list[float]]) -> None:

@@ -23,7 +23,7 @@ from hybrid.report import write_outcome
 from hybrid.report.console_summary import closing_lines
 from hybrid.report.summary import SeedFigures
 from hybrid.teacher.drafts.gate import Gate
-from hybrid.types import Decision, Draft, Example, Judged, Vote
+from hybrid.types import Decision, Draft, Example, Judged, Scored, Vote
 
 pytestmark = pytest.mark.slow
 
@@ -374,6 +374,9 @@ def test_many_labels_get_a_list_of_mistakes_instead_of_a_matrix(folder: Path) ->
         for row in judged
     ]
     write_rows(folder / "evaluate" / "judged.jsonl", wide)
+    scored = read_rows(folder / "calibrate" / "scored.jsonl", Scored)
+    padded = [msgspec.structs.replace(row, probs=row.probs + pad) for row in scored]
+    write_rows(folder / "calibrate" / "scored.jsonl", padded)
     recipe = folder.parents[2] / "dishes" / "recipe.toml"
     recipe.write_text(re.sub(r"^labels = .*$", f"labels = {labels}", recipe.read_text(), flags=re.MULTILINE))
     page = words(write(folder))
@@ -426,7 +429,7 @@ def test_in_a_browser_the_search_filters_and_no_row_takes_the_page_over(folder: 
         browser.close()
     assert found == [1, f"1 of {n_rows} rows"]
     assert reviewed == n_rows - 1
-    assert title == "dishes: what the run came to"
+    assert title == "dishes: run report"
     assert too_wide <= 0
     assert not said
     assert all(url.startswith(("file:", "data:")) for url in asked)

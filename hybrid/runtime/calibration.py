@@ -220,8 +220,9 @@ def _top_label(calibration: Calibration, logits: Floats) -> Floats:
     highest, second = probs[rows, top], np.partition(probs, -2, axis=1)[:, -2]
     rest = np.maximum(1 - highest, MIN_REST)
     knots = calibration.knots[0]
-    # Not so low that another label would draw level: the answer stays the same, only its probability moves.
-    moved = np.maximum(np.interp(highest, knots.x, knots.y), TOP_MARGIN * second / (rest + second))
+    # Not so low that another label would draw level: the answer stays the same, only its probability moves. Nor zero, for
+    # the others may all have underflowed.
+    moved = np.maximum(np.interp(highest, knots.x, knots.y), np.maximum(TOP_MARGIN * second / (rest + second), MIN_REST))
     mapped = probs * ((1 - moved) / rest)[:, None]
     mapped[rows, top] = moved
     return np.asarray(mapped / mapped.sum(axis=1, keepdims=True), dtype=np.float64)
@@ -233,7 +234,7 @@ def _top_label_one(calibration: Calibration, logits: Sequence[float]) -> list[fl
     top = probs.index(highest)
     second = max(p for i, p in enumerate(probs) if i != top)
     rest = max(1 - highest, MIN_REST)
-    moved = max(_interpolated(highest, calibration.knots[0]), TOP_MARGIN * second / (rest + second))
+    moved = max(_interpolated(highest, calibration.knots[0]), TOP_MARGIN * second / (rest + second), MIN_REST)
     share = (1 - moved) / rest
     return _normalised([moved if i == top else p * share for i, p in enumerate(probs)])
 
