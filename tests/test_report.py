@@ -129,7 +129,7 @@ def with_a_teacher(folder: Path, text: str) -> None:
         teacher=text,
         first_failure=text,
     )
-    change_report(folder, "clean", changes={f"{text} -> good": 1}, source_weights={text: 0.5}, not_heard=[text])
+    change_report(folder, "clean", changes={f"{text} -> good": 1}, source_weights={text: 0.5}, ignored_sources=[text])
 
 
 def test_the_figures_of_the_page_are_those_of_the_summary(finished: Path) -> None:
