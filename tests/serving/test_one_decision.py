@@ -52,7 +52,7 @@ NOT_ASKED = {
     "refused by the breaker": DecoderResult(
         outcome="refused_by_breaker", reason="the decoder is left alone for a while"
     ),
-    "refused by the spend cap": DecoderResult(outcome="refused_by_spend", reason="1 USD an hour are spent"),
+    "refused by the spend cap": DecoderResult(outcome="refused_by_spend", reason="its spend cap is reached"),
     "timed out": DecoderResult(outcome="failed", reason="no answer within 0.40 s"),
 }
 
