@@ -73,8 +73,8 @@ class Keys(msgspec.Struct, frozen=True):
         """Whether this is one of the keys, in a time that depends only on how many there are."""
         digest = sha256(key).digest()
         accepted = False
-        for known in self.digests:
-            accepted |= hmac.compare_digest(digest, known)
+        for valid_digest in self.digests:
+            accepted |= hmac.compare_digest(digest, valid_digest)
         return accepted
 
 
@@ -203,7 +203,7 @@ class _Reply:
 
 
 async def _refuse(headers: Headers, scope: Scope, receive: Receive, reply: _Reply) -> None:
-    error = UnauthorizedError("no API key that is known; send one as `Authorization: Bearer` or `X-API-Key`")
+    error = UnauthorizedError("no valid API key; send one as `Authorization: Bearer` or `X-API-Key`")
     response = error_response(error, scope["path"], scope["state"]["request_id"])
     if "text/html" in headers.get("accept", ""):  # a browser asks its user for the key, and the page works
         response.headers["WWW-Authenticate"] = 'Basic realm="API key as the password"'
