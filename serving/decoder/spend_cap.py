@@ -91,7 +91,7 @@ class CallStore:
             raise StorageError(f"the decoder's spending cannot be booked ({type(error).__name__})") from error
 
     def spent(self, since: float | None = None) -> Spent:
-        """What the calls sent from `since` on came to, unsettled ones at their worst; None: all calls."""
+        """Add up the calls sent from `since` on, unsettled ones at their worst; None: all calls."""
         try:
             with self._engine.connect() as db:
                 return Spent(settled_usd=CallRows(db).spent_nano(since) / NANO)
