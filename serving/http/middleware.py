@@ -1,4 +1,4 @@
-"""What applies to every request whatever its route: an id, an API key, the request's context, and errors as replies."""
+"""Middleware for every request, whatever its route: its id, API key and context, and error replies."""
 
 import base64
 import binascii
@@ -183,7 +183,7 @@ class RequestMiddleware:
             _log(error, scope, request_id)
             if reply.started:
                 raise
-            internal = ServingError(f"an error of this service; its log has more under the request id {request_id}")
+            internal = ServingError(f"internal error; the log has the details under the request id {request_id}")
             await error_response(internal, scope["path"], request_id)(scope, receive, reply)
 
 
