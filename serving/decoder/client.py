@@ -315,7 +315,7 @@ def _reason(votes: Sequence[Vote], outcomes: Sequence[CallOutcome]) -> str:
 def _detail(votes: Sequence[Vote], outcomes: Sequence[CallOutcome]) -> str:
     if _outcome(votes, outcomes) != "refused_by_spend":
         return ""
-    return next(outcome.detail for outcome in outcomes if outcome.detail)
+    return next((outcome.detail for outcome in outcomes if outcome.detail), "")
 
 
 def _sum(costs: Sequence[float | None]) -> float | None:
