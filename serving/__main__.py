@@ -16,9 +16,9 @@ from serving.settings import Settings, read_settings
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status (`hybrid.command_exit`)."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    debug = take_debug(words)
-    options = _parser().parse_args(words)
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = take_debug(arguments)
+    options = _parser().parse_args(arguments)
     return exit_status(lambda: _serve(options.bundle, _settings(options)), debug=debug)
 
 
@@ -27,18 +27,22 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"hybrid-cascade {hybrid.__version__}")
     parser.add_argument("bundle", type=Path, help="the folder of a bundle, such as runs/sentiment/embedded/bundle")
     parser.add_argument("--settings", type=Path, help="a TOML file with settings")
-    parser.add_argument("--host", help="the address to listen at; 127.0.0.1 where none is set")
-    parser.add_argument("--port", type=int, help="8000 where none is set; 0 for any free one")
+    parser.add_argument("--host", help="the address to listen on; default: 127.0.0.1")
+    parser.add_argument("--port", type=int, help="the port to listen on; default: 8000, and 0 picks any free port")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="one setting, as limits.items=64; may repeat"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a setting, such as limits.items=64; may be repeated",
     )
     return parser
 
 
 def _settings(options: argparse.Namespace) -> Settings:
     address = {"host": options.host, "port": options.port}
-    given = {key: value for key, value in address.items() if value is not None}
-    return read_settings(options.settings, merge(parse_settings(options.set), given))
+    overrides = {key: value for key, value in address.items() if value is not None}
+    return read_settings(options.settings, merge(parse_settings(options.set), overrides))
 
 
 def _serve(folder: Path, settings: Settings) -> None:
@@ -60,8 +64,8 @@ def _serve(folder: Path, settings: Settings) -> None:
 
 
 def _headline(bundle: Bundle) -> str:
-    shown = ", ".join(bundle.labels[:5]) + (f" and {len(bundle.labels) - 5} more" if len(bundle.labels) > 5 else "")
-    return f"serving {bundle.name}: {shown} ({bundle.precision}, escalates below {bundle.threshold.value:.3g})"
+    labels = ", ".join(bundle.labels[:5]) + (f" and {len(bundle.labels) - 5} more" if len(bundle.labels) > 5 else "")
+    return f"serving {bundle.name}: {labels} ({bundle.precision}, escalates below {bundle.threshold.value:.3g})"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a service refuses, each with the HTTP status that every protocol answers it with."""
+"""The errors of requests, each with the HTTP status that every protocol uses for it."""
 
 
 class ServingError(Exception):
@@ -8,7 +8,7 @@ class ServingError(Exception):
     status = 500
 
     def __init__(self, message: str, *, item: int | None = None, retry_after_s: float | None = None) -> None:
-        """Keep the sentence for the caller, the item of the request that it is about, and when to come again."""
+        """Keep the sentence for the caller, the item of the request in question, and when to try again."""
         super().__init__(message)
         self.item = item
         self.retry_after_s = retry_after_s
@@ -22,35 +22,35 @@ class BadRequestError(ServingError):
 
 
 class UnauthorizedError(ServingError):
-    """No API key came, or one that is not known."""
+    """The request has no API key, or one that is not valid."""
 
     kind = "unauthorized"
     status = 401
 
 
 class NotFoundError(ServingError):
-    """No such route, model or version."""
+    """There is no such route, model or version."""
 
     kind = "not_found"
     status = 404
 
 
 class TooLargeError(ServingError):
-    """The body, the number of items or a text is over a limit of this service."""
+    """The body, the number of items or a text exceeds a limit of this service."""
 
     kind = "too_large"
     status = 413
 
 
 class UnanswerableError(ServingError):
-    """The request is well formed and this bundle cannot answer it: an empty text, an unknown label, a foreign question."""
+    """The request is well formed, but cannot be answered: an empty text, an unknown label, a question that needs a decoder."""
 
     kind = "unanswerable"
     status = 422
 
 
 class OverloadedError(ServingError):
-    """The expected wait is over the limit or the caller's deadline; `retry_after_s` says when to come again."""
+    """The expected wait exceeds the limit or the caller's deadline; `retry_after_s` is when to try again."""
 
     kind = "overloaded"
     status = 429
@@ -71,7 +71,7 @@ class EngineDownError(ServingError):
 
 
 class StoppingError(ServingError):
-    """The service drains and takes no new request."""
+    """The service is shutting down and accepts no new request."""
 
     kind = "stopping"
     status = 503
@@ -97,7 +97,7 @@ class ForbiddenError(ServingError):
 
 
 class MethodError(ServingError):
-    """The route exists and has no such method."""
+    """The route exists, but not with this method."""
 
     kind = "method_not_allowed"
     status = 405
@@ -111,21 +111,21 @@ class SlowBodyError(ServingError):
 
 
 class UnsupportedError(ServingError):
-    """A media type, charset or content encoding that this service does not read."""
+    """The media type, charset or content encoding is not supported."""
 
     kind = "unsupported"
     status = 415
 
 
 class BundleRefusedError(ServingError):
-    """The new bundle is not sound; the old one goes on serving."""
+    """The new bundle is not valid; the old one continues to serve."""
 
     kind = "bundle_refused"
     status = 422
 
 
 class NotReadyError(ServingError):
-    """A probe: no request would be taken now."""
+    """The answer of a readiness probe: no request would be accepted now."""
 
     kind = "not_ready"
     status = 503

@@ -1,4 +1,4 @@
-"""The seams of the service: what protocols call, who answers escalations, and who is told what happens."""
+"""The interfaces between parts of the service: the service itself, the escalator and the observer."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -81,7 +81,7 @@ class Escalator(Protocol):
 
 
 class Observer(Protocol):
-    """Is told what happens, on the event loop. Each method returns within microseconds and never raises."""
+    """Is notified of events, on the event loop. Each method returns within microseconds and never raises."""
 
     def answered(
         self, route: str, answers: Sequence[Answer], timings: Timings, seconds: float, texts: Sequence[str] = ()

@@ -1,4 +1,4 @@
-"""What flows through the service: options of a request, answers, timings, deadlines."""
+"""The data types that the parts of the service share: options of a request, answers, timings, deadlines."""
 
 import asyncio
 import time
@@ -17,14 +17,14 @@ Stage = Literal["tokenise", "queue", "inference", "escalation"]
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """How the texts of one request are to be answered."""
+    """The options for answering the texts of one request."""
 
     truncate: Truncate | None = None
-    """What becomes of a text that the encoder cannot read whole; None: as the bundle says."""
+    """How to handle a text that is longer than the encoder reads; None: as the bundle is configured."""
     escalate: Escalate = "auto"
-    """auto: below the threshold, where there is a decoder."""
+    """When to ask the decoder, if there is one. auto: for texts below the threshold."""
     threshold: float | None = None
-    """The confidence below which a text escalates; None: the bundle's."""
+    """The confidence below which a text escalates; None: the bundle's threshold."""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,21 +36,21 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     probs: dict[str, float]
     """Calibrated probability by label: the encoder's, or, where the decoder voted, of the two together."""
     confidence: float
-    """The probability of `label`: what the threshold was compared with is `encoder_confidence`."""
+    """The probability of `label`. The threshold was compared with `encoder_confidence`."""
     encoder_label: str
     encoder_confidence: float
     threshold: float
     """The confidence below which this text escalates."""
     status: AnswerStatus
-    """accepted: the encoder was sure enough. escalated: it was not; `source` tells who answered after all."""
+    """accepted: the encoder was sure enough. escalated: it was not; `source` is who answered in the end."""
     source: AnswerSource
-    """decoder: its label as it came. both: the two combined."""
+    """Whose answer it is. decoder: the decoder's label, unchanged. both: encoder and decoder combined."""
     escalation: EscalationOutcome = "none"
     """none: no decoder was asked. undecided: it gave no label. failed: it could not be asked; `reason` tells why."""
     rationale: str = ""
     """The decoder's explanation of the label that it gave."""
     reason: str = ""
-    """Why the decoder gave no label; empty where it did or was not asked."""
+    """Why the decoder gave no label; empty if it gave one or was not asked."""
     truncated: bool
     tokens: int
     """How many tokens the encoder read, special tokens included."""

@@ -138,5 +138,5 @@ def test_a_hub_that_does_not_answer_is_one_clear_sentence(tmp_path: Path, monkey
     pytest.importorskip("huggingface_hub")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(LLMError, match="the Hugging Face hub did not give it"):
+    with pytest.raises(LLMError, match="neither in the cache nor available from the Hugging Face hub"):
         gguf_from_hub("hf:owner/repo/m.gguf", "teacher")

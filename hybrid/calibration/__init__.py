@@ -1,1 +1,1 @@
-"""Fit on calibration rows what a bundle carries: calibration, threshold, reference, the reliability of the decoder."""
+"""Fits parts of a bundle on calibration rows: calibration, threshold, drift reference and the decoder's reliability."""

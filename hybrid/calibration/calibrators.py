@@ -1,4 +1,4 @@
-"""Fit a calibration of the one label of a text: `FITS` has one fit for each method of `hybrid.runtime.calibration`."""
+"""Fits calibrations for texts with one label: `FITS` has a fit for each method of `hybrid.runtime.calibration`."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -16,7 +16,7 @@ Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
 QUANTILES = 16
-"""Pieces of the function of the top label."""
+"""The number of pieces of the top label's function."""
 
 
 class CrossFitted(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,11 +26,11 @@ class CrossFitted(msgspec.Struct, frozen=True, kw_only=True):
     probs: Floats
     """[n, n_labels]; out of sample."""
     cv_nll: dict[str, float]
-    """Cross-validated NLL of each method tried."""
+    """The cross-validated NLL of each method tried."""
 
 
 class Fits:
-    """The calibrations of one set of rows: a method is fitted when it is first asked for, and no more than once."""
+    """The calibrations of one set of rows. Each method is fitted once, when it is first needed."""
 
     def __init__(self, logits: Floats, gold: Indices) -> None:
         """Fit on logits [n, k] and the index of each row's label [n]."""
@@ -39,7 +39,7 @@ class Fits:
         self._fitted: dict[str, Calibration] = {}
 
     def of(self, method: str) -> Calibration:
-        """The calibration of a method, a key of `FITS`, with the lowest NLL (isotonic: squared error) on the rows."""
+        """Fit a method, a key of `FITS`: its calibration with the lowest NLL (isotonic: squared error) on the rows."""
         if method not in self._fitted:
             self._fitted[method] = FITS[method](self)
         return self._fitted[method]
@@ -70,8 +70,8 @@ def cross_fit(
 def simplest(losses: Mapping[str, Floats]) -> str:
     """Choose a method by the held-out losses [n] of each, given in order from simple to rich.
 
-    A richer one takes the place of the best so far only where its mean loss is lower by more than one standard
-    error of the paired differences over rows, so that noise keeps the simpler one. This is the one-standard-error
+    A richer method replaces the best so far only if its mean loss is lower by more than one standard error of the
+    paired differences over rows, so that noise favours the simpler method. This is the one-standard-error
     rule of Breiman et al. 1984 ("Classification and regression trees"), on paired differences because both methods
     see the same rows.
     """
@@ -84,7 +84,7 @@ def simplest(losses: Mapping[str, Floats]) -> str:
 
 
 def _fit_temperature(fits: Fits) -> Calibration:
-    """The NLL is convex in 1 / temperature, so a bounded search of its logarithm finds the one minimum."""
+    """Fit the temperature. The NLL is convex in its inverse, so a bounded search of its logarithm finds the minimum."""
     best = minimize_scalar(
         lambda log_temperature: metrics.nll(softmax(fits.logits / np.exp(log_temperature)), fits.gold),
         bounds=(np.log(0.05), np.log(20.0)),
@@ -97,7 +97,7 @@ def _fit_temperature(fits: Fits) -> Calibration:
 def _fit_vector(fits: Fits) -> Calibration:
     """Fit a scale and a bias a label, with a standard normal prior around the fitted temperature.
 
-    Without the prior the bias of a label that a fold lacks would run to minus infinity.
+    Without the prior the bias of a label that a fold lacks would diverge to minus infinity.
     """
     logits, gold = fits.logits, fits.gold
     n_rows, n_labels = logits.shape
@@ -107,14 +107,14 @@ def _fit_vector(fits: Fits) -> Calibration:
     def loss_and_gradient(weights: Floats) -> tuple[float, Floats]:
         probs = softmax(logits * weights[:n_labels] + weights[n_labels:])
         nll = metrics.nll(probs, gold)
-        wrong = probs
-        wrong[rows, gold] -= 1
-        wrong /= n_rows
-        of_bias = wrong.sum(axis=0)
-        wrong *= logits
-        away = (weights - start) / n_rows
-        gradient = np.concatenate([wrong.sum(axis=0), of_bias]) + away
-        return nll + 0.5 * float(away @ (weights - start)), gradient
+        residuals = probs
+        residuals[rows, gold] -= 1
+        residuals /= n_rows
+        bias_gradient = residuals.sum(axis=0)
+        residuals *= logits
+        prior_gradient = (weights - start) / n_rows
+        gradient = np.concatenate([residuals.sum(axis=0), bias_gradient]) + prior_gradient
+        return nll + 0.5 * float(prior_gradient @ (weights - start)), gradient
 
     weights = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B").x.tolist()
     return Calibration(method="vector", scale=tuple(weights[:n_labels]), bias=tuple(weights[n_labels:]))
@@ -123,10 +123,9 @@ def _fit_vector(fits: Fits) -> Calibration:
 def _fit_top_label(fits: Fits) -> Calibration:
     """Fit the top label's probability as a logistic function of its quantile among the calibration rows.
 
-    A classifier trained on noisy labels crowds its confidences under a ceiling that no scaling of the
-    logits spreads out; their order still tells right from wrong. The quantile has that order and no
-    ceiling, and two parameters are all that is fitted (with a weak normal prior, so that a class of
-    perfect rows stays finite).
+    The confidences of a classifier trained on noisy labels crowd below a ceiling, and scaling the logits cannot spread
+    them out, but their order still separates right from wrong. The quantile keeps the order without the ceiling. Only
+    two parameters are fitted, with a weak normal prior, so that they stay finite even if every row is right.
     """
     vector, gold = fits.of("vector"), fits.gold
     probs = apply(vector, fits.logits)
@@ -137,8 +136,8 @@ def _fit_top_label(fits: Fits) -> Calibration:
     sign = np.where(correct, -1.0, 1.0)
 
     def loss(weights: Floats) -> float:
-        fit_of_rows = np.logaddexp(0, sign * (weights[0] + weights[1] * quantile)).mean()
-        return float(fit_of_rows) + 0.01 * float(weights @ weights) / len(gold)
+        nll = np.logaddexp(0, sign * (weights[0] + weights[1] * quantile)).mean()
+        return float(nll) + 0.01 * float(weights @ weights) / len(gold)
 
     intercept, slope = minimize(loss, np.array([0.0, 1.0])).x
     y = 1 / (1 + np.exp(-(intercept + slope * level)))
@@ -161,4 +160,4 @@ FITS: dict[str, Callable[[Fits], Calibration]] = {
     "top_label": _fit_top_label,
     "isotonic": _fit_isotonic,
 }
-"""How each method is fitted, from simple to rich: all of `hybrid.runtime.calibration.CALIBRATORS` but none."""
+"""The fit of each method, from simple to rich: every key of `hybrid.runtime.calibration.CALIBRATORS` except none."""

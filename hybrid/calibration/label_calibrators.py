@@ -1,6 +1,6 @@
-"""Fit a calibration for several labels a text: a probability and a cutoff a label, and the confidence in the whole set.
+"""Fits calibrations for texts with several labels: a probability and a cutoff per label, and the confidence in the set.
 
-Shapes throughout: `logits` and `probs` are [n, k], and `gold` [n, k] says which row has which label.
+Shapes throughout: `logits` and `probs` are [n, k], and `gold` [n, k] is True where a row has a label.
 """
 
 from collections.abc import Sequence
@@ -20,10 +20,10 @@ Indices = npt.NDArray[np.int64]
 
 FROM_SIMPLE_TO_RICH: tuple[str, ...] = ("none", "temperature", "vector")
 MIN_ROWS_FOR_OWN_CUTOFF = 10
-"""Labels with fewer calibration rows share one cutoff: so few rows cannot choose a good one."""
+"""Labels with fewer calibration rows share one cutoff, because so few rows cannot choose a good cutoff."""
 MAX_NEWTON_STEPS = 60
 SMALLEST_STEP = 1e-6
-"""Newton's method ends where no weight moves by more."""
+"""Newton's method ends when no weight changes by more."""
 
 
 class CrossFittedSets(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,7 +31,7 @@ class CrossFittedSets(msgspec.Struct, frozen=True, kw_only=True):
 
     calibration: Calibration
     probs: Floats
-    """Probabilities [n, k], out of sample; so are all fields below."""
+    """Probabilities [n, k], out of sample like all fields below."""
     decided: Decided
     cv_nll: dict[str, float]
     """The cross-validated NLL of each method that was tried, summed over the labels."""
@@ -55,7 +55,7 @@ def cross_fit_sets(
     logits = np.asarray(logits, dtype=np.float64)
     fold = stratified_folds(classes, folds, seed)
     candidates = [method for method in FROM_SIMPLE_TO_RICH if method == "none" or method in methods]
-    tried = {method: _held_out(method, logits, gold, fold) for method in candidates}
+    tried = {method: _out_of_sample(method, logits, gold, fold) for method in candidates}
     losses = {method: nll_of_sets_by_row(probs, gold) for method, probs in tried.items()}
     chosen = simplest(losses)
     probs = tried[chosen]
@@ -68,7 +68,7 @@ def cross_fit_sets(
 
 
 def fit_labels(method: str, logits: Floats, gold: Bools) -> Calibration:
-    """Fit the probabilities of the labels by lowest NLL: none, temperature or vector."""
+    """Fit the calibration of the labels' probabilities with the lowest NLL; `method` is none, temperature or vector."""
     if method == "none":
         return Calibration(activation="sigmoid")
     scale = _fit_scale(logits, gold)
@@ -79,7 +79,7 @@ def fit_labels(method: str, logits: Floats, gold: Bools) -> Calibration:
 
 
 def fit_decisions(calibration: Calibration, probs: Floats, gold: Bools) -> Calibration:
-    """Add the cutoffs and the confidence in the set that fit `probs`."""
+    """Add cutoffs and the confidence in the set to a calibration, fitted on `probs`."""
     with_cutoffs = msgspec.structs.replace(calibration, cutoffs=tuple(best_cutoffs(probs, gold).tolist()))
     chosen = decide(with_cutoffs, probs).chosen
     correct = (chosen == gold).all(axis=1)
@@ -88,9 +88,9 @@ def fit_decisions(calibration: Calibration, probs: Floats, gold: Bools) -> Calib
 
 
 def best_cutoffs(probs: Floats, gold: Bools) -> Floats:
-    """Return the cutoff of each label with the highest F1 on these rows [k]; one half where no row has the label.
+    """Find the cutoff of each label with the highest F1 on these rows [k]; 0.5 for a label that no row has.
 
-    Labels with fewer rows than `MIN_ROWS_FOR_OWN_CUTOFF` share the cutoff with the highest F1 of all their rows together.
+    Labels with fewer rows than `MIN_ROWS_FOR_OWN_CUTOFF` share the cutoff with the highest F1 over all of their rows.
     """
     rare = gold.sum(axis=0) < MIN_ROWS_FOR_OWN_CUTOFF
     cutoffs = np.empty(gold.shape[1])
@@ -101,24 +101,24 @@ def best_cutoffs(probs: Floats, gold: Bools) -> Floats:
 
 
 def _f1_cutoffs(probs: Floats, gold: Bools) -> Floats:
-    """Return the best cutoff of each column: half way between the last row that is given the label and the next."""
+    """Find the best cutoff of each column: half way between the last row that gets the label and the next row."""
     n_rows, n_columns = probs.shape
     order = np.argsort(-probs, axis=0, kind="stable")
-    falling = np.take_along_axis(probs, order, axis=0)
-    right = np.take_along_axis(gold, order, axis=0).cumsum(axis=0)
-    f1 = 2 * right / (np.arange(1, n_rows + 1)[:, None] + gold.sum(axis=0))
-    f1[:-1][falling[:-1] == falling[1:]] = -1  # a cutoff cannot separate rows of equal probability
+    descending = np.take_along_axis(probs, order, axis=0)
+    n_right = np.take_along_axis(gold, order, axis=0).cumsum(axis=0)
+    f1 = 2 * n_right / (np.arange(1, n_rows + 1)[:, None] + gold.sum(axis=0))
+    f1[:-1][descending[:-1] == descending[1:]] = -1  # a cutoff cannot separate rows of equal probability
     last = f1.argmax(axis=0)
     columns = np.arange(n_columns)
-    below = np.where(last + 1 < n_rows, falling[np.minimum(last + 1, n_rows - 1), columns], 0.0)
-    return np.where(gold.any(axis=0), (falling[last, columns] + below) / 2, 0.5)
+    next_prob = np.where(last + 1 < n_rows, descending[np.minimum(last + 1, n_rows - 1), columns], 0.0)
+    return np.where(gold.any(axis=0), (descending[last, columns] + next_prob) / 2, 0.5)
 
 
 def fit_platt(logits: Floats, gold: Bools, *, start: float) -> tuple[Floats, Floats]:
-    """Return scale [k] and bias [k] of each label's logits with the lowest NLL: Platt 1999, "Probabilistic outputs".
+    """Fit scale [k] and bias [k] of each label's logits by lowest NLL: Platt 1999, "Probabilistic outputs".
 
-    A standard normal prior around scale `start` and bias 0 keeps a label that few rows have finite. Newton's method
-    on all labels at once, a step halved where it does not lower the loss, which is strictly convex.
+    A standard normal prior around scale `start` and bias 0 keeps the weights of rare labels finite. Newton's method runs
+    on all labels at once and halves a step that does not lower the loss, which is strictly convex.
     """
     weights = np.stack([np.full(logits.shape[1], start), np.zeros(logits.shape[1])])
     origin = weights.copy()
@@ -135,23 +135,23 @@ def fit_platt(logits: Floats, gold: Bools, *, start: float) -> tuple[Floats, Flo
 
 
 def _platt_step(logits: Floats, gold: Bools, weights: Floats, origin: Floats) -> tuple[Floats, Floats]:
-    """Return each label's loss [k] at the weights [2, k] and Newton's step from there [2, k]."""
+    """Compute each label's loss [k] at the weights [2, k], and Newton's step from there [2, k]."""
     scaled = logits * weights[0] + weights[1]
     probs = sigmoid(scaled)
-    away = weights - origin
-    loss = _losses(scaled, gold).sum(axis=0) + 0.5 * (away**2).sum(axis=0)
-    wrong = probs - gold
-    slope = np.stack([np.einsum("nk,nk->k", wrong, logits), wrong.sum(axis=0)]) + away
+    offset = weights - origin
+    loss = _losses(scaled, gold).sum(axis=0) + 0.5 * (offset**2).sum(axis=0)
+    residuals = probs - gold
+    gradient = np.stack([np.einsum("nk,nk->k", residuals, logits), residuals.sum(axis=0)]) + offset
     probs *= 1 - probs
-    tilted = probs * logits
-    curve, across, flat = np.einsum("nk,nk->k", tilted, logits) + 1, tilted.sum(axis=0), probs.sum(axis=0) + 1
-    # The inverse of the two by two Hessian, written out.
-    step = np.stack([across * slope[1] - flat * slope[0], across * slope[0] - curve * slope[1]])
-    return loss, step / (curve * flat - across**2)
+    weighted = probs * logits
+    h_scale, h_both, h_bias = np.einsum("nk,nk->k", weighted, logits) + 1, weighted.sum(axis=0), probs.sum(axis=0) + 1
+    # The inverse of the 2 x 2 Hessian, written out.
+    step = np.stack([h_both * gradient[1] - h_bias * gradient[0], h_both * gradient[0] - h_scale * gradient[1]])
+    return loss, step / (h_scale * h_bias - h_both**2)
 
 
 def _fit_scale(logits: Floats, gold: Bools) -> float:
-    """Return the common scale of all logits with the lowest NLL, between 1/20 and 20, by Newton's method as above."""
+    """Fit the common scale of all logits by lowest NLL, between 1/20 and 20, with Newton's method as above."""
     scale, step, loss = 1.0, 0.0, np.inf
     for _ in range(MAX_NEWTON_STEPS):
         trial = float(np.clip(scale + step, 0.05, 20.0))
@@ -160,32 +160,34 @@ def _fit_scale(logits: Floats, gold: Bools) -> float:
             step = (trial - scale) / 2
         else:
             probs = sigmoid(logits * trial)
-            slope, curve = float(((probs - gold) * logits).sum()), float((probs * (1 - probs) * logits**2).sum())
-            scale, loss, step = trial, trial_loss, -slope / max(curve, 1e-12)
+            gradient = float(((probs - gold) * logits).sum())
+            hessian = float((probs * (1 - probs) * logits**2).sum())
+            scale, loss, step = trial, trial_loss, -gradient / max(hessian, 1e-12)
         if abs(step) < SMALLEST_STEP or np.clip(scale + step, 0.05, 20.0) == scale:
             break
     return scale
 
 
 def _losses(logits: Floats, gold: Bools) -> Floats:
-    """Return minus the logarithm of the probability of gold [n, k]; large logits do not overflow."""
+    """Compute the negative log-likelihood of gold [n, k]; large logits do not overflow."""
     signed = np.where(gold, logits, -logits)
     return np.asarray(np.log1p(np.exp(-np.abs(signed))) - np.minimum(signed, 0), dtype=np.float64)
 
 
-def _held_out(method: str, logits: Floats, gold: Bools, fold: Indices) -> Floats:
+def _out_of_sample(method: str, logits: Floats, gold: Bools, fold: Indices) -> Floats:
     probs = np.empty_like(logits)
     for index in np.unique(fold):
-        out = fold == index
-        probs[out] = apply(fit_labels(method, logits[~out], gold[~out]), logits[out])
+        held_out = fold == index
+        probs[held_out] = apply(fit_labels(method, logits[~held_out], gold[~held_out]), logits[held_out])
     return probs
 
 
 def _decided_out_of_sample(probs: Floats, gold: Bools, fold: Indices) -> Decided:
-    """Decide each row by the cutoffs and the confidence that were fitted on the other folds."""
+    """Decide each row by the cutoffs and the confidence that are fitted on the other folds."""
     chosen, confidence = np.empty_like(gold), np.empty(len(gold))
     for index in np.unique(fold):
-        out = fold == index
-        decided = decide(fit_decisions(Calibration(activation="sigmoid"), probs[~out], gold[~out]), probs[out])
-        chosen[out], confidence[out] = decided.chosen, decided.confidence
+        held_out = fold == index
+        fitted = fit_decisions(Calibration(activation="sigmoid"), probs[~held_out], gold[~held_out])
+        decided = decide(fitted, probs[held_out])
+        chosen[held_out], confidence[held_out] = decided.chosen, decided.confidence
     return Decided(chosen=chosen, confidence=confidence)

@@ -1,4 +1,4 @@
-"""The reference that a bundle keeps of its calibration rows: for detecting drift and for choosing another threshold."""
+"""Builds a bundle's reference from its calibration rows, for drift detection and for choosing another threshold."""
 
 import math
 from collections import Counter
@@ -15,23 +15,23 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 MAX_CELLS = 10
-"""Deciles: the rules of thumb about shifts between histograms assume them."""
+"""Deciles, which the rules of thumb for the population stability index assume."""
 MIN_ROWS_PER_CELL = 10
 """With fewer rows the share of a cell is too uncertain."""
 N_CURVE_POINTS = 50
-"""Thresholds of the curve: steps of 2 % of the rows."""
+"""The number of thresholds on the curve, in steps of 2 % of the rows."""
 THRESHOLD_TOLERANCE = 2e-6
-"""Two thresholds that differ only by rounding are one."""
+"""Thresholds that differ by less, which is rounding, count as equal."""
 MIN_ROWS_KEPT = 10
-"""The curve ends at this many kept rows: fewer say too little about an accuracy."""
+"""The curve ends at this many kept rows, because fewer cannot show an accuracy."""
 
 
 def histogram(values: npt.ArrayLike) -> Histogram:
     """Cut the values [n] at their quantiles into cells of about equal numbers of rows; equal values share a cell."""
     ordered = np.sort(np.asarray(values, dtype=np.float64))
     n_cells = max(1, min(MAX_CELLS, len(ordered) // MIN_ROWS_PER_CELL))
-    places = np.linspace(0, len(ordered), n_cells + 1)[1:-1].round().astype(int)
-    starts = np.unique(np.searchsorted(ordered, ordered[places]))
+    positions = np.linspace(0, len(ordered), n_cells + 1)[1:-1].round().astype(int)
+    starts = np.unique(np.searchsorted(ordered, ordered[positions]))
     # An edge lies half way between two values, so that rounding on another CPU moves no row over it.
     edges = [float(ordered[start - 1] + ordered[start]) / 2 for start in starts if start > 0]
     cells = np.searchsorted(np.asarray(edges), ordered, side="right")
@@ -45,7 +45,7 @@ def counts_by_label(predicted: Sequence[str]) -> dict[str, int]:
 
 
 def curve(confidence: Floats, correct: Bools, chosen: Threshold) -> tuple[Point, ...]:
-    """Return share and accuracy of the kept rows by threshold, from low to high, the chosen threshold among them.
+    """Compute share and accuracy of the kept rows for thresholds from low to high, the chosen threshold among them.
 
     The thresholds are steps of equal numbers of rows. `confidence` [n] and `correct` [n] must be out of sample.
     """

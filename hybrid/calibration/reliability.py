@@ -1,4 +1,4 @@
-"""How reliable the decoder's votes are beside the encoder: fitted on calibration rows for `hybrid.runtime.combination`."""
+"""Fits how reliable the decoder is beside the encoder, on calibration rows, for `hybrid.runtime.combination`."""
 
 from collections.abc import Sequence
 
@@ -21,12 +21,12 @@ PRIOR_ROWS = 3.0
 """Pseudo-count: each row of the confusion matrix starts with this many votes, distributed by the decoder's overall
 accuracy."""
 MIN_VOTES = 30
-"""With fewer votes nothing is fitted."""
+"""The fewest votes on which a reliability is fitted."""
 RIDGE = 1.0
-"""The penalty that pulls the exponents to 1 and the rise to 0, so that few rows move them little."""
+"""The weight of the penalty that pulls the exponents to 1 and the rise to 0, so that few rows change them little."""
 MAX_RISE = 8.0
 MIN_STATED_SHARE = 0.9
-"""The stated confidences are used only where at least this share of the votes has one."""
+"""Stated confidences are used only if at least this share of the votes has one."""
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +45,7 @@ class _Rows(msgspec.Struct, frozen=True):
     gold: Indices
     votes: Indices
     confidence: Floats
-    """The decoder's stated confidence [n]; nan where it stated none."""
+    """The decoder's stated confidence [n]; NaN where it stated none."""
 
     def subset(self, mask: npt.NDArray[np.bool_]) -> "_Rows":
         return _Rows(self.probs[mask], self.gold[mask], self.votes[mask], self.confidence[mask])
@@ -56,8 +56,8 @@ def measure_reliability(
 ) -> Measured:
     """Fit how reliable the votes are, from the encoder's out-of-sample `probs` [n, k] and `gold` [n].
 
-    Whether the confidence that a vote states is used is chosen by cross-validated NLL (`calibrators.simplest`). The
-    figures in the report are cross-validated too: those of a row come from a fit that did not see it.
+    Cross-validated NLL decides whether the votes' stated confidences are used (`calibrators.simplest`). The figures in
+    the report are cross-validated too: those of a row come from a fit without that row.
     """
     has_label = np.array([vote.label is not None for vote in votes], dtype=bool)
     position = index_by_label(labels)
@@ -82,7 +82,7 @@ def measure_reliability(
 
 
 def combined_probs(reliability: Reliability, probs: Floats, votes: Indices, confidence: Floats) -> Floats:
-    """Combine the encoder's probabilities [n, k] with the decoder's votes: `combination.combine` for many rows."""
+    """Combine the encoder's probabilities [n, k] with the decoder's votes, as `combination.combine` does for one row."""
     weights = [
         reliability.plain if reliability.stated is None or np.isnan(c) else reliability.stated for c in confidence
     ]
@@ -95,16 +95,16 @@ def combined_probs(reliability: Reliability, probs: Floats, votes: Indices, conf
 
 
 def _cross_validated(rows: _Rows, *, folds: int, seed: int) -> dict[str, Floats]:
-    """Return the combined probabilities [n, k] without and with the stated confidence, each row's without its fold."""
+    """Compute the combined probabilities [n, k] without and with the stated confidence, out of sample."""
     variants = {"plain": False} | ({"stated": True} if np.isfinite(rows.confidence).mean() > MIN_STATED_SHARE else {})
     tried = {name: np.empty_like(rows.probs) for name in variants}
     fold = stratified_folds(rows.gold, folds, seed)
     for index in np.unique(fold):
-        out = fold == index
-        held_out = rows.subset(out)
+        in_fold = fold == index
+        held_out = rows.subset(in_fold)
         for name, stated in variants.items():
-            fitted = _fitted(rows.subset(~out), "", stated=stated)
-            tried[name][out] = combined_probs(fitted, held_out.probs, held_out.votes, held_out.confidence)
+            fitted = _fitted(rows.subset(~in_fold), "", stated=stated)
+            tried[name][in_fold] = combined_probs(fitted, held_out.probs, held_out.votes, held_out.confidence)
     return tried
 
 
@@ -123,7 +123,7 @@ def _fitted(rows: _Rows, model: str, *, stated: bool) -> Reliability:
 
 
 def _likelihood(rows: _Rows) -> Floats:
-    """Return the smoothed probability of each vote (column) given the right label (row) [k, k]."""
+    """Estimate the smoothed probability of each vote (column) given the right label (row) [k, k]."""
     n_labels = rows.probs.shape[1]
     counts = np.zeros((n_labels, n_labels))
     np.add.at(counts, (rows.gold, rows.votes), 1)
@@ -135,7 +135,7 @@ def _likelihood(rows: _Rows) -> Floats:
 
 
 def _weights(rows: _Rows, likelihood: Floats, deviation: Floats | None) -> Weights:
-    """Return the exponents with the lowest penalised NLL.
+    """Fit the exponents with the lowest penalised NLL.
 
     `deviation` [n] is the stated confidence of each vote minus the typical one; None leaves it out.
     """

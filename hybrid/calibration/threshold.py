@@ -1,9 +1,9 @@
-"""Choose the confidence below which a row escalates, so that what is kept is right often enough.
+"""Chooses the confidence below which a row escalates, so that the kept rows reach a target accuracy.
 
-The guarantee is about the population that the calibration rows were drawn from: over draws of the
-calibration rows, the accuracy of the rows kept by the encoder is below the target with probability delta at most.
-Throughout, `confidence` [n] is the probability of the predicted label, `correct` [n] is True where that is the true
-label, and a row is kept (not escalated) where its confidence reaches the threshold.
+The guarantee concerns the population from which the calibration rows are drawn: over draws of the calibration rows, the
+accuracy of the rows that the encoder keeps is below the target with a probability of at most delta. Throughout,
+`confidence` [n] is the probability of the predicted label, `correct` [n] is True where that is the true label, and a row
+is kept (not escalated) if its confidence reaches the threshold.
 """
 
 import math
@@ -21,10 +21,10 @@ Bools = npt.NDArray[np.bool_]
 MAX_THRESHOLDS = 30
 """The most thresholds that are tested: steps of about 3 % of the rows."""
 ERRORS_SURVIVED = 5
-"""Errors that the test of the strictest threshold survives, where there are enough rows. A sequence that starts on
-fewer rows can fail its first test because of a few mislabelled rows among the most confident, and keeps nothing then."""
+"""Errors that the test of the strictest threshold survives, if there are enough rows. A sequence that starts on fewer rows
+can fail its first test over a few mislabelled rows among the most confident, and then keeps nothing."""
 MAX_FIRST_SHARE = 1 / 3
-"""The largest share of the rows that the strictest threshold keeps so that its test survives errors."""
+"""The largest share of the rows that the strictest threshold may keep for the sake of surviving errors."""
 POWER = 0.8
 """The probability of passing the test for which `rows_needed` is computed."""
 MAX_ROWS = 10**9
@@ -32,7 +32,7 @@ MAX_ROWS = 10**9
 
 
 def lower_bound(n_correct: int, n_rows: int, delta: float) -> float:
-    """Return the one-sided exact lower bound at 1 - delta of a binomial proportion (Clopper and Pearson 1934)."""
+    """Compute the one-sided exact lower bound at 1 - delta of a binomial proportion (Clopper and Pearson 1934)."""
     return float(beta.ppf(delta, n_correct, n_rows - n_correct + 1)) if n_correct else 0.0
 
 
@@ -44,9 +44,9 @@ def choose_threshold(confidence: Floats, correct: Bools, *, target: float, delta
     mistake, and passing it has probability delta at most, so no correction for the number of tests is needed
     (Bauer 1991, "Multiple testing in clinical trials"; Angelopoulos et al. 2021, "Learn then test").
 
-    The sequence must not depend on `correct`, and neither must the confidences: pass those of a calibration that was
-    fitted without the row (cross-fitted). With in-sample confidences isotonic regression misses the target far more
-    often than delta. One approximation remains: the threshold is used with the calibration fitted on all rows.
+    Neither the sequence nor the confidences may depend on `correct`: pass confidences of a calibration that was fitted
+    without the row (cross-fitted). With in-sample confidences, isotonic regression misses the target far more often than
+    delta. One approximation remains: the threshold is used with the calibration that is fitted on all rows.
     `benchmarks/guarantee.py` measures the whole procedure.
     """
     sequence = candidates(confidence, target=target, delta=delta)
@@ -58,12 +58,14 @@ def choose_threshold(confidence: Floats, correct: Bools, *, target: float, delta
         lowest_passed = value
     if lowest_passed < NOTHING_KEPT:
         return _threshold(confidence, correct, lowest_passed, target=target, delta=delta, met=True)
-    needed = _rows_needed(confidence, correct, sequence, target=target, delta=delta)
-    return _threshold(confidence, correct, lowest_passed, target=target, delta=delta, met=False, rows_needed=needed)
+    rows_needed = _rows_needed(confidence, correct, sequence, target=target, delta=delta)
+    return _threshold(
+        confidence, correct, lowest_passed, target=target, delta=delta, met=False, rows_needed=rows_needed
+    )
 
 
 def candidates(confidence: Floats, *, target: float, delta: float) -> list[float]:
-    """Return the thresholds to test, from high to low, by the confidences alone; empty where no test could pass.
+    """Choose the thresholds to test, from high to low, by the confidences alone; empty if no test could pass.
 
     They are quantiles. Each lies just above the confidence of one row. Given that row, the rows above it are a plain
     sample of the population above it, so the binomial test is exact.
@@ -84,21 +86,21 @@ def candidates(confidence: Floats, *, target: float, delta: float) -> list[float
 
 
 def _first_kept(n_rows: int, target: float, delta: float) -> int:
-    """Return how many rows the strictest threshold keeps; more than `n_rows` where no test could pass."""
+    """Compute how many rows the strictest threshold keeps; more than `n_rows` if no test could pass."""
     starts = [fewest_rows(errors, target, delta) for errors in range(ERRORS_SURVIVED + 1)]
     return max([start for start in starts if start <= MAX_FIRST_SHARE * n_rows], default=starts[0])
 
 
 def fewest_rows(errors: int, target: float, delta: float) -> int:
-    """Return the size of the smallest sample that passes the test of `target` with that many errors in it."""
+    """Compute the size of the smallest sample that passes the test of `target` with that many errors."""
     sizes = range(errors + 1, MAX_ROWS)
     return sizes[bisect_left(sizes, True, key=lambda n_rows: bool(binom.cdf(errors, n_rows, 1 - target) <= delta))]
 
 
 def naive_threshold(confidence: Floats, correct: Bools, *, target: float, delta: float) -> Threshold:
-    """Return the lowest threshold at which the accuracy of the kept calibration rows reaches the target.
+    """Find the lowest threshold at which the accuracy of the kept calibration rows reaches the target.
 
-    For comparison only: it takes a point estimate for the truth, and misses the target about half the time.
+    For comparison only: it treats a point estimate as the truth, and misses the target about half the time.
     """
     order = np.argsort(-confidence, kind="stable")
     accuracy = np.cumsum(correct[order]) / np.arange(1, len(order) + 1)
@@ -109,7 +111,7 @@ def naive_threshold(confidence: Floats, correct: Bools, *, target: float, delta:
 
 
 def describe_threshold(threshold: Threshold) -> str:
-    """Return the sentence about `threshold` that the report prints."""
+    """Describe a threshold and its guarantee in the sentences that the report prints."""
     probability, target = (f"{share * 100:.4g}%" for share in (1 - threshold.delta, threshold.target))
     if threshold.met:
         return (
@@ -158,27 +160,27 @@ def _threshold(
 def _rows_needed(
     confidence: Floats, correct: Bools, sequence: list[float], *, target: float, delta: float
 ) -> int | None:
-    """Estimate how many calibration rows would pass the test, to two figures; None where no number would.
+    """Estimate how many calibration rows would pass the test, to two digits; None if no number would.
 
-    It is the smallest number over the thresholds tried, with the accuracy on these rows taken for the true one.
+    It is the smallest number over the thresholds tried, assuming that the accuracy on these rows is the true accuracy.
     """
     quartiles = np.quantile(confidence, [0.75, 0.5, 0.25, 0.0]).tolist()
-    needed = []
+    estimates = []
     for value in sequence or quartiles:
         kept = confidence >= value
         accuracy = float(correct[kept].mean())
         if accuracy > target:
-            needed.append(_rows_that_support(accuracy, target, delta) / float(kept.mean()))
-    if not needed:
+            estimates.append(_rows_that_support(accuracy, target, delta) / float(kept.mean()))
+    if not estimates:
         return None
-    fewest = max(min(needed), len(confidence) + 1)
+    fewest = max(min(estimates), len(confidence) + 1)
     unit = int(10 ** max(0, math.floor(math.log10(fewest)) - 1))
     return math.ceil(fewest / unit) * unit
 
 
 def _rows_that_support(accuracy: float, target: float, delta: float) -> int:
-    """Return how many kept rows of that true accuracy pass the test with probability `POWER`, within 3 %."""
+    """Compute how many kept rows of that true accuracy pass the test with probability `POWER`, within 3 %."""
     n_rows = np.unique(np.geomspace(10, MAX_ROWS, 700).astype(np.int64))
     fewest_correct = binom.isf(delta, n_rows, target) + 1
-    enough = binom.sf(fewest_correct - 1, n_rows, accuracy) >= POWER
-    return int(n_rows[np.argmax(enough)] if enough.any() else n_rows[-1])
+    passes = binom.sf(fewest_correct - 1, n_rows, accuracy) >= POWER
+    return int(n_rows[np.argmax(passes)] if passes.any() else n_rows[-1])

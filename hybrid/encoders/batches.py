@@ -1,4 +1,4 @@
-"""What a checkpoint reads: the same tokens as the runtime, in batches of nearly one length, padded."""
+"""Batches for a checkpoint: the same tokens as in the runtime, grouped by length and padded."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -12,24 +12,24 @@ from torch.utils.data import Sampler
 from hybrid.runtime.text_encoder import TextEncoder, TextLimits
 
 BATCHES_SORTED_TOGETHER = 16
-"""More save padding, fewer mix the rows better."""
+"""The number of batches per chunk of the sampler: more of them save padding, fewer mix the rows better."""
 
 
 class Windows(msgspec.Struct, frozen=True, kw_only=True):
-    """The windows of texts, in their order; where long texts are cut, each text is one window."""
+    """The windows of texts, in the order of the texts. Each text is one window if long texts are truncated."""
 
     columns: dict[str, list[list[int]]]
-    """A list of integers a window for each input of the model."""
+    """For each input of the model, a list of integers per window."""
     counts: tuple[int, ...]
-    """Windows by text."""
+    """The number of windows of each text."""
 
     def each(self, values: Sequence[Any]) -> list[Any]:
-        """Return the value of each window's text, `values` being one a text."""
+        """Repeat the value of each text, from `values`, for each of its windows."""
         return [value for value, count in zip(values, self.counts, strict=True) for _ in range(count)]
 
     @property
     def shares(self) -> list[float]:
-        """The weight of each window: those of a text weigh 1 together."""
+        """The weight of each window; the weights of a text's windows add up to 1."""
         return self.each([1 / count for count in self.counts])
 
 
@@ -38,21 +38,21 @@ def read_windows(tokenizer: Any, texts: Sequence[str], reading: TextLimits) -> W
     text_encoder = TextEncoder(tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str()), reading)
     encoded = text_encoder.read(texts)
     ids = [window for text in encoded for window in text.windows]
-    constant = {"attention_mask": 1, "token_type_ids": 0}
+    constant_inputs = {"attention_mask": 1, "token_type_ids": 0}
     columns = {
-        name: ids if name == "input_ids" else [[constant[name]] * len(window) for window in ids]
+        name: ids if name == "input_ids" else [[constant_inputs[name]] * len(window) for window in ids]
         for name in tokenizer.model_input_names
-        if name == "input_ids" or name in constant
+        if name == "input_ids" or name in constant_inputs
     }
     return Windows(columns=columns, counts=tuple(len(text.windows) for text in encoded))
 
 
 class LengthGroupedSampler(Sampler[int]):
-    """An order of the rows in which every batch holds texts of nearly one length: little padding, new each epoch.
+    """Orders the rows so that each batch has texts of similar length, which saves padding; a new order each epoch.
 
     Rows are shuffled, sorted by length within chunks of a few batches, and the batches shuffled
     again. (The Trainer's own grouping leaves the batches of a chunk in falling order of length.)
-    The order depends on seed and epoch alone, so that a resumed run sees the rows that it missed.
+    The order depends on seed and epoch only, so that a resumed run continues with the remaining rows.
     """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
@@ -62,7 +62,7 @@ class LengthGroupedSampler(Sampler[int]):
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of that epoch."""
+        """Select the order of an epoch."""
         self._epoch = epoch
 
     def __len__(self) -> int:
@@ -85,7 +85,7 @@ class LengthGroupedSampler(Sampler[int]):
 
 
 class Collator:
-    """Pad encoded rows to the longest of the batch and stack their targets and weights."""
+    """Pads encoded rows to the longest of the batch, and stacks their targets and weights."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer

@@ -96,7 +96,7 @@ def export_bert(model: Any, inputs: tuple[str, ...], path: Path, *, opset: int) 
 
 
 def unknown_option(config: Any) -> str:
-    """Return in words the first option of an encoder's configuration that this graph does not support; else empty."""
+    """Describe the first option of an encoder's configuration that this graph does not support; empty if it supports all."""
     if config.model_type not in FAMILIES:
         return f"model_type = {config.model_type!r}, only {', '.join(FAMILIES)}"
     supported = {
@@ -134,7 +134,7 @@ def _distilbert_layer(layer: Any) -> _Layer:
 
 
 def _embed(graph: Graph, model: Any, family: _Family, inputs: tuple[str, ...], shape: Layout) -> str:
-    """Return the embedded tokens [batch * length, width]."""
+    """Add the embeddings of the tokens, [batch * length, width]."""
     encoder = model.get_submodule(family.encoder)
     embeddings = encoder.embeddings
     words = graph.weight("word_embeddings", to_numpy(embeddings.word_embeddings.weight))
@@ -155,7 +155,7 @@ def _embed(graph: Graph, model: Any, family: _Family, inputs: tuple[str, ...], s
 
 
 def _positions(graph: Graph, places: np.ndarray, model: Any, family: _Family, shape: Layout) -> str:
-    """Return the embedded positions, [length, width] or [batch, length, width]."""
+    """Add the embeddings of the positions, [length, width] or [batch, length, width]."""
     table = graph.weight("position_embeddings", places)
     if not family.pads_shift_positions:
         return graph.op("Slice", table, graph.ints(0), shape.length, graph.ints(0))
@@ -166,8 +166,8 @@ def _positions(graph: Graph, places: np.ndarray, model: Any, family: _Family, sh
 
 
 def _layer(graph: Graph, name: str, layer: _Layer, x: str, shape: Layout) -> str:
-    """Return the hidden states after a layer, [batch * length, width]."""
-    # Three products: to take one apart costs more than it saves.
+    """Add a layer; its output are the hidden states, [batch * length, width]."""
+    # Three separate products: splitting a stacked product costs more than it saves.
     q = linears(graph, f"{name}.query", [(layer.query, shape.head_size**-0.5)], x)
     k, v = linear(graph, f"{name}.key", layer.key, x), linear(graph, f"{name}.value", layer.value, x)
     q, k, v = _heads(graph, [q, k, v], shape)
@@ -176,7 +176,7 @@ def _layer(graph: Graph, name: str, layer: _Layer, x: str, shape: Layout) -> str
 
 
 def _last_layer(graph: Graph, name: str, layer: _Layer, x: str, shape: Layout) -> str:
-    """Return the first token's hidden state, [batch, width]: keys and values of all tokens, one query."""
+    """Add the last layer for the first token only, [batch, width]: keys and values of all tokens, one query."""
     first = first_tokens(graph, by_text(graph, x, shape))
     q = linears(graph, f"{name}.query", [(layer.query, shape.head_size**-0.5)], first)
     q = graph.op("Reshape", q, graph.ints(-1, shape.heads, 1, shape.head_size))
@@ -187,6 +187,6 @@ def _last_layer(graph: Graph, name: str, layer: _Layer, x: str, shape: Layout) -
 
 
 def _heads(graph: Graph, projections: Sequence[str], shape: Layout) -> list[str]:
-    """Return each projection as [batch, heads, length, head size]."""
-    wanted = graph.op("Concat", graph.ints(-1), shape.length, graph.ints(shape.heads, shape.head_size), axis=0)
-    return [graph.op("Transpose", graph.op("Reshape", x, wanted), perm=[0, 2, 1, 3]) for x in projections]
+    """Reshape each projection to [batch, heads, length, head size]."""
+    by_head = graph.op("Concat", graph.ints(-1), shape.length, graph.ints(shape.heads, shape.head_size), axis=0)
+    return [graph.op("Transpose", graph.op("Reshape", x, by_head), perm=[0, 2, 1, 3]) for x in projections]

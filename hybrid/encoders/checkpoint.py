@@ -1,4 +1,4 @@
-"""Load encoders and their tokenizers from a folder, and check that the recipe suits them."""
+"""Loads encoders and their tokenizers from a folder, and checks that the recipe suits them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +27,9 @@ def load_tokenizer(folder: Path) -> Any:
             raise
         tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
     if not tokenizer.is_fast:
-        raise ConfigError(f"{folder}: no fast tokenizer; the runtime needs a tokenizer.json: choose another encoder")
+        raise ConfigError(
+            f"{folder}: no fast tokenizer; expected one, because the runtime needs a tokenizer.json: choose another encoder"
+        )
     return tokenizer
 
 
@@ -59,16 +61,21 @@ def write_tokenizer(tokenizer: Any, path: Path, reading: TextLimits) -> None:
 
 
 def vocabulary_of(folder: Path) -> int:
-    """Return the number of tokens that the encoder has a vector for."""
+    """Read the number of tokens for which the encoder has a vector."""
     return int(transformers.AutoConfig.from_pretrained(folder).vocab_size)
 
 
 def check_length(folder: Path, max_length: int) -> None:
-    """Raise `ConfigError` where `max_length` tokens are more than the encoder has positions for."""
+    """Check that the encoder has positions for `max_length` tokens.
+
+    Raises:
+        ConfigError: it has fewer.
+    """
     config = transformers.AutoConfig.from_pretrained(folder)
     positions = getattr(config, "max_position_embeddings", None)
     offset = 2 if config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet") else 0
     if positions and max_length > positions - offset:
         raise ConfigError(
-            f"encoder.max_length = {max_length}: {folder} reads {positions - offset} tokens at most; lower it in the recipe"
+            f"encoder.max_length = {max_length}: expected at most {positions - offset}, all that {folder} reads; "
+            "lower it in the recipe"
         )

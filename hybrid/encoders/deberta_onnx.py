@@ -32,7 +32,7 @@ from hybrid.errors import ExportError
 
 
 class _Positions(msgspec.Struct, frozen=True, kw_only=True):
-    """The relative positions, as every layer needs them; the strings are names of values in the graph."""
+    """The relative positions that every layer needs; the strings are names of values in the graph."""
 
     length: str
     """The length of the batch's texts, shape [1]."""
@@ -77,7 +77,7 @@ def export_deberta(model: Any, inputs: tuple[str, ...], path: Path, *, opset: in
 
 
 def unknown_option(config: Any) -> str:
-    """Return in words the first option of an encoder's configuration that this graph does not support; else empty."""
+    """Describe the first option of an encoder's configuration that this graph does not support; empty if it supports all."""
     supported = {
         "model_type": "deberta-v2",
         "hidden_act": "gelu",
@@ -115,7 +115,7 @@ def _positions(graph: Graph, model: Any, shape: Layout) -> _Positions:
 
 
 def _embed(graph: Graph, model: Any, inputs: tuple[str, ...]) -> str:
-    """Return the embedded tokens [batch * length, hidden]."""
+    """Add the embeddings of the tokens, [batch * length, hidden]."""
     embeddings, size = model.deberta.embeddings, model.deberta.embeddings.embedding_size
     table = graph.weight("word_embeddings", to_numpy(embeddings.word_embeddings.weight))
     x = graph.op("Gather", table, graph.op("Reshape", "input_ids", graph.ints(-1)), axis=0)
@@ -137,7 +137,7 @@ def _embed(graph: Graph, model: Any, inputs: tuple[str, ...]) -> str:
 
 
 def _layer(graph: Graph, name: str, layer: Any, x: str, shape: Layout, positions: _Positions) -> str:
-    """Return the hidden states after a layer, [batch * length, hidden]."""
+    """Add a layer; its output are the hidden states, [batch * length, hidden]."""
     attention = layer.attention.self
     scale = _scale(attention)
     projections = [(attention.query_proj, 1 / scale), (attention.key_proj, 1.0), (attention.value_proj, 1.0)]
@@ -153,7 +153,7 @@ def _layer(graph: Graph, name: str, layer: Any, x: str, shape: Layout, positions
 
 
 def _last_layer(graph: Graph, name: str, layer: Any, x: str, shape: Layout, positions: _Positions) -> str:
-    """Return the first token's hidden state, [batch, hidden]: keys and values of all tokens, one query."""
+    """Add the last layer for the first token only, [batch, hidden]: keys and values of all tokens, one query."""
     attention = layer.attention.self
     scale = _scale(attention)
     first = first_tokens(graph, by_text(graph, x, shape))
@@ -176,7 +176,7 @@ def _last_layer(graph: Graph, name: str, layer: Any, x: str, shape: Layout, posi
 
 
 def _skewed(graph: Graph, name: str, states: str, table: np.ndarray, positions: _Positions) -> str:
-    """Return [batch, heads, i, j]: state i times the table's row for distance j - i.
+    """Add the position scores [batch, heads, i, j]: state i times the table's row for distance j - i.
 
     The products with the 2 * length rows in play stand in order of c = j - i + length. Dropping the first
     `length` of the flattened numbers and cutting rows of 2 * length - 1 puts j where c was.
@@ -190,13 +190,13 @@ def _skewed(graph: Graph, name: str, states: str, table: np.ndarray, positions: 
 
 
 def _heads(graph: Graph, x: str, shape: Layout, *, parts: int) -> tuple[str, ...]:
-    """Return the parts of a stacked projection, each [batch, heads, length, head size]."""
+    """Split a stacked projection into its parts, each [batch, heads, length, head size]."""
     heads = graph.op("Concat", graph.ints(-1), shape.length, graph.ints(parts * shape.heads, shape.head_size), axis=0)
     by_head = graph.op("Transpose", graph.op("Reshape", x, heads), perm=[0, 2, 1, 3])
     return graph.ops("Split", by_head, outputs=parts, axis=1, num_outputs=parts)
 
 
 def _scale(attention: Any) -> float:
-    """Return what scores are divided by: sqrt of the head size times one plus the number of position terms."""
-    terms = 1 + len({"c2p", "p2c"} & set(attention.pos_att_type))
-    return float((attention.attention_head_size * terms) ** 0.5)
+    """Compute the divisor of the scores: the square root of the head size times one plus the number of position terms."""
+    n_terms = 1 + len({"c2p", "p2c"} & set(attention.pos_att_type))
+    return float((attention.attention_head_size * n_terms) ** 0.5)

@@ -26,7 +26,7 @@ class Tables(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def bucket_rows(config: Any, longest: int) -> np.ndarray:
-    """Return f(distance) for distances 1 - longest .. longest - 1, int64 [2 * longest - 1].
+    """Compute f(distance) for distances 1 - longest .. longest - 1, int64 [2 * longest - 1].
 
     The formula is transformers' own function, in its float32: its ceil is touchy.
 
@@ -41,20 +41,20 @@ def bucket_rows(config: Any, longest: int) -> np.ndarray:
     rows = distance.to(torch.long).numpy() + span
     if rows.min() < 1 or rows.max() >= 2 * span:
         raise ExportError(
-            f"export: {longest} tokens reach row {rows.max()} of the relative positions and the encoder has {2 * span}; "
+            f"export: {longest} tokens reach row {rows.max()} of the relative positions, but the encoder has {2 * span}; "
             "lower encoder.max_length"
         )
     return np.asarray(rows, dtype=np.int64)
 
 
 def position_span(config: Any) -> int:
-    """Return how many rows of the relative embeddings stand for each direction."""
+    """Count the rows of the relative embeddings for each direction."""
     buckets = getattr(config, "position_buckets", -1)
     return int(buckets if buckets > 0 else _most_positions(config))
 
 
 def project(attention: Any, embeddings: torch.Tensor, span: int, scale: float) -> Tables:
-    """Return a layer's tables from its `DisentangledSelfAttention` and the relative embeddings [2 * span, hidden]."""
+    """Compute a layer's tables from its `DisentangledSelfAttention` and the relative embeddings [2 * span, hidden]."""
     shared = attention.share_att_key
     rows = embeddings[: 2 * span]
     keys = queries = None
@@ -68,7 +68,7 @@ def project(attention: Any, embeddings: torch.Tensor, span: int, scale: float) -
 
 
 def mirrored(table: np.ndarray) -> np.ndarray:
-    """Return the table with row r holding what row 2 * span - r held: f is odd, so one index serves both terms."""
+    """Reverse the rows of a table, r to 2 * span - r: f is odd, so one index then serves both terms."""
     n_rows = table.shape[1]
     return table[:, np.minimum(n_rows - np.arange(n_rows), n_rows - 1)]
 

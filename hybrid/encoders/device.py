@@ -1,4 +1,4 @@
-"""The device that an encoder trains and embeds on, and the precision that pays there: a timed trial decides."""
+"""Chooses the device for training and embedding, and the training precision, by a timed trial."""
 
 import copy
 import math
@@ -21,15 +21,15 @@ BatchLoss = Callable[[Any, Batch], torch.Tensor]
 
 TRIAL_STEPS = 3
 TRIAL_SECONDS = 60.0
-"""The trial takes no further round once its steps took so long together; training goes on with what was timed."""
+"""The trial starts no further round once its steps have taken this long together."""
 SMALL_BATCH = 2
-"""Rows of the first step of each precision: emulated bf16, a hundred times slower, shows itself on so few."""
+"""Rows of the first step at each precision: few suffice to expose emulated bf16, which is a hundred times slower."""
 FAR_SLOWER = 5.0
-"""How many times as long as in fp32 the small step may take in bf16 before bf16 is given up."""
+"""The ratio of the small step's time in bf16 to that in fp32 above which bf16 is given up."""
 NEGLIGIBLE_SECONDS = 1.0
-"""A small step below this is not given up for its time: a first step also loads kernels."""
+"""A small step that takes less is no reason to give up bf16, because a first step also loads kernels."""
 LEAST_GAIN = 1.1
-"""bf16 costs digits, so a smaller gain in speed is not taken."""
+"""The smallest gain in speed that is worth the lower accuracy of bf16."""
 
 
 class PrecisionChoice(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,11 +40,11 @@ class PrecisionChoice(msgspec.Struct, frozen=True, kw_only=True):
     seconds: dict[str, float] = {}
     """Seconds of a training step by precision, from the trial; empty where none was timed."""
     error: str = ""
-    """How bf16 failed, where it did."""
+    """The error with which bf16 failed; empty if it did not."""
 
 
 def training_device() -> Device:
-    """Return the accelerator that torch can use on this machine, or the processor where there is none."""
+    """Choose the accelerator that torch can use on this machine, or the CPU if there is none."""
     if torch.cuda.is_available():
         return "cuda"
     if torch.backends.mps.is_available():
@@ -53,7 +53,7 @@ def training_device() -> Device:
 
 
 def has_bf16(device: Device) -> bool:
-    """Return whether `device` multiplies bf16 in hardware: a GPU that says so, or a processor with AMX."""
+    """Whether `device` multiplies bf16 in hardware: a GPU that reports it, or a CPU with AMX."""
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device == "mps":
@@ -87,7 +87,7 @@ def choose_precision(model: Any, batch: Batch, loss: BatchLoss) -> PrecisionChoi
 
 
 def read_choice(data: bytes) -> PrecisionChoice:
-    """Read a choice that was kept as JSON; version 0.1.0 kept a pair of the precision and the trial's seconds."""
+    """Decode a stored choice; version 0.1.0 stored a pair of the precision and the trial's seconds."""
     if not data.lstrip().startswith(b"["):
         return msgspec.json.decode(data, type=PrecisionChoice)
     precision, seconds = msgspec.json.decode(data, type=tuple[TrainingPrecision, dict[str, float]])
@@ -108,22 +108,22 @@ def faster_of(seconds: Mapping[str, float]) -> PrecisionChoice:
 
 
 def _fastest_steps(model: Any, batch: Batch, loss: BatchLoss, device: Device) -> dict[str, float]:
-    """Return the seconds of the fastest step on the whole batch by precision; the first round warms up."""
+    """Time the fastest step on the whole batch by precision; the first round warms up."""
     fastest: dict[str, float] = {}
-    spent = 0.0
+    total_s = 0.0
     for round_number in range(TRIAL_STEPS + 1):
         fp32, bf16 = (_seconds_of_step(model, batch, loss, device, bf16=bf16) for bf16 in (False, True))
-        spent += fp32 + bf16
+        total_s += fp32 + bf16
         if round_number < 2:  # the second round replaces the first
             fastest = {"fp32": fp32, "bf16": bf16}
         fastest = {"fp32": min(fp32, fastest["fp32"]), "bf16": min(bf16, fastest["bf16"])}
-        if spent > TRIAL_SECONDS:
+        if total_s > TRIAL_SECONDS:
             break
     return fastest
 
 
 def _seconds_of_step(model: Any, batch: Batch, loss: BatchLoss, device: Device, *, bf16: bool) -> float:
-    """Return the seconds of one step forward and back.
+    """Time one forward and backward step, in seconds.
 
     Raises:
         RuntimeError: the device cannot do it, or its loss in bf16 is not a finite number.

@@ -1,4 +1,4 @@
-"""The learning curve: which epoch is kept, and when training stops early."""
+"""Chooses the epoch to keep from the learning curve, and stops training early."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from hybrid.types import Epoch
 
 
 class StopEarly(transformers.TrainerCallback):  # type: ignore[misc]
-    """Stop after `patience` evaluations in a row that are worse than the best by more than a standard error."""
+    """Stops training after `patience` evaluations in a row that are worse than the best by more than a standard error."""
 
     def __init__(self, patience: int) -> None:
         self._patience = patience
@@ -22,7 +22,7 @@ class StopEarly(transformers.TrainerCallback):  # type: ignore[misc]
 
 
 def last_within_one_error(scores: Sequence[float], errors: Sequence[float]) -> int:
-    """Return the index of the last score that is within one standard error, that of the best, of the best."""
+    """Find the last score within one standard error of the best score, and return its index."""
     best = max(range(len(scores)), key=scores.__getitem__)
     return max(i for i, score in enumerate(scores) if score >= scores[best] - errors[best])
 
@@ -45,7 +45,7 @@ def learning_curve(state: Any) -> list[Epoch]:
 
 
 def chosen_step(state: Any) -> int:
-    """Return the optimizer step of the chosen epoch."""
+    """Find the optimizer step of the chosen epoch."""
     evaluations = _evaluations(state)
     return int(evaluations[_chosen_index(evaluations)]["step"])
 

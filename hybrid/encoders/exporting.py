@@ -1,4 +1,4 @@
-"""A checkpoint as an ONNX graph: the ways to write it, and the comparison that shows that it computes the same."""
+"""Exports a checkpoint as an ONNX graph, and compares the logits of the two."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -30,14 +30,14 @@ def export_lean(model: Any, inputs: tuple[str, ...], path: Path, *, opset: int) 
     The inputs of the graph are those of `inputs` that change an answer.
 
     Raises:
-        ExportError: there is no lean graph for the family, or for one of its options.
+        ExportError: there is no lean graph for the family or for one of its options.
     """
     export = deberta_onnx.export_deberta if _is_deberta(model.config) else bert_onnx.export_bert
     export(model, tuple(name for name in inputs if name in LEAN_INPUTS), path, opset=opset)
 
 
 def unknown_option(config: Any) -> str:
-    """Return in words the first option of an encoder that no lean graph supports; empty where one supports all."""
+    """Describe the first option of an encoder that no lean graph supports; empty if they support all."""
     return deberta_onnx.unknown_option(config) if _is_deberta(config) else bert_onnx.unknown_option(config)
 
 
@@ -88,15 +88,15 @@ def export(
         backend = "torch" if unknown_option(model.config) else "lean"
     EXPORTERS[backend](model, inputs, folder / MODEL, opset=config.opset)
     shutil.copyfile(checkpoint / TOKENIZER, folder / TOKENIZER)
-    compared = _spread(rows, config.parity_rows)
-    texts = [row.text for row in compared]
+    sample = _spread(rows, config.parity_rows)
+    texts = [row.text for row in sample]
     encoder = Encoder(folder, n_labels=len(labels), reading=reading)
-    ours = encoder.logits(texts, on_done=on_done)
-    theirs = checkpoint_logits(model, tokenizer, texts, reading)
-    worst = np.abs(ours - theirs).max(axis=1)
+    graph_logits = encoder.logits(texts, on_done=on_done)
+    reference_logits = checkpoint_logits(model, tokenizer, texts, reading)
+    max_abs_diff = np.abs(graph_logits - reference_logits).max(axis=1)
     parity = [
         Parity(id=row.id, tokens=len(encoded), max_abs_diff=float(diff))
-        for row, encoded, diff in zip(compared, encoder.encode(texts), worst, strict=True)
+        for row, encoded, diff in zip(sample, encoder.encode(texts), max_abs_diff, strict=True)
     ]
     _gate(parity, config)
     return Exported(
@@ -105,7 +105,7 @@ def export(
             "backend": backend,
             "precision": "fp32",
             "rows": len(parity),
-            "max_abs_diff": float(worst.max()),
+            "max_abs_diff": float(max_abs_diff.max()),
             "tolerance": config.tolerance,
             "bytes": (folder / MODEL).stat().st_size,
         },
@@ -125,7 +125,7 @@ def checkpoint_logits(model: Any, tokenizer: Any, texts: Sequence[str], reading:
 
 
 def _spread(rows: Sequence[Example], n_rows: int) -> list[Example]:
-    """Return at most `n_rows` rows whose lengths cover the shortest to the longest."""
+    """Choose at most `n_rows` rows with lengths spread from the shortest to the longest."""
     by_length = sorted(rows, key=lambda row: (len(row.text), row.id))
     if len(by_length) <= n_rows:
         return by_length
@@ -134,7 +134,11 @@ def _spread(rows: Sequence[Example], n_rows: int) -> list[Example]:
 
 
 def _gate(parity: Sequence[Parity], config: ExportConfig) -> None:
-    """Raise `ExportError` where a row differs by more than the tolerance."""
+    """Check that no row differs by more than the tolerance.
+
+    Raises:
+        ExportError: a row does.
+    """
     worst = max(parity, key=lambda row: row.max_abs_diff)
     if not worst.max_abs_diff <= config.tolerance:
         raise ExportError(

@@ -68,12 +68,12 @@ def find_linears(model: onnx.ModelProto) -> list[Linear]:
 
 
 def n_logits(model: onnx.ModelProto) -> int:
-    """Return the number of labels of a classifier's graph."""
+    """Read the number of labels of a classifier's graph."""
     return int(model.graph.output[0].type.tensor_type.shape.dim[-1].dim_value)
 
 
 def input_ranges(path: Path, linears: Iterable[Linear], feeds: Iterable[Feed]) -> dict[str, Range]:
-    """Run the graph on the feeds and return the range of every linear map's input, by the name of the tensor.
+    """Measure the range of every linear map's input by running the graph on the feeds; keys are names of tensors.
 
     Pass feeds without padding: serving never uses what a graph computes for padding.
     """
@@ -94,19 +94,19 @@ def input_ranges(path: Path, linears: Iterable[Linear], feeds: Iterable[Feed]) -
 
 
 def constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
-    """Return every constant of a graph by name."""
+    """Read every constant of a graph, by name."""
     return {constant.name: numpy_helper.to_array(constant) for constant in model.graph.initializer}
 
 
 def _biases(model: onnx.ModelProto) -> dict[str, str]:
-    """Return the bias that is added to each value, by the value's name, without biases that several values share."""
-    known = {constant.name for constant in model.graph.initializer}
+    """Find the bias that is added to each value, by the value's name; biases that several values share are left out."""
+    constant_names = {constant.name for constant in model.graph.initializer}
     biases = {
         name: bias
         for node in model.graph.node
         if node.op_type == "Add"
         for name, bias in (node.input, node.input[::-1])
-        if bias in known
+        if bias in constant_names
     }
     uses = Counter(biases.values())
     return {name: bias for name, bias in biases.items() if uses[bias] == 1}

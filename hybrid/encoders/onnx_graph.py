@@ -18,13 +18,13 @@ class Graph:
         self._n_nodes = 0
 
     def weight(self, name: str, values: np.ndarray) -> str:
-        """Add a named constant; its dtype is kept."""
+        """Add a named constant, with its own dtype."""
         assert name not in self._constants, f"weight {name} is added twice"
         self._constants[name] = numpy_helper.from_array(np.asarray(values, order="C"), name)
         return name
 
     def ints(self, *values: int) -> str:
-        """Return a constant int64 vector; the same values are stored once."""
+        """Add a constant int64 vector; equal vectors are stored once."""
         name = "ints_" + "_".join(map(str, values)).replace("-", "m")
         if name not in self._constants:
             self.weight(name, np.array(values, dtype=np.int64))

@@ -1,4 +1,4 @@
-"""What the encoders of BERT's kind share, as nodes of a lean graph: linear maps, attention, feed-forward blocks.
+"""The parts that all BERT-like encoders share in a lean graph: linear maps, attention and feed-forward blocks.
 
 Hidden states stay [batch * length, hidden]: onnxruntime then makes one kernel of a product and its bias, and it does not
 fuse a residual and its normalization into the kernel that is slow on processors.
@@ -18,18 +18,18 @@ MASKED = -1e9
 
 
 class Layout(msgspec.Struct, frozen=True, kw_only=True):
-    """What every layer needs of the input's shape, as sizes and names of values."""
+    """The shape of the input, as every layer needs it: sizes, and names of values in the graph."""
 
     heads: int
     head_size: int
     length: str
-    """[1]"""
+    """The name of the number of tokens, [1]."""
     mask: str
-    """[batch, 1, 1, length], added to the scores."""
+    """The name of the mask that is added to the scores, [batch, 1, 1, length]."""
 
     @property
     def width(self) -> int:
-        """Features of a hidden state."""
+        """The number of features of a hidden state."""
         return self.heads * self.head_size
 
 
@@ -44,7 +44,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def layout(graph: Graph, *, heads: int, head_size: int) -> Layout:
-    """Return the layout of what the graph's inputs bring."""
+    """Add the layout of the graph's inputs: their length, and the mask of the padding."""
     real = graph.op("Cast", "attention_mask", to=1)
     padded = graph.op("Sub", graph.weight("one", np.array([1], dtype=np.float32)), real)
     mask = graph.op("Mul", padded, graph.weight("masked", np.array([MASKED], dtype=np.float32)))
@@ -57,22 +57,22 @@ def layout(graph: Graph, *, heads: int, head_size: int) -> Layout:
 
 
 def by_text(graph: Graph, x: str, shape: Layout) -> str:
-    """Return hidden states [batch * length, width] as [batch, length, width]."""
+    """Reshape hidden states from [batch * length, width] to [batch, length, width]."""
     return graph.op("Reshape", x, graph.op("Concat", graph.ints(-1), shape.length, graph.ints(shape.width), axis=0))
 
 
 def first_tokens(graph: Graph, x: str) -> str:
-    """Return the first token's features [batch, width] of [batch, length, width]."""
+    """Select the first token's features, [batch, width], from [batch, length, width]."""
     return graph.op("Gather", x, graph.weight("first_token", np.array(0, dtype=np.int64)), axis=1)
 
 
 def linear(graph: Graph, name: str, module: torch.nn.Linear, x: str) -> str:
-    """Return a linear map of `x`."""
+    """Add a linear map of `x`."""
     return linears(graph, name, [(module, 1.0)], x)
 
 
 def linears(graph: Graph, name: str, modules: Sequence[tuple[torch.nn.Linear, float]], x: str) -> str:
-    """Return several linear maps of `x` side by side in one product, each multiplied by its factor."""
+    """Add several linear maps of `x` as a single product, each multiplied by its factor."""
     weight = np.concatenate([to_numpy(module.weight.T) * np.float32(factor) for module, factor in modules], axis=1)
     bias = np.concatenate([to_numpy(module.bias) * np.float32(factor) for module, factor in modules])
     product = graph.op("MatMul", x, graph.weight(f"{name}.weight", weight))
@@ -80,21 +80,21 @@ def linears(graph: Graph, name: str, modules: Sequence[tuple[torch.nn.Linear, fl
 
 
 def norm(graph: Graph, name: str, module: torch.nn.LayerNorm, x: str) -> str:
-    """Return the normalized features of `x`."""
+    """Add a layer normalization of `x`."""
     weight = graph.weight(f"{name}.weight", to_numpy(module.weight))
     bias = graph.weight(f"{name}.bias", to_numpy(module.bias))
     return graph.op("LayerNormalization", x, weight, bias, axis=-1, epsilon=module.eps)
 
 
 def attend(graph: Graph, scores: str, values: str, shape: Layout) -> str:
-    """Return the attended values, [batch * queries, width], of scores [batch, heads, queries, length]."""
+    """Add attention: from scores [batch, heads, queries, length] to values [batch * queries, width]."""
     weights = graph.op("Softmax", graph.op("Add", scores, shape.mask), axis=-1)
     context = graph.op("Transpose", graph.op("MatMul", weights, values), perm=[0, 2, 1, 3])
     return graph.op("Reshape", context, graph.ints(-1, shape.width))
 
 
 def feed_forward(graph: Graph, name: str, block: Block, context: str, residual: str) -> str:
-    """Return the hidden states after a layer from its attended values."""
+    """Add the part of a layer after its attention, up to its hidden states."""
     attended = linear(graph, f"{name}.attention_output", block.attention_output, context)
     x = norm(graph, f"{name}.attention_norm", block.attention_norm, graph.op("Add", attended, residual))
     inner = graph.op("Gelu", linear(graph, f"{name}.ffn_input", block.ffn_input, x))
@@ -103,7 +103,7 @@ def feed_forward(graph: Graph, name: str, block: Block, context: str, residual: 
 
 
 def block_of(layer: Any) -> Block:
-    """Return the modules of a layer that has BERT's names."""
+    """Collect the modules of a layer that uses BERT's names."""
     return Block(
         attention_output=layer.attention.output.dense,
         attention_norm=layer.attention.output.LayerNorm,
@@ -114,5 +114,5 @@ def block_of(layer: Any) -> Block:
 
 
 def to_numpy(tensor: torch.Tensor) -> np.ndarray:
-    """Return the tensor's values as float32."""
+    """Copy the tensor's values as float32."""
     return np.asarray(tensor.detach().float().numpy())

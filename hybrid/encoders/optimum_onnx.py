@@ -36,12 +36,12 @@ def export_onnx(model: Any, inputs: tuple[str, ...], path: Path, *, opset: int) 
 
 
 def _onnx_config(model: Any, inputs: tuple[str, ...]) -> Any:
-    """Return optimum's configuration of the family, without the inputs that the tokenizer does not produce."""
+    """Build optimum's configuration of the family, without inputs that the tokenizer does not produce."""
     from optimum.exporters.tasks import TasksManager
 
     family = model.config.model_type
     try:
-        known = TasksManager.get_exporter_config_constructor(
+        family_config = TasksManager.get_exporter_config_constructor(
             "onnx", model, task="text-classification", library_name="transformers"
         )(model.config)
     except (KeyError, ValueError) as error:  # KeyError: unknown family; ValueError: unsupported task
@@ -50,12 +50,12 @@ def _onnx_config(model: Any, inputs: tuple[str, ...]) -> Any:
             "set export.backend = 'torch' or choose another encoder"
         ) from error
 
-    class Narrowed(type(known)):  # type: ignore[misc]
+    class Narrowed(type(family_config)):  # type: ignore[misc]
         """optimum's own configuration, which expects token types for every BERT, with fewer inputs."""
 
         @property
         def inputs(self) -> dict[str, dict[int, str]]:
-            """Return the dynamic axes by input."""
+            """List the dynamic axes by input."""
             return {name: axes for name, axes in super().inputs.items() if name in inputs}
 
     return Narrowed(model.config, task="text-classification")

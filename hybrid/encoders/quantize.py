@@ -34,7 +34,7 @@ def quantized(
     *,
     outlier: float = OUTLIER,
 ) -> onnx.ModelProto:
-    """Return a copy of the model with embeddings, and the linear maps named in `schemes`, in int8.
+    """Copy a model with its embeddings and the linear maps named in `schemes` in int8.
 
     Other linear maps stay in fp32. `ranges` holds the range of each input, by the name of the tensor. An input is
     smoothed where the range of its widest feature is more than `outlier` times that of the median feature.
@@ -43,7 +43,7 @@ def quantized(
 
 
 class _Rewriter:
-    """Rewrites one graph: its nodes are kept or replaced, and constants are added."""
+    """Rewrites a graph: keeps or replaces its nodes, and adds constants."""
 
     def __init__(
         self, model: onnx.ModelProto, schemes: Mapping[str, Scheme], ranges: Mapping[str, Range], outlier: float
@@ -56,11 +56,11 @@ class _Rewriter:
         self._linears = {linear.node: linear for linear in find_linears(model) if linear.name in schemes}
         self._factors = self._smoothing()
         self._nodes: list[onnx.NodeProto] = []
-        self._made: set[str] = set()
+        self._written: set[str] = set()
         self._added: dict[str, np.ndarray] = {}
 
     def rewritten(self) -> onnx.ModelProto:
-        """Build the new model, without constants that no node reads any more."""
+        """Build the new model, without constants that no node reads any longer."""
         for node in self._model.graph.node:
             linear = self._linears.get(node.output[0])
             if linear is not None:
@@ -89,7 +89,7 @@ class _Rewriter:
             self._row(linear, x, *quantize_columns(weight))
 
     def _smoothing(self) -> dict[str, np.ndarray]:
-        """Return the smoothing factors of each input: its features are divided by them, its weights multiplied.
+        """Compute the smoothing factors of each input, by which its features are divided and its weights multiplied.
 
         A factor is the square root of the feature's range over the weights' (Xiao et al. 2023, "SmoothQuant"). Inputs
         that are wider than the output are not smoothed: the extra pass over them would cost more than it gains.
@@ -155,8 +155,8 @@ class _Rewriter:
     def _unit(self) -> str:
         """1.0, computed from the input's shape: a constant would be folded into the scales and prevent the fusion."""
         shape = self._op("Shape", [self._model.graph.input[0].name], "unit.shape", start=0, end=1)
-        one = self._op("Min", [shape, self._constant("unit.one", np.array([1], dtype=np.int64))], "unit.whole")
-        return self._op("Cast", [one], "unit", to=TensorProto.FLOAT)
+        unit = self._op("Min", [shape, self._constant("unit.one", np.array([1], dtype=np.int64))], "unit.whole")
+        return self._op("Cast", [unit], "unit", to=TensorProto.FLOAT)
 
     def _embedding(self, node: onnx.NodeProto) -> None:
         """Store an embedding table in int8, with a scale for each row."""
@@ -180,9 +180,9 @@ class _Rewriter:
         if node.op_type != "Gather" or node.input[0] not in self._constants:
             return False
         table = self._constants[node.input[0]]
-        along = next((a.i for a in node.attribute if a.name == "axis"), 0)
+        node_axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
         large = table.dtype == np.float32 and table.ndim == dimensions and table.shape[axis] >= LARGE_TABLE[dimensions]
-        return large and along == axis and (dimensions == 2 or np.abs(table).max() < MAX_FLOAT16)
+        return large and node_axis == axis and (dimensions == 2 or np.abs(table).max() < MAX_FLOAT16)
 
     def _constant(self, name: str, values: np.ndarray | np.generic) -> str:
         self._added.setdefault(name, np.asarray(values))
@@ -190,17 +190,21 @@ class _Rewriter:
 
     def _op(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
         """Add a node, once for each output: linear maps that read the same tensor share its quantized form."""
-        if output not in self._made:
-            self._made.add(output)
+        if output not in self._written:
+            self._written.add(output)
             self._nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
         return output
 
     def _assembled(self) -> onnx.ModelProto:
         read = {name for node in self._nodes for name in node.input}
-        kept = [constant for constant in self._model.graph.initializer if constant.name in read]
+        initializers = [constant for constant in self._model.graph.initializer if constant.name in read]
         added = [numpy_helper.from_array(np.asarray(values, order="C"), name) for name, values in self._added.items()]
         graph = helper.make_graph(
-            self._nodes, "classifier", list(self._model.graph.input), list(self._model.graph.output), kept + added
+            self._nodes,
+            "classifier",
+            list(self._model.graph.input),
+            list(self._model.graph.output),
+            initializers + added,
         )
         model = helper.make_model(graph, opset_imports=self._model.opset_import, producer_name="hybrid")
         model.ir_version = self._model.ir_version

@@ -1,4 +1,4 @@
-"""An exported graph at another precision, and how sensitive each of its linear maps is to int8."""
+"""Writes an exported graph at another precision, and measures how sensitive each linear map is to int8."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ Probe = Callable[[Path], np.ndarray]
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """An fp32 graph and what flows in it on training texts."""
+    """An fp32 graph, and the ranges of its linear maps' inputs on training texts."""
 
     model: onnx.ModelProto
     linears: list[Linear]
@@ -48,17 +48,17 @@ def sensitivities(source: Source, probe: Probe, path: Path) -> dict[str, float]:
     `path` is overwritten with each graph in turn.
     """
     onnx.save_model(source.model, str(path))
-    exact = probe(path)
+    fp32_logits = probe(path)
     shifts = {}
     for linear in source.linears:
         if not linear.narrows:
             onnx.save_model(quantized(source.model, {linear.name: "row"}, source.ranges), str(path))
-            shifts[linear.name] = float(np.sqrt(np.mean((probe(path) - exact) ** 2)))
+            shifts[linear.name] = float(np.sqrt(np.mean((probe(path) - fp32_logits) ** 2)))
     return dict(sorted(shifts.items(), key=lambda item: -item[1]))
 
 
 def _schemes(precision: ServedPrecision, linears: Sequence[Linear], sensitive: Sequence[str]) -> Mapping[str, Scheme]:
-    """Return the scheme of each linear map that leaves fp32, by its name."""
+    """Choose the scheme of each linear map that leaves fp32, by its name."""
     n_wide = sum(not linear.narrows for linear in linears)
     spared = set(sensitive[: n_wide // 2]) if precision.spares_sensitive else set()
     schemes = {linear.name: precision.narrow if linear.narrows else precision.wide for linear in linears}

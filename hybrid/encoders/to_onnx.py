@@ -1,4 +1,4 @@
-"""A checkpoint as an ONNX graph of standard operators, by torch's exporter."""
+"""Exports a checkpoint as an ONNX graph of standard operators, with torch's exporter."""
 
 import contextlib
 import io

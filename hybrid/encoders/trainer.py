@@ -92,7 +92,7 @@ def training_arguments(config: TrainConfig, workdir: Path, seed: int, *, bf16: b
 
 
 def last_whole_checkpoint(workdir: Path) -> Path | None:
-    """Return the newest complete checkpoint, and delete incomplete ones."""
+    """Find the newest complete checkpoint, and delete incomplete ones."""
     checkpoints = sorted(workdir.glob("checkpoint-*"), key=lambda path: int(path.name.rsplit("-", 1)[1]))
     whole = []
     for path in checkpoints:

@@ -1,4 +1,4 @@
-"""train: fine-tune the encoder on the rows that cleaning left."""
+"""The stage train: fine-tunes the encoder on the rows that cleaning kept."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -45,7 +45,7 @@ class _TrainingSetup(msgspec.Struct, frozen=True, kw_only=True):
     validation: datasets.Dataset
     reading: TextLimits
     validation_windows: tuple[int, ...]
-    """How many windows each validation text has. They are scored pooled, as they are served."""
+    """The number of windows of each validation text. They are pooled before scoring, as in serving."""
 
 
 class Trained(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,16 +106,18 @@ def train(
 
 
 def _checked_counts(rows: Sequence[TrainingRow], n_labels: int, task: Task) -> np.ndarray:
-    """Count the rows with each label [k], and check that there is enough to learn from."""
+    """Count the rows with each label [k], and check that enough labels are left to learn from."""
     counts = label_counts(rows, n_labels, task)
     if np.count_nonzero(counts) < (2 if task == "single_label" else 1):
-        n_left = "only one class is" if task == "single_label" else "no label is"
-        raise DataError(f"train: {n_left} left after cleaning, expected two or more; see the report of clean")
+        left = "only one class is left after cleaning; expected two or more"
+        if task == "multi_label":
+            left = "no label is left after cleaning; expected at least one"
+        raise DataError(f"train: {left}; see the report of clean")
     return counts
 
 
 def _training_figures(history: Sequence[Epoch], output: Any, resume: Path | None) -> dict[str, object]:
-    """Return the chosen epoch, the steps and the speed: `output` is the Trainer's, `resume` where it continued from."""
+    """Collect the chosen epoch, the steps and the speed; `resume` is the checkpoint from which the Trainer continued."""
     return {
         "best_epoch": next((epoch.epoch for epoch in history if epoch.best), None),
         "steps": output.global_step,
@@ -159,7 +161,7 @@ def _training_setup(
 
 
 def _encode(rows: Sequence[TrainingRow], windows: Windows, class_weights: np.ndarray) -> datasets.Dataset:
-    """Return a row of the data set for each window; the windows of a text weigh together what the text weighs."""
+    """Build a data set with a row for each window; the weights of a text's windows add up to the text's weight."""
     weights = windows.each([row.weight * float(class_weights[row.label]) for row in rows])
     encoded: dict[str, Any] = dict(windows.columns)
     encoded["targets"] = windows.each([np.asarray(row.target, dtype=np.float32) for row in rows])
@@ -169,7 +171,7 @@ def _encode(rows: Sequence[TrainingRow], windows: Windows, class_weights: np.nda
 
 
 def _precision_choice(setup: _TrainingSetup, config: TrainConfig, workdir: Path) -> PrecisionChoice:
-    """Return the precision to train in. A resumed run keeps the choice of the run that it continues."""
+    """Choose the precision to train in. A resumed run keeps the choice of the run that it continues."""
     if config.precision != "auto":
         return PrecisionChoice(precision=config.precision, reason="set_by_recipe")
     path = workdir / "precision.json"
@@ -205,7 +207,7 @@ def _validation_score(scored: Any, *, setup: _TrainingSetup, n_labels: int, task
     first = np.cumsum([0, *counts[:-1]])  # the windows of a text all carry its target
     targets, logits = np.asarray(scored.label_ids)[first], pool(np.asarray(scored.predictions), counts, setup.reading)
     if task == "multi_label":
-        # At one half a label that is not learned yet scores nothing, and luck would choose among the first epochs.
+        # With cutoffs of 0.5, labels not learned yet would score 0, and the choice among early epochs would be luck.
         gold, probs = targets > 0.5, sigmoid(logits)
         chosen = probs >= best_cutoffs(probs, gold)
     else:

@@ -1,4 +1,4 @@
-"""The one seam to language models: the teacher's and the decoder's. Imports no SDK until one is used."""
+"""Language models, for the teacher and the decoder alike. No SDK is imported before a model needs it."""
 
 from hybrid.llm.backends import BACKENDS, Backend, backend_of, open_llm
 from hybrid.llm.client.pool import ask_all

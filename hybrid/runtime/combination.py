@@ -5,8 +5,8 @@ With p the encoder's calibrated probabilities, j the label that the decoder vote
     P(i | p, j, c)  ~  p_i ^ a  *  P(vote = j | gold = i) ^ (b * exp(r * (c - c0)))
 
 The second factor is an entry of the decoder's confusion matrix, the model of an annotator in naive Bayes (Dawid and
-Skene 1979). The two are not independent, for both fail on hard texts, so the exponents a and b say how much of each counts: a
-logarithmic opinion pool (Genest and Zidek 1986). r lets a vote count for more where the decoder was sure, c0 being its
+Skene 1979). The two are not independent, because both fail on hard texts, so the exponents a and b weigh them: a logarithmic opinion
+pool (Genest and Zidek 1986). r lets a vote count for more where the decoder was sure, c0 being its
 usual confidence. `hybrid.calibration.reliability` measures all of it on calibration rows.
 """
 
@@ -33,7 +33,7 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reliability(msgspec.Struct, frozen=True, kw_only=True):
-    """How far one decoder can be believed about one label set, measured on calibration rows."""
+    """The reliability of one decoder on one label set, measured on calibration rows."""
 
     model: str
     """The decoder that was measured: the votes of another are not combined."""
@@ -54,7 +54,7 @@ class Reliability(msgspec.Struct, frozen=True, kw_only=True):
 def combine(reliability: Reliability, probs: Sequence[float], vote: int, confidence: float | None) -> list[float]:
     """Compute the probability of each label [k] from the encoder's [k] and the decoder's vote, an index.
 
-    `confidence` is the one that the decoder stated, 0 to 1; None where it stated none.
+    `confidence` is the decoder's stated confidence, 0 to 1; None if it stated none.
     """
     stated = reliability.stated if confidence is not None else None
     weights = stated or reliability.plain
@@ -79,5 +79,5 @@ def combine_vote(reliability: Reliability | None, probs: dict[str, float], vote:
     if reliability is None or vote.teacher != reliability.model or vote.label not in probs:
         return None
     labels = list(probs)
-    together = combine(reliability, list(probs.values()), labels.index(vote.label), vote.confidence)
-    return dict(zip(labels, together, strict=True))
+    combined = combine(reliability, list(probs.values()), labels.index(vote.label), vote.confidence)
+    return dict(zip(labels, combined, strict=True))

@@ -41,7 +41,7 @@ def predict(
 def predict_one(
     bundle: Bundle, logits: Sequence[float], *, truncated: bool = False, threshold: float | None = None
 ) -> Prediction:
-    """Do what `predict` does for the finite logits [k] of one text, without an array where it has one label of few."""
+    """Predict as `predict` does from the finite logits [k] of one text; without arrays, where there are few labels."""
     if bundle.task == "multi_label":
         return _predict_sets(bundle, np.array([logits]), [truncated], threshold)[0]
     probs = apply_one(bundle.calibration, logits)
@@ -51,7 +51,7 @@ def predict_one(
 def predict_probs(
     labels: Sequence[str], probs: Sequence[float], *, threshold: float, truncated: bool = False
 ) -> Prediction:
-    """Decide the one label of a text from its calibrated probabilities [k]: the most probable, of equals the first."""
+    """Decide the one label of a text from its calibrated probabilities [k]: the most probable, the first of equals."""
     confidence = max(probs)
     label = labels[probs.index(confidence)]
     return Prediction(
@@ -68,7 +68,7 @@ def with_vote(prediction: Prediction, vote: Vote, reliability: Reliability | Non
     """Combine the encoder's prediction with the decoder's vote on the same text.
 
     With a `reliability` measured for that decoder, the answer is the most probable label of encoder and decoder
-    together. Without one it is the decoder's label as it came, and the confidence is the encoder's calibrated
+    together. Without a reliability it is the decoder's label, unchanged, and the confidence is the encoder's calibrated
     probability of that label: the decoder is of unknown accuracy, and the encoder's confidence in its own label says
     nothing about another. A vote without a label, or with a label that the bundle does not have, leaves the encoder's
     answer as it is.

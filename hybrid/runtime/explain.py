@@ -1,4 +1,4 @@
-"""Why that answer: what each word does to its probability, by hiding one word at a time.
+"""Explains an answer by the effect of each word on its probability, found by hiding one word at a time.
 
 Occlusion, as Zeiler and Fergus 2014 ("Visualizing and understanding convolutional networks") do it to images and
 Li, Monroe and Jurafsky 2016 ("Understanding neural networks through representation erasure") to words.

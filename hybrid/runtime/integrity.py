@@ -1,4 +1,4 @@
-"""The proof that a bundle is what was made: unchanged files, and golden texts that get the probabilities they had."""
+"""Verifies a bundle: its files are unchanged, and its golden texts get the recorded probabilities on this machine."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""The decoder behind the service: asked about what the encoder is not sure of, and never in the way of the rest."""
+"""The decoder behind the service: it decides what the encoder is not sure of, and never delays anything else."""

@@ -1,7 +1,7 @@
 """The circuit breaker: a decoder that fails several times in a row gets no calls for a while, and then a single one.
 
 Fowler, "CircuitBreaker", 2014. The breakers of the package index let any number of calls through while half-open, and
-know no call that ends without telling whether the server works, such as one that its caller cut short.
+have no notion of an inconclusive call, such as one that its caller cut short.
 """
 
 import time
@@ -17,7 +17,7 @@ class Breaker:
     """Admits calls while the decoder works. Not thread-safe: it lives on the event loop.
 
     closed: every call is admitted; `failures` failures in a row open it. open: no call is admitted; after `rest_s`
-    seconds it is half-open. half-open: one call at a time is admitted; the first that tells closes or opens it.
+    seconds it is half-open. half-open: one call at a time is admitted; the first conclusive one closes or opens it.
     """
 
     def __init__(
@@ -51,9 +51,9 @@ class Breaker:
         return self._period
 
     def report(self, permit: Permit, healthy: bool | None) -> None:
-        """Note how a call ended: whether the decoder works, or None where the call does not tell.
+        """Note how a call ended: whether the decoder works, or None where the call is no evidence either way.
 
-        A call of an earlier state is ignored: its end says nothing about the decoder of now.
+        A call that was admitted in an earlier state is ignored: it is no evidence about the decoder's present state.
         """
         if permit != self._period:
             return

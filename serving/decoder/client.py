@@ -17,23 +17,29 @@ from hybrid.llm.tasks.label import label_request, read_vote
 from hybrid.review.escalations import Outcome
 from hybrid.types import Vote
 from serving.decoder.breaker import Breaker
+from serving.decoder.spend_cap import UnbookedCallError
 from serving.interfaces import Observer
 from serving.settings import DecoderSettings
 
 FIRST_PATIENCE_S = 1.0
-"""A decoder that has never answered counts as failing once it was silent for this long."""
+"""A decoder that has never answered counts as failing after this long without an answer."""
 PATIENCE_FACTOR = 3.0
-"""Later it counts as failing after this many times its usual answer time. A shorter deadline of a caller is no failure."""
+"""Later it counts as failing after this many times its usual answer time; a caller's shorter deadline is no failure."""
 MARGIN_S = 0.05
-"""Part of a caller's time that is kept back, so that the answer without the decoder is in time."""
+"""Reserved from a caller's time, so that the answer without the decoder still arrives in time."""
 EMA_WEIGHT = 0.1
-"""Weight of the newest answer time in the exponential moving average that is the usual one."""
+"""Weight of the newest answer time in the exponential moving average, which is the usual answer time."""
+SPEND_CAP_REACHED = "the decoder was not asked: its spend cap is reached"
+SPENDING_UNBOOKED = "the decoder was not asked: its spending cannot be booked"
+"""What callers are told of a refusal by the spend cap: amounts and settings are for the operator."""
+REFUSAL_LOG_INTERVAL_S = 60.0
+"""The time between two log lines about the spend cap, since a cap that is reached refuses every text."""
 
 _log = logging.getLogger(__name__)
 
 
 class DecoderQuestion(msgspec.Struct, frozen=True, kw_only=True):
-    """Asks which of the labels a text has. Equal questions have the same answer."""
+    """A question about which of the labels a text has. Equal questions share one answer."""
 
     text: str
     labels: tuple[str, ...]
@@ -44,7 +50,7 @@ class DecoderQuestion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DecoderResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What the decoder's votes on a question come to."""
+    """The result of the decoder's votes on a question."""
 
     outcome: Outcome
     vote: Vote | None = None
@@ -55,7 +61,9 @@ class DecoderResult(msgspec.Struct, frozen=True, kw_only=True):
     shares: dict[str, float] = {}
     """The share of the votes by label; a label without votes is left out."""
     reason: str = ""
-    """Why there is no label; empty where there is one."""
+    """Why there is no label, as callers are told; empty where there is one."""
+    detail: str = ""
+    """The full reason for the operator, where callers are told less; empty where `reason` is complete."""
     cost_usd: float | None = 0.0
     """What the calls cost; None where the price is not known."""
     seconds: float = 0.0
@@ -78,15 +86,17 @@ class CallOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """unusable: the model raised an error that every call would raise. too_late: it was not called, since nobody waited
     any longer."""
     reply: Reply | None = None
-    """Set where the status is `replied`; it may be a failed one."""
+    """Set where the status is `replied`; it may be a failed reply."""
     reason: str = ""
-    """Why there is no reply."""
+    """Why there is no reply, as callers are told."""
+    detail: str = ""
+    """The full reason for the operator, where callers are told less."""
     seconds: float = 0.0
     """How long the model had to answer."""
 
     @property
     def was_sent(self) -> bool:
-        """Whether the model was called, so that a failure may speak of it."""
+        """Whether the model was called, so that a failure is evidence about the model."""
         if self.reply is not None:
             return self.reply.failure != FailureKind.NO_PRICE
         return self.status == "unusable"
@@ -94,7 +104,7 @@ class CallOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
 @runtime_checkable
 class RemoteLLM(Protocol):
-    """A model behind a network, whose calls end at a deadline."""
+    """A model on another server, whose calls end at a deadline."""
 
     def ask(self, request: Request, *, until: float = ...) -> Reply:
         """Return one answer, or why there is none, by `until` (seconds of `time.monotonic`)."""
@@ -127,6 +137,7 @@ class DecoderClient:
         self._in_flight: dict[DecoderQuestion, _InFlight] = {}
         self._cache: OrderedDict[DecoderQuestion, DecoderResult] = OrderedDict()
         self._usual_s: float | None = None
+        self._next_refusal_log = -float("inf")
 
     async def ask(self, question: DecoderQuestion, left_s: float) -> DecoderResult:
         """Return the decoder's result for a question within `left_s` seconds; a failure is a result too."""
@@ -179,7 +190,7 @@ class DecoderClient:
     async def _ask_model(self, question: DecoderQuestion, deadline: SharedDeadline) -> DecoderResult:
         permit = self._breaker.admit()
         if permit is None:
-            reason = "the decoder fails and is left alone for a while"
+            reason = "the decoder is failing and is paused for a while"
             return DecoderResult(outcome="refused_by_breaker", reason=reason)
         started, loop = time.monotonic(), asyncio.get_running_loop()
         healthy: bool | None = None
@@ -191,7 +202,15 @@ class DecoderClient:
         finally:
             self._breaker.report(permit, healthy)
         result = result_of(question, outcomes, self.model)
+        if result.detail:
+            self._log_refusal(result.detail)
         return msgspec.structs.replace(result, seconds=time.monotonic() - started)
+
+    def _log_refusal(self, detail: str) -> None:
+        now = time.monotonic()
+        if now >= self._next_refusal_log:
+            self._next_refusal_log = now + REFUSAL_LOG_INTERVAL_S
+            _log.warning("%s", detail)
 
     def _health(self, outcomes: Sequence[CallOutcome]) -> bool | None:
         """Return whether the decoder works; None where these calls do not tell."""
@@ -200,7 +219,7 @@ class DecoderClient:
             self._learn(max(outcome.seconds for outcome in answered))
             return True
         called = [outcome for outcome in outcomes if outcome.was_sent]
-        # What fails in the process, or is not recorded, fails for the text alone.
+        # A failure of a model in this process, or of a recorded one, concerns the text alone.
         if not called or not isinstance(self._llm, RemoteLLM):
             return None
         timed_out = all(outcome.reply and outcome.reply.failure == FailureKind.TIMED_OUT for outcome in called)
@@ -233,7 +252,7 @@ class DecoderClient:
 
 
 def requests_of(question: DecoderQuestion, config: LLMConfig, votes: int) -> list[Request]:
-    """Return the requests that a question is put in: the same one for each vote, told apart by the sample number."""
+    """Build the requests of a question, one for each vote; they differ in the sample number alone."""
     return [
         label_request("decide", question.text, question.labels, config, policy=question.policy, sample=sample)
         for sample in range(votes)
@@ -244,18 +263,19 @@ def call(llm: LLM, request: Request, deadline: SharedDeadline) -> CallOutcome:
     """Ask the model once, in the calling thread; a remote call ends at the deadline."""
     started = time.monotonic()
     if started >= deadline.until:
-        return CallOutcome(status="too_late", reason="not asked: nobody waited any longer when its turn came")
+        return CallOutcome(status="too_late", reason="not asked: no caller was waiting any longer when its turn came")
     try:
         reply = llm.ask(request, until=deadline.until) if isinstance(llm, RemoteLLM) else llm.ask(request)
     except BudgetError as error:
-        return CallOutcome(status="refused_by_spend", reason=str(error))
+        reason = SPENDING_UNBOOKED if isinstance(error, UnbookedCallError) else SPEND_CAP_REACHED
+        return CallOutcome(status="refused_by_spend", reason=reason, detail=str(error))
     except HybridError as error:
         return CallOutcome(status="unusable", reason=str(error))
     return CallOutcome(status="replied", reply=reply, seconds=time.monotonic() - started)
 
 
 def result_of(question: DecoderQuestion, outcomes: Sequence[CallOutcome], model: str) -> DecoderResult:
-    """Return the result of the calls about one question: the most frequent label, or why there is none."""
+    """Reduce the calls about one question to a result: the most frequent label, or why there is none."""
     votes = [
         read_vote(question.scope, outcome.reply, question.labels, teacher=model, sample=sample)
         for sample, outcome in enumerate(outcomes)
@@ -264,7 +284,12 @@ def result_of(question: DecoderQuestion, outcomes: Sequence[CallOutcome], model:
     cost_usd = _sum([outcome.reply.cost_usd for outcome in outcomes if outcome.reply is not None])
     labelled = [vote for vote in votes if vote.label is not None]
     if not labelled:
-        return DecoderResult(outcome=_outcome(votes, outcomes), reason=_reason(votes, outcomes), cost_usd=cost_usd)
+        return DecoderResult(
+            outcome=_outcome(votes, outcomes),
+            reason=_reason(votes, outcomes),
+            detail=_detail(votes, outcomes),
+            cost_usd=cost_usd,
+        )
     counts = Counter(str(vote.label) for vote in labelled)
     label, count = counts.most_common(1)[0]
     chosen = next(vote for vote in labelled if vote.label == label)
@@ -287,6 +312,12 @@ def _reason(votes: Sequence[Vote], outcomes: Sequence[CallOutcome]) -> str:
     return next((reason for reason in reasons if reason), "the decoder gave no answer")
 
 
+def _detail(votes: Sequence[Vote], outcomes: Sequence[CallOutcome]) -> str:
+    if _outcome(votes, outcomes) != "refused_by_spend":
+        return ""
+    return next((outcome.detail for outcome in outcomes if outcome.detail), "")
+
+
 def _sum(costs: Sequence[float | None]) -> float | None:
-    known = [cost for cost in costs if cost is not None]
-    return sum(known) if len(known) == len(costs) else None
+    priced = [cost for cost in costs if cost is not None]
+    return sum(priced) if len(priced) == len(costs) else None

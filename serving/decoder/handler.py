@@ -1,4 +1,4 @@
-"""Answer the texts that the encoder is not sure of, and keep each of them for review."""
+"""Puts the texts that the encoder is not sure of to the decoder, and keeps each of them for review."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ from serving.settings import DecoderSettings
 from serving.types import Answer, Deadline
 
 CLOSING_S = 5.0
-"""The most that the review log gets, at the end, to write the rows that wait."""
+"""The longest time that the review log gets to write its last rows when the service stops."""
 
 
 class EscalationHandler:
@@ -65,7 +65,7 @@ class EscalationHandler:
         deadline.check("escalation")
         if len(set(labels)) < 2 or len(set(labels)) < len(labels):
             raise UnanswerableError(
-                f"{len(labels)} options, {len(set(labels))} of them different; expected two or more, each once"
+                f"expected two or more different options, got {len(labels)}, of which {len(set(labels))} are different"
             )
         question = DecoderQuestion(text=text, labels=labels, policy=instructions, scope="")
         return decoder_answer(question, await self._client.ask(question, deadline.left_s()))
@@ -91,7 +91,7 @@ def _row(text: str, answer: Answer, result: DecoderResult, final: Answer | None,
         probs=answer.probs,
         outcome=result.outcome,
         decoder=model,
-        reason=result.reason,
+        reason=result.detail or result.reason,
         answer_label=final.label if final else None,
         cost_usd=result.cost_usd,
         seconds=result.seconds,

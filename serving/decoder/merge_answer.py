@@ -1,4 +1,4 @@
-"""Merge what the decoder came back with into the answer that the caller gets."""
+"""Merges the decoder's result into the answer that the caller gets."""
 
 from typing import Literal
 
@@ -14,9 +14,9 @@ from serving.types import Answer
 
 
 def merge_vote(bundle: Bundle, answer: Answer, result: DecoderResult, *, combine: bool) -> Answer:
-    """Combine the encoder's answer with the decoder's vote, or take its label as it came where `combine` is off.
+    """Combine the encoder's answer with the decoder's vote, or take its label unchanged if `combine` is off.
 
-    Several votes count as one here. Their share is not a confidence that was measured, so it is left out.
+    Several votes count as one here. Their share is not a measured confidence, so it is left out.
     """
     vote = result.vote
     assert vote is not None
@@ -25,9 +25,9 @@ def merge_vote(bundle: Bundle, answer: Answer, result: DecoderResult, *, combine
 
 
 def without_vote(answer: Answer, result: DecoderResult, on_failure: OnFailure) -> Answer:
-    """Answer a text that was put to the decoder and got no label, as the setting `decoder.on_failure` says.
+    """Answer a text for which the decoder gave no label, according to the setting `decoder.on_failure`.
 
-    A text that escalated only because the caller asked for it keeps its answer, for the encoder is sure of it.
+    A text that escalated only at the caller's request keeps its answer, since the encoder is sure of it.
 
     Raises:
         UnanswerableError: `on_failure` is `error`.
@@ -35,7 +35,7 @@ def without_vote(answer: Answer, result: DecoderResult, on_failure: OnFailure) -
     sure = answer.status == "accepted"
     if on_failure == "error" and not sure:
         raise UnanswerableError(
-            f"the encoder is not sure of this text, and there is no answer of the decoder: {result.reason}"
+            f"the encoder is not sure of this text, and the decoder gave no answer: {result.reason}"
         )
     escalation: Literal["undecided", "failed"] = "undecided" if result.outcome == "undecided" else "failed"
     flagged = _updated(answer, without_label(_prediction(answer), escalation, result.reason))
@@ -57,7 +57,7 @@ def _prediction(answer: Answer) -> Prediction:
 
 
 def _updated(answer: Answer, prediction: Prediction) -> Answer:
-    """Give the answer what the prediction says after the decoder was asked."""
+    """Copy the prediction, which now includes the decoder's vote, into the answer."""
     return msgspec.structs.replace(
         answer,
         label=prediction.label,
@@ -73,19 +73,17 @@ def _updated(answer: Answer, prediction: Prediction) -> Answer:
 
 
 def decoder_answer(question: DecoderQuestion, result: DecoderResult) -> Answer:
-    """Turn the result on a question whose labels are not the bundle's into an answer of the decoder alone.
+    """Turn the result of a question whose labels are not the bundle's into an answer of the decoder alone.
 
-    Its probabilities are the labels' shares of several votes. A single vote has the confidence that it states, with the
-    rest spread evenly over the other labels, or a probability of 1 where it states none.
+    With several votes, the probability of a label is its share of them. With a single vote it is the confidence that
+    the vote states, and the rest is spread evenly over the other labels; without a stated confidence it is 1.
 
     Raises:
         UnanswerableError: the decoder gave no label.
     """
     vote = result.vote
     if vote is None or vote.label is None:
-        raise UnanswerableError(
-            f"these are not the bundle's labels, and there is no answer of the decoder: {result.reason}"
-        )
+        raise UnanswerableError(f"these are not the bundle's labels, and the decoder gave no answer: {result.reason}")
     shares = result.shares
     if result.votes == 1 and vote.confidence is not None:
         rest = (1 - vote.confidence) / (len(question.labels) - 1)

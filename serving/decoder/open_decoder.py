@@ -1,4 +1,4 @@
-"""Open the decoder behind a service, as its settings name it."""
+"""Opens the decoder that a service's settings name."""
 
 from pathlib import Path
 
@@ -22,17 +22,17 @@ from serving.settings import DecoderSettings, Settings
 FIRST_WAIT_S = 0.2
 """The wait before the first retry of a call."""
 LONGEST_WAIT_S = 2.0
-"""The longest wait before a retry. A server that asks for a longer one gets no retry."""
+"""The longest wait before a retry. A server that asks for a longer wait gets no retry."""
 
 
 def open_decoder(settings: Settings, bundle_dir: str | Path, observer: Observer) -> EscalationHandler | None:
-    """Open what answers texts that escalate; None where the settings name no decoder. No question is sent yet.
+    """Open the decoder that answers escalated texts; None where the settings name none. Sends no question yet.
 
     Raises:
-        ConfigError: the settings name no decoder that can be, or one for a bundle of several labels a text.
+        ConfigError: the settings name a decoder that cannot exist, or one for a bundle of several labels a text.
         LLMError: a key, a package or a model file is missing.
         StorageError: the review store cannot be opened.
-        BundleError: no sound bundle.
+        BundleError: the folder holds no valid bundle.
     """
     decoder = settings.decoder
     if backend_of(decoder, "decoder").is_absent:

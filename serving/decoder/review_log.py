@@ -1,4 +1,4 @@
-"""Write escalations to the review store: a thread writes them in batches, so that the event loop never waits."""
+"""Writes escalations to the review store, in batches and on a thread of its own, so that the event loop never waits."""
 
 import logging
 import threading
@@ -10,11 +10,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from hybrid.review.escalations import Escalated, shown, write_escalations
 
 MOST_WAITING = 20_000
-"""Rows kept in memory while the store does not answer; further ones are dropped, and counted."""
+"""Rows kept in memory while the store does not respond; further rows are dropped and counted."""
 BATCH = 500
-"""Rows of one write at most."""
+"""The most rows of one write."""
 TRY_AGAIN_S = 1.0
-"""The pause after a write that failed."""
+"""The pause after a failed write."""
 _log = logging.getLogger(__name__)
 
 
@@ -24,7 +24,7 @@ class ReviewLog:
     def __init__(self, engine: sql.Engine) -> None:
         """Start the writer."""
         self.dropped = 0
-        """Rows lost because the store did not answer for long, or not until the end."""
+        """Rows lost because the store did not respond for too long, or not before `close`."""
         self.written = 0
         """Rows in the store."""
         self._engine = engine

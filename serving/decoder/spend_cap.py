@@ -1,4 +1,4 @@
-"""What the decoder of a service may cost: the ledger's store in the review store, SQLite or PostgreSQL."""
+"""Limits what the decoder of a service may cost, by a ledger in the review store (SQLite or PostgreSQL)."""
 
 import threading
 from collections.abc import Iterator
@@ -15,6 +15,10 @@ from hybrid.review.escalations import calls
 
 _LONG_AGO = 0.0
 """The time of the row that has the sum of all calls that are older than every window."""
+
+
+class UnbookedCallError(BudgetError):
+    """A call that is not sent because its cost cannot be booked: it might cross a limit unseen."""
 
 
 class CallRows:
@@ -87,7 +91,7 @@ class CallStore:
             raise StorageError(f"the decoder's spending cannot be booked ({type(error).__name__})") from error
 
     def spent(self, since: float | None = None) -> Spent:
-        """What the calls sent from `since` on came to, unsettled ones at their worst; None: all calls."""
+        """Add up the calls sent from `since` on, unsettled ones at their worst; None: all calls."""
         try:
             with self._engine.connect() as db:
                 return Spent(settled_usd=CallRows(db).spent_nano(since) / NANO)
@@ -107,12 +111,15 @@ class SpendCap:
         """Return the number of a call that may now be sent, booked at its worst.
 
         Raises:
-            BudgetError: the call could cross a limit, or it cannot be booked.
+            BudgetError: the call could cross a limit. The message has amounts, so it is for the operator alone.
+            UnbookedCallError: the call cannot be booked.
         """
         try:
             return self.ledger.reserve(request)
-        except (BudgetError, StorageError) as error:
+        except BudgetError as error:
             raise BudgetError(f"the decoder was not asked: {error}") from error
+        except StorageError as error:
+            raise UnbookedCallError(f"the decoder was not asked: {error}") from error
 
     # A call that cannot be settled stays at its worst, which keeps the limit; its answer was paid for and must reach
     # the caller.
@@ -127,6 +134,6 @@ class SpendCap:
             self.ledger.free(call)
 
     def lose(self, call: int) -> None:
-        """Note that the call may have been billed and its answer never came."""
+        """Note that the call may have been billed although its answer never arrived."""
         with suppress(StorageError):
             self.ledger.lose(call)

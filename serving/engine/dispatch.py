@@ -1,4 +1,4 @@
-"""From the queue to the engine and back: the batches in progress, and what happens to one that fails."""
+"""Sends batches from the queue to the engine, and handles the batches that fail."""
 
 import asyncio
 import logging
@@ -19,12 +19,12 @@ from serving.scheduler.queue import Job, RequestQueue, Row
 HOLD_S = 1.5
 """How long queued requests wait for a lost engine's successor before they fail."""
 UNKNOWN_COST_LIMIT_S = 30.0
-"""The time limit of a batch while it is not known what a batch costs."""
+"""The time limit of a batch before the cost of batches is known."""
 REPLIES_A_TURN = 4
 """Requests of a batch that are answered before the event loop looks at its sockets: a reply is half a millisecond of
 work, and a probe or a refusal would wait for those of a whole batch."""
 MAX_REASON_CHARS = 200
-"""Characters kept of the graph's error message."""
+"""The most characters that are kept of the graph's error message."""
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +50,11 @@ class Dispatch:
         self._quarantine = Quarantine()
         self._in_progress: set[asyncio.Task[None]] = set()
         self._n_in_engine = 0
-        """Batches that the engine has."""
+        """The batches in the engine."""
         self._ends_at = 0.0
-        """When all of them are expected to have run."""
+        """The time when all of them are expected to have run."""
         self._ended_at = 0.0
-        """When the last one had run."""
+        """The time when the last batch had run."""
         self._giving_up: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -87,12 +87,12 @@ class Dispatch:
             job.fail_item(row, "the engine died of it twice")
 
     def withdraw(self, job: Job) -> None:
-        """Forget a request: what still waits of it does not run."""
+        """Drop a request: its waiting rows do not run."""
         self._queue.withdraw(job)
         job.release()
 
     def load(self) -> QueueLoad:
-        """What the engine has to do at this moment."""
+        """Sum up the work that the engine has now."""
         busy_s = max(self._ends_at - time.perf_counter(), 1e-9) if self._n_in_engine else 0.0
         return QueueLoad(queued_tokens=self._queue.tokens, busy_s=busy_s, batch_tokens=self._batch_tokens)
 
@@ -211,4 +211,4 @@ def batch_tokens(configured: int, engine_threads: int) -> int:
 
 
 def _down() -> EngineDownError:
-    return EngineDownError("the engine was lost and is being started again; come again in a second", retry_after_s=1)
+    return EngineDownError("the engine was lost and is being restarted; try again in a second", retry_after_s=1)

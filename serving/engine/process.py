@@ -1,4 +1,4 @@
-"""One engine process, as the service sees it: started, given batches, watched, ended."""
+"""The service's side of an engine process: starts it, sends it batches, watches it and stops it."""
 
 import array
 import asyncio

@@ -1,4 +1,4 @@
-"""An engine that is restarted whenever it is lost, and the texts that must not kill it a third time."""
+"""Restarts the engine whenever it is lost, and quarantines texts that have killed it twice."""
 
 import asyncio
 import time
@@ -21,7 +21,7 @@ MAX_DEATHS = 2
 FORGIVEN_AFTER_S = 600.0
 """Deaths older than this do not count: an engine may be killed from outside, twice, with the same harmless text."""
 MAX_SUSPECTS = 1000
-"""Texts remembered."""
+"""The most texts that are remembered."""
 
 Verify = Callable[[EngineProcess], Awaitable[None]]
 """Raises BundleError where the engine computes something else than it should."""

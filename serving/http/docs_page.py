@@ -1,4 +1,4 @@
-"""`/openapi.json`, and `/docs`: the same as a page to read, in one file."""
+"""Serves the OpenAPI document at `/openapi.json`, and at `/docs` a self-contained page that shows it to people."""
 
 import re
 from functools import cache
@@ -25,32 +25,32 @@ CODE = re.compile("`([^`]+)`")
 
 
 def docs_routes() -> list[Route]:
-    """Return the routes of both."""
+    """Build the routes of the document and of the page."""
     return [Route("/openapi.json", _openapi, methods=["GET"]), Route("/docs", _docs, methods=["GET"])]
 
 
 @cache
 def openapi_json() -> bytes:
-    """Return the OpenAPI document."""
+    """Encode the OpenAPI document, once."""
     return msgspec.json.encode(build_openapi())
 
 
 @cache
 def docs_html() -> str:
-    """Return the page: every operation with its parameters, body, replies and the shapes that they name."""
-    page = build_openapi()
+    """Render the page: each operation with its parameters, body and replies, and the schemas that they refer to."""
+    document = build_openapi()
     tags: dict[str, list[str]] = {}
-    for path, methods in page["paths"].items():
+    for path, methods in document["paths"].items():
         for method, entry in methods.items():
             tags.setdefault(entry["tags"][0], []).append(_operation(path, method, entry))
     sections = "".join(f"<h2>{escape(tag)}</h2>{''.join(entries)}" for tag, entries in tags.items())
-    shapes = "".join(_shape(name, schema) for name, schema in sorted(page["components"]["schemas"].items()))
-    info = page["info"]
+    schemas = "".join(_schema_entry(name, schema) for name, schema in sorted(document["components"]["schemas"].items()))
+    info = document["info"]
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(info["title"])}: routes</title>'
         f"<style>{STYLE}</style><h1>{escape(info['title'])} {escape(info['version'])}</h1>"
         f'<p>{escape(info["description"])}</p><p><a href="openapi.json">openapi.json</a></p>'
-        f"{sections}<h2>Shapes</h2>{shapes}</html>"
+        f"{sections}<h2>Schemas</h2>{schemas}</html>"
     )
 
 
@@ -64,18 +64,18 @@ async def _docs(_request: Request) -> Response:
 
 def _operation(path: str, method: str, entry: dict[str, Any]) -> str:
     about = f"<p>{_with_code(entry['description'])}</p>" if "description" in entry else ""
-    body = f"<p>Body: {_named(_schema(entry['requestBody']))}</p>" if "requestBody" in entry else ""
+    body = f"<p>Body: {_schema_link(_schema(entry['requestBody']))}</p>" if "requestBody" in entry else ""
     rows = "".join(
-        f"<tr><td>{status}<td>{escape(reply['description'])}<td>{_named(_schema(reply))}"
+        f"<tr><td>{status}<td>{escape(reply['description'])}<td>{_schema_link(_schema(reply))}"
         for status, reply in entry["responses"].items()
     )
-    given = "".join(
-        f"<li><code>{escape(one['name'])}</code> ({one['in']}) {escape(one.get('description', ''))}"
-        for one in entry["parameters"]
+    parameters = "".join(
+        f"<li><code>{escape(parameter['name'])}</code> ({parameter['in']}) {escape(parameter.get('description', ''))}"
+        for parameter in entry["parameters"]
     )
     return (
         f'<details><summary><span class="method">{method.upper()}</span> <code>{escape(path)}</code> '
-        f"{escape(entry['summary'])}</summary>{about}<ul>{given}</ul>{body}<table>{rows}</table></details>"
+        f"{escape(entry['summary'])}</summary>{about}<ul>{parameters}</ul>{body}<table>{rows}</table></details>"
     )
 
 
@@ -88,13 +88,13 @@ def _schema(part: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
-def _shape(name: str, schema: dict[str, Any]) -> str:
+def _schema_entry(name: str, schema: dict[str, Any]) -> str:
     text = escape(msgspec.json.format(msgspec.json.encode(schema), indent=2).decode())
     return f'<details id="{escape(name)}"><summary><code>{escape(name)}</code></summary><pre>{text}</pre></details>'
 
 
-def _named(schema: dict[str, Any]) -> str:
-    """Return a link to a shape, or the schema itself where it has no name."""
+def _schema_link(schema: dict[str, Any]) -> str:
+    """Render a link to a named schema, or the schema itself if it has no name."""
     if "$ref" in schema:
         name = escape(schema["$ref"].rsplit("/", 1)[-1])
         return f'<a href="#{name}"><code>{name}</code></a>'

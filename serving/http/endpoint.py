@@ -1,4 +1,4 @@
-"""From a request to its reply: deadline and body read, the operation called, its result or error rendered."""
+"""Handles a request: reads its deadline and body, calls the operation, and renders the result or the error."""
 
 import asyncio
 import math
@@ -130,7 +130,7 @@ async def read_body(request: Request, limits: Limits, within_s: float) -> bytes:
 
 
 class _PlainBody:
-    """A body as it is sent."""
+    """Collects a body that is not compressed."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -164,7 +164,7 @@ class _GzipBody:
             return
         self._compressed.add(chunk)
         if self._decompressor.eof:
-            raise BadRequestError("the body goes on after the end of its gzip member; send one member")
+            raise BadRequestError("the body continues after the end of its gzip member; send one member")
         try:
             plain = self._decompressor.decompress(chunk, self._bytes_left + 1)
         except zlib.error as error:
@@ -172,7 +172,7 @@ class _GzipBody:
         self._plain.add(plain)
         self._bytes_left -= len(plain)
         if self._decompressor.unused_data:
-            raise BadRequestError("the body goes on after the end of its gzip member; send one member")
+            raise BadRequestError("the body continues after the end of its gzip member; send one member")
 
     def end(self) -> bytes:
         """Return the whole body, decompressed."""

@@ -1,4 +1,4 @@
-"""What applies to every request whatever its route: an id, an API key, the request's context, and errors as replies."""
+"""Middleware for every request, whatever its route: its id, API key and context, and error replies."""
 
 import base64
 import binascii
@@ -73,8 +73,8 @@ class Keys(msgspec.Struct, frozen=True):
         """Whether this is one of the keys, in a time that depends only on how many there are."""
         digest = sha256(key).digest()
         accepted = False
-        for known in self.digests:
-            accepted |= hmac.compare_digest(digest, known)
+        for valid_digest in self.digests:
+            accepted |= hmac.compare_digest(digest, valid_digest)
         return accepted
 
 
@@ -183,7 +183,7 @@ class RequestMiddleware:
             _log(error, scope, request_id)
             if reply.started:
                 raise
-            internal = ServingError(f"an error of this service; its log has more under the request id {request_id}")
+            internal = ServingError(f"internal error; the log has the details under the request id {request_id}")
             await error_response(internal, scope["path"], request_id)(scope, receive, reply)
 
 
@@ -203,7 +203,7 @@ class _Reply:
 
 
 async def _refuse(headers: Headers, scope: Scope, receive: Receive, reply: _Reply) -> None:
-    error = UnauthorizedError("no API key that is known; send one as `Authorization: Bearer` or `X-API-Key`")
+    error = UnauthorizedError("no valid API key; send one as `Authorization: Bearer` or `X-API-Key`")
     response = error_response(error, scope["path"], scope["state"]["request_id"])
     if "text/html" in headers.get("accept", ""):  # a browser asks its user for the key, and the page works
         response.headers["WWW-Authenticate"] = 'Basic realm="API key as the password"'

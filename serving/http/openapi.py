@@ -11,17 +11,17 @@ from serving.protocols.operation import TIMEOUT_HEADER, Operation, WireProtocol
 
 REF = "#/components/schemas/{name}"
 MEANINGS = {
-    400: "The body is not JSON, or not of this shape.",
-    401: "No API key that is known.",
+    400: "The body is not valid JSON, or does not match the schema.",
+    401: "There is no API key, or it is not valid.",
     403: "The caller may not do this here.",
-    404: "No such model or version.",
+    404: "There is no such model or version.",
     408: "The body did not arrive in time.",
     413: "The body, the number of items or a text is over a limit.",
-    415: "A media type, charset or encoding that is not read here.",
-    422: "Well formed, and this bundle cannot answer it.",
-    429: "Too much is waiting; Retry-After says when to come again.",
-    500: "An error of this service; its log has more under the request id.",
-    503: "Starting, stopping or replacing the engine; Retry-After says when to come again.",
+    415: "The media type, charset or encoding is not supported.",
+    422: "The request is well formed, but this bundle cannot answer it.",
+    429: "The service is overloaded; Retry-After has the seconds to wait.",
+    500: "An internal error; the log has the details under the request id.",
+    503: "The service is starting, stopping or replacing its engine; Retry-After has the seconds to wait.",
     504: "The caller's deadline passed; the message names the stage.",
 }
 STATUSES_WITHOUT_BODY = (400, 401, 500)
@@ -49,9 +49,9 @@ def build_openapi() -> dict[str, Any]:
 
 
 _ABOUT = (
-    "A text classifier that says what it knows: calibrated probabilities, and whether it was sure enough. Every reply "
-    f"has {REQUEST_ID} and, in milliseconds a stage, Server-Timing. Bodies are JSON in UTF-8, plain or gzip; of equal "
-    "keys the last one counts."
+    "A text classifier with calibrated probabilities that escalates texts of which it is not sure. Every reply has the "
+    f"headers {REQUEST_ID} and Server-Timing (milliseconds per stage). Bodies are JSON in UTF-8, plain or gzip; if a key "
+    "is repeated, the last value counts."
 )
 _SECURITY = {
     "bearer": {"type": "http", "scheme": "bearer"},
@@ -95,7 +95,7 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
     timeout = {
         "name": TIMEOUT_HEADER,
         "in": "header",
-        "description": "Milliseconds that the caller waits; after them nothing more is done for the request.",
+        "description": "How long the caller waits, in milliseconds; after that the service stops working on the request.",
         "schema": {"type": "number", "exclusiveMinimum": 0},
     }
     names = [part[1:-1] for part in operation.path.split("/") if part.startswith("{")]

@@ -1,4 +1,4 @@
-"""The files of the page and the headers they go out with. They hold no data: what the page shows it asks for."""
+"""Serves the files of the page, with their security headers. They hold no data: the page requests what it shows."""
 
 import hashlib
 import mimetypes
@@ -23,7 +23,7 @@ POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
-"""What the page may load: its own files and the routes of this service, and nothing written into it."""
+"""What the page may load: its own files and the routes of this service, but no inline scripts or styles."""
 HEADERS = {
     "content-security-policy": POLICY,
     "x-content-type-options": "nosniff",
@@ -34,11 +34,12 @@ HEADERS = {
 
 
 def routes() -> list[Route]:
-    """Return `/` and a route for each file that it loads, all read now and served from memory."""
-    found = {one.name: one.read_bytes() for one in files("serving.page").joinpath("static").iterdir() if one.is_file()}
+    """Build `/` and a route for each file that it loads; all are read now and served from memory."""
+    static = files("serving.page").joinpath("static")
+    contents = {path.name: path.read_bytes() for path in static.iterdir() if path.is_file()}
     return [
         Route("/" if name == INDEX else PREFIX + name, _endpoint(name, content))
-        for name, content in sorted(found.items())
+        for name, content in sorted(contents.items())
     ]
 
 

@@ -1,1 +1,1 @@
-"""The shapes in which clients ask and are answered, all over one `Service`."""
+"""The wire protocols that clients may use, all over one `Service`."""

@@ -1,4 +1,4 @@
-"""The table of protocols, and which of them a path belongs to."""
+"""The table of wire protocols, and the choice of the one that a path belongs to."""
 
 from serving.protocols.decisions import DECISIONS
 from serving.protocols.native import NATIVE
@@ -16,7 +16,7 @@ PUBLIC_PATHS = frozenset(
 
 
 def protocol_of(path: str) -> WireProtocol:
-    """The protocol whose error format a path has: the service's own where no other claims it."""
+    """Find the protocol whose error format applies to a path: the service's own where no other protocol claims it."""
     for protocol in PROTOCOLS[1:]:
         if any(path == prefix or path.startswith(f"{prefix}/") for prefix in protocol.prefixes):
             return protocol

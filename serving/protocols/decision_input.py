@@ -10,14 +10,14 @@ Parts = str | list[dict[str, Any]]
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """What somebody said."""
+    """A message of a conversation, with the role of its author."""
 
     role: Literal["user", "developer", "system", "assistant"]
     content: Parts
 
 
 class FunctionCall(msgspec.Struct, frozen=True, kw_only=True):
-    """A call of a function."""
+    """A call that a model made to a function, with JSON arguments."""
 
     call_id: str
     name: str
@@ -25,7 +25,7 @@ class FunctionCall(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CustomToolCall(msgspec.Struct, frozen=True, kw_only=True):
-    """A call of a tool with free text."""
+    """A call that a model made to a custom tool, with free text as its input."""
 
     call_id: str
     name: str
@@ -33,7 +33,7 @@ class CustomToolCall(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CallOutput(msgspec.Struct, frozen=True, kw_only=True):
-    """What a call gave."""
+    """The output of a function or custom tool call."""
 
     call_id: str
     output: Parts
@@ -49,24 +49,24 @@ TYPES: dict[str, type[Item]] = {
 }
 
 
-def read_input(given: str | list[dict[str, Any]]) -> str:
-    """Return the text that the questions are about: one message alone as it is, several with who said each.
+def read_input(content: str | list[dict[str, Any]]) -> str:
+    """Flatten a request's `input` into one text: a lone message as it is, several items a line each, with their role.
 
     Raises:
         BadRequestError: an item or a part is not one of this protocol, or an output belongs to no call.
         UnanswerableError: there is an image.
     """
-    if isinstance(given, str):
-        return given
-    items = [_item(item, f"input[{at}]") for at, item in enumerate(given)]
+    if isinstance(content, str):
+        return content
+    items = [_item(item, f"input[{i}]") for i, item in enumerate(content)]
     _check_calls(items)
     if len(items) == 1 and isinstance(items[0], Message):
         return read_parts(items[0].content, "input[0].content")
-    return "\n".join(_line(item, f"input[{at}]") for at, item in enumerate(items))
+    return "\n".join(_line(item, f"input[{i}]") for i, item in enumerate(items))
 
 
 def read_parts(parts: Parts, where: str) -> str:
-    """Return the text of a content: a string, or parts of text and JSON.
+    """Join the parts of a message's content into one text: parts of text as they are, JSON parts as compact JSON.
 
     Raises:
         BadRequestError: a part is not one of this protocol.
@@ -74,11 +74,11 @@ def read_parts(parts: Parts, where: str) -> str:
     """
     if isinstance(parts, str):
         return parts
-    return "\n".join(_part(part, f"{where}[{at}]") for at, part in enumerate(parts))
+    return "\n".join(_part(part, f"{where}[{i}]") for i, part in enumerate(parts))
 
 
 def as_text(value: Any) -> str:
-    """Return a JSON value as text: a string as it is, anything else as compact JSON.
+    """Convert a JSON value to text: a string as it is, anything else as compact JSON.
 
     Raises:
         BadRequestError: it holds a number that JSON libraries do not write.
@@ -107,17 +107,19 @@ def _line(item: Item, where: str) -> str:
         return f"{item.role}: {read_parts(item.content, f'{where}.content')}"
     if isinstance(item, CallOutput):
         return f"output: {read_parts(item.output, f'{where}.output')}"
-    given = item.arguments if isinstance(item, FunctionCall) else item.input
-    return f"{item.name}: {given}"
+    call_input = item.arguments if isinstance(item, FunctionCall) else item.input
+    return f"{item.name}: {call_input}"
 
 
 def _check_calls(items: list[Item]) -> None:
-    made: set[str] = set()
-    for at, item in enumerate(items):
+    call_ids: set[str] = set()
+    for i, item in enumerate(items):
         if isinstance(item, FunctionCall | CustomToolCall):
-            made.add(item.call_id)
-        elif isinstance(item, CallOutput) and item.call_id not in made:
-            raise BadRequestError(f"input[{at}].call_id: {item.call_id[:40]!r} belongs to no call before it")
+            call_ids.add(item.call_id)
+        elif isinstance(item, CallOutput) and item.call_id not in call_ids:
+            raise BadRequestError(
+                f"input[{i}].call_id: {item.call_id[:40]!r} matches no earlier call; expected the call_id of one"
+            )
 
 
 def _part(part: dict[str, Any], where: str) -> str:
@@ -128,5 +130,5 @@ def _part(part: dict[str, Any], where: str) -> str:
     if kind == "input_json" and isinstance(part.get("data"), dict | list):
         return as_text(part["data"])
     if kind == "input_image":
-        raise UnanswerableError(f"{where}: an image; this service reads text")
+        raise UnanswerableError(f"{where}: got an image; expected text, the only input that this service reads")
     raise BadRequestError(f"{where}: not a part; expected input_text with `text`, or input_json with `data`")

@@ -1,4 +1,4 @@
-"""`POST /v1/decisions` as OpenAI's clients speak it: typed questions about one input, a probability an option."""
+"""`POST /v1/decisions` for OpenAI's clients: typed questions about one input, answered with a probability per option."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -25,21 +25,21 @@ from serving.protocols.question import (
 
 
 class Predicate(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="predicate"):
-    """How likely is it that a statement is true?"""
+    """A question about how likely a statement is to be true."""
 
     instructions: Parts
     name: str | None = None
 
 
 class Option(msgspec.Struct, frozen=True, kw_only=True):
-    """One option of a choice; a string and a boolean of the same text are two."""
+    """One option of a choice, named by a string or a boolean."""
 
     value: str | bool
     description: str | None = None
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="choice"):
-    """Which of the options is it?"""
+    """A question about which of several options applies."""
 
     instructions: Parts
     choices: Annotated[list[Option], Meta(min_length=2, max_length=255)]
@@ -47,14 +47,14 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="c
 
 
 class Level(msgspec.Struct, frozen=True, kw_only=True):
-    """One level of a scale."""
+    """One level of an ordered scale."""
 
     label: str
     description: str | None = None
 
 
 class Scale(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="score"):
-    """Which of the ordered levels is it?"""
+    """A question about which of several ordered levels applies."""
 
     instructions: Parts
     levels: Annotated[list[Level], Meta(min_length=2, max_length=255)]
@@ -62,7 +62,7 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="sc
 
 
 class DecisionRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """An input and 1 to 400 questions about it."""
+    """The body of a request: an input and 1 to 400 questions about it."""
 
     model: str
     input: str | Annotated[list[dict[str, Any]], Meta(min_length=1)]
@@ -84,7 +84,7 @@ class OptionProbability(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChoiceAnswer(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="choice"):
-    """The option, and how far its probability is from chance."""
+    """The chosen option, and how far its probability is above chance."""
 
     name: str | None
     choice: str | bool
@@ -101,7 +101,7 @@ class LevelProbability(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ScoreAnswer(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="score"):
-    """The expected level."""
+    """The expected level, counted from 0, and the probability of each level."""
 
     name: str | None
     score: float
@@ -110,26 +110,26 @@ class ScoreAnswer(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", t
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="refusal"):
-    """The service abstains from this question."""
+    """The answer to a question from which the service abstains."""
 
     name: str | None
 
 
 class InputDetails(msgspec.Struct, frozen=True, kw_only=True):
-    """Nothing is cached in this protocol's sense."""
+    """Cached input tokens, always 0: this service has no prompt cache."""
 
     cache_write_tokens: int = 0
     cached_tokens: int = 0
 
 
 class OutputDetails(msgspec.Struct, frozen=True, kw_only=True):
-    """The encoder writes no tokens."""
+    """Reasoning tokens, always 0: the encoder generates none."""
 
     reasoning_tokens: int = 0
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """Tokens that the encoder read; the decoder's are told by the metrics."""
+    """Tokens that the encoder read. The decoder's tokens are not counted here; its cost is in the metrics."""
 
     input_tokens: int
     input_tokens_details: InputDetails = InputDetails()
@@ -139,7 +139,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DecisionReply(msgspec.Struct, frozen=True, kw_only=True):
-    """The answers, in the order of the questions."""
+    """The body of a reply: the answers, in the order of the questions."""
 
     model: str
     answers: list[PredicateAnswer | ChoiceAnswer | ScoreAnswer | Refusal]
@@ -147,7 +147,7 @@ class DecisionReply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ErrorDetail(msgspec.Struct, frozen=True, kw_only=True):
-    """Why there is no answer."""
+    """Explains why a request got no answer."""
 
     message: str
     type: str
@@ -162,11 +162,11 @@ class ErrorReply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def answer_decisions(call: Call) -> DecisionReply:
-    """Return an answer a question."""
+    """Answer each question of a request, in their order."""
     body: DecisionRequest = call.body
     check_model(call, body.model)
     text = read_input(body.input)
-    questions = [_question(question, f"questions[{at}]") for at, question in enumerate(body.questions)]
+    questions = [_question(question, f"questions[{i}]") for i, question in enumerate(body.questions)]
     verdicts = await ask(call, text, questions)
     tokens = max(verdict.tokens for verdict in verdicts)
     return DecisionReply(
@@ -177,7 +177,7 @@ async def answer_decisions(call: Call) -> DecisionReply:
 
 
 def render_error(error: ServingError, _request_id: str) -> ErrorReply:
-    """Return the body of an error."""
+    """Render an error as the body of this protocol's error replies."""
     return ErrorReply(error=ErrorDetail(message=str(error), type=_TYPES.get(error.status, _INVALID), code=error.kind))
 
 
@@ -197,27 +197,27 @@ def _question(question: Predicate | Choice | Scale, where: str) -> Question:
     if isinstance(question, Predicate):
         return Question(options=(TRUE, FALSE), instructions=instructions)
     if isinstance(question, Choice):
-        described = [(as_option(option.value), option.description) for option in question.choices]
+        options = [(as_option(option.value), option.description) for option in question.choices]
     else:
-        described = [(level.label, level.description) for level in question.levels]
-    return described_question(described, instructions, where)
+        options = [(level.label, level.description) for level in question.levels]
+    return question_about(options, instructions, where)
 
 
-def described_question(described: Sequence[tuple[str, str | None]], instructions: str, where: str) -> Question:
-    """Return a question whose instructions tell what its options mean, where that is told.
+def question_about(options: Sequence[tuple[str, str | None]], instructions: str, where: str) -> Question:
+    """Build a question from options and their meanings; the meanings that are given are appended to the instructions.
 
     Raises:
         BadRequestError: two options have the same text, or one has none.
     """
-    options = tuple(name for name, _ in described)
-    if len(set(options)) < len(options) or not all(option.strip() for option in options):
-        raise BadRequestError(f"{where}: an option is empty, or two have the same text; expected different ones")
-    meanings = [f"- {name}: {meaning}" for name, meaning in described if meaning]
-    return Question(options=options, instructions="\n".join([instructions, *meanings]))
+    names = tuple(name for name, _ in options)
+    if len(set(names)) < len(names) or not all(name.strip() for name in names):
+        raise BadRequestError(f"{where}: an option is empty, or two have the same text; expected different texts")
+    meanings = [f"- {name}: {meaning}" for name, meaning in options if meaning]
+    return Question(options=names, instructions="\n".join([instructions, *meanings]))
 
 
 def as_option(value: str | bool) -> str:
-    """Return the text of a choice's value."""
+    """Convert the value of an option to the text that stands for it in a question."""
     if isinstance(value, bool):
         return TRUE if value else FALSE
     return value
@@ -233,16 +233,16 @@ def _answer(
         return PredicateAnswer(name=question.name, probability=probs[0])
     if isinstance(question, Choice):
         values = [option.value for option in question.choices]
-        listed = [OptionProbability(value=value, probability=p) for value, p in zip(values, probs, strict=True)]
+        options = [OptionProbability(value=value, probability=p) for value, p in zip(values, probs, strict=True)]
         return ChoiceAnswer(
             name=question.name,
             choice=values[verdict.choice],
             confidence=choice_confidence(probs),
-            probabilities=listed,
+            probabilities=options,
         )
     levels = [
-        LevelProbability(value=at, label=level.label, probability=p)
-        for at, (level, p) in enumerate(zip(question.levels, probs, strict=True))
+        LevelProbability(value=i, label=level.label, probability=p)
+        for i, (level, p) in enumerate(zip(question.levels, probs, strict=True))
     ]
     return ScoreAnswer(
         name=question.name,
@@ -259,10 +259,10 @@ DECISIONS = WireProtocol(
         Operation(
             method="POST",
             path="/v1/decisions",
-            title="Answer typed questions about one input, as OpenAI's clients ask them",
+            title="Answer typed questions about one input, in the format of OpenAI's clients",
             about=(
-                "A question whose options are the bundle's labels is answered by the encoder; any other goes to the "
-                "decoder, and is refused (422) where none is configured."
+                "The encoder answers a question whose options are the bundle's labels. Any other question goes to the "
+                "decoder, and is refused (422) if none is configured."
             ),
             asks=DecisionRequest,
             reply=DecisionReply,

@@ -1,4 +1,4 @@
-"""The service's own protocol: everything that an answer knows, by its own name."""
+"""The service's own protocol: replies contain every field of an `Answer`."""
 
 import asyncio
 from ipaddress import ip_address
@@ -21,27 +21,27 @@ LONGEST_PATH = 4096
 
 
 class ClassifyRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One text or several, and how they are to be answered."""
+    """The body of a request: one text or several, and the options for answering them."""
 
     inputs: str | Annotated[list[str], Meta(min_length=1)]
     top_k: Annotated[int, Meta(ge=1, le=100_000)] | None = None
-    """How many of the most probable labels are in `probs`; absent: all."""
+    """The number of most probable labels in `probs`; absent: all."""
     truncate: Truncate | None = None
-    """What becomes of a text that the encoder cannot read whole; absent: as the bundle says."""
+    """How to handle a text that is longer than the encoder reads; absent: as the bundle is configured."""
     escalate: Escalate = "auto"
     threshold: Annotated[float, Meta(ge=0, le=1)] | None = None
-    """The confidence below which a text escalates; absent: the bundle's."""
+    """The confidence below which a text escalates; absent: the bundle's threshold."""
     timeout_ms: Annotated[float, Meta(gt=0)] | None = None
 
 
 class ErrorDetail(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a request or one of its texts has no answer."""
+    """Explains why a request, or one of its texts, got no answer."""
 
     kind: str
-    """A stable name."""
+    """The stable name of the reason."""
     message: str
     item: int | None = None
-    """The position of the text that it is about."""
+    """The position of the text in question; absent if the error concerns the whole request."""
     request_id: str | None = None
 
 
@@ -52,16 +52,16 @@ class ErrorReply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ClassifyReply(msgspec.Struct, frozen=True, kw_only=True):
-    """The answers, in the order of the texts."""
+    """The body of a reply: the answers, in the order of the texts."""
 
     answers: list[Answer | None]
-    """null where the engine fails on that text alone; `failed` says so. `probs` runs from the most probable down."""
+    """null if the engine failed on that text alone; `failed` has the reason. `probs` starts with the most probable."""
     failed: list[ErrorDetail]
     bundle_id: str
 
 
 class BundleReply(msgspec.Struct, frozen=True, kw_only=True):
-    """What serves now, and within which limits."""
+    """The bundle that is being served, and the limits of the service."""
 
     bundle_id: str
     name: str
@@ -75,19 +75,19 @@ class BundleReply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SwapRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The folder of another bundle, on the machine that serves."""
+    """The folder of the bundle to serve instead, on the machine of the service."""
 
     folder: Annotated[str, Meta(min_length=1, max_length=LONGEST_PATH)]
 
 
 class SwapReply(msgspec.Struct, frozen=True, kw_only=True):
-    """The bundle that serves from now on."""
+    """The bundle that is served from now on."""
 
     bundle_id: str
 
 
 async def answer_classify(call: Call) -> ClassifyReply:
-    """Answer with one answer per text."""
+    """Classify the texts of a request, one answer per text."""
     body: ClassifyRequest = call.body
     texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
     options = Options(truncate=body.truncate, escalate=body.escalate, threshold=body.threshold)
@@ -104,7 +104,7 @@ async def answer_classify(call: Call) -> ClassifyReply:
 
 
 async def answer_bundle(call: Call) -> BundleReply:
-    """Describe the bundle that serves now."""
+    """Describe the bundle that is being served."""
     bundle = call.service.bundle
     return BundleReply(
         bundle_id=call.service.bundle_id,
@@ -120,25 +120,25 @@ async def answer_bundle(call: Call) -> BundleReply:
 
 
 async def answer_swap(call: Call) -> SwapReply:
-    """Serve another bundle from now on.
+    """Replace the bundle that is being served.
 
     Raises:
-        ForbiddenError: the caller is a page in a browser, or brings no key and is not on this machine.
-        BundleRefusedError: it is no sound bundle; the old one goes on serving.
+        ForbiddenError: the caller is a page in a browser, or has no key and is not on this machine.
+        BundleRefusedError: the new bundle is not valid; the old one continues to serve.
     """
     body: SwapRequest = call.body
     _check_may_swap(call.request)
     if "\0" in body.folder:
-        raise BadRequestError("folder: it has a NUL character; expected the path of a folder")
+        raise BadRequestError("folder: got a path with a NUL character; expected the path of a folder")
     try:
-        # Shielded: a caller that leaves does not stop a swap half-way.
+        # Shielded, so that a caller who disconnects does not stop a swap half-way.
         return SwapReply(bundle_id=await asyncio.shield(call.service.swap(body.folder)))
     except BundleError as error:
         raise BundleRefusedError(f"{error}; the old bundle continues to serve") from error
 
 
 def render_error(error: ServingError, request_id: str) -> ErrorReply:
-    """Return the body of an error."""
+    """Render an error as the body of this protocol's error replies."""
     return ErrorReply(error=_detail(error, item=error.item, request_id=request_id))
 
 
@@ -147,13 +147,15 @@ def _detail(error: ServingError, *, item: int | None, request_id: str | None = N
 
 
 def _deadline(call: Call, timeout_ms: float | None) -> Deadline:
-    """The deadline that the body names, or else the request's; both count from the arrival of the request."""
+    """Choose the deadline: the body's `timeout_ms` or else the request's, both counted from the arrival of the request."""
     if timeout_ms is None:
         return call.deadline
     timeout_s = check_timeout(timeout_ms, call.settings.limits, "timeout_ms")
     arrived = call.deadline.at - call.deadline.timeout_s
-    own = Deadline(at=arrived + timeout_s, timeout_s=timeout_s)
-    return min(own, call.deadline, key=lambda deadline: deadline.at) if TIMEOUT_HEADER in call.request.headers else own
+    requested = Deadline(at=arrived + timeout_s, timeout_s=timeout_s)
+    if TIMEOUT_HEADER not in call.request.headers:
+        return requested
+    return min(requested, call.deadline, key=lambda deadline: deadline.at)
 
 
 def _with_top(answer: Answer, k: int | None) -> Answer:
@@ -162,10 +164,10 @@ def _with_top(answer: Answer, k: int | None) -> Answer:
 
 
 def _check_may_swap(request: Request) -> None:
-    """Allow programs with a key, and where the service needs none, programs on this machine.
+    """Allow programs with an API key and, if the service has no keys, programs on this machine.
 
-    A page of another site can make a browser on this machine send requests, and says so with `Origin`; behind a proxy
-    on this machine every caller seems to be on it, and the proxy says so with `Forwarded` or `X-Forwarded-For`.
+    A page of another site can make a browser on this machine send requests; the header `Origin` reveals it. Behind a
+    proxy on this machine every caller appears to be local; `Forwarded` or `X-Forwarded-For` reveals the proxy.
     """
     if "origin" in request.headers:
         raise ForbiddenError("a page in a browser may not change the bundle; send the request from a program")
@@ -180,8 +182,8 @@ def _check_may_swap(request: Request) -> None:
 
 
 _ABOUT_CLASSIFY = (
-    "`inputs` is one text or a list. Every answer has the label, calibrated probabilities, the confidence that was "
-    "compared with `threshold`, and whether the encoder was sure enough (`accepted`) or not (`escalated`, `abstained`)."
+    "`inputs` is one text or a list of texts. Every answer has the label, calibrated probabilities, the confidence that "
+    "was compared with `threshold`, and whether that was high enough (`accepted`) or not (`escalated`, `abstained`)."
 )
 NATIVE = WireProtocol(
     name="native",
@@ -197,15 +199,19 @@ NATIVE = WireProtocol(
             answer=answer_classify,
         ),
         Operation(
-            method="GET", path="/v1/bundle", title="Tell what serves now", reply=BundleReply, answer=answer_bundle
+            method="GET",
+            path="/v1/bundle",
+            title="Describe the bundle that is being served",
+            reply=BundleReply,
+            answer=answer_bundle,
         ),
         Operation(
             method="POST",
             path="/v1/bundle",
             title="Serve another bundle",
             about=(
-                "The bundle is verified beside the old one, which serves until then and goes on where it is not sound "
-                "(422). Allowed with an API key; where none is asked for, to programs on the same machine."
+                "The new bundle is verified while the old one continues to serve, and replaces it only if it is valid "
+                "(otherwise 422). Allowed with an API key or, if the service has no keys, from the same machine."
             ),
             asks=SwapRequest,
             reply=SwapReply,

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol, version 2, as KServe, Triton and OpenVINO's server speak it: tensors in JSON.
+"""The Open Inference Protocol, version 2, as implemented by KServe, Triton and OpenVINO: tensors in JSON.
 
 https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol
 """
@@ -20,7 +20,7 @@ Datatype = Literal["BYTES", "FP64"]
 
 
 class InferParameters(msgspec.Struct, frozen=True, kw_only=True):
-    """What the service reads of a request's `parameters`; others are passed over."""
+    """The `parameters` of a request that the service reads; it ignores all others."""
 
     truncate: Truncate | None = None
     escalate: Escalate = "auto"
@@ -28,7 +28,7 @@ class InferParameters(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InputTensor(msgspec.Struct, frozen=True, kw_only=True):
-    """Texts: flat, or nested as `shape` says, which is [n] or [n, 1]."""
+    """A tensor of texts of shape [n] or [n, 1], its data flat or nested."""
 
     name: str
     shape: list[Annotated[int, Meta(ge=0, le=1 << 31)]]
@@ -43,7 +43,7 @@ class RequestedOutput(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InferRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One input of texts, and the requested outputs; all of them where none is named."""
+    """The body of a request: one input of texts, and the requested outputs (none: all)."""
 
     id: str | None = None
     inputs: list[InputTensor]
@@ -52,7 +52,7 @@ class InferRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OutputTensor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One output of all texts, flat."""
+    """One output for all texts, its data flat."""
 
     name: str
     shape: list[int]
@@ -62,7 +62,7 @@ class OutputTensor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class InferReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The outputs, in the order in which they were asked for."""
+    """The body of a reply: the outputs, in the order of the request."""
 
     model_name: str
     model_version: str
@@ -71,7 +71,7 @@ class InferReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class TensorMetadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A tensor that the model reads or writes; -1: as many as there are texts."""
+    """A tensor that the model takes or returns; a dimension of -1 is the number of texts."""
 
     name: str
     datatype: Datatype
@@ -80,7 +80,7 @@ class TensorMetadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
 
 class ModelMetadata(msgspec.Struct, frozen=True, kw_only=True):
-    """The bundle that serves now."""
+    """The bundle that is being served, described as a model."""
 
     name: str
     versions: list[str]
@@ -90,7 +90,7 @@ class ModelMetadata(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ServerMetadata(msgspec.Struct, frozen=True, kw_only=True):
-    """This server."""
+    """Name and version of this server."""
 
     name: str
     version: str
@@ -98,7 +98,7 @@ class ServerMetadata(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelReady(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether the model takes requests."""
+    """Reports whether the model accepts requests."""
 
     name: str
     ready: bool
@@ -111,12 +111,12 @@ class ErrorReply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def answer_server(_call: Call) -> ServerMetadata:
-    """Return what this server is."""
+    """Describe this server."""
     return ServerMetadata(name="hybrid", version=__version__, extensions=[])
 
 
 async def answer_model(call: Call) -> ModelMetadata:
-    """Return what the model reads and writes."""
+    """Describe the model's inputs and outputs."""
     _check_model(call)
     labels = call.service.bundle.labels
     return ModelMetadata(
@@ -124,25 +124,25 @@ async def answer_model(call: Call) -> ModelMetadata:
         versions=[call.service.bundle_id],
         platform="onnx_onnxruntime",
         inputs=[TensorMetadata(name="text", datatype="BYTES", shape=[-1])],
-        outputs=[_described(name, labels) for name in OUTPUTS],
+        outputs=[_metadata(name, labels) for name in OUTPUTS],
     )
 
 
 async def answer_model_ready(call: Call) -> ModelReady:
-    """Return that the model takes requests."""
+    """Report that the model accepts requests."""
     _check_model(call)
     await answer_ready(call)
     return ModelReady(name=call.service.bundle.name, ready=True)
 
 
 async def answer_infer(call: Call) -> InferReply:
-    """Answer with the requested outputs."""
+    """Classify the texts of a request and answer with the requested outputs."""
     body: InferRequest = call.body
     _check_model(call)
     requested = [output.name for output in body.outputs] if body.outputs else list(OUTPUTS)
     unknown = [name for name in requested if name not in OUTPUTS]
     if unknown:
-        raise BadRequestError(f"outputs: {unknown[0][:80]!r}; expected some of {', '.join(OUTPUTS)}")
+        raise BadRequestError(f"outputs: got {unknown[0][:80]!r}, expected some of {', '.join(OUTPUTS)}")
     parameters = body.parameters
     options = Options(truncate=parameters.truncate, escalate=parameters.escalate, threshold=parameters.threshold)
     answers = await classify_all(call, _texts(body), options)
@@ -156,7 +156,7 @@ async def answer_infer(call: Call) -> InferReply:
 
 
 def render_error(error: ServingError, _request_id: str) -> ErrorReply:
-    """Return the body of an error."""
+    """Render an error as the body of this protocol's error replies."""
     return ErrorReply(error=str(error))
 
 
@@ -166,51 +166,55 @@ OUTPUTS: dict[str, Callable[[Answer], Any]] = {
     "confidence": lambda answer: answer.confidence,
     "status": lambda answer: answer.status,
 }
-"""What a text has in each output; `label` is empty where the service abstains."""
+"""Each output, computed from the answer to a text; `label` is empty if the service abstains."""
 
 
 def _tensor(name: str, answers: Sequence[Answer]) -> OutputTensor:
     values = [OUTPUTS[name](answer) for answer in answers]
-    described = _described(name, tuple(answers[0].probs))
-    shape = [len(answers), *described.shape[1:]]
+    metadata = _metadata(name, tuple(answers[0].probs))
+    shape = [len(answers), *metadata.shape[1:]]
     flat = [value for row in values for value in row] if name == "probabilities" else values
-    return OutputTensor(name=name, shape=shape, datatype=described.datatype, data=flat, parameters=described.parameters)
+    return OutputTensor(name=name, shape=shape, datatype=metadata.datatype, data=flat, parameters=metadata.parameters)
 
 
-def _described(name: str, labels: Sequence[str]) -> TensorMetadata:
+def _metadata(name: str, labels: Sequence[str]) -> TensorMetadata:
     if name == "probabilities":
-        named = {"labels": LABEL_SEPARATOR.join(labels)}
-        return TensorMetadata(name=name, datatype="FP64", shape=[-1, len(labels)], parameters=named)
+        parameters = {"labels": LABEL_SEPARATOR.join(labels)}
+        return TensorMetadata(name=name, datatype="FP64", shape=[-1, len(labels)], parameters=parameters)
     return TensorMetadata(name=name, datatype="FP64" if name == "confidence" else "BYTES", shape=[-1])
 
 
 def _texts(body: InferRequest) -> list[str]:
     if len(body.inputs) != 1:
-        raise BadRequestError(f"inputs: {len(body.inputs)} tensors; expected one, of datatype BYTES")
+        raise BadRequestError(f"inputs: expected one tensor of datatype BYTES, got {len(body.inputs)} tensors")
     tensor = body.inputs[0]
     if tensor.datatype != "BYTES":
-        raise BadRequestError(f"inputs[0].datatype: {tensor.datatype[:20]!r}; expected BYTES")
+        raise BadRequestError(f"inputs[0].datatype: expected BYTES, got {tensor.datatype[:20]!r}")
     nested = all(isinstance(row, list) and len(row) == 1 for row in tensor.data)
     shape = [len(tensor.data), 1] if nested and tensor.data else [len(tensor.data)]
     flat = [row if isinstance(row, str) else row[0] for row in tensor.data] if nested else list(tensor.data)
     if not all(isinstance(text, str) for text in flat):
         raise BadRequestError("inputs[0].data: expected strings, or lists of one string each")
     if tensor.shape not in (shape, [len(flat), 1]):
-        raise BadRequestError(f"inputs[0].shape: {tensor.shape[:8]} and the data is {shape}; expected [n] or [n, 1]")
+        raise BadRequestError(
+            f"inputs[0].shape: got {tensor.shape[:8]} for data of shape {shape}; expected [n] or [n, 1]"
+        )
     return [str(text) for text in flat]
 
 
 def _check_model(call: Call) -> None:
     name = call.request.path_params["name"]
     if name != call.service.bundle.name:
-        raise NotFoundError(f"model {name[:80]!r}; this server has {call.service.bundle.name!r} alone")
+        raise NotFoundError(
+            f"model: got {name[:80]!r}, expected {call.service.bundle.name!r}, the only model of this server"
+        )
     _check_version(call, call.service.bundle_id)
 
 
 def _check_version(call: Call, bundle_id: str) -> None:
     version = call.request.path_params.get("version", bundle_id)
     if version != bundle_id:
-        raise NotFoundError(f"version {version[:80]!r}; this server has {bundle_id} alone")
+        raise NotFoundError(f"version: got {version[:80]!r}, expected {bundle_id}, the only version of this server")
 
 
 def _model_operations(path: str, of: str) -> tuple[Operation, ...]:
@@ -219,7 +223,7 @@ def _model_operations(path: str, of: str) -> tuple[Operation, ...]:
         Operation(
             method="GET",
             path=f"{path}/ready",
-            title=f"Whether {of} takes requests",
+            title=f"Check whether {of} accepts requests",
             reply=ModelReady,
             answer=answer_model_ready,
         ),
@@ -228,7 +232,7 @@ def _model_operations(path: str, of: str) -> tuple[Operation, ...]:
             path=f"{path}/infer",
             title=f"Classify texts with {of}",
             about=(
-                "One input of datatype BYTES. Outputs: label (empty where the service abstains), probabilities (in the "
+                "One input of datatype BYTES. Outputs: label (empty if the service abstains), probabilities (in the "
                 "order of its parameter `labels`), confidence and status."
             ),
             asks=InferRequest,
@@ -243,8 +247,8 @@ OIP = WireProtocol(
     prefixes=("/v2",),
     operations=(
         Operation(method="GET", path="/v2", title="Describe this server", reply=ServerMetadata, answer=answer_server),
-        probe("/v2/health/live", "Whether the process answers", ready=False),
-        probe("/v2/health/ready", "Whether a request would be taken", ready=True),
+        probe("/v2/health/live", "Check whether the process answers", ready=False),
+        probe("/v2/health/ready", "Check whether a request would be accepted", ready=True),
         *_model_operations("/v2/models/{name}", "the model"),
         *_model_operations("/v2/models/{name}/versions/{version}", "one version of the model"),
     ),

@@ -1,4 +1,4 @@
-"""What a protocol declares about a route, and what its function gets for one request."""
+"""The declaration of a protocol and its routes, and the `Call` that a route's function receives."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal
@@ -15,7 +15,7 @@ TIMEOUT_HEADER = "X-Request-Timeout-Ms"
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """One request, its body read."""
+    """One request with its decoded body: the argument of a route's function."""
 
     service: Service
     settings: Settings
@@ -23,44 +23,44 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     route: str
     """The path as declared, with the names of its parameters."""
     body: Any
-    """The decoded body, of the type `Operation.asks`; None where there is none."""
+    """The decoded body, of the type `Operation.asks`; None if there is none."""
     deadline: Deadline
     timings: Timings
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
-    """A route: the source of its entries in the router and in the OpenAPI document."""
+    """A route. The router and the OpenAPI document are both built from it."""
 
     method: Literal["GET", "POST"]
     path: str
     title: str
     about: str = ""
     asks: Any = None
-    """The type of the body; None where it has none."""
+    """The type of the request's body; None if it has none."""
     reply: Any
     """The type of the reply's body."""
     answer: Callable[[Call], Awaitable[Any]]
     public: bool = False
-    """Whether it is answered without an API key, as probes are."""
+    """Whether it is answered without an API key, like a probe."""
 
 
 class WireProtocol(msgspec.Struct, frozen=True, kw_only=True):
-    """Routes that share one error format."""
+    """A group of routes that share one error format."""
 
     name: str
     prefixes: tuple[str, ...]
-    """Paths that begin with one of these have its error format, whether they exist or not."""
+    """Errors on paths with one of these prefixes use the protocol's error format, even on paths that do not exist."""
     operations: tuple[Operation, ...]
     error_type: Any
     render_error: Callable[[ServingError, str], Any]
-    """Renders the body of an error, given it and the request's id."""
+    """Renders an error as a reply body, given the error and the id of the request."""
     bad_request_status: int = 400
 
 
 async def classify(
     call: Call, texts: Sequence[str], options: Options | None = None, deadline: Deadline | None = None
 ) -> list[Answer | ItemError]:
-    """Check texts against the limits, and return the service's answers.
+    """Check the texts against the limits, then have the service answer them.
 
     Raises:
         ServingError: the request cannot be answered.
@@ -76,7 +76,7 @@ async def classify(
 
 
 async def classify_all(call: Call, texts: Sequence[str], options: Options | None = None) -> list[Answer]:
-    """Do what `classify` does, for a protocol that cannot say that one item failed.
+    """Classify as `classify` does, for a protocol that cannot express the failure of a single text.
 
     Raises:
         ServingError: the request cannot be answered, or one of its texts cannot.
@@ -90,33 +90,35 @@ async def classify_all(call: Call, texts: Sequence[str], options: Options | None
 
 
 def check_texts(texts: Sequence[str], limits: Limits) -> None:
-    """Refuse too many texts, and a text that is empty or too long.
+    """Refuse a request with no texts, with too many, or with one that is empty or too long.
 
     Raises:
-        BadRequestError, TooLargeError, UnanswerableError: as the message says.
+        BadRequestError: there are no texts.
+        TooLargeError: there are too many texts, or a text is too long.
+        UnanswerableError: a text is empty.
     """
     if not texts:
-        raise BadRequestError(f"no texts; expected 1 to {limits.items}")
+        raise BadRequestError(f"expected 1 to {limits.items} texts, got none")
     if len(texts) > limits.items:
-        raise TooLargeError(f"{len(texts)} texts; expected at most {limits.items}: send them in several requests")
+        raise TooLargeError(f"expected at most {limits.items} texts, got {len(texts)}: send them in several requests")
     for number, text in enumerate(texts):
         if len(text) > limits.characters:
             raise TooLargeError(
-                f"text {number} has {len(text)} characters; expected at most {limits.characters}: shorten it",
+                f"text {number}: expected at most {limits.characters} characters, got {len(text)}: shorten it",
                 item=number,
             )
         if not text.strip():
-            raise UnanswerableError(f"text {number} is empty; expected one with words in it", item=number)
+            raise UnanswerableError(f"text {number} is empty; expected a text with words", item=number)
 
 
 def check_timeout(timeout_ms: float, limits: Limits, where: str) -> float:
-    """Convert a timeout that a caller asks for to seconds.
+    """Convert a caller's timeout from milliseconds to seconds.
 
     Raises:
-        BadRequestError: it is not above 0, or is over the limit.
+        BadRequestError: it is not above 0, or exceeds the limit.
     """
     if not 0 < timeout_ms <= limits.longest_timeout_ms:
         raise BadRequestError(
-            f"{where}: {timeout_ms:g}; expected milliseconds above 0 and at most {limits.longest_timeout_ms:g}"
+            f"{where}: expected milliseconds above 0 and at most {limits.longest_timeout_ms:g}, got {timeout_ms:g}"
         )
     return timeout_ms / 1000

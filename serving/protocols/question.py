@@ -1,6 +1,6 @@
-"""A question about a text with options of its own: to the encoder where they are the bundle's labels, or the decoder.
+"""Questions about a text, each with its own options; shared by the two decision protocols.
 
-What the two decision protocols share.
+The encoder answers a question whose options are the bundle's labels. The decoder answers any other.
 """
 
 import asyncio
@@ -19,10 +19,10 @@ TRUE, FALSE = "true", "false"
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked of the text."""
+    """A question about a text: the options, and the instructions that explain them."""
 
     options: tuple[str, ...]
-    """Different from each other."""
+    """The possible answers, all different."""
     instructions: str
 
 
@@ -30,71 +30,72 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to one question."""
 
     probs: tuple[float, ...]
-    """In the order of the options, summing to 1; empty where nobody answers, and `reason` says why."""
+    """The probability of each option, in their order, summing to 1; empty if there is no answer for `reason`."""
     choice: int = 0
-    """The position of the option that is the answer; none is more probable."""
+    """The index of the option that is the answer; no other is more probable."""
     reason: str = ""
     tokens: int = 0
 
 
 async def ask(call: Call, text: str, questions: Sequence[Question]) -> list[Verdict]:
-    """Return a verdict a question, in their order.
+    """Answer questions about a text, one verdict per question, in their order.
 
-    The encoder reads the text once for all its questions. One question's verdict does not depend on the others.
+    The encoder reads the text once for all of its questions. Each verdict is independent of the other questions.
 
     Raises:
-        ServingError: the request gets no answer; `UnanswerableError` for a foreign question without a decoder.
+        ServingError: the request gets no answer; `UnanswerableError` if it needs a decoder and none is configured.
     """
     check_texts([text], call.settings.limits)
     bundle = call.service.bundle
-    foreign = [question for question in questions if not is_local(question, bundle)]
-    if foreign and backend_of(call.settings.decoder).is_absent:
+    for_decoder = [question for question in questions if not is_about_labels(question, bundle)]
+    if for_decoder and backend_of(call.settings.decoder).is_absent:
         raise UnanswerableError(
-            f"the options {_shown(foreign[0].options)} are not the bundle's labels ({_shown(bundle.labels)}), and no "
+            f"the options {_listed(for_decoder[0].options)} are not the bundle's labels ({_listed(bundle.labels)}), and no "
             "decoder is configured that could answer; ask about the labels, or configure a decoder"
         )
-    local: list[Answer] = []
-    if len(foreign) < len(questions):
-        local = await classify_all(call, [text])
-    answered = iter(await _decided(call, text, foreign))
+    encoder_answers: list[Answer] = []
+    if len(for_decoder) < len(questions):
+        encoder_answers = await classify_all(call, [text])
+    decoder_verdicts = iter(await _ask_decoder(call, text, for_decoder))
     return [
-        _verdict(local[0], question.options) if is_local(question, bundle) else next(answered) for question in questions
+        _verdict(encoder_answers[0], question.options) if is_about_labels(question, bundle) else next(decoder_verdicts)
+        for question in questions
     ]
 
 
-def is_local(question: Question, bundle: Bundle) -> bool:
-    """Return whether the encoder answers: one of the bundle's labels is asked for, in any order."""
+def is_about_labels(question: Question, bundle: Bundle) -> bool:
+    """Whether the encoder can answer a question: its options are the bundle's labels, in any order."""
     return bundle.task == "single_label" and sorted(question.options) == sorted(bundle.labels)
 
 
 def mean_position(probs: Sequence[float]) -> float:
-    """Return the expected position on a scale that begins at 0."""
-    return sum(at * p for at, p in enumerate(probs))
+    """Compute the expected position on a scale that begins at 0."""
+    return sum(i * p for i, p in enumerate(probs))
 
 
 def choice_confidence(probs: Sequence[float]) -> float:
-    """Return how far the highest probability is from chance: 0 where all are equal, 1 where it is sure."""
+    """Compute how far the highest probability is above chance: 0 if all are equal, 1 if one option is certain."""
     chance = 1 / len(probs)
     return min(1.0, max(0.0, (max(probs) - chance) / (1 - chance)))
 
 
 def score_confidence(probs: Sequence[float]) -> float:
-    """Return how close the levels are to the likeliest: 1 where it is sure, 0 where they lie as far as chance would."""
+    """Compute how closely the probability gathers around the likeliest level: 1 if it is certain, 0 if no better than chance."""
     top, n = max(range(len(probs)), key=probs.__getitem__), len(probs)
-    spread = sum(p * abs(at - top) for at, p in enumerate(probs))
-    by_chance = sum(abs(at - (n - 1) / 2) for at in range(n)) / n
+    spread = sum(p * abs(i - top) for i, p in enumerate(probs))
+    by_chance = sum(abs(i - (n - 1) / 2) for i in range(n)) / n
     return min(1.0, max(0.0, 1 - spread / by_chance))
 
 
-async def _decided(call: Call, text: str, questions: Sequence[Question]) -> list[Verdict]:
-    """Return the decoder's verdicts, as many questions at a time as it has workers."""
+async def _ask_decoder(call: Call, text: str, questions: Sequence[Question]) -> list[Verdict]:
+    """Put questions to the decoder, as many at a time as it has workers."""
     if not questions:
         return []
     started = time.perf_counter()
-    free = asyncio.Semaphore(call.settings.decoder.workers)
+    workers = asyncio.Semaphore(call.settings.decoder.workers)
 
-    async def decided(question: Question) -> Verdict:
-        async with free:
+    async def verdict_on(question: Question) -> Verdict:
+        async with workers:
             try:
                 answer = await call.service.decide(text, question.options, question.instructions, call.deadline)
             except UnanswerableError as error:
@@ -103,7 +104,7 @@ async def _decided(call: Call, text: str, questions: Sequence[Question]) -> list
 
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(decided(question)) for question in questions]
+            tasks = [group.create_task(verdict_on(question)) for question in questions]
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from None
     call.timings.escalation_s += time.perf_counter() - started
@@ -116,28 +117,28 @@ def _verdict(answer: Answer, options: Sequence[str]) -> Verdict:
     if not {answer.label, *answer.probs} <= set(options):
         raise EngineDownError("the bundle was changed while this request ran; send it again", retry_after_s=1)
     probs = [answer.probs.get(option, 0.0) for option in options]
-    # A decoder that overrules the encoder, its reliability not measured: its label is as probable as any other.
-    at = options.index(answer.label)
-    probs[at] = max(probs) or 1.0
+    # A decoder of unmeasured reliability may overrule the encoder; its label then gets the highest probability.
+    choice = options.index(answer.label)
+    probs[choice] = max(probs) or 1.0
     total = sum(probs)
-    return Verdict(probs=tuple(p / total for p in probs), choice=at, tokens=answer.tokens)
+    return Verdict(probs=tuple(p / total for p in probs), choice=choice, tokens=answer.tokens)
 
 
-def _shown(options: Sequence[str]) -> str:
+def _listed(options: Sequence[str]) -> str:
     return ", ".join(option[:40] for option in options[:10]) + (", …" if len(options) > 10 else "")
 
 
 ALIASES = ("jev-latest",)
-"""What clients of /v1/systemone send where their user names no model."""
+"""Names that clients of /v1/systemone send if their user names no model."""
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
-    """An entry of both lists: that of OpenAI's clients and that of System One's."""
+    """An entry of the model list, with the fields of OpenAI's clients and of System One's."""
 
     id: str
     object: str = "model"
     created: int = 0
-    """A bundle does not say when it was made."""
+    """Always 0: a bundle does not record when it was made."""
     owned_by: str = "hybrid"
     name: str
     description: str
@@ -145,7 +146,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelsReply(msgspec.Struct, frozen=True, kw_only=True):
-    """What serves now, as OpenAI's clients read it (`data`) and as those of System One do (`models`)."""
+    """The list of models, in the field that OpenAI's clients read (`data`) and in that of System One's (`models`)."""
 
     object: str = "list"
     data: list[Model]
@@ -153,7 +154,7 @@ class ModelsReply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def answer_models(call: Call) -> ModelsReply:
-    """Return the one model that there is."""
+    """List the bundle that is being served, the only model of this service."""
     bundle = call.service.bundle
     about = f"{bundle.encoder}; labels: {', '.join(bundle.labels)}"
     models = [Model(id=bundle.name, name=bundle.name, description=about)]
@@ -161,7 +162,13 @@ async def answer_models(call: Call) -> ModelsReply:
 
 
 def check_model(call: Call, name: str) -> None:
-    """Raise where a request asks for a model that is not the bundle."""
-    known = (call.service.bundle.name, call.service.bundle_id, *ALIASES)
-    if name not in known:
-        raise NotFoundError(f"model {name[:80]!r}; this server has {call.service.bundle.name!r} alone")
+    """Check that a request names the bundle that is being served.
+
+    Raises:
+        NotFoundError: it names another model.
+    """
+    names = (call.service.bundle.name, call.service.bundle_id, *ALIASES)
+    if name not in names:
+        raise NotFoundError(
+            f"model: got {name[:80]!r}, expected {call.service.bundle.name!r}, the only model of this server"
+        )

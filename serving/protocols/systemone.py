@@ -1,4 +1,4 @@
-"""`POST /v1/systemone`: a state, and questions by id about it. The package `jevcompat` checks what is required."""
+"""`POST /v1/systemone`: a state, and questions about it by id. The package `jevcompat` tests for compatibility."""
 
 from typing import Annotated, Any
 
@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from serving.errors import BadRequestError, ServingError, UnanswerableError
 from serving.protocols.decision_input import as_text
-from serving.protocols.decisions import described_question
+from serving.protocols.decisions import question_about
 from serving.protocols.operation import Call, Operation, WireProtocol
 from serving.protocols.question import (
     ALIASES,
@@ -23,39 +23,39 @@ from serving.protocols.question import (
 )
 
 Text = str | dict[str, Any] | list[Any]
-"""Free text, or JSON that is read as text."""
+"""Free text, or JSON that is read as its text."""
 
 
 class NoulCriteria(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What counts as true, and what as false."""
+    """Descriptions of what counts as true and what counts as false."""
 
     true: Text | None = None
     false: Text | None = None
 
 
 class Noul(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="noul"):
-    """How likely is it that this is true?"""
+    """A question about how likely a statement is to be true."""
 
     instructions: Text | None = None
     criteria: NoulCriteria | None = None
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="choice"):
-    """Which of the options is it?"""
+    """A question about which of several options applies."""
 
     instructions: Text | None = None
     criteria: Annotated[dict[str, Text | None], Meta(min_length=2, max_length=255)]
 
 
 class Scale(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="score"):
-    """Which of the ordered levels is it?"""
+    """A question about which of several ordered levels applies."""
 
     instructions: Text | None = None
     criteria: Annotated[list[Text], Meta(min_length=2, max_length=10)]
 
 
 class SystemOneRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A state and the questions about it, by their ids."""
+    """The body of a request: a state and the questions about it, by their ids."""
 
     state: Text
     questions: Annotated[dict[str, Noul | Choice | Scale], Meta(min_length=1, max_length=400)]
@@ -63,13 +63,13 @@ class SystemOneRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NoulAnswer(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="noul"):
-    """The probability that it is true."""
+    """The probability that the statement is true."""
 
     noul: float
 
 
 class ChoiceAnswer(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="choice"):
-    """The option, and how far its probability is from chance."""
+    """The chosen option, and how far its probability is above chance."""
 
     choice: str
     confidence: float
@@ -77,7 +77,7 @@ class ChoiceAnswer(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", 
 
 
 class ScoreAnswer(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="score"):
-    """The expected level, counted from 0."""
+    """The expected level, counted from 0, and the probability of each level."""
 
     score: float
     legend: dict[str, str]
@@ -86,14 +86,14 @@ class ScoreAnswer(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", t
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """Tokens that the encoder read; it writes none."""
+    """Tokens that the encoder read; it generates none."""
 
     input_tokens: int
     output_tokens: int = 0
 
 
 class SystemOneReply(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer a question, by its id."""
+    """The body of a reply: the answers by the ids of the questions."""
 
     model: str
     answers: dict[str, NoulAnswer | ChoiceAnswer | ScoreAnswer]
@@ -101,7 +101,7 @@ class SystemOneReply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """What is wrong with the body, and where."""
+    """A problem with the body of a request, and its place there."""
 
     loc: list[str]
     msg: str
@@ -109,7 +109,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
-    """Why there is no answer, where the body is not to blame."""
+    """Explains why a request got no answer although its body is valid."""
 
     error_type: str
     message: str
@@ -122,30 +122,30 @@ class ErrorReply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def answer_systemone(call: Call) -> SystemOneReply:
-    """Return an answer a question.
+    """Answer each question of a request, by its id.
 
     Raises:
-        UnanswerableError: a question has no answer: this protocol has no place for a refusal.
+        UnanswerableError: a question has no answer; this protocol cannot express a refusal of one question.
     """
     body: SystemOneRequest = call.body
     check_model(call, body.model)
-    named = body.questions
-    questions = [_question(question, f"questions.{name[:80]}") for name, question in named.items()]
+    questions = [_question(question, f"questions.{name[:80]}") for name, question in body.questions.items()]
     verdicts = await ask(call, as_text(body.state), questions)
-    for name, verdict in zip(named, verdicts, strict=True):
+    for name, verdict in zip(body.questions, verdicts, strict=True):
         if not verdict.probs:
             raise UnanswerableError(f"questions.{name[:80]}: {verdict.reason}")
     return SystemOneReply(
         model=call.service.bundle.name,
         answers={
-            name: _answer(question, verdict) for (name, question), verdict in zip(named.items(), verdicts, strict=True)
+            name: _answer(question, verdict)
+            for (name, question), verdict in zip(body.questions.items(), verdicts, strict=True)
         },
         usage=Usage(input_tokens=max(verdict.tokens for verdict in verdicts)),
     )
 
 
 def render_error(error: ServingError, _request_id: str) -> ErrorReply:
-    """Return the body of an error: a list of problems where the body is to blame."""
+    """Render an error as the body of this protocol's error replies: a list of problems if the request is at fault."""
     if error.kind in ("bad_request", "unanswerable"):
         return ErrorReply(detail=[Problem(loc=["body"], msg=str(error), type=error.kind)])
     kind = {"unauthorized": "authentication_error", "overloaded": "rate_limit_error"}.get(error.kind, error.kind)
@@ -156,17 +156,17 @@ def _question(question: Noul | Choice | Scale, where: str) -> Question:
     instructions = "" if question.instructions is None else as_text(question.instructions)
     if isinstance(question, Noul):
         criteria = question.criteria or NoulCriteria()
-        described = [(TRUE, _described(criteria.true)), (FALSE, _described(criteria.false))]
-        if not instructions and not any(meaning for _, meaning in described):
-            raise BadRequestError(f"{where}: neither instructions nor criteria; say what is asked")
+        options = [(TRUE, _meaning(criteria.true)), (FALSE, _meaning(criteria.false))]
+        if not instructions and not any(meaning for _, meaning in options):
+            raise BadRequestError(f"{where}: got neither instructions nor criteria; expected at least one of the two")
     elif isinstance(question, Choice):
-        described = [(name, _described(meaning)) for name, meaning in question.criteria.items()]
+        options = [(name, _meaning(criterion)) for name, criterion in question.criteria.items()]
     else:
-        described = [(as_text(level), None) for level in question.criteria]
-    return described_question(described, instructions, where)
+        options = [(as_text(level), None) for level in question.criteria]
+    return question_about(options, instructions, where)
 
 
-def _described(text: Text | None) -> str | None:
+def _meaning(text: Text | None) -> str | None:
     return None if text is None else as_text(text)
 
 
@@ -182,9 +182,9 @@ def _answer(question: Noul | Choice | Scale, verdict: Verdict) -> NoulAnswer | C
         )
     return ScoreAnswer(
         score=mean_position(probs),
-        legend={str(at): as_text(level) for at, level in enumerate(question.criteria)},
+        legend={str(i): as_text(level) for i, level in enumerate(question.criteria)},
         confidence=score_confidence(probs),
-        probabilities={str(at): p for at, p in enumerate(probs)},
+        probabilities={str(i): p for i, p in enumerate(probs)},
     )
 
 
@@ -197,8 +197,8 @@ SYSTEMONE = WireProtocol(
             path="/v1/systemone",
             title="Answer typed questions about one state, by their ids",
             about=(
-                "A question whose options are the bundle's labels is answered by the encoder; any other goes to the "
-                "decoder, and is refused (422) where none is configured."
+                "The encoder answers a question whose options are the bundle's labels. Any other question goes to the "
+                "decoder, and is refused (422) if none is configured."
             ),
             asks=SystemOneRequest,
             reply=SystemOneReply,

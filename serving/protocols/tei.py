@@ -13,11 +13,11 @@ from serving.types import Answer, Options
 
 
 class PredictRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A text; a text in a list; or a list of such lists. Two texts in a list are a pair, which no bundle reads."""
+    """The body of a request: a text, a text in a list, or a list of such lists. Two texts in a list would be a pair."""
 
     inputs: str | Annotated[list[str | Annotated[list[str], Meta(min_length=1)]], Meta(min_length=1)]
     truncate: bool | None = None
-    """Whether a longer text is cut; absent: as the bundle says."""
+    """Whether to truncate a text that is too long; absent: as the bundle is configured."""
     truncation_direction: Literal["right", "left", "Right", "Left"] = "right"
     raw_scores: bool = False
 
@@ -30,20 +30,20 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Classifier(msgspec.Struct, frozen=True, kw_only=True):
-    """The labels by their number, and back."""
+    """The labels by index, and the indices by label."""
 
     id2label: dict[str, str]
     label2id: dict[str, int]
 
 
 class ModelType(msgspec.Struct, frozen=True, kw_only=True):
-    """A classifier, always."""
+    """The type of the model, which is always a classifier."""
 
     classifier: Classifier
 
 
 class InfoReply(msgspec.Struct, frozen=True, kw_only=True):
-    """What serves now, in the words of this protocol."""
+    """The bundle that is being served, described in the terms of this protocol."""
 
     model_id: str
     model_sha: str
@@ -51,7 +51,7 @@ class InfoReply(msgspec.Struct, frozen=True, kw_only=True):
     model_dtype: str
     model_type: ModelType
     max_input_length: int
-    """Tokens."""
+    """The most tokens of a text."""
     max_client_batch_size: int
     auto_truncate: bool
     version: str
@@ -66,25 +66,27 @@ class ErrorReply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def answer_predict(call: Call) -> list[Score] | list[list[Score]]:
-    """Return the scores of one text, or a list of them for a list of lists."""
+    """Classify one text, or each text of a list of lists, and answer with its scores."""
     body: PredictRequest = call.body
     if body.raw_scores:
-        raise UnanswerableError("raw_scores: this service returns calibrated probabilities; leave it out")
+        raise UnanswerableError(
+            "raw_scores: expected false, since this service has calibrated probabilities only; leave it out"
+        )
     texts, batch = _texts(body.inputs)
     scores = [_scores(answer) for answer in await classify_all(call, texts, _options(body))]
     return scores if batch else scores[0]
 
 
 async def answer_info(call: Call) -> InfoReply:
-    """Return what serves now."""
+    """Describe the bundle that is being served."""
     bundle = call.service.bundle
-    labels = {name: number for number, name in enumerate(bundle.labels)}
+    label2id = {label: i for i, label in enumerate(bundle.labels)}
     return InfoReply(
         model_id=bundle.name,
         model_sha=call.service.bundle_id,
         model_dtype=bundle.precision,
         model_type=ModelType(
-            classifier=Classifier(id2label={str(at): name for name, at in labels.items()}, label2id=labels)
+            classifier=Classifier(id2label={str(i): label for label, i in label2id.items()}, label2id=label2id)
         ),
         max_input_length=bundle.reading.max_length,
         max_client_batch_size=call.settings.limits.items,
@@ -94,7 +96,7 @@ async def answer_info(call: Call) -> InfoReply:
 
 
 def render_error(error: ServingError, _request_id: str) -> ErrorReply:
-    """Return the body of an error."""
+    """Render an error as the body of this protocol's error replies."""
     return ErrorReply(error=str(error), error_type=_TYPES.get(error.kind, "Validation"))
 
 
@@ -110,21 +112,23 @@ _TYPES = {
 
 
 def _texts(inputs: str | list[str | list[str]]) -> tuple[list[str], bool]:
-    """Return the texts, and whether they came as a batch."""
+    """Extract the texts, and whether the request is a batch."""
     if isinstance(inputs, str):
         return [inputs], False
     if all(isinstance(item, str) for item in inputs):
         return [_single([str(item) for item in inputs])], False
     if all(isinstance(item, list) for item in inputs):
         return [_single(list(item)) for item in inputs], True
-    raise BadRequestError("inputs: strings and lists side by side; expected a string, or a list of lists of one string")
+    raise BadRequestError(
+        "inputs: expected a string, or a list of lists of one string; got strings and lists side by side"
+    )
 
 
 def _single(texts: list[str]) -> str:
     if len(texts) != 1:
         raise UnanswerableError(
-            f"inputs: {len(texts)} strings in one list, which this protocol reads as a pair, and the bundle reads one "
-            "text at a time; send several texts as [[first], [second]]"
+            f"inputs: got {len(texts)} strings in one list, which this protocol treats as a pair; expected one string a list, "
+            "because the bundle classifies single texts: send several texts as [[first], [second]]"
         )
     return texts[0]
 
@@ -149,13 +153,19 @@ TEI = WireProtocol(
         Operation(
             method="POST",
             path="/predict",
-            title="Classify texts, as text-embeddings-inference does",
+            title="Classify texts, in the format of text-embeddings-inference",
             asks=PredictRequest,
             reply=list[Score | list[Score]],
             answer=answer_predict,
         ),
-        Operation(method="GET", path="/info", title="Tell what serves now", reply=InfoReply, answer=answer_info),
-        probe("/health", "Whether a request would be taken", ready=True),
+        Operation(
+            method="GET",
+            path="/info",
+            title="Describe the bundle that is being served",
+            reply=InfoReply,
+            answer=answer_info,
+        ),
+        probe("/health", "Check whether a request would be accepted", ready=True),
     ),
     error_type=ErrorReply,
     render_error=render_error,

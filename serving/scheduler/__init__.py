@@ -1,1 +1,1 @@
-"""What waits for the engine: who is let in, who runs next and in whose company."""
+"""Schedules work for the engine: admission of requests, their queue, and the choice of batches."""

@@ -1,4 +1,4 @@
-"""Which requests are let in: one whose answer would come too late is refused at once."""
+"""Admission control: refuses a request at once if its answer would be too late."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,28 +11,28 @@ from serving.settings import Limits
 from serving.types import Deadline
 
 SAFETY_FACTOR = 1.5
-"""A request that is let in should be in time even if the machine slows down meanwhile."""
+"""A margin, so that an admitted request is in time even if the machine slows down meanwhile."""
 MIN_RETRY_S = 0.05
 INITIAL_TOKENS_A_BYTE = 0.25
-"""Assumed before the first text was tokenized: about right for English."""
+"""Assumed until the first text is tokenized; about right for English."""
 EMA_WEIGHT = 0.02
 """The weight of one request in the moving averages of tokens and seconds a byte."""
 LATENCY_EMA_WEIGHT = 0.005
 """The same for lateness: the answers of one batch are late together, and are one observation."""
 MIN_EXPECTED_S = 0.02
-"""Expectations below this teach nothing about lateness: chance dominates."""
+"""Shorter expectations are ignored when lateness is estimated, because chance dominates them."""
 MAX_LATENESS_RATIO = 4.0
-"""The most that one request may count for, as a multiple of what was expected."""
+"""The most that one request may contribute to lateness, as a multiple of its expected time."""
 
 
 class QueueLoad(msgspec.Struct, frozen=True, kw_only=True):
-    """What the engine has to do at one moment."""
+    """The work that the engine has at one moment."""
 
     queued_tokens: int
     busy_s: float
-    """Until the batches in the engine have run; 0 where it is idle."""
+    """The seconds until the batches in the engine have run; 0 if it is idle."""
     batch_tokens: int
-    """Padded tokens of a full batch."""
+    """The padded tokens of a full batch."""
 
 
 class WaitEstimate(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,13 +41,13 @@ class WaitEstimate(msgspec.Struct, frozen=True, kw_only=True):
     tokens: float
     """Tokens ahead of it, those of texts that are not tokenized yet included."""
     wait_s: float
-    """Until all of them have run; 0 where the engine is idle."""
+    """The seconds until all of them have run; 0 if the engine is idle."""
     own_s: float
-    """To run the request itself."""
+    """The seconds to run the request itself."""
 
     @property
     def s(self) -> float:
-        """Until the request has run."""
+        """The seconds until the request has run."""
         return self.wait_s + self.own_s
 
 
@@ -186,4 +186,4 @@ class Admission:
 
 def _overloaded(why: str, retry_after_s: float) -> OverloadedError:
     retry_after_s = max(retry_after_s, MIN_RETRY_S)
-    return OverloadedError(f"overloaded: {why}; come again in {retry_after_s:.2g} s", retry_after_s=retry_after_s)
+    return OverloadedError(f"overloaded: {why}; try again in {retry_after_s:.2g} s", retry_after_s=retry_after_s)

@@ -1,4 +1,4 @@
-"""What a batch costs: seconds as a line over padded tokens, fitted to the batches that ran last."""
+"""Estimates the time of a batch: a line over its padded tokens, fitted to the most recent batches."""
 
 from collections import deque
 
@@ -8,14 +8,14 @@ REMEMBERED = 12
 """Batches of each size, by powers of two: the line follows the machine, and after an hour of single short texts it
 still knows what a full batch costs."""
 LEAST = 4
-"""Batches before which nothing is said: the first ones of a graph are slow, and would turn requests away."""
+"""The fewest batches for an estimate: the first batches of a graph are slow, and would cause refusals."""
 
 
 class BatchTiming(msgspec.Struct, frozen=True):
     """A batch that ran."""
 
     tokens: int
-    """Without the padding."""
+    """The tokens without padding."""
     padded: int
     seconds: float
 
@@ -30,7 +30,7 @@ class BatchCost:
 
     @property
     def known(self) -> bool:
-        """Whether enough batches ran to say anything."""
+        """Whether enough batches have run for an estimate."""
         return self._n >= LEAST
 
     def add(self, tokens: int, padded: int, seconds: float) -> None:

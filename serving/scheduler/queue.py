@@ -1,4 +1,4 @@
-"""The rows that wait for the engine, and which of them run together."""
+"""The queue of rows for the engine, and the choice of rows that run together."""
 
 import asyncio
 import time
@@ -130,13 +130,13 @@ class RequestQueue:
             self._count(row, +1)
 
     def withdraw(self, job: Job) -> None:
-        """Remove the waiting rows of a request that nobody waits for any more."""
+        """Remove the waiting rows of an abandoned request."""
         for row in job.rows:
             if self._waiting.pop(row.number, None):
                 self._count(row, -1)
 
     async def not_empty(self) -> None:
-        """Wait until a row waits."""
+        """Wait until the queue has a row."""
         await self._not_empty.wait()
 
     def take(self, max_tokens: int) -> list[Row]:

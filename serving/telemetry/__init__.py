@@ -1,1 +1,1 @@
-"""What the service knows about itself: metrics, a rolling window, drift, logs and traces."""
+"""Telemetry of the service: metrics, a rolling window, drift detection, logs and traces."""

@@ -1,7 +1,7 @@
-"""Whether recent texts still look like the calibration rows: the bundle's promises hold only for such texts.
+"""Drift detection: compares recent texts with the calibration rows, since a bundle's guarantees hold only for such texts.
 
-Two tables say what is compared and how: `QUANTITIES` and `STATISTICS`. Metrics and the page read them. An alarm needs
-both a difference that chance does not explain and one that is large enough to matter.
+`QUANTITIES` lists what is compared and `STATISTICS` how; metrics and the page are built from both. An alarm needs a
+difference that is both statistically significant and large enough to matter.
 """
 
 import math
@@ -16,22 +16,22 @@ from hybrid.runtime.calibration_reference import Histogram, Reference
 from serving.types import Answer
 
 BLOCK = 250
-"""Texts between two checks."""
+"""The number of texts between two checks."""
 BLOCKS = 4
-"""Blocks in the window: four checks see each text."""
+"""The number of blocks in the window, so that each text takes part in four checks."""
 FALSE_ALARM_RATE = 0.001
-"""The probability that a window of traffic like the calibration rows raises any alarm at all, over the draw of both, if
-texts come independently of each other. Divided by the quantities and the checks (Bonferroni)."""
+"""The probability of any alarm in a window of independent texts that are distributed like the calibration rows, over the
+draw of both. It is divided by the number of quantities and of checks (Bonferroni)."""
 MIN_PSI = 0.1
-"""The index below which no difference is worth an alarm, however significant (see `psi`)."""
+"""The population stability index below which even a significant difference raises no alarm (see `psi`)."""
 MAX_LABELS = 32
-"""Labels with a cell of their own; the rarer ones share one."""
+"""The most labels with a cell of their own; the rarer labels share one cell."""
 OTHER = "other"
 MIN_EXPECTED_ROWS = 5.0
 """Cells with fewer rows expected in the smaller sample are merged (Cochran 1954, "Some methods for strengthening the
 common chi-square tests")."""
 PSI_SMOOTHING = 0.5
-"""Added to each cell of the index, so that the logarithm of an empty one is finite."""
+"""Added to each cell of the index, so that the logarithm of an empty cell is finite."""
 
 Pairs = Sequence[tuple[int, int]]
 """Counts of recent texts and of calibration rows, cell by cell; small cells are merged."""
@@ -64,29 +64,29 @@ def p_value(pairs: Pairs) -> float:
 
 
 STATISTICS: dict[str, Callable[[Pairs], float]] = {"psi": psi, "p_value": p_value}
-"""How two samples of counts are compared. Metrics has the gauge `hybrid_drift_NAME` of each."""
+"""The statistics that compare two samples of counts. Each has a gauge `hybrid_drift_NAME` in the metrics."""
 
 
 class Cells(msgspec.Struct, frozen=True, kw_only=True):
-    """The cells that one quantity is counted in, with the counts of the calibration rows."""
+    """The cells in which a quantity is counted, with the counts of the calibration rows."""
 
     names: tuple[str, ...]
     rows: tuple[int, ...]
     edges: tuple[str, ...] = ()
-    """Between the cells, where they have an order."""
+    """The boundaries between the cells, if they are ordered."""
     cell_of: Callable[[Answer], int]
 
 
 class Quantity(msgspec.Struct, frozen=True, kw_only=True):
-    """Something about a text that is compared with the calibration rows."""
+    """A quantity of a text whose distribution is compared with that of the calibration rows."""
 
     name: str
     title: str
     """The heading of its chart on the page."""
     cells: Callable[[Bundle, Reference], Cells | None]
-    """The cells of a bundle; None where it has no record of the quantity."""
+    """Builds the cells for a bundle; None if its reference lacks the quantity."""
     phrase: Callable[[Cells, int], str]
-    """Says of texts what the cells up to an index, or the one at it where they have no order, mean."""
+    """Describes texts in the cells up to an index, or in the cell at the index if the cells are not ordered."""
 
 
 def _escalated(bundle: Bundle, reference: Reference) -> Cells:
@@ -106,11 +106,11 @@ def _confidence(_bundle: Bundle, reference: Reference) -> Cells:
 def _labels(_bundle: Bundle, reference: Reference) -> Cells:
     frequent = list(reference.labels.items())[:MAX_LABELS]
     rest = sum(reference.labels.values()) - sum(rows for _, rows in frequent)
-    cell = {name: at for at, (name, _) in enumerate(frequent)}
+    cell_by_label = {label: i for i, (label, _) in enumerate(frequent)}
     return Cells(
-        names=(*cell, OTHER),
+        names=(*cell_by_label, OTHER),
         rows=(*(rows for _, rows in frequent), rest),
-        cell_of=lambda answer: cell.get(answer.encoder_label, len(cell)),
+        cell_of=lambda answer: cell_by_label.get(answer.encoder_label, len(cell_by_label)),
     )
 
 
@@ -138,28 +138,28 @@ QUANTITIES = (
         name="escalated",
         title="Below the threshold",
         cells=_escalated,
-        phrase=lambda _cells, _at: "are below the threshold",
+        phrase=lambda _cells, _index: "are below the threshold",
     ),
     Quantity(
         name="confidence",
         title="Confidence",
         cells=_confidence,
-        phrase=lambda cells, at: f"have a confidence below {_edge(cells, at)}",
+        phrase=lambda cells, i: f"have a confidence below {_edge(cells, i)}",
     ),
     Quantity(
         name="labels",
         title="Labels",
         cells=_labels,
-        phrase=lambda cells, at: f"are called {cells.names[at]!r}",
+        phrase=lambda cells, i: f"are labelled {cells.names[i]!r}",
     ),
     Quantity(
         name="tokens",
         title="Tokens per text",
         cells=_tokens,
-        phrase=lambda cells, at: f"have fewer than {_edge(cells, at)} tokens",
+        phrase=lambda cells, i: f"have fewer than {_edge(cells, i)} tokens",
     ),
 )
-"""What is compared: a new quantity is one entry here."""
+"""The quantities that are compared. To add one, add an entry here."""
 
 
 class Drift(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,10 +173,10 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True):
     """All of `STATISTICS` by name."""
     alarm: bool
     says: str
-    """What changed and how, in a sentence."""
+    """A sentence on what changed, and by how much."""
     cells: tuple[str, ...]
     recent: tuple[float, ...]
-    """Shares by cell; those of the calibration rows are in `reference`."""
+    """The share of the recent texts in each cell; `reference` has that of the calibration rows."""
     reference: tuple[float, ...]
 
 
@@ -198,20 +198,20 @@ class _Counts:
 
 
 class DriftMonitor:
-    """The recent texts of one bundle. `note` costs the same however many it has seen."""
+    """Monitors the recent texts of one bundle. The cost of `note` does not grow with the number of texts."""
 
     def __init__(self, bundle: Bundle, reference: Reference) -> None:
         """Start with no text seen."""
-        self.found: tuple[Drift, ...] = ()
-        """The result of the last check; empty before the first."""
+        self.drifts: tuple[Drift, ...] = ()
+        """The result of the last check for each quantity; empty before the first check."""
         self.n_recent = 0
-        """Texts that the last check saw."""
-        cells = [(quantity, quantity.cells(bundle, reference)) for quantity in QUANTITIES]
-        self._counts = [_Counts(quantity, known) for quantity, known in cells if known is not None]
+        """The number of texts in the last check."""
+        pairs = [(quantity, quantity.cells(bundle, reference)) for quantity in QUANTITIES]
+        self._counts = [_Counts(quantity, cells) for quantity, cells in pairs if cells is not None]
         self._n_seen = 0
 
     def note(self, answers: Sequence[Answer]) -> bool:
-        """Count the encoder's answers; return whether a block is full and `found` is new."""
+        """Count the encoder's answers; return whether they filled a block, so that `drifts` is new."""
         has_checked = False
         for answer in answers:
             for counts in self._counts:
@@ -227,7 +227,7 @@ class DriftMonitor:
         for counts in self._counts:
             counts.end_block()
         self.n_recent = min(self._n_seen, BLOCK * BLOCKS)
-        self.found = tuple(_drift(counts, level) for counts in self._counts)
+        self.drifts = tuple(_drift(counts, level) for counts in self._counts)
 
 
 def compare(recent: Sequence[int], reference: Sequence[int]) -> dict[str, float]:
@@ -269,21 +269,21 @@ def _shares(counts: Sequence[int]) -> tuple[float, ...]:
 
 
 def _sentence(counts: _Counts, recent: Sequence[float], reference: Sequence[float], n_recent: int) -> str:
-    """Describe the part of the distribution that changed most, before and now."""
+    """Describe the part of the distribution that changed most, in the recent texts and in the calibration rows."""
     cells = counts.cells
     if cells.edges:
         recent, reference = tuple(accumulate(recent)), tuple(accumulate(reference))
-    # Of two cells both changed as much: the second one is described.
+    # Two cells change by the same amount, so the second is described.
     candidates = range(1, 2) if len(cells.names) == 2 and not cells.edges else range(len(recent))
     most = max(candidates, key=lambda cell: abs(recent[cell] - reference[cell]))
     return (
-        f"{recent[most]:.0%} of the last {n_recent} texts {counts.quantity.phrase(cells, most)}; of the calibration rows "
-        f"it was {reference[most]:.0%}"
+        f"{recent[most]:.0%} of the last {n_recent} texts {counts.quantity.phrase(cells, most)}, compared with "
+        f"{reference[most]:.0%} of the calibration rows"
     )
 
 
 def _edge(cells: Cells, cell: int) -> str:
-    """The upper end of a cell. The last one has none; its accumulated share is 1 before and now, so it is not chosen."""
+    """The upper end of a cell. The last cell has none, but its accumulated share is always 1, so it is never described."""
     return cells.edges[cell] if cell < len(cells.edges) else "any"
 
 

@@ -1,4 +1,4 @@
-"""Logs as JSON, one line per event, written by a thread of their own so that a slow reader of the logs slows no request."""
+"""JSON logs, one line per event, written on a separate thread so that a slow reader of the logs delays no request."""
 
 import logging
 import queue
@@ -15,17 +15,19 @@ import msgspec
 
 logger = logging.getLogger("serving")
 MAX_WAITING = 10_000
-"""Lines that may wait to be written; more are dropped and counted."""
+"""The most lines that may wait to be written; further lines are dropped and counted."""
 GATHER_S = 0.05
-"""How long the first line waits for others to be written with it: waking the thread for each line costs the requests."""
+"""How long the first line waits for others to be written with it: waking the thread for each line would slow requests."""
 CLOSE_S = 5.0
-"""How long the end of the process waits for a reader, twice."""
+"""How long `close` waits for a reader: once to hand over the last line, and once until all are written."""
 
 
 def event(level: int, name: str, **fields: object) -> None:
-    """Log an event with its fields, which JSON must be able to hold."""
+    """Log an event with its fields, whose values must be serialisable as JSON."""
     if logger.isEnabledFor(level):
-        logger.handle(_record(level, name, **fields))  # without the search for the caller's line, which nobody reads
+        logger.handle(
+            _record(level, name, **fields)
+        )  # skips the costly search for the caller's line, which no log shows
 
 
 class LogRateLimit:
@@ -37,7 +39,7 @@ class LogRateLimit:
         self._clock = clock
         self._second = -1
         self._n_passed = 0
-        self._left_out = 0
+        self._n_dropped = 0
 
     def passes(self) -> bool:
         """Whether one more line may be written now; if not, it is counted."""
@@ -45,22 +47,22 @@ class LogRateLimit:
         if second != self._second:
             self._second, self._n_passed = second, 0
         if self._n_passed >= self._most:
-            self._left_out += 1
+            self._n_dropped += 1
             return False
         self._n_passed += 1
         return True
 
-    def left_out(self) -> int:
-        """How many lines were not written since the last call."""
-        n_left_out, self._left_out = self._left_out, 0
-        return n_left_out
+    def take_dropped(self) -> int:
+        """Return how many lines were dropped since the last call, and start counting anew."""
+        n_dropped, self._n_dropped = self._n_dropped, 0
+        return n_dropped
 
 
 class JsonFormatter(logging.Formatter):
-    """Formats a record as one line of JSON: time, level, logger, event, the event's fields, and the error if there is one."""
+    """Formats a record as one line of JSON: time, level, logger, event, the event's fields, and the error if any."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line without a line feed."""
+        """Format a record, without a line feed at the end."""
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -81,7 +83,7 @@ class _QueueHandler(QueueHandler):
     dropped = 0
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        return record  # it stays in this process, so nothing needs to be made fit to travel
+        return record  # it stays in this process, so it need not be picklable
 
     def enqueue(self, record: logging.LogRecord) -> None:
         try:
@@ -91,10 +93,10 @@ class _QueueHandler(QueueHandler):
 
 
 class JsonLogs:
-    """The logs of this process from its construction to `close`: the service's own and those of the web server."""
+    """Writes all logs of this process, the web server's included, from construction to `close`."""
 
     def __init__(self, stream: IO[str] | None = None, level: int = logging.INFO) -> None:
-        """Take over the root logger and write to `stream`, by default stderr; `close` restores what was set up before."""
+        """Take over the root logger and write to `stream` (default: stderr); `close` restores the previous handlers."""
         self._stream = stream or sys.stderr
         self._waiting: queue.Queue[logging.LogRecord | None] = queue.Queue(MAX_WAITING)
         self._handler = _QueueHandler(self._waiting)
@@ -102,19 +104,19 @@ class JsonLogs:
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._write, name="logs", daemon=True)
         self._thread.start()
-        self._before = (logging.root.level, logging.root.handlers[:])
+        self._previous = (logging.root.level, logging.root.handlers[:])
         logging.root.handlers[:] = [self._handler]
         logging.root.setLevel(level)
 
     def close(self) -> None:
-        """Write what waits, if somebody reads it, and how many lines were dropped."""
-        level, handlers = self._before
+        """Write the waiting lines if the stream accepts them, and the number of dropped lines."""
+        level, handlers = self._previous
         logging.root.setLevel(level)
         logging.root.handlers[:] = handlers
         self._closing.set()
         try:
             self._waiting.put(None, timeout=CLOSE_S)
-        except queue.Full:  # nobody reads: one line more is lost
+        except queue.Full:  # the reader is stuck: drop one more line to make room
             self._waiting.get_nowait()
             self._waiting.put_nowait(None)
             self._handler.dropped += 1
@@ -131,7 +133,7 @@ class JsonLogs:
             self._write_lines([_record(logging.WARNING, "log lines dropped", n_lines=self._handler.dropped)])
 
     def _write_lines(self, records: Sequence[logging.LogRecord]) -> None:
-        with suppress(OSError, ValueError):  # nobody reads any more
+        with suppress(OSError, ValueError):  # the reader has gone
             self._stream.writelines(self._formatter.format(record) + "\n" for record in records)
             self._stream.flush()
 
@@ -141,7 +143,7 @@ def _record(level: int, name: str, **fields: object) -> logging.LogRecord:
 
 
 def _encodable(value: Any) -> Any:
-    """Replace what UTF-8 cannot encode."""
+    """Replace characters that UTF-8 cannot encode."""
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""What Prometheus scrapes."""
+"""The metrics of the service, in the format that Prometheus scrapes."""
 
 import os
 from collections import Counter as Counted
@@ -26,73 +26,106 @@ SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5
 TOKENS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 CONFIDENCES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999)
 MAX_NAMES = 100
-"""Values that one label of a metric takes; more share "other", so that no caller can fill the memory."""
+"""The most values of one label of a metric; further values share "other", so that no caller can exhaust memory."""
 BREAKER_STATES = ("closed", "half-open", "open")
 ENGINE_STATES = ("starting", "ready", "dead", "hung")
 
 
 class Metrics:
-    """All metrics, in a registry of their own: two services in one process share none."""
+    """All metrics, in a registry of their own, so that two services in one process share none."""
 
     def __init__(self) -> None:
         """Register every metric."""
-        # A second series for each, which nobody reads.
+        # They would be a second series for each counter, which nothing here uses.
         disable_created_metrics()  # type: ignore[no-untyped-call]
-        self.registry = own = CollectorRegistry()
-        ProcessCollector(registry=own)
-        own.register(ChildrenCollector())
-        self._requests = Counter("hybrid_requests", "Requests by route and status.", ["route", "status"], registry=own)
-        self._replies = Counter("hybrid_http_replies", "Every reply, whatever the route.", ["status"], registry=own)
-        self._refusals = Counter("hybrid_refusals", "Requests without an answer by reason.", ["kind"], registry=own)
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        registry.register(ChildrenCollector())
+        self._requests = Counter(
+            "hybrid_requests", "Requests, by route and status.", ["route", "status"], registry=registry
+        )
+        self._replies = Counter(
+            "hybrid_http_replies",
+            "HTTP replies, by status, including those to requests without a route.",
+            ["status"],
+            registry=registry,
+        )
+        self._refusals = Counter(
+            "hybrid_refusals", "Requests without an answer, by reason.", ["kind"], registry=registry
+        )
         self._seconds = Histogram(
-            "hybrid_request_seconds", "From request to reply.", ["route"], buckets=SECONDS, registry=own
+            "hybrid_request_seconds", "Seconds from request to reply.", ["route"], buckets=SECONDS, registry=registry
         )
         self._stage = {
-            name: Histogram(f"hybrid_{name}_seconds", says, buckets=SECONDS, registry=own)
-            for name, says in {
-                "tokenise": "Tokenising the texts of a request.",
-                "queue": "Waiting for the engine.",
-                "inference": "In the engine.",
-                "escalation": "Waiting for the decoder, by request; only those that escalate.",
-                "decoder": "One question to the decoder.",
-                "batch": "One call of the engine.",
+            name: Histogram(f"hybrid_{name}_seconds", description, buckets=SECONDS, registry=registry)
+            for name, description in {
+                "tokenise": "Seconds that a request spent in tokenisation.",
+                "queue": "Seconds that a request waited for the engine.",
+                "inference": "Seconds that a request spent in the engine.",
+                "escalation": "Seconds that a request waited for the decoder; only requests that escalate.",
+                "decoder": "Seconds of one question to the decoder.",
+                "batch": "Seconds of one call of the engine.",
             }.items()
         }
         self._batch_texts = Histogram(
-            "hybrid_batch_texts", "Texts of a batch.", buckets=(1, 2, 4, 8, 16, 32, 64), registry=own
+            "hybrid_batch_texts", "Texts per batch.", buckets=(1, 2, 4, 8, 16, 32, 64), registry=registry
         )
-        self._batch_tokens = Histogram("hybrid_batch_tokens", "Padded tokens of a batch.", buckets=TOKENS, registry=own)
+        self._batch_tokens = Histogram(
+            "hybrid_batch_tokens", "Padded tokens per batch.", buckets=TOKENS, registry=registry
+        )
         self._padding = Histogram(
             "hybrid_padding_ratio",
-            "Padded tokens of a batch by its own tokens; 1 is no padding.",
+            "Padded tokens of a batch divided by its unpadded tokens; 1 means no padding.",
             buckets=(1.0, 1.05, 1.1, 1.2, 1.5, 2, 4),
-            registry=own,
+            registry=registry,
         )
         self._answers = Counter(
-            "hybrid_answers", "Texts answered, by status and source.", ["status", "source"], registry=own
+            "hybrid_answers", "Texts answered, by status and source.", ["status", "source"], registry=registry
         )
         self._confidence = Histogram(
-            "hybrid_confidence", "Of the encoder, by its label.", ["label"], buckets=CONFIDENCES, registry=own
+            "hybrid_confidence",
+            "The encoder's confidence, by the label it predicts.",
+            ["label"],
+            buckets=CONFIDENCES,
+            registry=registry,
         )
-        self._truncated = Counter("hybrid_truncated_texts", "Texts that were not read whole.", registry=own)
-        self._escalations = Counter("hybrid_escalations", "Questions to the decoder.", ["outcome"], registry=own)
-        self._usd = Counter("hybrid_escalation_usd", "What the decoder has cost.", registry=own)
-        self._breaker = Gauge("hybrid_breaker", "1 for the state it is in.", ["state"], registry=own)
-        self._engine = Gauge("hybrid_engine", "1 for the state it is in.", ["state"], registry=own)
-        self._engine_failures = Counter("hybrid_engine_failures", "Engines replaced.", ["state"], registry=own)
-        self._bundle = Info("hybrid_bundle", "The bundle that serves.", registry=own)
+        self._truncated = Counter("hybrid_truncated_texts", "Texts that were truncated.", registry=registry)
+        self._escalations = Counter(
+            "hybrid_escalations", "Questions to the decoder, by outcome.", ["outcome"], registry=registry
+        )
+        self._usd = Counter("hybrid_escalation_usd", "The cost of the decoder in USD.", registry=registry)
+        self._breaker = Gauge(
+            "hybrid_breaker",
+            "1 for the current state of the circuit breaker, 0 for the others.",
+            ["state"],
+            registry=registry,
+        )
+        self._engine = Gauge(
+            "hybrid_engine", "1 for the current state of the engine, 0 for the others.", ["state"], registry=registry
+        )
+        self._engine_failures = Counter(
+            "hybrid_engine_failures",
+            "Engines that were replaced, by the state they were in.",
+            ["state"],
+            registry=registry,
+        )
+        self._bundle = Info("hybrid_bundle", "The bundle that is being served.", registry=registry)
         self._swaps = Counter(
             "hybrid_bundle_swaps",
-            "Bundles that began to serve, the first one included, and those refused.",
+            "Hot swaps, by outcome; the first bundle counts as one.",
             ["outcome"],
-            registry=own,
+            registry=registry,
         )
         self._drift = {
-            name: Gauge(f"hybrid_drift_{name}", (statistic.__doc__ or name).splitlines()[0], ["quantity"], registry=own)
+            name: Gauge(
+                f"hybrid_drift_{name}", (statistic.__doc__ or name).splitlines()[0], ["quantity"], registry=registry
+            )
             for name, statistic in STATISTICS.items()
         }
-        self._alarm = Gauge("hybrid_drift_alarm", "1 where it moved.", ["quantity"], registry=own)
-        self._confidence_of: dict[str, Histogram] = {}  # a look-up by label costs more than the count
+        self._alarm = Gauge("hybrid_drift_alarm", "1 if the quantity has drifted.", ["quantity"], registry=registry)
+        self._confidence_of: dict[
+            str, Histogram
+        ] = {}  # caches the children, because finding one by its label costs more than counting
         self._names: dict[str, set[str]] = {"route": set(), "label": set()}
         _set_state(self._breaker, "closed", BREAKER_STATES)
         _set_state(self._engine, "starting", ENGINE_STATES)
@@ -111,12 +144,12 @@ class Metrics:
             self._answers.labels(status, source).inc(n_texts)
         self._truncated.inc(sum(answer.truncated for answer in answers))
         for answer in answers:
-            seen = self._confidence_of.get(answer.encoder_label)
-            if seen is None:
-                seen = self._confidence.labels(self._known("label", answer.encoder_label))
+            histogram = self._confidence_of.get(answer.encoder_label)
+            if histogram is None:
+                histogram = self._confidence.labels(self._known("label", answer.encoder_label))
                 if len(self._confidence_of) < MAX_NAMES:
-                    self._confidence_of[answer.encoder_label] = seen
-            seen.observe(answer.encoder_confidence)
+                    self._confidence_of[answer.encoder_label] = histogram
+            histogram.observe(answer.encoder_confidence)
 
     def refused(self, route: str, kind: str, status: int) -> None:
         """Count a request that got no answer."""
@@ -124,7 +157,7 @@ class Metrics:
         self._refusals.labels(kind).inc()
 
     def replied(self, status: int) -> None:
-        """Count a reply, those to requests that never reached the service included."""
+        """Count a reply, even if its request never reached the service."""
         self._replies.labels(str(status)).inc()
 
     def batch_ran(self, n_texts: int, tokens: int, padded_tokens: int, seconds: float) -> None:
@@ -156,7 +189,7 @@ class Metrics:
         self._swaps.labels("refused" if refused else "done").inc()
 
     def bundle_is(self, bundle: Bundle, bundle_id: str) -> None:
-        """Show the bundle; the metrics of the previous one start anew."""
+        """Show the bundle that is being served, and reset the metrics that belonged to the previous one."""
         self._bundle.info(
             {"id": bundle_id, "name": bundle.name, "encoder": bundle.encoder, "precision": bundle.precision}
         )
@@ -165,15 +198,15 @@ class Metrics:
         for metric in (self._confidence, *self._drift.values(), self._alarm):
             metric.clear()
 
-    def drift_is(self, found: Sequence[Drift]) -> None:
+    def drift_is(self, drifts: Sequence[Drift]) -> None:
         """Show the result of the last drift check."""
-        for drift in found:
+        for drift in drifts:
             for name, value in drift.statistics.items():
                 self._drift[name].labels(drift.quantity).set(value)
             self._alarm.labels(drift.quantity).set(drift.alarm)
 
     def render(self) -> bytes:
-        """Return the text format of Prometheus."""
+        """Render all metrics in the text format of Prometheus."""
         return generate_latest(self.registry)
 
     def _known(self, kind: str, name: str) -> str:
@@ -194,23 +227,25 @@ PROC = Path("/proc")
 
 
 class ChildrenCollector(Collector):
-    """Looks when it is asked; shows nothing where there is no `/proc`."""
+    """Measures the memory of the child processes at each scrape; yields nothing on systems without `/proc`."""
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Yield the resident memory of all children together."""
+        """Yield the total resident memory of all children."""
         resident = resident_of_children(os.getpid())
         if resident is not None:
             yield GaugeMetricFamily(
-                "hybrid_children_resident_memory_bytes", "Of the engine and other children.", value=resident
+                "hybrid_children_resident_memory_bytes",
+                "Resident memory of the engine and all other child processes.",
+                value=resident,
             )
 
 
 def resident_of_children(pid: int, proc: Path = PROC) -> int | None:
-    """Return the bytes of memory that the children of a process hold; None where the system does not say."""
+    """Measure the resident memory of a process's children in bytes; None if the system does not report it."""
     try:
         threads = list((proc / str(pid) / "task").iterdir())
         children = [child for thread in threads for child in (thread / "children").read_text().split()]
         pages = [int((proc / child / "statm").read_text().split()[1]) for child in children]
-    except (OSError, IndexError):  # a child that ended in between: the next look is right
+    except (OSError, IndexError):  # a child ended in between: the next scrape is right
         return None
     return sum(pages) * os.sysconf("SC_PAGE_SIZE")

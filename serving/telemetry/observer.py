@@ -1,4 +1,4 @@
-"""The observer of the service: it passes events on to metrics, the rolling window, drift, logs and traces."""
+"""The observer of the service: passes each event on to metrics, rolling window, drift detection, logs and traces."""
 
 import logging
 import time
@@ -27,22 +27,22 @@ if TYPE_CHECKING:
     from serving.telemetry.tracing import Tracing
 
 LOGGED_CHARACTERS = 500
-"""Characters of each text in the log, where texts are logged at all."""
+"""The most characters of each text in the log, if texts are logged."""
 OVERLOAD_LINES_A_SECOND = 20
-"""Log lines about requests refused by overload; the metrics count all of them."""
+"""The most log lines a second about requests refused for overload; the metrics count all of them."""
 
 
 class DriftState(msgspec.Struct, frozen=True, kw_only=True):
     """The result of the last drift check."""
 
     why_not: str
-    """Why there is no result, as a sentence without its period; empty where there is one."""
+    """Why there is no result, as a sentence without its period; empty if there is a result."""
     n_recent: int
     found: tuple[Drift, ...]
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """What the page polls."""
+    """The state of the service, as the page polls it."""
 
     bundle: str
     engine: str
@@ -52,16 +52,16 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BundleFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the page shows about the bundle beside its manifest."""
+    """What the page shows about the bundle in addition to its manifest."""
 
     bundle: str
     reference: Reference | None
     decoder: str | None
-    """The model that is asked about what escalates; None: there is none."""
+    """The model that decides escalated texts; None if there is no decoder."""
 
 
 class Telemetry:
-    """Implements `serving.interfaces.Observer`."""
+    """Implements `serving.interfaces.Observer` by passing each event on."""
 
     def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
         """Set up as the settings say; `clock` gives the seconds of the rolling window."""
@@ -70,7 +70,7 @@ class Telemetry:
         self.drift: DriftMonitor | None = None
         self.tracing = _tracing(settings.otlp)
         self._log_texts = settings.log_texts
-        self._overloaded = LogRateLimit(OVERLOAD_LINES_A_SECOND, clock)
+        self._overload_lines = LogRateLimit(OVERLOAD_LINES_A_SECOND, clock)
         self._decoder = None if backend_of(settings.decoder).is_absent else settings.decoder.model
         self._bundle_id = ""
         self._reference: Reference | None = None
@@ -79,7 +79,7 @@ class Telemetry:
         self._alarms: frozenset[str] = frozenset()
 
     def set_bundle(self, bundle: Bundle, bundle_id: str) -> None:
-        """Compare texts with this bundle from now on; called before its first answer."""
+        """Compare texts with this bundle's calibration rows from now on; called before its first answer."""
         self._bundle_id = bundle_id
         self._alarms = frozenset()
         self._reference = bundle.reference
@@ -92,10 +92,10 @@ class Telemetry:
         """Record a request that was answered."""
         self.metrics.answered(route, answers, timings, seconds)
         self.live.answered(answers, seconds)
-        # An answer without tokens is the decoder's to another question; one of the previous bundle does not count.
-        own = [answer for answer in answers if answer.tokens and answer.bundle_id == self._bundle_id]
-        if self.drift and self.drift.note(own):
-            self._report_drift(self.drift.found)
+        # Drift ignores answers of the previous bundle, and those of the decoder alone, which have no tokens.
+        encoder_answers = [answer for answer in answers if answer.tokens and answer.bundle_id == self._bundle_id]
+        if self.drift and self.drift.note(encoder_answers):
+            self._report_drift(self.drift.drifts)
         request = current()
         if request and request.span and self.tracing:
             self.tracing.answered(request.span, route, timings)
@@ -110,7 +110,7 @@ class Telemetry:
             n_escalated=sum(answer.status == "escalated" for answer in answers),
             n_truncated=sum(answer.truncated for answer in answers),
             bundle=self._bundle_id,
-            **{f"{stage}_s": round(spent, 6) for stage, spent in timings.by_stage().items()},
+            **{f"{stage}_s": round(stage_s, 6) for stage, stage_s in timings.by_stage().items()},
             **({"texts": [text[:LOGGED_CHARACTERS] for text in texts]} if self._log_texts else {}),
         )
 
@@ -121,8 +121,8 @@ class Telemetry:
         request = current()
         if request and request.span and self.tracing:
             self.tracing.refused(request.span, route, error.kind, error.status)
-        flood = error.status == OverloadedError.status
-        if flood and not self._overloaded.passes():
+        is_overload = error.status == OverloadedError.status
+        if is_overload and not self._overload_lines.passes():
             return
         # The message may quote the text, so only its kind is logged.
         event(
@@ -133,7 +133,7 @@ class Telemetry:
             status=error.status,
             kind=error.kind,
             seconds=round(seconds, 6),
-            **({"n_unlogged_before": self._overloaded.left_out()} if flood else {}),
+            **({"n_unlogged_before": self._overload_lines.take_dropped()} if is_overload else {}),
         )
 
     def batch_ran(self, n_texts: int, tokens: int, padded_tokens: int, seconds: float) -> None:
@@ -162,7 +162,7 @@ class Telemetry:
         event(logging.ERROR if refused else logging.INFO, "bundle", bundle=bundle_id, refused=refused)
 
     def state(self) -> State:
-        """The state that the page shows."""
+        """Collect the state that the page shows."""
         return State(
             bundle=self._bundle_id,
             engine=self._engine,
@@ -171,7 +171,7 @@ class Telemetry:
             drift=DriftState(
                 why_not=self._why_no_drift(),
                 n_recent=self.drift.n_recent if self.drift else 0,
-                found=self.drift.found if self.drift else (),
+                found=self.drift.drifts if self.drift else (),
             ),
         )
 
@@ -196,20 +196,20 @@ class Telemetry:
         )
 
     def close(self) -> None:
-        """Send the traces that are not sent yet."""
+        """Send the remaining traces."""
         if self.tracing:
             self.tracing.close()
 
     def _why_no_drift(self) -> str:
         if not self.drift:
             return "This bundle has no record of its calibration rows; calibrate it again"
-        return "" if self.drift.found else f"Not enough data yet ({BLOCK} texts needed)"
+        return "" if self.drift.drifts else f"Not enough data yet ({BLOCK} texts needed)"
 
-    def _report_drift(self, found: Sequence[Drift]) -> None:
+    def _report_drift(self, drifts: Sequence[Drift]) -> None:
         """Update the metrics, and log which alarms began and ended since the last check."""
-        self.metrics.drift_is(found)
-        alarms = frozenset(drift.quantity for drift in found if drift.alarm)
-        for drift in found:
+        self.metrics.drift_is(drifts)
+        alarms = frozenset(drift.quantity for drift in drifts if drift.alarm)
+        for drift in drifts:
             if drift.quantity in alarms - self._alarms:
                 event(logging.WARNING, "drift", quantity=drift.quantity, psi=round(drift.psi, 4), says=drift.says)
         for quantity in self._alarms - alarms:

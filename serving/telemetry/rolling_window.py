@@ -1,4 +1,4 @@
-"""The last two minutes, second by second, as the page draws them."""
+"""A rolling window over the last two minutes, by the second, for the charts of the page."""
 
 import math
 import time
@@ -9,12 +9,13 @@ import msgspec
 from serving.types import Answer
 
 SECONDS = 120
-"""The width of the window."""
+"""The length of the window."""
 SHORTEST_S = 1e-4
+"""The upper end of the first bucket of latencies."""
 RATIO = 1.1
-"""From one bucket of latencies to the next: a percentile is at most 10 % too high."""
+"""The ratio of neighbouring latency buckets, so that a percentile is at most 10 % too high."""
 BUCKETS = 150
-"""Up to 160 s, longer than any deadline."""
+"""Enough buckets for latencies up to 160 s, longer than any deadline."""
 
 
 class Second(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,14 +25,14 @@ class Second(msgspec.Struct, frozen=True, kw_only=True):
     requests: int
     refused: int
     below: int
-    """Texts below the threshold that held for them."""
+    """Texts whose confidence is below the threshold of their request."""
     p50_s: float | None
     p95_s: float | None
-    """Of the requests answered; absent where there was none."""
+    """Percentiles of the latency of answered requests; absent if there were none."""
 
 
 class WindowFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """The window as a whole, and its seconds from old to new; the one under way is left out."""
+    """Figures for the whole window, and its seconds from old to new without the current one."""
 
     seconds: list[Second]
     texts_a_second: float
@@ -54,17 +55,17 @@ class _Slot(msgspec.Struct, kw_only=True):
 
 
 EMPTY = _Slot(second=-1)
-"""Stands for a second in which nothing happened."""
+"""Stands for a second without events."""
 
 
 class RollingWindow:
-    """Counts of the last `SECONDS` in as many slots, used in turn: memory does not grow with traffic."""
+    """Counts of the last `SECONDS` in a ring of slots, so that memory does not grow with traffic."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """Start with empty seconds."""
         self._clock = clock
         self._began = int(clock())
-        # One more than the window shows: the second under way.
+        # One slot more than the window shows, for the current second.
         self._slots = [_Slot(second=-1) for _ in range(SECONDS + 1)]
         self._last: tuple[int, WindowFigures] | None = None
 
@@ -82,7 +83,7 @@ class RollingWindow:
         self._slot().refused += 1
 
     def numbers(self) -> WindowFigures:
-        """The window that ends with the last full second; shorter at first."""
+        """Compute the figures of the window that ends with the last full second; it is shorter at first."""
         now = int(self._clock())
         if self._last is None or self._last[0] != now:
             self._last = (now, self._window(range(max(self._began, now - SECONDS), now)))
@@ -106,27 +107,27 @@ class RollingWindow:
 
     def _slot(self) -> _Slot:
         now = int(self._clock())
-        place = now % len(self._slots)
-        if self._slots[place].second != now:
-            self._slots[place] = _Slot(second=now)
-        return self._slots[place]
+        index = now % len(self._slots)
+        if self._slots[index].second != now:
+            self._slots[index] = _Slot(second=now)
+        return self._slots[index]
 
 
 def bucket(seconds: float) -> int:
-    """The index of the bucket of a latency."""
+    """Find the index of the bucket of a latency."""
     if seconds <= SHORTEST_S:
         return 0
     return min(BUCKETS - 1, math.ceil(math.log(seconds / SHORTEST_S) / math.log(RATIO)))
 
 
 def percentile(counts: Sequence[int], share: float) -> float | None:
-    """The upper end, in seconds, of the bucket that this share of the latencies lies in or below; None without any."""
-    left = share * sum(counts)
-    if not left:
+    """Estimate a percentile in seconds: the upper end of its bucket. None if there are no latencies."""
+    n_left = share * sum(counts)
+    if not n_left:
         return None
     for index, count in enumerate(counts):
-        left -= count
-        if left <= 0:
+        n_left -= count
+        if n_left <= 0:
             return SHORTEST_S * RATIO**index
     return SHORTEST_S * float(RATIO ** (len(counts) - 1))
 

@@ -94,7 +94,7 @@ def test_no_text_and_one_too_many_are_refused_and_the_limit_is_not(plain_server:
     assert ask(plain_server, dialect, ["soup"] * 256).status_code == 200
     over = ask(plain_server, dialect, ["soup"] * 257)
     assert over.status_code == 413
-    assert "257 texts; expected at most 256" in over.text
+    assert "expected at most 256 texts, got 257" in over.text
 
 
 def test_the_neighbours_of_odd_texts_are_answered_as_if_alone(plain_server: str, bundle_dir: Path) -> None:

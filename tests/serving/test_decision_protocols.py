@@ -93,7 +93,7 @@ def test_messages_are_read_as_one_text_and_images_are_refused(alone: str, bundle
             return client.decisions.create(model="dishes", input=[message], questions=[question]).answers[0]
 
         assert ask([part]).probabilities[0].probability == pytest.approx(wanted.probs["bad"], abs=1e-5)
-        with pytest.raises(openai.UnprocessableEntityError, match="an image; this service reads text"):
+        with pytest.raises(openai.UnprocessableEntityError, match="got an image; expected text"):
             ask([part, image])
 
 
@@ -105,7 +105,10 @@ def test_a_foreign_question_without_a_decoder_is_refused_and_says_what_may_be_as
 
 
 def test_an_unknown_model_is_not_served(alone: str) -> None:
-    with client_of(alone) as client, pytest.raises(openai.NotFoundError, match="this server has 'dishes' alone"):
+    with (
+        client_of(alone) as client,
+        pytest.raises(openai.NotFoundError, match="expected 'dishes', the only model of this server"),
+    ):
         question: Any = own_choice("bad", "good", "plain")
         client.decisions.create(model="gpt-6-luna", input=TEXT, questions=[question])
 
@@ -155,7 +158,7 @@ def test_where_the_decoder_gives_no_answer_one_protocol_refuses_the_question_and
         noul = {"type": "noul", "instructions": "Is it a complaint?"}
         reply = httpx.post(f"{url}/v1/systemone", json={"state": TEXT, "questions": {"q": noul}}, timeout=60)
         assert reply.status_code == 422
-        assert "there is no answer of the decoder" in reply.json()["detail"][0]["msg"]
+        assert "the decoder gave no answer" in reply.json()["detail"][0]["msg"]
 
 
 @pytest.mark.slow

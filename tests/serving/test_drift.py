@@ -19,7 +19,7 @@ def watch(n_rows: int = 600, seed: int = 1000) -> DriftMonitor:
 def alarms(answers: list[Answer], drift: DriftMonitor | None = None) -> dict[str, str]:
     drift = drift or watch()
     drift.note(answers)
-    return {one.quantity: one.says for one in drift.found if one.alarm}
+    return {one.quantity: one.says for one in drift.drifts if one.alarm}
 
 
 def test_the_tail_of_chi_square_is_that_of_scipy() -> None:
@@ -66,7 +66,7 @@ def test_traffic_like_the_calibration_rows_raises_no_alarm() -> None:
     ("shifted", "moved", "said"),
     [
         ({"confidence": (3.0, 2.0)}, {"confidence", "escalated"}, "are below the threshold"),
-        ({"labels": (0.65, 0.2, 0.15)}, {"labels"}, "are called '"),
+        ({"labels": (0.65, 0.2, 0.15)}, {"labels"}, "are labelled '"),
         ({"tokens": 34.0}, {"tokens"}, "have fewer than"),
     ],
 )
@@ -79,18 +79,17 @@ def test_an_alarm_names_what_moved_and_nothing_else(shifted: dict[str, object], 
 def test_the_sentence_counts_right() -> None:
     drift = watch()
     drift.note([answer("plain")] * BLOCK)
-    says = {one.quantity: one.says for one in drift.found}
+    says = {one.quantity: one.says for one in drift.drifts}
     share = reference_of(traffic(600, 1000)).labels["plain"] / 600
-    assert (
-        says["labels"] == f"100% of the last 250 texts are called 'plain'; of the calibration rows it was {share:.0%}"
-    )
+    expected = f"100% of the last 250 texts are labelled 'plain', compared with {share:.0%} of the calibration rows"
+    assert says["labels"] == expected
 
 
 def test_a_sure_difference_too_small_to_matter_raises_no_alarm() -> None:
     reference = reference_of(traffic(5_000, 3))
     drift = DriftMonitor(bundle_with(reference), reference)
     drift.note(traffic(WINDOW, seed=7, labels=(0.48, 0.37, 0.15)))
-    labels = next(one for one in drift.found if one.quantity == "labels")
+    labels = next(one for one in drift.drifts if one.quantity == "labels")
     assert labels.p_value < 1e-5
     assert not labels.alarm
 
@@ -104,14 +103,14 @@ def test_an_alarm_ends_when_the_texts_are_as_before() -> None:
 def test_nothing_is_said_before_a_block_is_full() -> None:
     drift = watch()
     assert not drift.note(traffic(BLOCK - 1, 7))
-    assert drift.found == ()
+    assert drift.drifts == ()
     assert drift.note(traffic(1, 8))
-    assert len(drift.found) == 4
+    assert len(drift.drifts) == 4
 
 
 def test_a_label_that_calibration_never_saw_counts_as_other() -> None:
     found = alarms([answer("odd") for _ in range(BLOCK)])
-    assert "100% of the last 250 texts are called 'other'" in found["labels"]
+    assert "100% of the last 250 texts are labelled 'other'" in found["labels"]
 
 
 def test_memory_does_not_grow_with_traffic() -> None:

@@ -52,7 +52,7 @@ NOT_ASKED = {
     "refused by the breaker": DecoderResult(
         outcome="refused_by_breaker", reason="the decoder is left alone for a while"
     ),
-    "refused by the spend cap": DecoderResult(outcome="refused_by_spend", reason="1 USD an hour are spent"),
+    "refused by the spend cap": DecoderResult(outcome="refused_by_spend", reason="its spend cap is reached"),
     "timed out": DecoderResult(outcome="failed", reason="no answer within 0.40 s"),
 }
 
@@ -209,7 +209,7 @@ def test_the_policies_of_the_service_change_nothing_but_label_and_status(result:
     flagged = in_the_service(BUNDLE, UNSURE, result)
     abstained = in_the_service(BUNDLE, UNSURE, result, on_failure="abstain")
     assert abstained == msgspec.structs.replace(flagged, label=None, labels=(), status="abstained")
-    with pytest.raises(UnanswerableError, match="no answer of the decoder"):
+    with pytest.raises(UnanswerableError, match="the decoder gave no answer"):
         in_the_service(BUNDLE, UNSURE, result, on_failure="error")
     for policy in ("local_label_flagged", "abstain", "error"):
         by_wish = in_the_service(BUNDLE, SURE, result, on_failure=policy, always=True)  # type: ignore[arg-type]

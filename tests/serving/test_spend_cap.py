@@ -1,6 +1,7 @@
 """What the decoder may cost an hour and a day is never crossed: not by many at once, nor over restarts."""
 
 import asyncio
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from hybrid.llm.cost.prices import Price
 from hybrid.llm.cost.pricing import HOUR_S, Pricing
 from hybrid.llm.request import Reply, Request
 from hybrid.llm.tasks.label import label_request
-from hybrid.review.escalations import open_store
-from serving.decoder.spend_cap import SpendCap
+from hybrid.review.escalations import open_store, read_escalations
+from serving.decoder.spend_cap import SpendCap, UnbookedCallError
 from tests.billing_server import PRICE, BillingServer, billed, cut_in_mid_body, on_schedule
 from tests.messages_server import Act, status
 from tests.serving.escalation_fixtures import RecordingObserver, escalated, opened
@@ -92,6 +93,26 @@ def test_what_was_lost_on_the_way_counts_at_its_worst(tmp_path: Path) -> None:
         assert server.usd <= books.ledger.spent(HOUR_S).settled_usd <= cap
 
 
+def test_a_caller_learns_that_the_cap_is_reached_and_only_the_operator_what_was_spent(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def refused(url: str) -> str:
+        (tmp_path / "prices.toml").write_text(PRICES)
+        prices = str(tmp_path / "prices.toml")
+        handler = opened(tmp_path, url, prices=prices, max_tokens=60, usd_per_hour=worst_usd() / 2)
+        answers = [await escalated(handler, text) for text in ("The soup.", "The tart.")]
+        await handler.close()
+        assert answers[0].reason == answers[1].reason
+        return answers[0].reason
+
+    with caplog.at_level(logging.WARNING), BillingServer(billed(), say=says_bad) as server:
+        assert asyncio.run(refused(server.url)) == "the decoder was not asked: its spend cap is reached"
+    rows = read_escalations(open_store(str(tmp_path / "escalations.sqlite")))
+    assert all("decoder.usd_per_hour = " in row.reason and "0.0000 USD are spent" in row.reason for row in rows)
+    logged = [record.getMessage() for record in caplog.records if record.name == "serving.decoder.client"]
+    assert logged == [rows[0].reason], "one line, however many texts are refused"
+
+
 def test_an_answer_frees_what_it_did_not_cost_and_the_next_refusal_names_the_setting(tmp_path: Path) -> None:
     cap = SpendCap(open_store(str(tmp_path / "store.sqlite")), limited(usd_per_hour=1.5 * worst_usd()))
     first = cap.reserve(request())
@@ -112,5 +133,5 @@ def test_a_store_that_does_not_answer_stops_the_spending_and_no_answer_that_was_
     with engine.begin() as db:
         db.execute(sql.text("DROP TABLE decoder_calls"))
     cap.settle(call, request(), Reply(status="ok", text="x", model="judge", cost_usd=0.001))
-    with pytest.raises(BudgetError, match="spending cannot be booked"):
+    with pytest.raises(UnbookedCallError, match="spending cannot be booked"):
         cap.reserve(request())

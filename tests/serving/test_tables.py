@@ -68,6 +68,6 @@ def test_a_statistic_in_the_table_is_computed_for_every_quantity_and_has_a_gauge
     reference = reference_of(traffic(600, 1))
     monitor, metrics = drift.DriftMonitor(bundle_with(reference), reference), Metrics()
     assert monitor.note(traffic(drift.BLOCK, 2))
-    assert all(quantity.statistics["n_cells"] >= 1 for quantity in monitor.found)
-    metrics.drift_is(monitor.found)
+    assert all(quantity.statistics["n_cells"] >= 1 for quantity in monitor.drifts)
+    metrics.drift_is(monitor.drifts)
     assert 'hybrid_drift_n_cells{quantity="labels"}' in metrics.render().decode()

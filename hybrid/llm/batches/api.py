@@ -20,17 +20,17 @@ _RETRYABLE = {
     "rate_limit_error": FailureKind.RATE_LIMITED,
     "timeout_error": FailureKind.SERVER_ERROR,
 }
-"""Errors of one request in a batch that may pass another time; every other type says that the request is wrong."""
+"""Temporary errors of one request in a batch; every other type means that the request is invalid."""
 Answer = TypeVar("Answer")
 
 
 class PollingPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """How large a batch is and how often its state is asked for."""
+    """Limits the size of a batch, and sets how often its state is polled."""
 
     most_requests: int = 10_000
     most_bytes: int = 32_000_000
     first_wait_s: float = 1.0
-    """The wait before the second poll; half as long again with each one."""
+    """The wait before the second poll; it grows by half with each poll."""
     longest_wait_s: float = 60.0
 
 
@@ -65,7 +65,7 @@ class BatchApi:
         self._api = messages.client.messages.batches
 
     def create(self, requests: Sequence[Request]) -> str | CallFailure:
-        """Hand over a batch, once; the result is the provider's id, or why it took none, or may not have."""
+        """Submit a batch, once. Returns the provider's id, or why the provider refused it or may have."""
         body = [
             {"custom_id": key(self._messages.name, request), "params": self._messages.params(request)}
             for request in requests
@@ -74,7 +74,7 @@ class BatchApi:
         return batch if isinstance(batch, CallFailure) else str(batch.id)
 
     def recent(self, since: float) -> list[RemoteBatch]:
-        """The provider's batches made since a moment (seconds since 1970), newest first."""
+        """List the provider's batches created since a time (seconds since 1970), newest first."""
 
         def all_pages() -> list[RemoteBatch]:
             batches = []
@@ -89,10 +89,10 @@ class BatchApi:
         return self._with_retries(all_pages)
 
     def wait(self, batch_id: str) -> bool:
-        """Wait until a batch has ended, however long that takes; False where it does not exist any more.
+        """Wait until a batch has ended, however long that takes; False if it no longer exists.
 
         Raises:
-            LLMError: the provider cannot be asked any more.
+            LLMError: the provider can no longer be reached.
         """
         wait_s = self._polling.first_wait_s
         n_failed = 0
@@ -110,7 +110,7 @@ class BatchApi:
             wait_s = min(1.5 * wait_s, self._polling.longest_wait_s)
 
     def results(self, batch_id: str) -> list[Result]:
-        """How each request of a batch that has ended came out, in no order."""
+        """Read the results of a batch that has ended, in no particular order."""
         return self._with_retries(lambda: [self._result(line) for line in self._api.results(batch_id)])
 
     def _result(self, line: Any) -> Result:
@@ -125,14 +125,14 @@ class BatchApi:
                 kind=_RETRYABLE.get(error.type, FailureKind.REJECTED),
                 retryable=error.type in _RETRYABLE,
             )
-        # Only a person cancels a batch, and would not thank for another.
+        # Only a person cancels a batch, so its requests are not submitted again.
         return Result(key=line.custom_id, reason=f"{ended} in the batch", retryable=ended == "expired")
 
     def _with_retries(self, call: Callable[[], Answer]) -> Answer:
         """Make a call that changes nothing until it succeeds.
 
         Raises:
-            LLMError: it cannot, or did not within the client's tries.
+            LLMError: it cannot succeed, or did not within the client's tries.
         """
         retry = self._messages.retry
         for number in range(1, retry.tries + 1):
@@ -147,9 +147,9 @@ class BatchApi:
     def _call(self, call: Callable[[], Answer]) -> Answer | CallFailure:
         try:
             return call()
-        # A stream of results that breaks off raises what the connection does, or leaves half a line.
+        # A stream of results that breaks off raises the connection's error, or leaves half a line.
         except (self._messages.sdk.AnthropicError, self._messages.transport_error, ValueError) as error:
             return self._messages.failure(error)
 
     def _unreachable(self, failure: CallFailure) -> LLMError:
-        return LLMError(f"{failure.reason}; run again to go on from the batches that are open: their ids are kept")
+        return LLMError(f"{failure.reason}; run again to continue with the open batches, whose ids are stored")

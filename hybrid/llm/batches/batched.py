@@ -1,4 +1,4 @@
-"""A model whose questions go to the Message Batches API, for part of the price, in a way that survives a crash."""
+"""Sends requests through the Message Batches API, at a lower price and in a way that survives a crash."""
 
 import time
 from collections import Counter
@@ -15,19 +15,19 @@ from hybrid.llm.request import FailureKind, Reply, Request, key
 from hybrid.llm.traces.cache import CachedLLM, Usage
 
 MAX_ROUNDS = 3
-"""How often a request that expires, or meets an error that can pass, is handed over."""
+"""The most submissions of a request that expires or meets a temporary error."""
 MAX_CLOCK_SKEW_S = 300.0
-"""How far the provider's clock may be from ours."""
+"""The most that the provider's clock may differ from ours."""
 SETTLED_AT_ONCE = 500
-"""Results that one transaction settles."""
+"""The most results that one transaction settles."""
 
 
 class Batched:
-    """A model whose many questions go to batches; a single one is asked directly.
+    """A model that sends many requests in batches, and a single request directly.
 
-    What a batch asks is on disk, reserved, before it is handed over, and its id right after. Where a
-    process was killed in between, the next one looks for the batch among the provider's, by time
-    and size, and knows it by the keys in its results.
+    The requests of a batch are on disk, with their cost reserved, before it is submitted, and its id right after. If the
+    process is killed in between, the next process looks for the batch among the provider's by time and size, and
+    recognises it by the keys in its results.
     """
 
     def __init__(
@@ -47,18 +47,18 @@ class Batched:
         return self._cached.name
 
     def ask(self, request: Request) -> Reply:
-        """The stored answer, or that of a direct call."""
+        """Answer a request from the store, or else by a direct call."""
         return self._cached.ask(request)
 
     def usage(self) -> Usage:
-        """What was asked through this instance."""
+        """The usage through this instance."""
         return self._cached.usage()
 
     def ask_many(self, requests: Sequence[Request], on_done: Callable[[int], None] | None = None) -> list[Reply]:
-        """One reply per request, in their order. Waits for every batch that is still out, those of earlier runs included.
+        """Get a reply to each request, in their order, after all open batches have ended, those of earlier runs included.
 
         Raises:
-            BudgetError: what is left to ask could cross the budget; what was handed over is settled.
+            BudgetError: the remaining requests could exceed the budget; submitted batches are settled.
             LLMError: the provider cannot be reached or has no batches; open batches are kept for the next run.
         """
         digests = [key(self.name, request) for request in requests]
@@ -73,21 +73,23 @@ class Batched:
         return [job.reply(digest) for digest in digests]
 
     def _hand_over(self, missing: dict[str, Request]) -> list[str]:
-        """Hand over what no open batch asks, as much as the budget allows; return the keys of those requests."""
+        """Submit the requests that are in no open batch, as many as the budget allows; return their keys."""
         with only_submitter(self._calls.file):
             for batch in open_batches(self._calls):
                 if batch.batch_id is None and not self._find(batch):
                     drop(self._calls, batch)
-            out = {digest for batch in open_batches(self._calls) for digest in batch.calls}
-            # Looked up after the open batches: what another process settles in between is found in one or the other.
-            fresh = [r for digest, r in missing.items() if digest not in out and not self._cached.find(digest)]
+            in_open_batches = {digest for batch in open_batches(self._calls) for digest in batch.calls}
+            # Looked up after the open batches, so that what another process settles meanwhile is in one of the two.
+            fresh = [
+                r for digest, r in missing.items() if digest not in in_open_batches and not self._cached.find(digest)
+            ]
             handed_over: list[str] = []
             for chunk in self._chunks(fresh):
                 number, n_fit = reserve_batch(self._ledger, chunk)
                 if n_fit:
                     self._submit(number, chunk[:n_fit])
                     handed_over += [key(self.name, request) for request in chunk[:n_fit]]
-                elif not out and not handed_over:
+                elif not in_open_batches and not handed_over:
                     raise self._ledger.refusal(chunk[0], batch=True)
                 if n_fit < len(chunk):
                     break
@@ -107,7 +109,7 @@ class Batched:
             yield chunk
 
     def _submit(self, number: int, requests: Sequence[Request]) -> None:
-        """Hand over a batch that is reserved, and note its id."""
+        """Submit a batch whose cost is reserved, and note its id."""
         batch = next(batch for batch in open_batches(self._calls) if batch.number == number)
         retry = self._messages.retry
         attempt = 0
@@ -117,23 +119,23 @@ class Batched:
             if not isinstance(created, CallFailure):
                 note_id(self._calls.file, number, created)
                 return
-            # The provider may have taken the batch although its answer never came.
+            # The provider may have accepted the batch although its answer never arrived.
             if (created.billed or created.status >= 500) and self._find(batch):
                 return
             if not created.retryable or attempt == retry.tries:
                 break
             time.sleep(retry.wait_s(attempt, min(created.retry_after_s, retry.longest_wait_s)))
         drop(self._calls, batch)
-        what = "leave batch out, or correct the section" if created.fatal else "run again later"
-        raise LLMError(f"batch = true: {created.reason}; no batch was handed over: {what}")
+        advice = "leave batch out, or correct the section" if created.fatal else "run again later"
+        raise LLMError(f"batch = true: {created.reason}; no batch was handed over: {advice}")
 
     def _find(self, batch: OpenBatch) -> bool:
-        """Look for a batch whose id was never received among the provider's, and note its id; False where it has none."""
-        known = known_ids(self._calls.file)
+        """Look among the provider's batches for one whose id never arrived, and note its id; False if it is not there."""
+        noted_ids = known_ids(self._calls.file)
         for remote in self._api.recent(batch.created_at - MAX_CLOCK_SKEW_S):
-            if remote.batch_id in known or remote.n_requests != len(batch.calls):
+            if remote.batch_id in noted_ids or remote.n_requests != len(batch.calls):
                 continue
-            # Only its results tell whose it is.
+            # Only its results show whose it is.
             if self._api.wait(remote.batch_id):
                 keys = {result.key for result in self._api.results(remote.batch_id)}
                 if keys == set(batch.calls):
@@ -142,7 +144,7 @@ class Batched:
         return False
 
     def _collect(self, batch: OpenBatch) -> Iterator[list[Result]]:
-        """Wait for a batch and yield its results in parts, each once it is settled. A request without a result is lost."""
+        """Wait for a batch and yield its results in parts, each once settled. A request without a result counts as lost."""
         assert batch.batch_id is not None, "a batch is found or dropped before it is waited for"
         without_result = set(batch.calls)
         if self._api.wait(batch.batch_id):
@@ -169,7 +171,7 @@ class _Job:
         self._replies = {digest: reply for digest, request in requests.items() if (reply := refuse(request))}
 
     def look_up_missing(self) -> dict[str, Request]:
-        """Take what the store holds by now; the result is what still has no reply, by key."""
+        """Take the answers that the store has by now, and return the requests that still have no reply, by key."""
         for digest in self.missing():
             if reply := self._cached.find(digest):
                 self._from_store[digest] = reply
@@ -178,11 +180,11 @@ class _Job:
 
     def missing(self) -> dict[str, Request]:
         """The requests that have no reply yet, by key."""
-        known = self._replies.keys() | self._from_store.keys()
-        return {digest: request for digest, request in self._requests.items() if digest not in known}
+        answered = self._replies.keys() | self._from_store.keys()
+        return {digest: request for digest, request in self._requests.items() if digest not in answered}
 
     def add(self, results: Sequence[Result], failed: Callable[[FailureKind, str], Reply]) -> None:
-        """Turn results into replies; what may pass another time stays missing until it was handed over `MAX_ROUNDS` times."""
+        """Turn results into replies; after a temporary error a request stays missing until its `MAX_ROUNDS`th submission."""
         for result in results:
             if result.key not in self._requests or result.key in self._from_store:
                 continue

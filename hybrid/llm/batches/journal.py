@@ -1,4 +1,4 @@
-"""The batches in a trace file: what was handed over, under which id, and what is still out."""
+"""The journal of batches in a trace file: which were submitted, under which id, and which are still open."""
 
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -14,21 +14,21 @@ from hybrid.llm.traces.database import TraceDatabase
 
 
 class OpenBatch(msgspec.Struct, frozen=True, kw_only=True):
-    """A batch whose results are not in yet."""
+    """A batch whose results have not arrived yet."""
 
     number: int
     """The batch's number in the trace file."""
     batch_id: str | None
     """The provider's id; None where the process ended, or lost the connection, before it received one."""
     created_at: float
-    """When it was about to be handed over, in seconds since 1970."""
+    """The time just before its submission, in seconds since 1970."""
     calls: dict[str, int]
     """The numbers of its open calls in the ledger, by key of their request."""
 
 
 @contextmanager
 def only_submitter(file: TraceDatabase) -> Iterator[None]:
-    """Let one process at a time hand over batches, so that no other takes an unfinished hand-over for a crashed one."""
+    """Let one process at a time submit batches, so that no other mistakes an unfinished submission for a crashed one."""
     if file.path is None:
         yield
         return
@@ -37,7 +37,7 @@ def only_submitter(file: TraceDatabase) -> Iterator[None]:
 
 
 def open_batches(store: TraceStore) -> list[OpenBatch]:
-    """The role's batches that are still out, oldest first, those of other processes included."""
+    """Read the role's open batches, oldest first, those of other processes included."""
     rows = store.file.read(
         "SELECT b.id, b.batch_id, b.created_at, c.key, c.id FROM batches b LEFT JOIN calls c "
         "ON c.batch = b.id AND c.state = 'sent' WHERE b.role = ? AND b.model = ? AND b.state != 'ended' ORDER BY b.id",
@@ -52,7 +52,7 @@ def open_batches(store: TraceStore) -> list[OpenBatch]:
 
 
 def known_ids(file: TraceDatabase) -> set[str]:
-    """The provider's ids of all batches that the file knows."""
+    """Read the provider's ids of all batches in the file."""
     return {batch_id for (batch_id,) in file.read("SELECT batch_id FROM batches WHERE batch_id IS NOT NULL")}
 
 
@@ -71,7 +71,7 @@ def drop(store: TraceStore, batch: OpenBatch) -> None:
 
 
 def settle(store: TraceStore, batch: OpenBatch, results: Sequence[Result]) -> None:
-    """Note how requests of a batch ended, and keep the answers that are ok, all or nothing."""
+    """Record how requests of a batch ended, and store the ok answers, in one transaction."""
     with store.transaction() as rows:
         for result in results:
             call = batch.calls.get(result.key)
@@ -85,7 +85,7 @@ def settle(store: TraceStore, batch: OpenBatch, results: Sequence[Result]) -> No
 
 
 def close(store: TraceStore, batch: OpenBatch) -> None:
-    """End a batch. A call that it had no result for stays at its worst."""
+    """End a batch. A call without a result stays booked at its worst case."""
     with store.transaction() as rows:
         rows.db.execute("UPDATE calls SET state = 'lost' WHERE batch = ? AND state = 'sent'", (batch.number,))
         _end(rows.db, batch)

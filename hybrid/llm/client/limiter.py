@@ -1,4 +1,4 @@
-"""How many calls may be under way at once. The limit adapts to a server that says it is overloaded."""
+"""Limits the number of concurrent calls, adapting to a server that reports overload."""
 
 import time
 from collections.abc import Iterator
@@ -22,12 +22,12 @@ class Limiter:
 
     @property
     def slots(self) -> int:
-        """How many calls may be under way now."""
+        """The current limit on concurrent calls."""
         return int(self._slots)
 
     @contextmanager
     def slot(self) -> Iterator[float]:
-        """Wait for a slot and hold it until the block ends; yields the moment it was free, of `time.monotonic`."""
+        """Wait for a slot and hold it until the block ends; yields the time of `time.monotonic` when the wait ended."""
         with self._changed:
             while (wait_s := self._wait_s()) is None or wait_s > 0:
                 self._changed.wait(wait_s)

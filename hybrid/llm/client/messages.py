@@ -1,4 +1,4 @@
-"""Claude, and every server that speaks the Messages protocol, through the `anthropic` SDK."""
+"""Client for Claude and every other server of the Messages protocol, through the `anthropic` SDK."""
 
 import math
 import os
@@ -83,24 +83,24 @@ class Messages:
         raise AssertionError("at least one try")
 
     def unpriced(self, request: Request) -> Reply | None:
-        """The reply to a request that a budget cannot cover, because no price is known for so long a prompt; else None."""
+        """Refuse a request that a budget cannot cover because no price is known for so long a prompt; None if it can."""
         if self.pricing.budget_usd is None or self.pricing.worst_nano(request) is not None:
             return None
         reason = "not sent: no price is known for a prompt that may be so long; shorten the text"
         return self.failed(FailureKind.NO_PRICE, reason)
 
     def params(self, request: Request) -> dict[str, Any]:
-        """The body of a request as the protocol has it."""
+        """Build the body of a request in the format of the protocol."""
         return to_params(request, self.name, cache=self.pricing.cache)
 
     def read(self, message: Any, *, batch: bool = False) -> Reply:
-        """The reply that a message of the SDK stands for, with its cost."""
+        """Convert a message of the SDK to a reply, with its cost."""
         reply = read_message(message, self.name)
         cost = cost_usd(self.pricing.price, reply, batch=batch) if message.usage else None
         return msgspec.structs.replace(reply, cost_usd=cost)
 
     def failed(self, kind: FailureKind, reason: str, *, http_status: int = 0, seconds: float = 0.0) -> Reply:
-        """The reply that stands for an answer that never came; `http_status` is 0 where there was none."""
+        """Build the reply to a request that got no answer; `http_status` is 0 if the server sent none."""
         return Reply(
             status="failed",
             failure=kind,
@@ -112,10 +112,10 @@ class Messages:
         )
 
     def fatal(self, failure: CallFailure) -> LLMError:
-        """The error that stops a run whose every request would fail in this way."""
+        """Build the error that stops a run in which every request would fail in this way."""
         is_other_protocol = failure.kind is FailureKind.UNREADABLE
-        what = "base_url" if is_other_protocol else f"the model ({self.name!r}), the key or the base_url"
-        return LLMError(f"{failure.reason}; correct {what}, then run again")
+        to_correct = "base_url" if is_other_protocol else f"the model ({self.name!r}), the key or the base_url"
+        return LLMError(f"{failure.reason}; correct {to_correct}, then run again")
 
     def failure(self, error: Exception) -> CallFailure:
         """Explain an error of the SDK, of the transport under it, or of an answer that is not JSON."""
@@ -124,17 +124,17 @@ class Messages:
         return self._unreadable(f"not JSON ({error})")
 
     def _give_up(self, failure: CallFailure, number: int, seconds: float) -> Reply:
-        """Turn the failure of the last try, `number`, into a reply, or stop the run where others would fail too."""
+        """Turn the failure of the last try, `number`, into a reply, or stop the run if other requests would fail too."""
         if failure.fatal or (failure.kind is FailureKind.UNREADABLE and not self._has_answered):
             raise self.fatal(failure)
         if failure.never_connected and not self._has_answered:
-            # It was never there: the other rows need not find that out one by one.
+            # The server was never reachable, so the other rows would fail one by one.
             raise LLMError(f"{failure.reason} (try {number}); start the server or correct base_url, then run again")
         reason = f"{failure.reason} (try {number})"
         return self.failed(failure.kind, reason, http_status=failure.status, seconds=seconds)
 
     def _try(self, request: Request, until: float) -> Reply | CallFailure:
-        """Send a request once; the ledger has every way that it can end."""
+        """Send a request once, and record its end in the ledger, however it ends."""
         with self._limiter.slot() as sent_at:
             timeout_s = min(self._timeout_s, until - sent_at)
             if timeout_s <= 0:
@@ -176,28 +176,28 @@ def _sdk() -> Any:
         import anthropic
     except ImportError as error:
         raise LLMError(
-            "the package 'anthropic' is missing, and a Messages server is asked through it; "
+            "the package 'anthropic', the client of Messages servers, is missing; "
             "run: pip install 'hybrid-cascade[llm]'"
         ) from error
     return anthropic
 
 
 def _transport_error() -> type[Exception]:
-    """The error of the SDK's transport, which comes unwrapped where a stream of results breaks off."""
+    """The base error of the SDK's transport, which is raised unwrapped if a stream of results breaks off."""
     import httpx2
 
     return httpx2.TransportError
 
 
 def _whole_body_in_time() -> Callable[[Any], None]:
-    """A hook for responses: a body must be whole within the read timeout of its request.
+    """Build a response hook that limits the time of a whole body to the read timeout of its request.
 
-    The transport's own timeout starts anew with each byte that comes.
+    The transport's own timeout restarts with each byte that arrives.
     """
     import httpx2
 
     class Bounded(httpx2.SyncByteStream):
-        """A stream that ends in a timeout where it goes on for too long."""
+        """A stream that raises a timeout if it takes too long as a whole."""
 
         def __init__(self, stream: Any, timeout_s: float) -> None:
             self._stream = stream

@@ -1,4 +1,4 @@
-"""Ask many questions with a bounded number of threads, or in batches where the model has them."""
+"""Sends many requests with a bounded number of threads, or in batches if the model supports them."""
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -10,21 +10,21 @@ from hybrid.llm.request import LLM, Reply, Request
 
 @runtime_checkable
 class AsksMany(Protocol):
-    """A model that takes many questions in one call."""
+    """A model that takes many requests in one call."""
 
     def ask_many(self, requests: Sequence[Request], on_done: Callable[[int], None] | None = None) -> list[Reply]:
-        """One reply per request, in their order; `on_done` is told how many are answered so far."""
+        """Answer each request, in their order; `on_done` gets the number answered so far."""
 
 
 def ask_all(
     requests: Iterable[Request], llm: LLM, workers: int, on_done: Callable[[int], None] | None = None
 ) -> list[Reply]:
-    """One reply per request, in their order, from `workers` threads, or from batches where the model has them.
+    """Get a reply to each request, in their order, with `workers` threads, or in batches if the model supports them.
 
-    `on_done` is told in the calling thread how many are answered so far.
+    `on_done` is called in the calling thread with the number of requests answered so far.
 
     Raises:
-        HybridError: the first error of `llm`. Requests that were not sent yet are not sent; those in flight are waited for.
+        HybridError: the first error of `llm`. Requests not yet sent are dropped; those in flight are waited for.
     """
     if isinstance(llm, AsksMany):
         return llm.ask_many(list(requests), on_done)

@@ -1,4 +1,4 @@
-"""What went wrong with a call, whether another try can help, and whether it may have been billed."""
+"""Classifies failed calls: what went wrong, whether a retry can help, and whether the call may have been billed."""
 
 import random
 from typing import Any
@@ -9,20 +9,20 @@ from hybrid.llm.request import FailureKind
 from hybrid.retry_after import retry_after_s
 
 _RETRYABLE = {408, 409, 429}
-"""HTTP statuses below 500 that can pass; all from 500 on can."""
+"""HTTP statuses below 500 that may be temporary; all from 500 on may be."""
 _TOO_LARGE = 413
-"""A text too large for the server: other texts are not."""
+"""The status of a request that is too large, which says nothing about other requests."""
 _RATE_LIMITED = {429, 529}
 _TIMED_OUT = {"APITimeoutError", "TimeoutException"}
-"""What the SDK, and the transport under it, raise where a call took too long."""
+"""Exceptions of the SDK and its transport for calls that took too long."""
 _NEVER_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout"}
-"""What the transport raises where no connection came about."""
-_SHOWN = 200
-"""Characters of a server's message that ours shows."""
+"""Exceptions of the transport for connections that were never established."""
+_MAX_MESSAGE_CHARS = 200
+"""The most characters of a server's message that ours quotes."""
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):
-    """How often, and after what wait, a failed request is sent again."""
+    """The policy for retries: how often a failed request is sent again, and after what wait."""
 
     tries: int = 4
     first_wait_s: float = 1.0
@@ -31,38 +31,38 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     """The longest wait. A server that asks for more gets no further try."""
 
     def wait_s(self, number: int, retry_after_s: float = 0.0) -> float:
-        """The seconds to wait after try `number` (from 1), at least those that the server asks for."""
+        """Compute the seconds to wait after try `number` (from 1), no less than the server asks for."""
         backoff = self.first_wait_s * float(2 ** (number - 1)) * (1 + random.random() / 2)
         return max(min(backoff, self.longest_wait_s), retry_after_s)
 
 
 class CallFailure(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a call brought no answer."""
+    """Explains why a call got no answer."""
 
     kind: FailureKind
     reason: str
-    """The same in words, for people."""
+    """The explanation for people."""
     status: int = 0
     """The HTTP status of the server's error; 0 where there was no answer, or one that is not of the Messages protocol."""
     retryable: bool = False
-    """Whether another try may bring an answer."""
+    """Whether a retry may get an answer."""
     fatal: bool = False
     """Whether no request of this kind will ever be answered."""
     billed: bool = False
     """Whether the provider may charge for it: it had the whole request, and its answer was lost."""
     retry_after_s: float = 0.0
-    """How long the server asks to be left alone."""
+    """How long the server asks clients to wait."""
 
     @property
     def never_connected(self) -> bool:
-        """Whether no connection came about."""
+        """Whether no connection was established."""
         return not self.status and not self.billed
 
 
 def failure_of(error: Exception, where: str) -> CallFailure:
     """Explain an error of the SDK, or of the transport under it, about a call to the server `where`.
 
-    Errors that the server states are not billed. What is lost after the request was sent may be.
+    An error that the server reports is not billed. An answer that is lost after the request was sent may be.
     """
     status: int | None = getattr(error, "status_code", None)
     if status is None or status < 400:
@@ -82,7 +82,7 @@ def failure_of(error: Exception, where: str) -> CallFailure:
 
 
 def _kind_without_status(error: Exception) -> FailureKind:
-    """Tell a call that took too long from a connection that failed, by the classes of the SDK and of its transport."""
+    """Distinguish a call that took too long from a connection that failed, by the SDK's and its transport's exceptions."""
     names = {base.__name__ for cause in (error, error.__cause__) for base in type(cause).__mro__}
     return FailureKind.TIMED_OUT if names & _TIMED_OUT else FailureKind.NETWORK
 
@@ -98,8 +98,8 @@ def _with_cause(error: Exception) -> str:
 
 
 def _message_of(error: Any) -> str:
-    """The message in the body of a server's error, or the error's own."""
+    """Extract the message from the body of a server's error, or else the error's own."""
     body = getattr(error, "body", None)
     detail = body.get("error") if isinstance(body, dict) else None
     message = detail.get("message") if isinstance(detail, dict) else None
-    return str(message or error)[:_SHOWN]
+    return str(message or error)[:_MAX_MESSAGE_CHARS]

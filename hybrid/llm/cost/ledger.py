@@ -1,7 +1,7 @@
-"""The ledger of money, for runs and for the service: a call is reserved at its worst before it is sent, and settled when it ends.
+"""The cost ledger of runs and of the service: a call is booked at its worst case before it is sent, and settled at its end.
 
-The rules, the arithmetic and the wording are here. Where the calls are written is a store: `trace_ledger` for a run, whose
-answers lie in the same SQLite file, and `serving.decoder.spend_cap` for a service, whose store may be PostgreSQL.
+The rules, the arithmetic and the wording are here. A store keeps the calls: `trace_ledger` for a run, in the SQLite file
+of its answers, and `serving.decoder.spend_cap` for a service, in SQLite or PostgreSQL.
 """
 
 import time
@@ -15,12 +15,12 @@ from hybrid.llm.cost.pricing import NANO, Limit, Pricing, Spent
 from hybrid.llm.request import Reply, Request
 
 RUN_ADVICE = "raise {setting}, lower max_tokens or ask less (see --estimate), then run again: every answer is kept"
-"""How a run goes on after its budget stopped it."""
+"""What the user of a run can do after its budget stopped it."""
 _LOOK_AGAIN_S = 1.0
 
 
 class CostLedger(Protocol):
-    """What a client tells of each call that it makes."""
+    """The ledger to which a client reports each of its calls."""
 
     @property
     def pricing(self) -> Pricing:
@@ -40,17 +40,17 @@ class CostLedger(Protocol):
         """Note that the call was not billed."""
 
     def lose(self, call: int) -> None:
-        """Note that the call may have been billed and its answer never came."""
+        """Note that the call may have been billed although its answer never arrived."""
 
 
 class NullLedger:
-    """Notes nothing: for a model without a store and without a limit."""
+    """A ledger that records nothing, for a model without a store and without a limit."""
 
     def __init__(self, pricing: Pricing) -> None:
         self.pricing = pricing
 
     def reserve(self, request: Request) -> int:  # noqa: ARG002
-        """Return a number that means nothing."""
+        """Return a number without meaning."""
         return 0
 
     def settle(self, call: int, request: Request, reply: Reply) -> None:
@@ -83,7 +83,7 @@ class LedgerRows(Protocol):
 
 
 class LedgerStore(Protocol):
-    """Where the calls of one role are written, shared by threads, processes and, with a database server, by machines."""
+    """Keeps the calls of one role, shared by threads, processes and, with a database server, by machines."""
 
     def transaction(self) -> AbstractContextManager[LedgerRows]:
         """Hold the store alone until the block ends; an error undoes what the block did.
@@ -93,7 +93,7 @@ class LedgerStore(Protocol):
         """
 
     def spent(self, since: float | None) -> Spent:
-        """What the calls sent from `since` on came to, those of other processes included; None: all calls."""
+        """Add up the calls sent from `since` on, those of other processes included; None: all calls."""
 
 
 Store = TypeVar("Store", bound=LedgerStore)
@@ -163,11 +163,11 @@ class Ledger(Generic[Store]):
             rows.lose(call)
 
     def spent(self, window_s: float | None = None) -> Spent:
-        """What the calls of the last `window_s` seconds came to; None: all calls."""
+        """Add up the calls of the last `window_s` seconds; None: all calls."""
         return self.store.spent(None if window_s is None else self._clock() - window_s)
 
     def refusal(self, request: Request, *, batch: bool = False) -> BudgetError:
-        """The error that says why a call is not sent: which limit it could cross, and what was spent of that."""
+        """Build the error that explains why a call is not sent: the limit it could exceed, and how much of that is spent."""
         worst_nano = self.pricing.worst_nano(request, batch=batch) or 0
         limit, spent = self._tightest()
         window = f" in the last {limit.window}" if limit.window else ""
@@ -179,12 +179,12 @@ class Ledger(Generic[Store]):
         )
 
     def how_many_fit(self, rows: LedgerRows, costs_nano: Sequence[int]) -> int:
-        """How many calls, from the first on, may be reserved together."""
-        rooms = [limit.nano - rows.spent_nano(self._since(limit)) for limit in self._limits]
+        """Count how many of the calls, from the first on, may be reserved together."""
+        remaining_nano = [limit.nano - rows.spent_nano(self._since(limit)) for limit in self._limits]
         total = 0
         for number, cost_nano in enumerate(costs_nano):
             total += cost_nano
-            if any(total > room for room in rooms):
+            if any(total > limit_nano for limit_nano in remaining_nano):
                 return number
         return len(costs_nano)
 
@@ -198,7 +198,7 @@ class Ledger(Generic[Store]):
             return rows.insert(request, worst_nano, self._clock())
 
     def _tightest(self) -> tuple[Limit, Spent]:
-        """The limit of which the least is left, and what is spent of it."""
+        """Find the limit with the least left, and what is spent of it."""
         pairs = [(limit, self.spent(limit.window_s)) for limit in self._limits]
         return min(pairs, key=lambda pair: pair[0].usd - pair[1].settled_usd - pair[1].unsettled_usd)
 
@@ -207,7 +207,7 @@ class Ledger(Generic[Store]):
 
     @contextmanager
     def _ending(self) -> Iterator[LedgerRows]:
-        """Hold the store while a call in flight ends; a thread that waits for it goes on even if the disk is full."""
+        """Hold the store while a call in flight ends; a thread that waits for its end continues even if the disk is full."""
         try:
             with self.store.transaction() as rows:
                 yield rows

@@ -1,4 +1,4 @@
-"""What an answer costs. A price that is not known is absent, never guessed."""
+"""Prices of models, and the cost of an answer. A price that is not known is absent, never guessed."""
 
 import re
 import tomllib
@@ -20,12 +20,12 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     input: float
     output: float
     cache_write: float | None = None
-    """For tokens written to the prompt cache (five minutes); None: not known."""
+    """The price of tokens written to the prompt cache (five minutes); None: not known."""
     cache_read: float | None = None
     batch: float | None = None
-    """What a call in a batch costs, as a share of the same call on its own; None: not known."""
+    """The cost of a call in a batch as a share of the same call on its own; None: not known."""
     up_to: int | None = None
-    """The longest prompt, in tokens, cached ones included, that the price holds for; None: any."""
+    """The longest prompt, in tokens with the cached ones, to which the price applies; None: any."""
 
 
 class Tokens(Protocol):
@@ -54,13 +54,13 @@ class _PriceList(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 def packaged_prices() -> dict[str, Price]:
-    """The prices in the package, by model; `prices.toml` has the date on which they were looked up."""
+    """Read the packaged prices by model; `prices.toml` has the date on which they were looked up."""
     text = files("hybrid.llm.cost").joinpath("prices.toml").read_text(encoding="utf-8")
     return msgspec.convert(tomllib.loads(text), _PriceList).models
 
 
 def read_prices(path: Path) -> dict[str, Price]:
-    """The prices in a user's file, which has the form of the packaged one.
+    """Read the prices in a user's file, which has the format of the packaged file.
 
     Raises:
         ConfigError: the file cannot be read or is not a list of prices.
@@ -75,12 +75,12 @@ def read_prices(path: Path) -> dict[str, Price]:
 
 
 def price_of(prices: Mapping[str, Price], model: str) -> Price | None:
-    """The price of a model, by its name or by the name of which it is a dated snapshot; None where it is not known."""
+    """Find the price of a model, by its name or, for a dated snapshot, the name without the date; None if not known."""
     return prices.get(model) or prices.get(_SNAPSHOT.sub("", model))
 
 
 def cost_usd(price: Price | None, tokens: Tokens, *, batch: bool = False) -> float | None:
-    """The cost of a call, or None where a price that it needs is not known."""
+    """Compute the cost of a call; None if a price that it needs is not known."""
     prompt = tokens.input_tokens + tokens.cache_write_tokens + tokens.cache_read_tokens
     if price is None or (price.up_to is not None and prompt > price.up_to):
         return None

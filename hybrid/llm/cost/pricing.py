@@ -1,4 +1,4 @@
-"""What a call may cost at most, and the limits on what all calls may cost."""
+"""Bounds the cost of a call, and holds the limits on the cost of all calls."""
 
 import math
 from pathlib import Path
@@ -69,20 +69,20 @@ class Pricing(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def worst_nano(self, request: Request, *, batch: bool = False) -> int | None:
-        """The most that a call can cost, in billionths of a dollar; None where a price is not known.
+        """Bound the cost of a call, in billionths of a dollar; None if a price is not known.
 
-        The prompt is bounded by its bytes and taken at its dearest price, the answer by `max_tokens`.
+        The prompt is bounded by its bytes, at its highest price; the answer is bounded by `max_tokens`.
         """
         tokens = most_input_tokens(request)
         price = self.price
         if price is None or (price.up_to is not None and tokens > price.up_to) or (batch and price.batch is None):
             return None
-        dearest = max(price.input, price.cache_write or 0.0) if self.cache else price.input
-        micro = tokens * dearest + most_output_tokens(request) * price.output
-        return math.ceil(micro * 1000 * (price.batch or 0.0 if batch else 1.0))
+        prompt_price = max(price.input, price.cache_write or 0.0) if self.cache else price.input
+        micro_usd = tokens * prompt_price + most_output_tokens(request) * price.output
+        return math.ceil(micro_usd * 1000 * (price.batch or 0.0 if batch else 1.0))
 
     def unpriced(self) -> str:
-        """Return which price is missing to hold the limits; empty where none is."""
+        """Name the price that is missing to enforce the limits; empty if none is."""
         if not self.limits():
             return ""
         if self.price is None:
@@ -92,7 +92,7 @@ class Pricing(msgspec.Struct, frozen=True, kw_only=True):
         return "its price in a batch" if self.batch and self.price.batch is None else ""
 
     def check(self) -> None:
-        """Refuse limits that could not be held.
+        """Refuse limits that could not be enforced.
 
         Raises:
             ConfigError: there is a limit and a price is not known.
@@ -100,13 +100,13 @@ class Pricing(msgspec.Struct, frozen=True, kw_only=True):
         if unpriced := self.unpriced():
             limit = self.limits()[0]
             raise ConfigError(
-                f"{limit.setting} = {limit.usd:g}: {unpriced} ({self.model}) is not known, so the limit could not be held; "
+                f"{limit.setting} = {limit.usd:g}: {unpriced} ({self.model}) is not known, so the limit could not be enforced; "
                 f"give it in a file that {self.role}.prices names, or leave the limit out"
             )
 
 
 class Spent(msgspec.Struct, frozen=True, kw_only=True):
-    """What the calls of one role came to, over all runs that share the store."""
+    """The total cost and tokens of the calls of one role, over all runs that share the store."""
 
     settled_usd: float = 0.0
     """The cost of calls whose answer arrived."""

@@ -70,7 +70,7 @@ class TraceRows:
         self._end(call, "lost", None)
 
     def _insert(self, request: Request, worst_nano: int | None, at: float, batch: int | None) -> int:
-        # A batch may come back to another process, which has to know what was asked.
+        # Another process may receive the results of a batch, and needs its requests.
         encoded = None if batch is None else msgspec.json.encode(request).decode()
         self._add(worst_nano or 0)
         call = self.db.execute(
@@ -82,7 +82,7 @@ class TraceRows:
         return call
 
     def _end(self, call: int, state: str, cost_nano: int | None) -> None:
-        """End a call that is open; one that another process ended stays as it is."""
+        """End an open call; a call that another process has ended stays unchanged."""
         row = self.db.execute("SELECT worst_nano FROM calls WHERE id = ? AND state = 'sent'", (call,)).fetchone()
         if row is None:
             return
@@ -112,7 +112,7 @@ class TraceStore:
             yield TraceRows(db, self.role, self.model)
 
     def spent(self, since: float | None = None) -> Spent:
-        """What the calls sent from `since` on came to, those of other processes included; None: all calls."""
+        """Add up the calls sent from `since` on, those of other processes included; None: all calls."""
         rows = self.file.read(
             f"SELECT state IN ('sent', 'lost'), count(*), sum(coalesce(cost_nano, worst_nano, 0)), "
             f"{', '.join(f'sum({name})' for name in _TOKENS)} FROM calls "

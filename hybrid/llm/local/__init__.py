@@ -1,1 +1,1 @@
-"""Language models in this process, from GGUF files, through llama.cpp."""
+"""Language models that run in this process, from GGUF files, through llama.cpp."""

@@ -1,4 +1,4 @@
-"""A GGUF model in this process, through xllamacpp (llama.cpp)."""
+"""Runs a GGUF model in this process, through xllamacpp (llama.cpp)."""
 
 import hashlib
 import os
@@ -13,18 +13,18 @@ from hybrid.llm.request import FailureKind, Reply, Request
 from hybrid.threads import usable_threads
 
 _MOST_SLOTS = 4
-"""Requests that are answered at the same time."""
+"""The most requests that are answered at the same time."""
 _CONTEXT_TOKENS = 4096
-"""The longest prompt and answer together, in tokens."""
+"""The most tokens of prompt and answer together."""
 _LATER_SAMPLES_TEMPERATURE = 0.8
 
 
 class Embedded:
     """A GGUF model that answers in this process, several requests at a time.
 
-    Without a temperature sample 0 is greedy and later samples are drawn at 0.8; the sample's number
-    is the seed. Each slot caches the fixed part of the prompt, so that only the row is computed again. llama.cpp opens
-    HTTP routes on the loopback interface; a random key closes them.
+    If the request has no temperature, sample 0 is greedy and later samples are drawn at 0.8; the sample's number is the
+    seed. Each slot caches the fixed part of the prompt, so that only the row is computed anew. llama.cpp opens HTTP routes
+    on the loopback interface; a random key keeps others out.
     """
 
     def __init__(self, path: Path, *, workers: int = _MOST_SLOTS) -> None:
@@ -34,14 +34,14 @@ class Embedded:
             LLMError: the package is missing, or the file is not a model that llama.cpp can load.
         """
         if not path.is_file():
-            raise LLMError(f"{path}: no such file; expected a model in GGUF: correct the path in the recipe")
+            raise LLMError(f"{path}: no such file; expected a GGUF model: correct the path in the recipe")
         self.name = f"{path.stem}#{_fingerprint(path)}"
         self._server = _serve(path, slots=max(1, min(workers, _MOST_SLOTS)))
 
     def ask(self, request: Request) -> Reply:
-        """Answer one request, in the form of its schema."""
+        """Answer a request, in the form of its schema."""
         started = time.monotonic()
-        default = 0.0 if request.sample == 0 else _LATER_SAMPLES_TEMPERATURE
+        default_temperature = 0.0 if request.sample == 0 else _LATER_SAMPLES_TEMPERATURE
         answer = self._server.handle_chat_completions(
             {
                 "messages": [
@@ -49,7 +49,7 @@ class Embedded:
                     {"role": "user", "content": request.user},
                 ],
                 "max_tokens": request.max_tokens,
-                "temperature": default if request.temperature is None else request.temperature,
+                "temperature": default_temperature if request.temperature is None else request.temperature,
                 "seed": request.sample,
                 "cache_prompt": True,
                 **_form_of(request),
@@ -77,20 +77,20 @@ class Embedded:
 
 
 def _form_of(request: Request) -> dict[str, Any]:
-    """The parameters that keep an answer to the schema: a grammar without white space where there is one for it."""
-    compact = grammar(request.schema, request.max_tokens)
-    if compact is not None:
-        return {"grammar": compact}
+    """Build the parameters that constrain an answer to the schema: a grammar without white space if the schema allows one."""
+    compact_grammar = grammar(request.schema, request.max_tokens)
+    if compact_grammar is not None:
+        return {"grammar": compact_grammar}
     schema = bounded(request.schema, request.max_tokens)
     return {"response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}}
 
 
 def bounded(schema: dict[str, Any], max_tokens: int) -> dict[str, Any]:
-    """The schema with a longest length on each free string, so that a small model comes to an end."""
+    """Add a maximum length to each free string of a schema, so that a small model stops writing."""
     fields = schema["properties"]
-    free = [name for name, field in fields.items() if field.get("type") == "string" and "enum" not in field]
+    free_strings = [name for name, field in fields.items() if field.get("type") == "string" and "enum" not in field]
     longest = longest_text(schema, max_tokens)
-    return schema | {"properties": fields | {name: fields[name] | {"maxLength": longest} for name in free}}
+    return schema | {"properties": fields | {name: fields[name] | {"maxLength": longest} for name in free_strings}}
 
 
 def _serve(path: Path, *, slots: int) -> Any:
@@ -109,7 +109,7 @@ def _serve(path: Path, *, slots: int) -> Any:
         return xllamacpp.Server(params)
     except RuntimeError as error:
         raise LLMError(
-            f"{path}: llama.cpp cannot load it ({error}); expected a model in GGUF that fits in memory: "
+            f"{path}: llama.cpp cannot load it ({error}); expected a GGUF model that fits in memory: "
             "download it again or choose another"
         ) from error
 
@@ -117,8 +117,8 @@ def _serve(path: Path, *, slots: int) -> Any:
 def _xllamacpp() -> Any:
     """Import the package so that its idle threads sleep.
 
-    llama.cpp's threads wait for each other at every layer. OpenMP lets them spin while they wait, and with one on a
-    core that something else uses an answer then takes thirty times as long. It reads the policy once, as it is loaded.
+    llama.cpp's threads wait for each other at every layer, and OpenMP lets them spin meanwhile. If another program uses
+    one of their cores, an answer then takes thirty times as long. OpenMP reads its wait policy once, when it is loaded.
     """
     policy = os.environ.get("OMP_WAIT_POLICY")
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -126,8 +126,7 @@ def _xllamacpp() -> Any:
         import xllamacpp
     except ImportError as error:
         raise LLMError(
-            "the package 'xllamacpp' is missing, and a local model is run by it; "
-            "run: pip install 'hybrid-cascade[local]'"
+            "the package 'xllamacpp', which runs local models, is missing; run: pip install 'hybrid-cascade[local]'"
         ) from error
     finally:
         if policy is None:
@@ -136,10 +135,10 @@ def _xllamacpp() -> Any:
 
 
 def _fingerprint(path: Path) -> str:
-    """8 hex digits that tell files apart, of the size and the first and last MiB: a changed file is another model."""
-    size, part = path.stat().st_size, 1 << 20
+    """Hash the size and the first and last MiB of a file to 8 hex digits: a changed file is another model."""
+    size, mib = path.stat().st_size, 1 << 20
     with path.open("rb") as file:
-        digest = hashlib.sha256(str(size).encode() + file.read(part))
-        file.seek(max(0, size - part))
-        digest.update(file.read(part))
+        digest = hashlib.sha256(str(size).encode() + file.read(mib))
+        file.seek(max(0, size - mib))
+        digest.update(file.read(mib))
     return digest.hexdigest()[:8]

@@ -1,4 +1,4 @@
-"""GGUF models of others: one on the Hugging Face hub, and the packaged one, in weights that llama.cpp multiplies fast."""
+"""Fetches GGUF models from the Hugging Face hub, and converts the packaged model to weights that llama.cpp runs fast."""
 
 import os
 from pathlib import Path
@@ -10,23 +10,23 @@ from hybrid.errors import ConfigError, LLMError
 from hybrid.hub import parse_hub
 
 _WEIGHTS_A_BLOCK = 32
-"""Weights of Q8_0 that share a scale."""
+"""The number of weights in Q8_0 that share a scale."""
 
 
 def gguf_in(folder: Path) -> Path:
-    """The first GGUF file in a folder.
+    """Find the first GGUF file in a folder.
 
     Raises:
-        LLMError: there is none.
+        LLMError: the folder has none.
     """
     files = sorted(folder.glob("**/*.gguf"))
     if not files:
-        raise LLMError(f"{folder}: expected a .gguf file in it, and there is none; remove the folder, then run again")
+        raise LLMError(f"{folder}: expected a .gguf file, got none; remove the folder, then run again")
     return files[0]
 
 
 def gguf_from_hub(model: str, role: str) -> Path:
-    """Download `hf:owner/repo/file.gguf` as far as the hub's cache lacks it, and say where it lies.
+    """Download `hf:owner/repo/file.gguf` unless the hub's cache has it, and return its path.
 
     Raises:
         ConfigError: the reference is not owner, repository and file.
@@ -48,20 +48,20 @@ def gguf_from_hub(model: str, role: str) -> Path:
         ) from error
     try:
         return Path(hf_hub_download(reference.repo, file, revision=reference.revision or None))
-    # The hub's client raises errors of several libraries: of itself, of its HTTP client, of the operating system.
+    # The hub's client raises its own errors, those of its HTTP client and those of the operating system.
     except Exception as error:
         first_line = str(error).strip().split("\n")[0][:200]
         raise LLMError(
-            f"{role}.model = {model!r}: the Hugging Face hub did not give it ({first_line}) and its cache lacks it; "
+            f"{role}.model = {model!r}: it is neither in the cache nor available from the Hugging Face hub ({first_line}); "
             "correct the name, go online, or name the path of a .gguf file or 'local'"
         ) from error
 
 
 def fast_copy(path: Path) -> Path:
-    """A copy of a model with its Q4_1 weights in Q8_0, made once and kept in a folder beside that of `path`.
+    """Convert a model's Q4_1 weights to Q8_0, once, into a folder beside that of `path`, and return the copy.
 
-    llama.cpp has no matrix kernel for Q4_1 on x86: it reads a prompt no faster than token by token. For Q8_0 it has
-    one. The result is `path` itself where it has no Q4_1 weights, is no GGUF file, or there is no room for a copy.
+    llama.cpp has no matrix kernel for Q4_1 on x86, so that it reads a prompt no faster than token by token; for Q8_0 it
+    has one. Returns `path` itself if it has no Q4_1 weights, is not a GGUF file, or there is no room for a copy.
 
     Raises:
         LLMError: the package that reads GGUF files is missing.
@@ -83,13 +83,13 @@ def fast_copy(path: Path) -> Path:
 
 
 def _write_fast(path: Path, target: Path) -> bool:
-    """Write a model's fast copy, metadata and order of tensors unchanged; False where there is nothing to convert."""
+    """Write a model's fast copy with the same metadata and order of tensors; False if there is nothing to convert."""
     gguf = _gguf()
     q4_1, q8_0 = gguf.GGMLQuantizationType.Q4_1, gguf.GGMLQuantizationType.Q8_0
     try:
         reader = gguf.GGUFReader(path)
     except (ValueError, IndexError):
-        # llama.cpp says what is wrong with the file.
+        # llama.cpp reports what is wrong with the file when it loads it.
         return False
     if all(tensor.tensor_type != q4_1 for tensor in reader.tensors):
         return False
@@ -110,7 +110,7 @@ def _writer_with_metadata(gguf: Any, reader: Any, target: Path) -> Any:
     keys = gguf.Keys.General
     writer = gguf.GGUFWriter(target, reader.fields[keys.ARCHITECTURE].contents())
     for field in reader.fields.values():
-        # The reader counts the header's own numbers as fields, and the writer has set the architecture.
+        # The reader lists the header's own numbers as fields, and the writer has already set the architecture.
         if field.name.startswith("GGUF.") or field.name == keys.ARCHITECTURE:
             continue
         if field.name == keys.ALIGNMENT:
@@ -123,17 +123,17 @@ def _writer_with_metadata(gguf: Any, reader: Any, target: Path) -> Any:
 
 
 def to_q8_0(weights: np.ndarray) -> np.ndarray:
-    """Blocks, bytes [..., n / 32 * 34], of weights [..., n]: a scale in half precision, then 32 numbers of -127 to 127.
+    """Quantize weights [..., n] to Q8_0 blocks, bytes [..., n / 32 * 34]: a float16 scale, then 32 numbers of -127 to 127.
 
-    Rounds to the scale as it is stored, so that a weight moves by at most 1/254 of the largest of its block;
-    `gguf.quants.quantize` rounds to the scale before it is stored, and is a little further off.
+    Divides by the scale as stored, so that a weight changes by at most 1/254 of the largest of its block.
+    `gguf.quants.quantize` divides by the scale before it is rounded to float16, and is a little less accurate.
     """
     blocks = weights.reshape(-1, _WEIGHTS_A_BLOCK)
     scale = (np.abs(blocks).max(axis=1, keepdims=True) / 127).astype(np.float16)
-    wide = scale.astype(np.float32)
-    steps = np.divide(blocks, wide, out=np.zeros_like(blocks), where=wide != 0)
-    whole = np.clip(np.rint(steps), -127, 127).astype(np.int8)
-    packed = np.concatenate([scale.view(np.uint8), whole.view(np.uint8)], axis=1)
+    divisor = scale.astype(np.float32)
+    scaled = np.divide(blocks, divisor, out=np.zeros_like(blocks), where=divisor != 0)
+    rounded = np.clip(np.rint(scaled), -127, 127).astype(np.int8)
+    packed = np.concatenate([scale.view(np.uint8), rounded.view(np.uint8)], axis=1)
     return packed.reshape(*weights.shape[:-1], -1)
 
 
@@ -142,7 +142,7 @@ def _gguf() -> Any:
         import gguf
     except ImportError as error:
         raise LLMError(
-            "the package 'gguf' is missing, and the packaged model is converted with it; "
+            "the package 'gguf', which converts the packaged model, is missing; "
             "run: pip install 'hybrid-cascade[local]'"
         ) from error
     return gguf

@@ -1,6 +1,6 @@
-"""JSON schemas as grammars of llama.cpp (GBNF): a small model's answer is valid and no longer than it must be.
+"""Converts JSON schemas to llama.cpp's grammars (GBNF), so that a small model's answer is valid and short.
 
-llama.cpp takes a JSON schema too, but then lets the model write white space between the parts and numbers of any length.
+llama.cpp accepts JSON schemas too, but then lets the model write white space between the parts and endless numbers.
 """
 
 import json
@@ -10,14 +10,14 @@ from typing import Any
 _FREE_CHARACTER = r'[^"\\\x00-\x1F\x7F]'
 _SHARE = '("0" ("." [0-9] [0-9]?)? | "1")'
 _JSON_TOKENS = 40
-"""Tokens set aside for what is not free text: braces, keys, label and confidence."""
+"""Tokens reserved for everything except free text: braces, keys, label and confidence."""
 
 
 def grammar(schema: Mapping[str, Any], max_tokens: int) -> str | None:
-    """The grammar of an object of strings, enums and numbers from 0 to 1; None for other schemas.
+    """Build the grammar of an object of strings, enums and numbers from 0 to 1; None for other schemas.
 
-    A small model fills the room that it is given, so the grammar has no white space between the parts and a longest
-    length on each free string.
+    A small model tends to write as much as it may, so the grammar allows no white space between the parts and limits the
+    length of each free string.
     """
     fields: Mapping[str, Any] = schema.get("properties", {})
     parts = [_part(field, longest_text(schema, max_tokens)) for field in fields.values()]
@@ -31,9 +31,9 @@ def grammar(schema: Mapping[str, Any], max_tokens: int) -> str | None:
 
 
 def longest_text(schema: Mapping[str, Any], max_tokens: int) -> int:
-    """The most characters of each free string, at two characters a token, which most scripts reach."""
-    free = sum(_is_free(field) for field in schema.get("properties", {}).values())
-    return max(40, min(400, 2 * (max_tokens - _JSON_TOKENS) // max(1, free)))
+    """Compute the most characters of each free string, at two characters a token, which most scripts reach."""
+    n_free = sum(_is_free(field) for field in schema.get("properties", {}).values())
+    return max(40, min(400, 2 * (max_tokens - _JSON_TOKENS) // max(1, n_free)))
 
 
 def _part(field: Mapping[str, Any], longest: int) -> str | None:
@@ -49,6 +49,6 @@ def _is_free(field: Mapping[str, Any]) -> bool:
 
 
 def _literal(text: str) -> str:
-    """A text as a literal of the grammar."""
+    """Quote a text as a literal of the grammar."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'

@@ -1,1 +1,1 @@
-"""What models are asked for: a label, drafts, a labelling policy."""
+"""The tasks that language models are given: a label, drafts of new texts, a labelling policy."""

@@ -1,4 +1,4 @@
-"""Ask in what the texts of a data set differ, ask for one new text of a class, and read the answers."""
+"""The task of drafting: requests for the attributes in which texts differ and for a new text of a class, and their answers."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +12,7 @@ from hybrid.prompts import fence, label_list, policy_section, render
 from hybrid.types import Draft, Example
 
 ATTRIBUTE_TOKENS = 1000
-"""The longest answer that lists attributes, in tokens."""
+"""The most tokens of an answer that lists attributes."""
 
 
 class _Answer(msgspec.Struct, frozen=True):
@@ -21,7 +21,7 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 class Attribute(msgspec.Struct, frozen=True):
-    """Something in which texts of one label differ."""
+    """An attribute in which texts of the same label differ, with its possible values."""
 
     name: str
     values: tuple[str, ...]
@@ -38,7 +38,7 @@ GENERIC = (
     Attribute("cue", ("an explicit word", "only what is described", "contrast with another label", "a side remark")),
     Attribute("distance", ("a clear case of its label", "close to the border to another label")),
 )
-"""Attributes of any kind of text, for a teacher that named none."""
+"""Attributes that apply to any kind of text, for a teacher whose answer named none."""
 _decode = msgspec.json.Decoder(_Answer).decode
 _decode_attributes = msgspec.json.Decoder(_Attributes).decode
 
@@ -46,7 +46,7 @@ _decode_attributes = msgspec.json.Decoder(_Attributes).decode
 def attributes_request(
     labels: Sequence[str], examples: Sequence[Example], config: LLMConfig, *, policy: str = ""
 ) -> Request:
-    """The request for the attributes in which texts of this data set vary.
+    """Build the request for the attributes in which texts of this data set vary.
 
     Raises:
         DataError: an example is not a training row.
@@ -66,7 +66,7 @@ def attributes_request(
 
 
 def read_attributes(reply: Reply) -> tuple[Attribute, ...]:
-    """The attributes in a reply that have two values or more; the generic ones where it has none."""
+    """Read the attributes with two or more values from a reply; the generic ones if it has none."""
     if reply.status != "ok":
         return GENERIC
     try:
@@ -91,10 +91,10 @@ def draft_request(
     temperature: float | None = None,
     sample: int = 0,
 ) -> Request:
-    """The request for one new text of `label`, written from a plan that keeps to `attributes`.
+    """Build the request for a new text of `label`, written from a plan that respects `attributes`.
 
     Raises:
-        DataError: an example is not a training row: no other row may inspire what trains.
+        DataError: an example is not a training row; no other row may influence what the encoder trains on.
     """
     rendered = render(
         "synthesize",
@@ -119,12 +119,12 @@ def draft_request(
 def _fenced(examples: Sequence[Example]) -> str:
     for row in examples:
         if row.part != "train":
-            raise DataError(f"synthesize: row {row.id} is a {row.part} row; expected training rows alone as examples")
+            raise DataError(f"synthesize: row {row.id}: expected a training row as an example, got a {row.part} row")
     return "\n\n".join(fence(row.text) for row in examples)
 
 
 def read_draft(draft_id: str, label: str, parents: Sequence[Example], reply: Reply) -> Draft:
-    """Return the draft that a reply is; refused, with the reason and no text, where it is none."""
+    """Read a draft from a reply; without a readable text its status is `no_answer`, with the reason."""
     ids = tuple(row.id for row in parents)
     if reply.status != "ok":
         reason = f"the teacher's answer {reply.status}: {reply.reason}"

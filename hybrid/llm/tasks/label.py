@@ -1,4 +1,4 @@
-"""Ask for a label, and read the answer: it is exactly a label of the set, or it counts as unreadable."""
+"""The task of labelling: the request, and the vote read from the answer, which must be exactly a label of the set."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -21,10 +21,10 @@ _decode = msgspec.json.Decoder(_Answer).decode
 
 
 def label_schema(labels: Sequence[str], *, reasoned: bool = True) -> dict[str, object]:
-    """The JSON schema of an answer: rationale (where it is reasoned), then label, then confidence.
+    """Build the JSON schema of an answer: rationale (if `reasoned`), then label, then confidence.
 
-    A model writes the fields in this order, so that it reasons before it decides. The range of the confidence is left
-    out: Claude's structured output does not support minimum and maximum.
+    A model writes the fields in this order, so it reasons before it decides. The schema does not bound the confidence,
+    because Claude's structured output supports neither minimum nor maximum.
     """
     rationale: dict[str, object] = {"rationale": {"type": "string"}} if reasoned else {}
     return object_schema(
@@ -33,7 +33,7 @@ def label_schema(labels: Sequence[str], *, reasoned: bool = True) -> dict[str, o
 
 
 def object_schema(properties: dict[str, object]) -> dict[str, object]:
-    """The schema of an object that has all of these fields and no others."""
+    """Build the schema of an object with exactly these fields, all required."""
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
@@ -46,7 +46,7 @@ def label_request(
     policy: str = "",
     sample: int = 0,
 ) -> Request:
-    """The question which of `labels` a text has. Every prompt but `direct` asks for the reasoning first."""
+    """Build the request for the label of a text. Every prompt except `direct` asks for the reasoning first."""
     rendered = render(prompt, labels=label_list(labels), policy=policy_section(policy), text=fence(text))
     return Request(
         system=rendered.system,
@@ -61,11 +61,11 @@ def label_request(
 
 
 def read_vote(row_id: str, reply: Reply, labels: Sequence[str], *, teacher: str, sample: int = 0) -> Vote:
-    """Return the vote that a reply is.
+    """Read a vote from a reply.
 
-    Refused is `abstained`; failed and cut off are `failed`; an answer that is not the JSON asked
-    for, or whose label is not exactly one of `labels`, is `unreadable`. None of them has a label.
-    A confidence that is absent or outside 0 to 1 stays absent.
+    A refusal is `abstained`; a failed or cut-off reply is `failed`; an answer that is not the requested JSON, or whose
+    label is not exactly one of `labels`, is `unreadable`. Such a vote has no label. A confidence that is absent or not
+    within 0 to 1 is left out.
     """
     if reply.status != "ok":
         status: Literal["abstained", "failed"] = "abstained" if reply.status == "refused" else "failed"
@@ -97,5 +97,5 @@ def _confidence(value: object) -> float | None:
 
 
 def _short(value: object) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 80 else shown[:77] + "..."
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

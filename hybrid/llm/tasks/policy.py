@@ -1,4 +1,4 @@
-"""Ask for a labelling policy from labelled rows, and read the answer: one page of rules."""
+"""The task of writing a labelling policy, one page of rules, from labelled rows: the request, and the policy it returns."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -13,11 +13,11 @@ from hybrid.prompts import fence, label_list, render
 from hybrid.types import Example, Row
 
 TOKENS = 1500
-"""The longest policy, in tokens, labels left out."""
+"""The most tokens of a policy, without those that each label adds."""
 TOKENS_A_LABEL = 100
-"""Tokens that each label adds to it."""
+"""The tokens that each label adds to that."""
 LONGEST_TEXT = 1000
-"""Characters of a text that the prompt shows: a policy is learnt from many texts, not from whole ones."""
+"""The most characters of a text in the prompt: many shortened texts teach a policy better than a few whole ones."""
 SOURCES = {
     "trusted": "Careful people checked these labels. Where an earlier annotator had given another label, that stands "
     "beside it: such slips show where the border is hard to see.",
@@ -26,21 +26,21 @@ SOURCES = {
 
 
 class Shown(Row, frozen=True, kw_only=True):
-    """A training row in the prompt, with its label; the given label is shown where it differs."""
+    """A training row for the prompt with its decided label; the prompt also shows the given label if it differs."""
 
     row: Example
     label: str
 
 
 class Definition(msgspec.Struct, frozen=True):
-    """What one label means."""
+    """The definition of a label."""
 
     label: str
     definition: str
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """The parts of a policy as a teacher answers them."""
+    """A labelling policy in the parts that the teacher's answer has."""
 
     observations: str = ""
     rule: str
@@ -54,14 +54,14 @@ _decode = msgspec.json.Decoder(Policy).decode
 def policy_request(
     shown: Sequence[Shown], labels: Sequence[str], config: LLMConfig, *, source: Literal["trusted", "given"]
 ) -> Request:
-    """The request for a policy.
+    """Build the request for a policy.
 
     Raises:
-        DataError: a row is not a training row: no other may teach the teacher.
+        DataError: a row is not a training row; the teacher must not see any other.
     """
     for example in shown:
         if example.row.part != "train":
-            raise DataError(f"policy: row {example.row.id} is a {example.row.part} row; expected training rows alone")
+            raise DataError(f"policy: row {example.row.id}: expected a training row, got a {example.row.part} row")
     rendered = render(
         "policy", labels=label_list(labels), source=SOURCES[source], examples="\n\n".join(map(_example, shown))
     )
@@ -86,21 +86,22 @@ def read_policy(reply: Reply, labels: Sequence[str]) -> Policy:
     """Read a reply as a policy, with its definitions in the order of `labels`.
 
     Raises:
-        LLMError: there is no whole answer, or it does not define every label exactly once.
+        LLMError: the answer is incomplete, or does not define every label exactly once.
     """
     if reply.status != "ok":
         raise LLMError(
-            f"policy: {reply.model}: the answer {reply.status} ({reply.reason}); run again, or write the file"
+            f"policy: {reply.model}: expected a whole answer, got one that is {reply.status} ({reply.reason}); run again, or "
+            "write the file yourself"
         )
     try:
         policy = _decode(reply.text)
     except (msgspec.DecodeError, UnicodeEncodeError) as error:
         raise LLMError(
-            f"policy: {reply.model} did not answer with the JSON that was asked for ({error}); choose a stronger teacher"
+            f"policy: {reply.model} did not answer with the requested JSON ({error}); choose a stronger teacher"
         ) from error
     defined = {entry.label: entry for entry in policy.definitions}
     if sorted(entry.label for entry in policy.definitions) != sorted(labels):
-        missing = ", ".join(label for label in labels if label not in defined) or "none is missing, one stands twice"
+        missing = ", ".join(label for label in labels if label not in defined) or "none, but one is defined twice"
         raise LLMError(
             f"policy: {reply.model} did not define each label once (missing: {missing}); choose a stronger teacher"
         )
@@ -108,7 +109,7 @@ def read_policy(reply: Reply, labels: Sequence[str]) -> Policy:
 
 
 def policy_text(policy: Policy) -> str:
-    """The policy as the Markdown page that users edit and prompts carry."""
+    """Render the policy as the Markdown page that users edit and prompts contain."""
     parts = ["# Labelling policy", policy.rule.strip()]
     parts += [f"## {entry.label}\n\n{entry.definition.strip()}" for entry in policy.definitions]
     if policy.borderline:
@@ -118,6 +119,6 @@ def policy_text(policy: Policy) -> str:
 
 def _example(shown: Shown) -> str:
     text = shown.row.text
-    cut = text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT] + " …"
-    given = "" if shown.row.label == shown.label else f' (an annotator had said "{shown.row.label}")'
-    return f'{fence(cut)}\nlabel: "{shown.label}"{given}'
+    shortened = text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT] + " …"
+    note = "" if shown.row.label == shown.label else f' (an annotator had said "{shown.row.label}")'
+    return f'{fence(shortened)}\nlabel: "{shown.label}"{note}'

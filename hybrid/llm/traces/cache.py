@@ -32,11 +32,10 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CachedLLM:
-    """A language model that asks another only for answers that the store lacks.
+    """A language model with a store: it calls the model behind it only for answers that the store lacks.
 
-    Safe across threads and processes. Each ok answer is committed as it comes, so a kill loses
-    only those in flight; what failed, was refused or was cut off is never stored. Two threads with
-    the same request ask once.
+    Safe across threads and processes. Each ok answer is committed as it arrives, so a kill loses only the calls in
+    flight. Failed, refused and cut-off replies are never stored. Two threads with the same request call once.
     """
 
     def __init__(self, llm: LLM, file: TraceDatabase | Path) -> None:
@@ -57,7 +56,7 @@ class CachedLLM:
         return self._llm.name
 
     def ask(self, request: Request) -> Reply:
-        """The stored answer, or else the model's, which is stored if it is ok."""
+        """Answer a request from the store, or else by the model, whose ok answer is then stored."""
         digest = key(self.name, request)
         with self._asking[int(digest[:8], 16) % _STRIPES]:
             stored = self.find(digest)
@@ -72,7 +71,7 @@ class CachedLLM:
             return reply
 
     def find(self, digest: str) -> Reply | None:
-        """The answer stored under the key of a request; None where there is none."""
+        """Look up the answer stored under the key of a request; None if there is none."""
         rows = self.file.read("SELECT reply FROM answers WHERE key = ?", (digest,))
         return msgspec.json.decode(rows[0][0], type=Reply) if rows else None
 
@@ -88,16 +87,16 @@ class CachedLLM:
     def count(self, reply: Reply, *, hit: bool) -> None:
         """Add a reply to the usage: a hit came from the store, any other from the model."""
         with self._lock:
-            was = self._usage
+            previous = self._usage
             self._usage = Usage(
-                calls=was.calls + (not hit),
-                hits=was.hits + hit,
-                input_tokens=was.input_tokens + (0 if hit else reply.input_tokens),
-                output_tokens=was.output_tokens + (0 if hit else reply.output_tokens),
-                cache_write_tokens=was.cache_write_tokens + (0 if hit else reply.cache_write_tokens),
-                cache_read_tokens=was.cache_read_tokens + (0 if hit else reply.cache_read_tokens),
-                cost_usd=was.cost_usd if hit else _sum(was.cost_usd, reply.cost_usd),
-                answers_cost_usd=_sum(was.answers_cost_usd, reply.cost_usd),
+                calls=previous.calls + (not hit),
+                hits=previous.hits + hit,
+                input_tokens=previous.input_tokens + (0 if hit else reply.input_tokens),
+                output_tokens=previous.output_tokens + (0 if hit else reply.output_tokens),
+                cache_write_tokens=previous.cache_write_tokens + (0 if hit else reply.cache_write_tokens),
+                cache_read_tokens=previous.cache_read_tokens + (0 if hit else reply.cache_read_tokens),
+                cost_usd=previous.cost_usd if hit else _sum(previous.cost_usd, reply.cost_usd),
+                answers_cost_usd=_sum(previous.answers_cost_usd, reply.cost_usd),
             )
 
 
@@ -116,7 +115,7 @@ def store_answer(db: sqlite3.Connection, digest: str, model: str, request: Reque
 
 
 def usage_of(llm: LLM | None) -> Usage | None:
-    """The usage of a model with a store; None for one without (absent, recorded, or not wrapped)."""
+    """The usage of a model, if it counts its usage; else None (absent, recorded, or without a store)."""
     return llm.usage() if isinstance(llm, Counted) else None
 
 

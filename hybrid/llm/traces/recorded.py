@@ -1,4 +1,4 @@
-"""A model whose answers were recorded in a file, by the row's text: it costs nothing and needs no network."""
+"""A model that replays answers recorded in a file, by the row's text: it costs nothing and needs no network."""
 
 import hashlib
 from pathlib import Path
@@ -22,7 +22,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def text_digest(text: str) -> str:
-    """The first 16 hex digits of the SHA-256 of a text, stripped, its white space folded to single spaces."""
+    """Hash a text, stripped and with its white space collapsed: the first 16 hex digits of its SHA-256."""
     return hashlib.sha256(" ".join(text.split()).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
@@ -42,15 +42,15 @@ class Recorded:
             raise ConfigError(f"{path}: no such file of recorded answers; correct `traces` in the recipe")
         self._answers: dict[str, Trace] = {}
         for number, trace in enumerate(read_rows(path, Trace), start=1):
-            known = self._answers.setdefault(trace.text_sha256, trace)
-            if known.label != trace.label:
+            first = self._answers.setdefault(trace.text_sha256, trace)
+            if first.label != trace.label:
                 raise DataError(
                     f"{path}:{number}: the text of {trace.id} is recorded as {trace.label!r} here and as "
-                    f"{known.label!r} for {known.id}; expected one answer for each text: remove one line"
+                    f"{first.label!r} for {first.id}; expected one answer for each text: remove one line"
                 )
 
     def ask(self, request: Request) -> Reply:
-        """The recorded answer about `request.text`; a failed reply where there is none."""
+        """Reply with the recorded answer about `request.text`; a failed reply if there is none."""
         trace = self._answers.get(text_digest(request.text)) if request.text else None
         if trace is None or request.sample > 0:
             kind = FailureKind.NOT_RECORDED

@@ -1,4 +1,4 @@
-// Calls to the service, the API key, and errors in words.
+// Calls to the service, the API key, and error messages for people.
 
 import { byId } from "./elements.js";
 
@@ -6,7 +6,7 @@ const KEY = "hybrid-api-key";
 const WAITS = 6;
 const LONGEST_WAIT_S = 15;
 
-/** A request that got no answer: `item` is the text it is about, `retryAfter` the seconds to wait. */
+/** A request that got no answer: `item` is the index of the text in question, `retryAfter` the seconds to wait. */
 export class Refusal extends Error {
   constructor(message, { status = 0, item = null, retryAfter = 0 } = {}) {
     super(message);
@@ -16,7 +16,7 @@ export class Refusal extends Error {
   }
 }
 
-/** Return the reply to a GET, or to a POST where there is a body. */
+/** Send a GET, or a POST if there is a body, and return the decoded reply. */
 export async function ask(path, body, signal) {
   const key = sessionStorage.getItem(KEY);
   const headers = { accept: "application/json", ...(key && { authorization: `Bearer ${key}` }), ...(body && { "content-type": "application/json" }) };
@@ -31,7 +31,7 @@ export async function ask(path, body, signal) {
   throw await refusal(response);
 }
 
-/** Return the answers to some texts; waits where the service says that it is busy. */
+/** Classify texts; waits and tries again while the service is overloaded. */
 export async function classify(request, signal) {
   for (let wait = 1; ; wait += 1) {
     try {
@@ -43,7 +43,7 @@ export async function classify(request, signal) {
   }
 }
 
-/** Show the field for the key when the service asks for one, and call `onKey` when a new one is entered. */
+/** Let the user enter an API key, and call `onKey` for each new key. */
 export function watchKey(onKey) {
   byId("key-form").addEventListener("submit", (event) => {
     event.preventDefault();
@@ -58,17 +58,17 @@ async function refusal(response) {
   const refused = (await response.json().catch(() => ({}))).error ?? {};
   const retryAfter = Number(response.headers.get("retry-after")) || 0;
   if (response.status === 401) {
-    const known = sessionStorage.getItem(KEY) !== null;
+    const hadKey = sessionStorage.getItem(KEY) !== null;
     sessionStorage.removeItem(KEY);
     byId("key-form").hidden = false;
-    return new Refusal(known ? "The service does not know this API key." : "The service asks for an API key.", { status: 401 });
+    return new Refusal(hadKey ? "The service does not know this API key." : "The service asks for an API key.", { status: 401 });
   }
-  const words = {
+  const explanations = {
     429: "The service is overloaded. Try again in a moment.",
     503: "The service accepts no requests at the moment: its engine is restarting, or it is shutting down.",
     504: "No answer came in time.",
   };
-  const text = [words[response.status], refused.message && sentence(refused.message)].filter(Boolean).join(" ");
+  const text = [explanations[response.status], refused.message && sentence(refused.message)].filter(Boolean).join(" ");
   const message = text || `The service answered with status ${response.status}.`;
   return new Refusal(message, { status: response.status, item: refused.item ?? null, retryAfter });
 }

@@ -1,4 +1,4 @@
-// Small drawings: lines over time, and two distributions side by side.
+// Small charts: lines over time, and two distributions side by side.
 
 import { draw, make, percent } from "./elements.js";
 
@@ -7,7 +7,7 @@ const HEIGHT = 96;
 
 /**
  * Return a figure of lines over the last seconds. `series` is a list of {name, values, kind}; a null value is a gap.
- * `format` writes a value; `least` is the smallest top of the scale; `now` says the current figures in words.
+ * `format` formats a value; `least` is the smallest top of the scale; `now` is the text of the current figures.
  */
 export function lines({ title, series, n_seconds, format, least, now }) {
   const highest = Math.max(least, ...series.flatMap(({ values }) => values.filter((value) => value !== null)));

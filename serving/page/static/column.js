@@ -1,4 +1,4 @@
-// Many texts: a line each, asked in batches, shown as a table, downloaded as CSV.
+// Many texts, one per line: classified in batches, shown as a table, and downloaded as CSV.
 
 import { Refusal, classify } from "./api.js";
 import { byId, make } from "./elements.js";
@@ -7,7 +7,7 @@ import { csv } from "./csv.js";
 const BATCH = 32;
 const MOST_SHOWN = 500;
 
-/** Let the form ask; `threshold()` is the one chosen on the page, or null. */
+/** Set up the form; `threshold()` returns the threshold chosen on the page, or null. */
 export function startColumn(threshold) {
   let running = null;
   let rows = [];
@@ -41,13 +41,13 @@ async function askAll(rows, threshold, signal) {
   }
 }
 
-/** Fill the rows in; one that the service refuses is marked, and the rest are asked again without it. */
+/** Fill in the answers of a batch. A row that the service refuses is marked, and the others are sent again without it. */
 async function askSome(batch, threshold, signal) {
   const open = [...batch];
   while (open.length) {
     try {
       const reply = await classify({ inputs: open.map((row) => row.text), threshold }, signal);
-      reply.answers.forEach((answer, at) => (open[at].answer = answer));
+      reply.answers.forEach((answer, i) => (open[i].answer = answer));
       reply.failed.forEach((failed) => (open[failed.item].error = failed.message));
       return;
     } catch (error) {

@@ -1,4 +1,4 @@
-// What the service does now: polled about once a second, and only while the page is visible.
+// The state of the service, polled about once a second while the page is visible.
 
 import { ask } from "./api.js";
 import { lines, pairs } from "./chart.js";
@@ -45,13 +45,13 @@ function show({ engine, breaker, live, drift }) {
   const alarms = drift.found.filter((quantity) => quantity.alarm);
   const noAlarm = `The last ${drift.n_recent} texts look like the calibration rows.`;
   const alarm = `Alarm: ${alarms.map((quantity) => quantity.says).join("; ")}.`;
-  say(byId("drift-says"), drift.why_not ? `${drift.why_not}.` : alarms.length ? alarm : noAlarm);
+  setText(byId("drift-says"), drift.why_not ? `${drift.why_not}.` : alarms.length ? alarm : noAlarm);
   byId("drift-says").className = alarms.length ? "warning" : "quiet";
   byId("drifts").replaceChildren(...drift.found.map((quantity) => pairs(quantity)));
 }
 
-/** Change a text only where it differs: a screen reader speaks at every change. */
-function say(element, text) {
+/** Set a text only if it differs, because a screen reader announces every change. */
+function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 

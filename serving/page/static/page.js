@@ -1,4 +1,4 @@
-// Puts the parts of the page together.
+// Assembles the parts of the page.
 
 import { ask, watchKey } from "./api.js";
 import { startColumn } from "./column.js";
@@ -11,15 +11,15 @@ let shown = "";
 
 async function showBundle({ bundle: id }) {
   if (id === shown) return;
-  const [bundle, known] = await Promise.all([ask("/v1/bundle"), ask("/v1/watch/reference")]);
+  const [bundle, facts] = await Promise.all([ask("/v1/bundle"), ask("/v1/watch/reference")]);
   byId("name").textContent = document.title = bundle.name;
   byId("about").textContent = [
     `${bundle.labels.length} labels: ${bundle.labels.slice(0, 8).join(", ")}${bundle.labels.length > 8 ? ", …" : ""}`,
     `${bundle.encoder}, ${bundle.precision}`,
-    known.decoder ? `decoder: ${known.decoder}` : "no decoder",
+    facts.decoder ? `decoder: ${facts.decoder}` : "no decoder",
     `bundle ${bundle.bundle_id}`,
   ].join(" · ");
-  showThreshold(bundle.threshold, known.reference);
+  showThreshold(bundle.threshold, facts.reference);
   shown = id;
 }
 

@@ -14,7 +14,7 @@ export function chosenThreshold() {
   return chosen;
 }
 
-/** Listen to the slider. */
+/** Set up the slider and the button that resets it. */
 export function startThreshold() {
   byId("slider").addEventListener("input", () => choose(Number(byId("slider").value)));
   byId("own-threshold").addEventListener("click", showOwn);
@@ -47,7 +47,7 @@ function showOwn() {
   byId("at-threshold").textContent = "none";
   byId("at-escalated").textContent = "100 %";
   mark(null);
-  say(`The ${reference.n_rows} calibration rows do not support ${percent(threshold.target)} at any threshold, so with the bundle’s own threshold every text escalates. Move the slider to choose one for this page.`);
+  describe(`The ${reference.n_rows} calibration rows do not support ${percent(threshold.target)} at any threshold, so with the bundle’s own threshold every text escalates. Move the slider to choose one for this page.`);
 }
 
 function choose(index) {
@@ -68,11 +68,11 @@ function show(index) {
   byId("at-bound").textContent = percent(lower_bound);
   mark(reference.curve[index]);
   const right = reference.trusted ? "right" : "in agreement with the labels as given, which are not gold,";
-  const sure = `Of the ${reference.n_rows} calibration rows this keeps ${Math.round(kept * reference.n_rows)}, ${right} in ${percent(accuracy)}.`;
+  const onRows = `Of the ${reference.n_rows} calibration rows this keeps ${Math.round(kept * reference.n_rows)}, ${right} in ${percent(accuracy)}.`;
   const promise = chosen === null
     ? `This is the bundle’s own threshold: with probability ${percent(1 - threshold.delta)}, at least ${percent(threshold.target)} of the texts it keeps are right.`
     : `The ${percent(1 - reference.delta)} guarantee applies to a threshold you chose before looking at this chart, not to the best of several you try. It is used for the texts on this page; the service keeps its own.`;
-  say(`${sure} ${promise}`);
+  describe(`${onRows} ${promise}`);
 }
 
 function nearest(value) {
@@ -80,11 +80,11 @@ function nearest(value) {
   return curve.reduce((best, point, i) => (Math.abs(point.threshold - value) < Math.abs(curve[best].threshold - value) ? i : best), 0);
 }
 
-function say(text) {
+function describe(text) {
   byId("curve-says").textContent = text;
 }
 
-/** Draw accuracy and its bound over the share that escalates. */
+/** Draw the accuracy and its lower bound against the share that escalates. */
 function drawCurve() {
   const { curve } = facts.reference;
   const floor = Math.floor(Math.min(...curve.map((point) => point.lower_bound)) * 20) / 20;

@@ -1,11 +1,11 @@
-// One text: its probabilities, the threshold, the decision, and what the decoder says.
+// A single text: its probabilities, the threshold, the decision, and the decoder's explanation.
 
 import { Refusal, classify } from "./api.js";
 import { byId, make, percent } from "./elements.js";
 
 const MOST_BARS = 12;
 
-/** Let the form ask; `threshold()` is the one chosen on the page, or null. */
+/** Set up the form; `threshold()` returns the threshold chosen on the page, or null. */
 export function startTry(threshold) {
   let asking = null;
   byId("text").addEventListener("keydown", (event) => {
@@ -38,21 +38,21 @@ function render(answer) {
   const probs = Object.entries(answer.probs);
   const shown = probs.slice(0, MOST_BARS);
   return [
-    make("p", { class: "label" }, make("strong", {}, spoken(answer)), " ", make("span", { class: `pill ${answer.status}` }, answer.status)),
+    make("p", { class: "label" }, make("strong", {}, labelText(answer)), " ", make("span", { class: `pill ${answer.status}` }, answer.status)),
     make("p", {}, decision(answer)),
     ...(answer.rationale ? [make("blockquote", {}, make("p", {}, answer.rationale), make("footer", { class: "quiet" }, "the decoder’s reasoning"))] : []),
     make("ul", { class: "bars", "aria-label": "Probabilities" }, ...shown.map(([label, p]) => bar(label, p, answer))),
-    ...(probs.length > shown.length ? [make("p", { class: "quiet" }, `and ${probs.length - shown.length} labels more`)] : []),
+    ...(probs.length > shown.length ? [make("p", { class: "quiet" }, `and ${probs.length - shown.length} more labels`)] : []),
     make("p", { class: answer.truncated ? "warning" : "quiet" }, reading(answer)),
   ];
 }
 
-function spoken(answer) {
+function labelText(answer) {
   if (answer.label === null) return "no answer";
   return answer.labels.length ? answer.labels.join(", ") : "none of the labels";
 }
 
-/** Return what was decided and why, in words. */
+/** Explain the decision in a sentence. */
 export function decision(answer) {
   const sure = answer.encoder_confidence.toFixed(3);
   const limit = answer.threshold > 1 ? "every text of this bundle escalates" : `the threshold is ${answer.threshold.toFixed(3)}`;
@@ -62,9 +62,9 @@ export function decision(answer) {
   if (answer.status === "abstained") return `${unsure} The decoder gave no answer${why}, and the service abstains.`;
   if (answer.source === "both") return `${unsure} The decoder was asked; this combines its vote with the encoder’s probabilities.`;
   if (answer.source === "decoder") return `${unsure} The decoder was asked, and this is its answer.`;
-  if (answer.escalation === "none") return `${unsure} No decoder was asked: the encoder’s answer stands, marked for a person or a model of yours.`;
-  if (answer.escalation === "undecided") return `${unsure} The decoder could not decide${why}: the encoder’s answer stands, marked.`;
-  return `${unsure} The decoder could not be asked${why}: the encoder’s answer stands, marked.`;
+  if (answer.escalation === "none") return `${unsure} No decoder was asked: the encoder’s answer stands, flagged for review.`;
+  if (answer.escalation === "undecided") return `${unsure} The decoder could not decide${why}: the encoder’s answer stands, flagged.`;
+  return `${unsure} The decoder could not be asked${why}: the encoder’s answer stands, flagged.`;
 }
 
 function bar(label, p, answer) {
