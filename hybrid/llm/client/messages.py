@@ -176,7 +176,7 @@ def _sdk() -> Any:
         import anthropic
     except ImportError as error:
         raise LLMError(
-            "the package 'anthropic', the client of Messages servers, is missing; "
+            "the package 'anthropic' is missing, but Messages servers need it as their client; "
             "run: pip install 'hybrid-cascade[llm]'"
         ) from error
     return anthropic

@@ -126,7 +126,7 @@ def _xllamacpp() -> Any:
         import xllamacpp
     except ImportError as error:
         raise LLMError(
-            "the package 'xllamacpp', which runs local models, is missing; run: pip install 'hybrid-cascade[local]'"
+            "the package 'xllamacpp' is missing, but local models need it; run: pip install 'hybrid-cascade[local]'"
         ) from error
     finally:
         if policy is None:

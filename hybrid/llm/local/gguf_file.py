@@ -142,7 +142,7 @@ def _gguf() -> Any:
         import gguf
     except ImportError as error:
         raise LLMError(
-            "the package 'gguf', which converts the packaged model, is missing; "
+            "the package 'gguf' is missing, but the packaged model needs it for its conversion; "
             "run: pip install 'hybrid-cascade[local]'"
         ) from error
     return gguf
