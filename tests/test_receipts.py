@@ -126,7 +126,7 @@ def test_a_vote_of_an_old_table_names_no_answer_and_the_printed_story_says_so(
     (vote,) = receipts(run)[row.id].votes
     assert (vote.teacher, vote.label, vote.key, vote.cost_usd) == ("judge, reasoned", "good", "", None)
     assert main(["why", str(run), row.id]) == 0
-    assert "collected by a version that kept no key" in capsys.readouterr().out
+    assert "collected by a version that recorded no key" in capsys.readouterr().out
 
 
 def test_a_vote_whose_answer_the_store_lost_keeps_its_key(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
