@@ -55,7 +55,7 @@ BAD = {
     "no data": (recipe('"data.csv"', '"none.csv"'), ("none.csv",)),
     "sizes beyond the data": (recipe("test = 90", "test = 900"), ("990 rows", "420 rows")),
     "no such encoder": (recipe('model = "', 'model = "no/such'), ("encoder", "no/such")),
-    "too many tokens": (recipe("max_length = 32", "max_length = 65"), ("encoder.max_length = 65", "64 tokens at most")),
+    "too many tokens": (recipe("max_length = 32", "max_length = 65"), ("encoder.max_length = 65", "at most 64 tokens")),
     "no such traces": (recipe("[split]", '[teacher]\nmodel = "recorded"\ntraces = "t.jsonl"\n[split]'), ("t.jsonl",)),
     "no such model": (
         recipe("[split]", '[teacher]\nmodel = "oracle"\n[split]'),

@@ -76,6 +76,6 @@ def check_length(folder: Path, max_length: int) -> None:
     offset = 2 if config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet") else 0
     if positions and max_length > positions - offset:
         raise ConfigError(
-            f"encoder.max_length = {max_length}: expected at most {positions - offset}, all that {folder} reads; "
+            f"encoder.max_length = {max_length}: expected at most {positions - offset} tokens, the most that {folder} reads; "
             "lower it in the recipe"
         )

@@ -228,7 +228,7 @@ def test_an_alarm_of_drift_is_told_with_what_moved(page: "Page", site: Site) -> 
     page.get_by_text("Alarm: ").wait_for()
     told = page.locator("#drift-says").inner_text()
     assert "of the last 1000 texts" in told
-    assert page.locator("figure.alarm").count() == told.count("of the calibration rows it was")
+    assert page.locator("figure.alarm").count() == told.count("of the calibration rows")
 
 
 def test_an_outage_and_a_refusal_are_said_in_words_and_the_page_recovers(page: "Page", site: Site) -> None:
