@@ -1,6 +1,7 @@
 """The interfaces between parts of the service: the service itself, the escalator and the observer."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 from hybrid.runtime.bundle import Bundle
@@ -18,6 +19,10 @@ class Service(Protocol):
     @property
     def bundle_id(self) -> str:
         """The first 12 hex digits of the SHA-256 of its `bundle.json`."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the bundle that serves now."""
 
     @property
     def ready(self) -> bool:
@@ -47,11 +52,13 @@ class Service(Protocol):
             ServingError: the request cannot be answered.
         """
 
-    async def swap(self, folder: str) -> str:
+    async def swap(self, folder: str, *, below: Path | None = None) -> str:
         """Replace the bundle that serves with the one in another folder, once that is verified; return its id.
 
+        Where `below` is given, only a folder there is taken.
+
         Raises:
-            BundleError: the new bundle is not sound; the old one continues to serve.
+            BundleError: the new bundle is not sound or lies elsewhere; the old one continues to serve.
         """
 
 

@@ -1,20 +1,17 @@
 """One bundle and everything that answers with it: a request is answered by one replica, so answers never mix bundles."""
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 
-import msgspec
 import numpy as np
 
-from hybrid.errors import BundleError
-from hybrid.runtime.bundle import MANIFEST, MODEL, TOKENIZER, Bundle, read_bundle
+from hybrid.runtime.bundle import MODEL, Bundle
 from hybrid.runtime.decision import predict_one
-from hybrid.runtime.text_encoder import Encoded, TextEncoder, load_tokenizer, pad_id_of, pool
+from hybrid.runtime.text_encoder import Encoded, pool
+from serving.bundle_loading import LoadedBundle
 from serving.engine.dispatch import Dispatch, batch_tokens
 from serving.engine.ipc import Open
 from serving.engine.process import EngineProcess
@@ -28,38 +25,6 @@ from serving.settings import Settings
 from serving.tokenization import THREADS, RequestTokenizer
 from serving.types import Answer, Deadline, Options, Timings
 from serving.warmup import verify_golden, warm_up
-
-
-class LoadedBundle(msgspec.Struct, frozen=True, kw_only=True):
-    """What is read from a bundle's folder, its hashes checked."""
-
-    folder: Path
-    bundle: Bundle
-    bundle_id: str
-    """The first 12 hex digits of the SHA-256 of `bundle.json`."""
-    text_encoder: TextEncoder
-    pad_id: int
-
-
-def load(folder: Path) -> LoadedBundle:
-    """Load manifest and tokenizer of a bundle; the graph is left to the engine.
-
-    Raises:
-        BundleError: a file is missing or was changed, or tokenizer and graph do not belong together.
-    """
-    bundle = read_bundle(folder)
-    tokenizer = load_tokenizer(folder / TOKENIZER)
-    pad_id = pad_id_of(tokenizer)
-    text_encoder = TextEncoder(tokenizer, bundle.reading)
-    if text_encoder.vocabulary > bundle.vocabulary:
-        raise BundleError(
-            f"{folder}: the tokenizer knows {text_encoder.vocabulary} tokens and the encoder {bundle.vocabulary}; "
-            "they are not of one model: rerun the recipe"
-        )
-    if MODEL not in bundle.files:
-        raise BundleError(f"{folder / MANIFEST}: no SHA-256 of {MODEL}; rerun the recipe")
-    bundle_id = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()[:12]
-    return LoadedBundle(folder=folder, bundle=bundle, bundle_id=bundle_id, text_encoder=text_encoder, pad_id=pad_id)
 
 
 class InFlight:

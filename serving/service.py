@@ -8,9 +8,10 @@ from pathlib import Path
 
 from hybrid.errors import BundleError
 from hybrid.runtime.bundle import Bundle
+from serving.bundle_loading import BundleLoader, LoadedBundle, load
 from serving.errors import EngineDownError, ItemError, ServingError, StoppingError, UnanswerableError
 from serving.interfaces import Escalator, Observer
-from serving.replica import InFlight, Replica, load
+from serving.replica import InFlight, Replica
 from serving.scheduler.admission import Backlog
 from serving.settings import Settings
 from serving.tokenization import open_pool
@@ -48,6 +49,7 @@ class ClassifierService:
         self._pool = open_pool()
         self._backlog = Backlog(settings.limits)
         self._loaded = load(folder)
+        self._loader = BundleLoader(settings.swap.timeout_s)
         self._replica: Replica | None = None
         self._retiring: set[asyncio.Task[None]] = set()
         self._swapping = asyncio.Lock()
@@ -166,23 +168,27 @@ class ClassifierService:
         with self._in_flight.request():
             return await self._escalator.decide(text, labels, instructions, deadline)
 
-    async def swap(self, folder: str) -> str:
+    async def swap(self, folder: str, *, below: Path | None = None) -> str:
         """Replace the bundle that serves with the one in another folder, once that is verified; return its id.
 
+        Where `below` is given, only a folder there is taken. Bundles are read side by side, so that one on a file
+        system that does not answer keeps no other waiting; their engines are started one after the other.
+
         Raises:
-            BundleError: the new bundle is not sound; the old one continues to serve.
+            BundleError: the new bundle is not sound or lies elsewhere; the old one continues to serve.
             StoppingError: the service drains.
         """
-        async with self._swapping:
-            self._check_open()
-            try:
-                return await self._swap(Path(folder))
-            except BundleError as error:
-                self._observer.bundle_changed(self.bundle_id, refused=str(error))
-                raise
+        self._check_open()
+        try:
+            loaded = await self._loader.load(Path(folder), below=below)
+            async with self._swapping:
+                self._check_open()
+                return await self._replace_with(loaded)
+        except BundleError as error:
+            self._observer.bundle_changed(self.bundle_id, refused=str(error))
+            raise
 
-    async def _swap(self, folder: Path) -> str:
-        loaded = await asyncio.get_running_loop().run_in_executor(self._pool, load, folder)
+    async def _replace_with(self, loaded: LoadedBundle) -> str:
         new = Replica(loaded, self._settings, self._observer, self._pool, self._backlog)
         try:
             await new.start()

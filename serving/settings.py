@@ -70,6 +70,23 @@ class EngineSettings(Section, frozen=True, kw_only=True):
     """Whether idle threads spin, for CPUs that have nothing else to do."""
 
 
+SwapOverHttp = Literal["with_key", "from_this_machine", "off"]
+
+
+class SwapSettings(Section, frozen=True, kw_only=True):
+    """Serving another bundle without a restart, by `POST /v1/bundle` or SIGHUP."""
+
+    over_http: SwapOverHttp = "with_key"
+    """Who may change the bundle by `POST /v1/bundle`. with_key: callers with an API key, and nobody while the service
+    requires none. from_this_machine: also callers without a key whose connection comes from this machine; behind a proxy
+    on this machine that is everybody. off: nobody."""
+    root: str = ""
+    """The folder that bundles are taken from over HTTP; relative to the settings file. Empty: only the folder that the
+    service was started with can be read anew."""
+    timeout_s: Positive = 120.0
+    """The longest time that reading a new bundle may take."""
+
+
 class DecoderSettings(LLMConfig, frozen=True, kw_only=True):
     """The decoder of escalated texts: every key of a recipe's [decoder], and the keys that only a service needs.
 
@@ -109,6 +126,7 @@ class Settings(Section, frozen=True, kw_only=True):
     limits: Limits = Limits()
     engine: EngineSettings = EngineSettings()
     decoder: DecoderSettings = DecoderSettings()
+    swap: SwapSettings = SwapSettings()
     reviews: str = ""
     """The SQLAlchemy URL of the review store, which keeps escalations; empty: `escalations.sqlite` beside the bundle."""
     log_texts: bool = False
@@ -134,8 +152,10 @@ def read_settings(path: Path | None, overrides: Mapping[str, Any] | None = None)
 
 
 def _located(settings: Settings, folder: Path) -> Settings:
-    """Resolve the paths of the decoder's files, which are relative to the settings file."""
-    decoder = settings.decoder
+    """Resolve the paths of the swap root and of the decoder's files, which are relative to the settings file."""
+    decoder, swap = settings.decoder, settings.swap
+    if swap.root:
+        swap = msgspec.structs.replace(swap, root=str((folder / swap.root).resolve()))
     names = ["traces", "policy", "prices", *(["model"] if backend_of(decoder).model_is_path else [])]
     paths = {name: str((folder / getattr(decoder, name)).resolve()) for name in names if getattr(decoder, name)}
-    return msgspec.structs.replace(settings, decoder=msgspec.structs.replace(decoder, **paths))
+    return msgspec.structs.replace(settings, decoder=msgspec.structs.replace(decoder, **paths), swap=swap)

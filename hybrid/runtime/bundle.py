@@ -8,7 +8,7 @@ from hybrid.errors import BundleError
 from hybrid.runtime.calibration import Calibration, Threshold
 from hybrid.runtime.calibration_reference import Reference
 from hybrid.runtime.combination import Reliability
-from hybrid.runtime.integrity import Golden, check_file
+from hybrid.runtime.integrity import Golden, check_file, open_regular
 from hybrid.runtime.text_encoder import TextLimits
 from hybrid.types import Precision, Task
 
@@ -16,6 +16,8 @@ FORMAT = 2
 MANIFEST = "bundle.json"
 MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
+MAX_MANIFEST_BYTES = 256 << 20
+"""The largest manifest that is read: what is larger is not one."""
 
 
 class _Format(msgspec.Struct, frozen=True):
@@ -64,7 +66,7 @@ def read_bundle(folder: Path) -> Bundle:
     """
     path = folder / MANIFEST
     try:
-        content = path.read_bytes()
+        content = read_manifest(folder)
         _check_format(path, msgspec.json.decode(content, type=_Format).format)
         bundle = msgspec.json.decode(content, type=Bundle)
     except OSError as error:
@@ -75,8 +77,33 @@ def read_bundle(folder: Path) -> Bundle:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BundleError(f"{path}: changed or cut off ({error}); copy the bundle again or rerun the recipe") from error
     for name, sha256 in bundle.files.items():
+        _check_name(path, name)
         check_file(folder / name, sha256)
     return bundle
+
+
+def read_manifest(folder: Path) -> bytes:
+    """Read the bytes of a bundle's manifest.
+
+    Raises:
+        OSError: it cannot be read.
+        BundleError: it is far too large.
+    """
+    path = folder / MANIFEST
+    with open_regular(path) as file:
+        content = file.read(MAX_MANIFEST_BYTES + 1)
+    if len(content) > MAX_MANIFEST_BYTES:
+        raise BundleError(f"{path}: over {MAX_MANIFEST_BYTES} bytes, so it is no manifest; copy the bundle again")
+    return content
+
+
+def _check_name(path: Path, name: str) -> None:
+    """Refuse the name of a file that is not in the bundle's folder."""
+    if name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
+        raise BundleError(
+            f"{path}: files: got {name!r:.80}; expected the name of a file in the bundle's folder: copy the bundle again "
+            "or rerun the recipe"
+        )
 
 
 def _check_format(path: Path, number: int) -> None:

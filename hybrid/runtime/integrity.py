@@ -1,13 +1,17 @@
 """Verifies a bundle: its files are unchanged, and its golden texts get the recorded probabilities on this machine."""
 
+import errno
+import hashlib
+import os
+import stat
 from collections.abc import Sequence
+from io import BufferedReader
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
 from hybrid.errors import BundleError
-from hybrid.files.hashing import sha256_of_file
 
 N_TEXTS = 5
 MAX_CHARACTERS = 2000
@@ -26,6 +30,30 @@ class Golden(msgspec.Struct, frozen=True, kw_only=True):
     """In the order of the labels."""
 
 
+def open_regular(path: Path) -> BufferedReader:
+    """Open a regular file for reading. A FIFO or a device is refused without waiting for it.
+
+    Raises:
+        OSError: there is no such file, it cannot be read, or it is not a regular file.
+    """
+    _check_regular(path, path.stat())
+    # Not blocking: a FIFO may have taken the place of the file since.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        _check_regular(path, os.fstat(descriptor))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _check_regular(path: Path, status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
+
+
 def check_file(path: Path, sha256: str) -> None:
     """Compare the SHA-256 of a bundle's file with the one in its manifest.
 
@@ -33,9 +61,12 @@ def check_file(path: Path, sha256: str) -> None:
         BundleError: the file is missing or was changed.
     """
     try:
-        digest = sha256_of_file(path)
-    except OSError as error:
+        with open_regular(path) as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError as error:
         raise BundleError(f"{path}: missing from the bundle ({error.strerror}); copy the bundle again") from error
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror}); copy the bundle again") from error
     if digest != sha256:
         raise BundleError(
             f"{path}: changed since the bundle was made (expected SHA-256 {sha256[:12]}…, got {digest[:12]}…); "

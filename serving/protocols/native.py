@@ -2,6 +2,7 @@
 
 import asyncio
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -14,7 +15,7 @@ from hybrid.runtime.text_encoder import TextLimits
 from hybrid.types import Precision, Task
 from serving.errors import BadRequestError, BundleRefusedError, ForbiddenError, ItemError, ServingError
 from serving.protocols.operation import TIMEOUT_HEADER, Call, Operation, WireProtocol, check_timeout, classify
-from serving.settings import Limits
+from serving.settings import Limits, SwapOverHttp
 from serving.types import Answer, Deadline, Escalate, Options, Truncate
 
 LONGEST_PATH = 4096
@@ -75,7 +76,7 @@ class BundleReply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SwapRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The folder of the bundle to serve instead, on the machine of the service."""
+    """The folder of the bundle to serve instead, on the machine of the service: in `swap.root`, and relative to it."""
 
     folder: Annotated[str, Meta(min_length=1, max_length=LONGEST_PATH)]
 
@@ -123,16 +124,19 @@ async def answer_swap(call: Call) -> SwapReply:
     """Replace the bundle that is being served.
 
     Raises:
-        ForbiddenError: the caller is a page in a browser, or has no key and is not on this machine.
+        ForbiddenError: the settings do not let this caller change the bundle, or it is a page in a browser.
         BundleRefusedError: the new bundle is not valid; the old one continues to serve.
     """
     body: SwapRequest = call.body
-    _check_may_swap(call.request)
+    swap = call.settings.swap
+    _check_may_swap(call.request, swap.over_http)
     if "\0" in body.folder:
         raise BadRequestError("folder: got a path with a NUL character; expected the path of a folder")
     try:
         # Shielded, so that a caller who disconnects does not stop a swap half-way.
-        return SwapReply(bundle_id=await asyncio.shield(call.service.swap(body.folder)))
+        folder = Path(swap.root) / body.folder
+        swapping = call.service.swap(str(folder), below=Path(swap.root) if swap.root else call.service.folder)
+        return SwapReply(bundle_id=await asyncio.shield(swapping))
     except BundleError as error:
         raise BundleRefusedError(f"{error}; the old bundle continues to serve") from error
 
@@ -163,16 +167,24 @@ def _with_top(answer: Answer, k: int | None) -> Answer:
     return msgspec.structs.replace(answer, probs=dict(ranked[:k]))
 
 
-def _check_may_swap(request: Request) -> None:
-    """Allow programs with an API key and, if the service has no keys, programs on this machine.
+def _check_may_swap(request: Request, allowed: SwapOverHttp) -> None:
+    """Allow programs with an API key and, if the settings say so, programs on this machine.
 
     A page of another site can make a browser on this machine send requests; the header `Origin` reveals it. Behind a
-    proxy on this machine every caller appears to be local; `Forwarded` or `X-Forwarded-For` reveals the proxy.
+    proxy on this machine every caller appears to be local; where the proxy adds `Forwarded` or `X-Forwarded-For`, they
+    reveal it.
     """
+    if allowed == "off":
+        raise ForbiddenError('the bundle cannot be changed over HTTP (swap.over_http = "off"); send SIGHUP instead')
     if "origin" in request.headers:
         raise ForbiddenError("a page in a browser may not change the bundle; send the request from a program")
     if request.state.has_key:
         return
+    if allowed != "from_this_machine":
+        raise ForbiddenError(
+            "the bundle cannot be changed over HTTP while the service requires no API key; set HYBRID_API_KEYS, or send "
+            'SIGHUP, or, where no proxy is on this machine, set swap.over_http = "from_this_machine"'
+        )
     forwarded = "forwarded" in request.headers or "x-forwarded-for" in request.headers
     if request.client is None or forwarded or not ip_address(request.client.host).is_loopback:
         raise ForbiddenError(
@@ -211,7 +223,8 @@ NATIVE = WireProtocol(
             title="Serve another bundle",
             about=(
                 "The new bundle is verified while the old one continues to serve, and replaces it only if it is valid "
-                "(otherwise 422). Allowed with an API key or, if the service has no keys, from the same machine."
+                "(otherwise 422). Allowed with an API key; the settings `swap.over_http` and `swap.root` say from where, "
+                "and which folders."
             ),
             asks=SwapRequest,
             reply=SwapReply,

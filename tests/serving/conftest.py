@@ -56,7 +56,8 @@ def bundle_dir(tmp_path_factory: pytest.TempPathFactory, bert: Path) -> Path:
 @pytest.fixture(scope="session")
 def plain_server(bundle_dir: Path) -> Iterator[str]:
     """The URL of a service without keys and without a decoder, as its command starts it."""
-    patient = ("limits.characters=1000000", "limits.wait_ms=60000", "limits.timeout_ms=60000")
-    with started(bundle_dir, *(word for setting in patient for word in ("--set", setting))) as process:
+    settings = ("limits.characters=1000000", "limits.wait_ms=60000", "limits.timeout_ms=60000")
+    local_swap = ('swap.over_http="from_this_machine"',)
+    with started(bundle_dir, *(word for setting in (*settings, *local_swap) for word in ("--set", setting))) as process:
         yield process.url
         assert process.popen.poll() is None

@@ -18,12 +18,14 @@ class Scripted:
 
     def __init__(self, folder: Path, act: Act) -> None:
         self.bundle: Bundle = read_bundle(folder)
+        self.folder = folder
         self.ready = True
         self.act = act
         self.asked = 0
         self.ended = 0
         self.cancelled = 0
         self.deadlines: list[float] = []
+        self.swapped: list[tuple[str, Path | None]] = []
 
     async def classify(
         self,
@@ -49,7 +51,8 @@ class Scripted:
     async def decide(self, text: str, labels: tuple[str, ...], instructions: str, deadline: Deadline) -> Answer:
         raise UnanswerableError("no decoder")
 
-    async def swap(self, folder: str) -> str:
+    async def swap(self, folder: str, *, below: Path | None = None) -> str:
+        self.swapped.append((folder, below))
         return "swapped"
 
 

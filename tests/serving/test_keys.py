@@ -131,24 +131,3 @@ def test_a_variable_that_names_an_empty_key_stops_the_start(value: str) -> None:
         read_keys({API_KEYS: value})
     assert not read_keys({})
     assert read_keys({API_KEYS: "soup"}) != Keys()
-
-
-SWAP = {"folder": "/somewhere"}
-
-
-def test_with_a_key_the_bundle_is_changed_from_anywhere_and_without_one_from_this_machine(
-    guarded: str, open_server: str
-) -> None:
-    proxied = {"X-Forwarded-For": "203.0.113.7"}
-    key = {"X-API-Key": KEYS[0]}
-    assert client().post(f"{guarded}/v1/bundle", json=SWAP, headers=key | proxied).status_code == 200
-    assert client().post(f"{guarded}/v1/bundle", json=SWAP).status_code == 401
-    assert client().post(f"{open_server}/v1/bundle", json=SWAP).json() == {"bundle_id": "swapped"}
-    refused = client().post(f"{open_server}/v1/bundle", json=SWAP, headers=proxied)
-    assert (refused.status_code, refused.json()["error"]["kind"]) == (403, "forbidden")
-
-
-def test_a_page_of_another_site_cannot_change_the_bundle_through_a_browser(guarded: str, open_server: str) -> None:
-    page = {"Origin": "https://elsewhere.example"}
-    assert client().post(f"{open_server}/v1/bundle", json=SWAP, headers=page).status_code == 403
-    assert client().post(f"{guarded}/v1/bundle", json=SWAP, headers=page, auth=("", KEYS[0])).status_code == 403

@@ -147,14 +147,15 @@ def test_a_copy_that_nobody_harmed_is_taken(bundle_dir: Path, tmp_path: Path) ->
     asyncio.run(story())
 
 
-def test_swaps_at_once_take_turns_and_the_last_one_serves(bundle_dir: Path, tmp_path: Path) -> None:
+def test_swaps_at_once_each_take_over_and_one_of_them_serves(bundle_dir: Path, tmp_path: Path) -> None:
     other = negated(bundle_dir, tmp_path / "other")
 
     async def story() -> None:
         async with live(bundle_dir) as service:
             first = service.bundle_id
             names = await asyncio.gather(*(service.swap(str(folder)) for folder in (other, bundle_dir, other)))
-            assert names == [service.bundle_id, first, service.bundle_id]
+            assert names[0] == names[2] != names[1] == first
             await until(lambda: service.ready)
+            check_whole(list(await ask(service, TEXTS)), wanted_of({first: bundle_dir, names[0]: other}))
 
     asyncio.run(story())
