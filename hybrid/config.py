@@ -36,6 +36,7 @@ class DataConfig(Section, frozen=True, kw_only=True):
     gold: str = ""
     """The column of trusted labels; may be empty on some rows."""
     id: str = ""
+    """A column of ids. Without one a row's id follows from its text, so that answers of people stay with the text."""
     separator: Annotated[str, Meta(min_length=1)] = "|"
     """task = "multi_label": what stands between the labels of a cell. An empty label cell is a row without labels; an
     empty gold cell is a row whose labels nobody vouches for, and a separator alone vouches that it has none."""
@@ -44,7 +45,8 @@ class DataConfig(Section, frozen=True, kw_only=True):
     trusted: Whole = 0
     """Training rows with gold that may be used as trusted: they teach cleaning, and train with their gold label."""
     audit: str = ""
-    """A csv or jsonl file beside the recipe with columns `id` and `label`: training rows that a person has checked."""
+    """A csv or jsonl file beside the recipe with columns `label` and `text` or `id`: training rows that a person has
+    checked."""
     split: str = ""
     """A column that says train, calibration or test; instead of a drawn split."""
 
@@ -106,7 +108,7 @@ class VerifyConfig(Section, frozen=True, kw_only=True):
     answer: Literal["reasoned", "direct"] = "reasoned"
     """Whether the teacher reasons before it says a label; `hybrid pilot` measures which pays."""
     imports: tuple[str, ...] = ()
-    """Files beside the recipe with columns id, label and, where known, rationale, confidence and source: votes of
+    """Files beside the recipe with columns label, text or id and, where known, rationale, confidence and source: votes of
     annotators or of another system, beside the teacher's."""
     max_calls: Whole = 0
     """Calls that the first votes may take, first on trusted rows (up to half of the calls), then where the given label is

@@ -45,7 +45,8 @@ def run(
     teacher: Teacher = "",
     decoder: Annotated[str, typer.Option(help="The same for the model that escalated texts go to.")] = "",
     audit: Annotated[
-        Path | None, typer.Option(help="A csv or jsonl file of id,label: training rows that a person has checked.")
+        Path | None,
+        typer.Option(help="A csv or jsonl file of text,label or id,label: training rows that a person has checked."),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Instead of the recipe's.")] = None,
     seeds: Seeds = 1,

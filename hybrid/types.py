@@ -71,6 +71,8 @@ class Example(Row, frozen=True, kw_only=True):
     parents: tuple[str, ...] = ()
     annotations: dict[str, str] = {}
     """Label by annotator, where several people labelled the row; empty where one did."""
+    where: str = ""
+    """Where a person finds the row: file and line as they were when the rows were split. It identifies nothing."""
 
 
 class Gold(Row, frozen=True, kw_only=True):
@@ -87,6 +89,8 @@ class Trusted(Row, frozen=True, kw_only=True):
     label: str
     source: TrustedSource
     """gold: declared trusted by the recipe. audit: from a file beside it. review: from a review's answers."""
+    text_key: str = ""
+    """Identifies the text that the label is about (`hybrid.data.row_ids.text_key`); empty in old tables."""
 
 
 class Vote(Row, frozen=True, kw_only=True):

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from hybrid.config import DataConfig
 from hybrid.data.sources import load_data
-from hybrid.data.trusted import read_trusted
+from hybrid.data.trusted import read_audit
 from hybrid.errors import DataError
 from hybrid.files.formats import FORMATS
 from hybrid.files.formats.lines import join_bytes, read_lines
@@ -122,9 +122,7 @@ def test_a_format_is_one_class_and_one_entry_for_training_audits_votes_and_scori
     ]
     examples = [Example(id=row.id, text=row.text, label=row.label or "", part="train") for row in found]
     (tmp_path / "audit.rec").write_text("id: r3\nlabel: plain\n\n")
-    assert [(row.id, row.label) for row in read_trusted(tmp_path / "audit.rec", examples, ["plain"])] == [
-        ("r3", "plain")
-    ]
+    assert [(row.id, row.label) for row in read_audit(tmp_path / "audit.rec", examples, ["plain"])] == [("r3", "plain")]
     assert [vote.id for vote in read_votes(["audit.rec"], tmp_path, examples, ["plain"])] == ["r3"]
     job = Job(source=tmp_path / "rows.rec", target=tmp_path / "out.rec")
     (tmp_path / "bundle.json").write_text("{}")
@@ -137,7 +135,7 @@ def test_a_line_separator_of_unicode_ends_no_line_of_jsonl(tmp_path: Path) -> No
     line = json.dumps({"id": "a", "text": text, "label": "bad"}, ensure_ascii=False)
     (tmp_path / "audit.jsonl").write_text(line + "\n", encoding="utf-8")
     rows = [Example(id="a", text=text, label="good", part="train")]
-    assert [(row.id, row.label) for row in read_trusted(tmp_path / "audit.jsonl", rows, ["bad", "good"])] == [
+    assert [(row.id, row.label) for row in read_audit(tmp_path / "audit.jsonl", rows, ["bad", "good"])] == [
         ("a", "bad")
     ]
 

@@ -15,7 +15,7 @@ import pytest
 from hybrid.__main__ import main
 from hybrid.commands.teacher import add_commands
 from hybrid.errors import DataError
-from hybrid.review.answers import Answer, AnswerFile, ReviewItem, agree
+from hybrid.review.answers import Answer, AnswerFile, ReviewItem, agree, key_of
 from hybrid.review.argilla import read_records, write_records
 from hybrid.review.csv_form import read_sheet, write_sheet
 from hybrid.review.gain import blend_stated_confidence, expected_gains
@@ -149,7 +149,9 @@ def test_label_studios_export_is_read_back(tmp_path: Path) -> None:
     }
     tasks[1] |= {"id": 2, "annotations": [annotated(None)]}
     found = read_tasks(tasks, tmp_path)
-    assert found.answers == [Answer(id="a/1", label="good", who="a@b", when="2026-01-01")]
+    assert found.answers == [
+        Answer(id="a/1", label="good", who="a@b", when="2026-01-01", text_key=key_of(LOOKS[0].text))
+    ]
     assert found.unanswered == 1
 
 
@@ -161,7 +163,7 @@ def test_argilla_records_come_back_as_answers(tmp_path: Path) -> None:
     records[0]["responses"] = {"label": [{"value": "good", "user_id": "u1"}]}
     records[1]["responses"] = {"label": [{"value": "good", "user_id": "u1", "status": "draft"}]}
     found = read_records(records, tmp_path)
-    assert found.answers == [Answer(id="a/1", label="good", who="u1")]
+    assert found.answers == [Answer(id="a/1", label="good", who="u1", text_key=key_of(LOOKS[0].text))]
     assert found.unanswered == 1
 
 
@@ -226,7 +228,9 @@ def test_answers_become_trusted_rows_and_leave_the_queue(
     assert "8 trusted rows in" in said
     trusted = [json.loads(line) for line in (run.parent / "trusted.jsonl").open()]
     gold = {row["id"]: row["label"] for row in map(json.loads, (run / "split/gold.jsonl").open())}
-    assert trusted == [{"id": row_id, "label": gold[row_id], "source": "review"} for row_id in first]
+    assert sorted((row["id"], row["label"], row["source"]) for row in trusted) == sorted(
+        (row_id, gold[row_id], "review") for row_id in first
+    )
     second = answers_of(run, tmp_path / f"more-{path.name}", tool, capsys)
     assert not set(first) & set(second)
 
@@ -245,22 +249,53 @@ def test_a_second_answer_replaces_the_first_and_a_conflict_is_not_taken(
     assert f"{ids[0]}: bad is now good" in said
     assert f"{ids[1]}: bad or plain" in said
     trusted = [json.loads(line) for line in (run.parent / "trusted.jsonl").open()]
-    assert trusted == [{"id": ids[0], "label": "good", "source": "review"}]
+    assert [(row["id"], row["label"], row["source"]) for row in trusted] == [(ids[0], "good", "review")]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("line", "said"), [("nobody,bad", "is not a training row"), ("{id},odd", "'odd' is not one of")]
+    ("line", "said"),
+    [
+        ("nobody,bad", "none of 1 answers is about a row of"),
+        ("{id},odd", "'odd' is not one of"),
+        ("data/2,bad", "'data/2' names a row by its line, and lines move; add a column text"),
+    ],
 )
 def test_answers_that_cannot_be_right_change_nothing(
     line: str, said: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ids = [json.loads(found)["id"] for found in (run / "clean/decisions.jsonl").open()][:2]
+    row_id = json.loads((run / "clean/decisions.jsonl").open().readline())["id"]
     path = tmp_path / "answers.csv"
-    path.write_text(f"id,label\n{ids[1]},good\n{line.format(id=ids[0])}\n")
+    path.write_text(f"id,label\n{line.format(id=row_id)}\n")
     assert main(["review", "read", str(run), str(path)]) == 2
     assert said in capsys.readouterr().err
     assert not (run.parent / "trusted.jsonl").exists()
+
+
+@pytest.mark.slow
+def test_answers_follow_the_text_that_the_sheet_carries_and_not_its_ids(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [json.loads(line) for line in (run / "split/rows.jsonl").open()]
+    train = [row for row in rows if row["part"] == "train"]
+    judging = next(row for row in rows if row["part"] == "test")
+    with (tmp_path / "answers.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(
+            [
+                ("id", "text", "label"),
+                ("data/2", train[0]["text"], "bad"),  # a line, as an earlier version named rows
+                (train[5]["id"], train[1]["text"], "good"),  # the id of another row
+                (train[7]["id"], "A text that was in the data once.", "plain"),
+                (train[8]["id"], judging["text"], "plain"),
+            ]
+        )
+    assert main(["review", "read", str(run), str(tmp_path / "answers.csv")]) == 0
+    said = capsys.readouterr().out
+    assert "2 rows answered" in said
+    assert "1 not taken, because calibration and test rows may not train" in said
+    assert f"1 unknown: no row of the run has the text (or, without a text, the id):\n    {train[7]['id']}" in said
+    trusted = [json.loads(line) for line in (run.parent / "trusted.jsonl").open()]
+    assert [(row["id"], row["label"]) for row in trusted] == [(train[0]["id"], "bad"), (train[1]["id"], "good")]
 
 
 @pytest.mark.slow

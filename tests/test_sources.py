@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hybrid.config import DataConfig
+from hybrid.data.row_ids import ContentIds
 from hybrid.data.sources import Dataset, SourceRow, check_labels, labels_of, load_data
 from hybrid.errors import ConfigError, DataError, HybridError
 
@@ -83,7 +84,7 @@ def test_parquet_is_read_and_leaves_no_copy(tmp_path: Path, monkeypatch: pytest.
         },
     )
     rows = load(tmp_path, train="rows.parquet", gold="gold").rows
-    assert rows[1] == SourceRow(id="rows/2", text="t 1", label="false", where="rows.parquet, row 2")
+    assert rows[1] == SourceRow(id=ContentIds().next_id("t 1"), text="t 1", label="false", where="rows.parquet, row 2")
     assert [row.gold for row in rows[:2]] == ["true", None]
     assert [path.name for path in tmp_path.iterdir()] == ["rows.parquet"]
 
@@ -102,11 +103,11 @@ def test_a_file_that_is_not_parquet_is_refused(tmp_path: Path) -> None:
     refused(tmp_path, r"rows\.parquet: cannot be read as parquet", train="rows.parquet")
 
 
-def test_ids_are_lines_of_the_file_even_after_a_text_of_two_lines(tmp_path: Path) -> None:
+def test_a_row_is_found_by_its_line_even_after_a_text_of_two_lines(tmp_path: Path) -> None:
     content = 'text,label\n"one\ntwo",a\n\n' + "".join(f"t{n},{'ab'[n % 2]}\n" for n in range(20))
     (tmp_path / "rows.csv").write_bytes(b"\xef\xbb\xbf" + content.replace("\n", "\r\n").encode())
     rows = load(tmp_path, train="rows.csv").rows
-    assert [row.id for row in rows[:3]] == ["rows/2", "rows/5", "rows/6"]
+    assert [row.where for row in rows[:3]] == ["rows.csv:2", "rows.csv:5", "rows.csv:6"]
     assert rows[1].where == "rows.csv:5"
 
 
@@ -129,7 +130,7 @@ def test_files_of_parts_give_their_rows_the_part(tmp_path: Path) -> None:
     write_csv(tmp_path / "test" / "rows.csv", [(f"new {n}", "a") for n in range(3)], ("text", "gold"))
     rows = load(tmp_path, train="rows.csv", test="test/rows.csv", gold="gold").rows
     assert [row.part for row in rows] == ["train"] * 20 + ["test"] * 3
-    assert [rows[0].id, rows[20].id] == ["train/rows/2", "test/rows/2"]
+    assert [rows[0].where, rows[20].where] == ["rows.csv:2", "test/rows.csv:2"]
     assert (rows[0].gold, rows[20].label, rows[20].gold) == (None, None, "a")
 
 
@@ -146,7 +147,9 @@ def test_prepare_gets_fetch_and_seed_and_its_rows_are_text(tmp_path: Path) -> No
         "    return [{'text': f'{fetch.__name__} {seed} {n}', 'label': n % 2, 'gold': None} for n in range(20)]\n"
     )
     rows = load(tmp_path, prepare="prepare.py", gold="gold").rows
-    assert rows[1] == SourceRow(id="prepare/2", text="no_fetch 7 1", label="1", where="prepare.py, row 2")
+    assert rows[1] == SourceRow(
+        id=ContentIds().next_id("no_fetch 7 1"), text="no_fetch 7 1", label="1", where="prepare.py, row 2"
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["prepare.py"]
 
 

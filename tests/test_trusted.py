@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hybrid.data.trusted import draw_trusted, read_trusted, trusted_rows
+from hybrid.data.trusted import draw_trusted, read_audit, trusted_rows
 from hybrid.errors import ConfigError, DataError
 from hybrid.recipe_files.read import read_recipe
 from hybrid.types import Example, Gold
@@ -57,7 +57,7 @@ def test_a_file_vouches_for_training_rows_and_leaves_out_those_that_judge(name: 
     said = [("r0", "good"), ("r1", "bad"), ("r2", "plain"), ("r1", "good")]
     table = "id,who,label\n" + "".join(f"{row},ann, {label} \n" for row, label in said)
     lines = "".join(f'{{"id": "{row}", "label": "{label}", "who": "ann"}}\n' for row, label in said)
-    found = read_trusted(write(tmp_path / name, lines if name.endswith("jsonl") else table), ROWS, LABELS)
+    found = read_audit(write(tmp_path / name, lines if name.endswith("jsonl") else table), ROWS, LABELS)
     assert [(one.id, one.label, one.source) for one in found] == [("r1", "good", "audit"), ("r2", "plain", "audit")]
 
 
@@ -66,12 +66,12 @@ def test_a_file_vouches_for_training_rows_and_leaves_out_those_that_judge(name: 
     [
         ("id,label\nr1,good\nr999,bad\n", r"audit.csv:3: id 'r999' is no row of the data"),
         ("id,label\nr1,great\n", r"audit.csv:2: label 'great' is not one of the recipe's \(bad, good, plain\)"),
-        ("id,verdict\nr1,good\n", r"audit.csv: no column 'label'"),
+        ("id,verdict\nr1,good\n", r"audit.csv: no column 'label' in its first line"),
     ],
 )
 def test_a_wrong_line_is_named(text: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=said):
-        read_trusted(write(tmp_path / "audit.csv", text), ROWS, LABELS)
+        read_audit(write(tmp_path / "audit.csv", text), ROWS, LABELS)
 
 
 def test_a_review_overrules_an_audit_and_an_audit_the_gold(tmp_path: Path) -> None:

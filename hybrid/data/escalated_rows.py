@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from hybrid.data.duplicates import NearIndex
+from hybrid.data.row_ids import text_key
 from hybrid.errors import DataError
 from hybrid.files.table import read_rows
 from hybrid.types import Example, Gold, Report, Row, Trusted
@@ -81,7 +82,7 @@ def trusted_of(rows: Sequence[Example], added: Sequence[Added]) -> list[Trusted]
     """Return those of the added rows that are in the run, as trusted rows."""
     label = {row.id: row.label for row in added}
     return [
-        Trusted(id=row.id, label=label[row.id], source="review")
+        Trusted(id=row.id, label=label[row.id], source="review", text_key=text_key(row.text))
         for row in rows
         if row.part == "train" and row.id in label
     ]

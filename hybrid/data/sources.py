@@ -9,6 +9,7 @@ from typing import get_args
 import msgspec
 
 from hybrid.config import DataConfig
+from hybrid.data.row_ids import ContentIds
 from hybrid.data.sheets import Fetch, prepared_sheet, read_data
 from hybrid.errors import ConfigError, DataError
 from hybrid.files.sheet import Cells, Sheet
@@ -20,6 +21,7 @@ class SourceRow(Row, frozen=True, kw_only=True):
     """One row as the file has it, before it is assigned to a part."""
 
     id: str
+    """That of the column of ids; without one it follows from the text (`hybrid.data.row_ids`)."""
     text: str
     label: str | None = None
     """The given label. With several labels a row it is their canonical join, and the empty string if there are none."""
@@ -60,11 +62,10 @@ def load_data(config: DataConfig, *, folder: Path, seed: int, fetch: Fetch, task
             raise DataError(f"{sheet.name}: no rows in it; expected one row a text, under the names of the columns")
     if config.gold and not any(config.gold in sheet.columns for _, sheet in sheets):
         raise _missing_column(sheets[0][1], config.gold, "gold")
-    stems = Counter(sheet.stem for _, sheet in sheets)
     rows: list[SourceRow] = []
+    ids = ContentIds()
     for part, sheet in sheets:
-        prefix = sheet.stem if stems[sheet.stem] == 1 else f"{part or 'train'}/{sheet.stem}"
-        rows += _rows(sheet, config, prefix, part, task)
+        rows += _rows(sheet, config, ids, part, task)
     _check_ids(rows)
     _check_parts(rows, config)
     dataset = Dataset(rows, task)
@@ -124,7 +125,7 @@ def _missing_column(sheet: Sheet, column: str, key: str) -> DataError:
     )
 
 
-def _rows(sheet: Sheet, config: DataConfig, prefix: str, part: Part | None, task: Task) -> Iterator[SourceRow]:
+def _rows(sheet: Sheet, config: DataConfig, ids: ContentIds, part: Part | None, task: Task) -> Iterator[SourceRow]:
     _check_columns(sheet, config)
     for number, cells in sheet.records:
         where = sheet.where(number)
@@ -140,7 +141,7 @@ def _rows(sheet: Sheet, config: DataConfig, prefix: str, part: Part | None, task
         if label is None and gold is None:
             empty = ", ".join(config.annotators) or config.label
             raise DataError(f"{where}: {empty} is empty and there is no gold; write a label there or remove the row")
-        row_id = _cell(cells, config.id) if config.id else f"{prefix}/{number}"
+        row_id = _cell(cells, config.id) if config.id else ids.next_id(text)
         if row_id is None:
             raise DataError(
                 f"{where}: {config.id} is empty; expected an id in every row: fill it in, or leave out data.id"

@@ -5,14 +5,32 @@ from pathlib import Path
 
 import numpy as np
 
+from hybrid.data.row_ids import RowIndex, is_line_id, text_key
 from hybrid.errors import DataError
 from hybrid.files.formats import FORMATS
 from hybrid.files.sheet import read_sheet
-from hybrid.types import Example, Gold, Trusted, TrustedSource
+from hybrid.types import Example, Gold, Row, Trusted, TrustedSource
 
 REVIEWED = "trusted.jsonl"
 """The file with the answers of a review, beside the runs of a recipe."""
-COLUMNS = ("id", "label")
+COLUMNS = ("id", "label", "text", "text_key")
+
+
+class Reviewed(Row, frozen=True, kw_only=True):
+    """The answers of reviews about the rows of a run, and the number of those whose text is no longer among the rows."""
+
+    trusted: list[Trusted]
+    n_gone: int
+
+
+class _Record(Row, frozen=True, kw_only=True):
+    """A line of a file of trusted rows."""
+
+    where: str
+    id: str
+    label: str
+    key: str
+    """Identifies the text; empty if the line has none."""
 
 
 def trusted_rows(
@@ -39,9 +57,8 @@ def trusted_rows(
     """
     by_id = {row.id: row for row in draw_trusted(rows, gold, n_gold, seed)}
     for path in audit:
-        by_id |= {row.id: row for row in read_trusted(path, rows, labels)}
-    if reviewed.exists():
-        by_id |= {row.id: row for row in read_trusted(reviewed, rows, labels, source="review")}
+        by_id |= {row.id: row for row in read_audit(path, rows, labels)}
+    by_id |= {row.id: row for row in read_reviewed(reviewed, rows, labels).trusted}
     return [by_id[row.id] for row in rows if row.id in by_id]
 
 
@@ -62,44 +79,105 @@ def draw_trusted(rows: Sequence[Example], gold: Sequence[Gold], n: int, seed: in
     order = np.random.default_rng(seed).permutation(len(known))
     by_label = sorted((known[i] for i in order), key=lambda row: row.label)
     drawn = [by_label[int((i + 0.5) * len(known) / n)] for i in range(n)]
-    return [Trusted(id=row.id, label=label[row.id], source="gold") for row in drawn]
+    return [_trusted(row, label[row.id], "gold") for row in drawn]
 
 
-def read_trusted(
-    path: Path, rows: Sequence[Example], labels: Sequence[str], source: TrustedSource = "audit"
-) -> list[Trusted]:
-    """Read the trusted rows in a file with the columns `id` and `label`, each row once.
+def read_audit(path: Path, rows: Sequence[Example], labels: Sequence[str]) -> list[Trusted]:
+    """Read the trusted rows in a file with the columns `label` and `id`, `text` or both, each row once.
 
-    Rows of the other parts are left out: they calibrate and test, and may not train. The last line of a row counts.
+    A line with a text is about the row with this text; its id tells rows with the same text apart. A line without a
+    label is a row that nobody has answered yet. Rows of the other parts are left out: they calibrate and test, and may
+    not train. The last line of a row counts.
 
     Raises:
-        DataError: a line cannot be read, an id is no row of the data, or a label is not one of the recipe's.
+        DataError: a line cannot be read, no row has its id or its text, or a label is not one of the recipe's.
     """
-    part = {row.id: row.part for row in rows}
+    index = RowIndex(rows)
     by_id: dict[str, Trusted] = {}
-    for where, row_id, label in _records(path):
-        if row_id not in part:
-            raise DataError(f"{where}: id {row_id!r} is no row of the data; correct it or remove the line")
-        if label not in labels:
-            raise DataError(
-                f"{where}: label {label!r} is not one of the recipe's ({', '.join(labels)}); write one of those there"
-            )
-        if part[row_id] == "train":
-            by_id[row_id] = Trusted(id=row_id, label=label, source=source)
+    for record in _records(path):
+        if not record.label:
+            continue
+        found = index.find(record.id, record.key)
+        if not found:
+            raise DataError(_no_row(record, index))
+        _check_label(record, labels)
+        by_id |= _of_train(found, record, "audit")
     return list(by_id.values())
 
 
-def _records(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield place, id and label of each record of an audit; a file whose name has no known ending is read as csv."""
+def read_reviewed(path: Path, rows: Sequence[Example], labels: Sequence[str]) -> Reviewed:
+    """Read the answers that `hybrid review read` keeps; there are none if there is no file.
+
+    An answer follows its text. One whose text is no longer among the rows is counted and left out.
+
+    Raises:
+        DataError: a line cannot be read, a label is not one of the recipe's, or the file names rows by their line, as
+            an earlier version did.
+    """
+    if not path.exists():
+        return Reviewed(trusted=[], n_gone=0)
+    index = RowIndex(rows)
+    by_id: dict[str, Trusted] = {}
+    n_gone = 0
+    for record in _records(path):
+        if not record.key and record.id not in index and is_line_id(record.id) and index.by_content:
+            raise DataError(
+                f"{record.where}: id {record.id!r} names a row by its line, as an earlier version did, and lines move; "
+                "move the file away, and read the answered sheets again with: review read"
+            )
+        found = index.find(record.id, record.key)
+        n_gone += not found
+        if found:
+            _check_label(record, labels)
+            by_id |= _of_train(found, record, "review")
+    return Reviewed(trusted=list(by_id.values()), n_gone=n_gone)
+
+
+def _of_train(rows: Sequence[Example], record: _Record, source: TrustedSource) -> dict[str, Trusted]:
+    return {row.id: _trusted(row, record.label, source) for row in rows if row.part == "train"}
+
+
+def _trusted(row: Example, label: str, source: TrustedSource) -> Trusted:
+    return Trusted(id=row.id, label=label, source=source, text_key=text_key(row.text))
+
+
+def _check_label(record: _Record, labels: Sequence[str]) -> None:
+    if record.label not in labels:
+        raise DataError(
+            f"{record.where}: label {record.label!r} is not one of the recipe's ({', '.join(labels)}); write one of "
+            "those there"
+        )
+
+
+def _no_row(record: _Record, index: RowIndex) -> str:
+    """Say why a line names no row."""
+    if record.key:
+        mismatch = f", and the row with the id {record.id!r} has another" if record.id in index else ""
+        return f"{record.where}: no row of the data has this text{mismatch}; correct the line or remove it"
+    if is_line_id(record.id) and index.by_content:
+        return (
+            f"{record.where}: id {record.id!r} names a row by its line, and lines move; add a column text with the text "
+            "of each row, or set data.id to a column of ids"
+        )
+    return f"{record.where}: id {record.id!r} is no row of the data; correct it or remove the line"
+
+
+def _records(path: Path) -> Iterator[_Record]:
+    """Yield the lines of a file; one whose name has no known ending is read as csv."""
     known = any(path.suffix.lower() in file_format.suffixes for file_format in FORMATS.values())
     sheet = read_sheet(path, COLUMNS, file_format=None if known else FORMATS["csv"])
     if sheet.has_header:
-        for column in COLUMNS:
-            if column not in sheet.columns:
-                raise DataError(f"{path}: no column {column!r} in its first line; expected id and label")
+        if "label" not in sheet.columns:
+            raise DataError(f"{path}: no column 'label' in its first line; expected label and id or text")
+        if "id" not in sheet.columns and "text" not in sheet.columns:
+            raise DataError(f"{path}: no column 'id' and no column 'text' in its first line; expected one of them")
     for number, cells in sheet.records:
         where = sheet.where(number)
-        for column in COLUMNS:
-            if column not in cells:
-                raise DataError(f"{where}: no {column!r}; expected id and label")
-        yield where, (cells["id"] or "").strip(), (cells["label"] or "").strip()
+        row_id, label, text = ((cells.get(column) or "").strip() for column in COLUMNS[:3])
+        if "label" not in cells:
+            raise DataError(f"{where}: no 'label'; expected label and id or text")
+        if not row_id and not text:
+            raise DataError(f"{where}: neither an id nor a text; expected one of them")
+        yield _Record(
+            where=where, id=row_id, label=label, key=cells.get("text_key") or (text_key(text) if text else "")
+        )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from hybrid.data.row_ids import text_key
 from hybrid.types import Row
 
 
@@ -36,6 +37,8 @@ class Answer(Row, frozen=True, kw_only=True):
     """The annotator's name in the tool."""
     when: str = ""
     """A sortable time stamp; empty if the tool exports none."""
+    text_key: str = ""
+    """Identifies the text that the person saw (`hybrid.data.row_ids.text_key`); empty if the file has no texts."""
 
 
 class AnswerFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +53,11 @@ class Agreed(msgspec.Struct, frozen=True, kw_only=True):
 
     labels: dict[str, str]
     conflicts: dict[str, tuple[str, ...]]
+
+
+def key_of(text: object) -> str:
+    """Identify the text of an entry; empty if it is none."""
+    return text_key(text) if isinstance(text, str) and text.strip() else ""
 
 
 def agree(answers: Sequence[Answer]) -> Agreed:

@@ -8,7 +8,7 @@ import msgspec
 
 from hybrid.errors import DataError
 from hybrid.files.table import write_json
-from hybrid.review.answers import Answer, AnswerFile, ReviewItem
+from hybrid.review.answers import Answer, AnswerFile, ReviewItem, key_of
 
 QUESTION = "label"
 NO_ANSWER = ("draft", "discarded")
@@ -23,6 +23,7 @@ class _Response(msgspec.Struct, frozen=True):
 
 class _Record(msgspec.Struct, frozen=True):
     id: str
+    fields: dict[str, Any] = {}
     responses: dict[str, list[_Response]] = {}
 
 
@@ -53,8 +54,9 @@ def read_records(records: Sequence[object], path: Path) -> AnswerFile:
             raise DataError(
                 f"{path}: record {number}: {error}; expected what dataset.records.to_json writes"
             ) from error
+        key = key_of(record.fields.get("text"))
         submitted = [
-            Answer(id=record.id, label=response.value, who=response.user_id)
+            Answer(id=record.id, label=response.value, who=response.user_id, text_key=key)
             for response in record.responses.get(QUESTION, [])
             if response.value is not None and response.status not in NO_ANSWER
         ]

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hybrid.errors import DataError
+from hybrid.files.sheet import Cells
 from hybrid.files.sheet import read_sheet as read_cells
 from hybrid.files.table import write_bytes
-from hybrid.review.answers import Answer, AnswerFile, ReviewItem
+from hybrid.review.answers import Answer, AnswerFile, ReviewItem, key_of
 
 COLUMNS = ("id", "text", "given", "decided", "teacher", "reason", "gain", "label")
 
@@ -30,12 +31,18 @@ def read_sheet(path: Path) -> AnswerFile:
     Raises:
         DataError: the file cannot be read, or has no id and label.
     """
-    columns = ("id", "label")
-    sheet = read_cells(path, columns)
-    for column in columns:
+    sheet = read_cells(path, ("id", "label", "text"))
+    for column in ("id", "label"):
         if column not in sheet.columns:
             raise DataError(f"{path}: no column {column!r}; expected the columns that review export wrote")
-    cells = [((row["id"] or "").strip(), (row["label"] or "").strip(), number) for number, row in sheet.records]
     # Each line counts as another person, so that two labels of one row are a conflict and not a correction.
-    answers = [Answer(id=row_id, label=label, who=f"line {number}") for row_id, label, number in cells if label]
-    return AnswerFile(answers=answers, unanswered=len(cells) - len(answers))
+    answers = [
+        Answer(id=_cell(row, "id"), label=label, who=f"line {number}", text_key=key_of(row.get("text")))
+        for number, row in sheet.records
+        if (label := _cell(row, "label"))
+    ]
+    return AnswerFile(answers=answers, unanswered=len(sheet.records) - len(answers))
+
+
+def _cell(row: Cells, column: str) -> str:
+    return (row.get(column) or "").strip()

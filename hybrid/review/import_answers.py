@@ -1,60 +1,98 @@
 """`hybrid review read`: import people's answers as trusted rows, which the next run uses."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from hybrid.data.trusted import REVIEWED
+import msgspec
+
+from hybrid.data.row_ids import RowIndex, is_line_id, text_key
+from hybrid.data.trusted import REVIEWED, read_reviewed
 from hybrid.errors import DataError
 from hybrid.files.table import read_rows, write_rows
 from hybrid.pipeline.context import RunContext
-from hybrid.review.answers import Agreed, AnswerFile, agree
+from hybrid.review.answers import Agreed, Answer, AnswerFile, agree
 from hybrid.review.escalated import add_escalated, is_escalated, stored_escalations, texts_by_id
 from hybrid.review.targets import read_answers
-from hybrid.types import Trusted
+from hybrid.types import Example, Trusted
 
 SHOWN = 10
-"""The number of conflicts and changes listed individually."""
+"""The number of conflicts, changes and unknown rows listed individually."""
+
+
+class Matched(msgspec.Struct, frozen=True, kw_only=True):
+    """The answers of a file by what they are about."""
+
+    answers: list[Answer]
+    """About training rows, under the ids of the rows."""
+    judging: list[Answer]
+    """About calibration and test rows, which may not train."""
+    unknown: list[Answer]
+    """About no row of the run."""
 
 
 def read(context: RunContext, path: Path, *, store: str = "") -> list[str]:
-    """Add the answers in a file to the recipe's trusted rows, all or none; return lines to print.
+    """Add the answers in a file to the recipe's trusted rows; return lines to print.
 
-    Answers about escalated texts become new training rows; `store` names the service's review store.
+    An answer is about the row whose text the person saw, whatever has become of the row's id since. Answers about
+    escalated texts become new training rows; `store` names the service's review store.
 
     Raises:
-        DataError: the file's format is unknown, or an answer's row is not a training row or its label not in the set.
+        DataError: the file's format is unknown, none of its answers is about a row of the run, or a label is not in the
+            set; nothing is added then.
     """
     file = read_answers(path)
-    agreed, escalated = _split_escalated(agree(file.answers))
-    _check(agreed, context, path)
-    table = context.traces.parent / REVIEWED
-    before = {row.id: row for row in read_rows(table, Trusted)} if table.is_file() else {}
-    answered = {row_id: Trusted(id=row_id, label=label, source="review") for row_id, label in agreed.labels.items()}
-    merged = before | answered
-    if answered:
-        write_rows(table, merged.values())
+    matched = match([answer for answer in file.answers if not is_escalated(answer.id)], context, path)
+    agreed = agree(matched.answers)
+    escalated = agree([answer for answer in file.answers if is_escalated(answer.id)])
+    _check_labels(agreed, context, path)
     added = _add(context, escalated, store)
-    if not agreed.labels and not agreed.conflicts:
+    if escalated.labels and not agreed.labels and not agreed.conflicts:
         return added
     return [
         *added,
         *_answer_lines(context, agreed, file),
-        *_replaced_lines(before, agreed.labels),
-        f"  {len(merged)} trusted rows in {table}; the next run of the recipe uses them",
+        *_left_out_lines(matched),
+        *_add_trusted(context, agreed),
     ]
 
 
-def _split_escalated(agreed: Agreed) -> tuple[Agreed, Agreed]:
-    """Separate the answers about training rows from those about escalated texts."""
-    labels, conflicts = agreed.labels.items(), agreed.conflicts.items()
-    rows, escalated = (
-        Agreed(
-            labels={row_id: label for row_id, label in labels if is_escalated(row_id) == of_escalated},
-            conflicts={row_id: differing for row_id, differing in conflicts if is_escalated(row_id) == of_escalated},
+def match(answers: Sequence[Answer], context: RunContext, path: Path) -> Matched:
+    """Find the rows that answers are about.
+
+    Raises:
+        DataError: there are answers and none is about a row of the run, or an answer without a text names a row by its
+            line.
+    """
+    index = RowIndex(context.rows())
+    matched = Matched(answers=[], judging=[], unknown=[])
+    for answer in answers:
+        if not answer.text_key and is_line_id(answer.id) and not context.recipe.data.id:
+            raise DataError(
+                f"{path}: {answer.id!r} names a row by its line, and lines move; add a column text with the text of each "
+                "row"
+            )
+        rows = index.find(answer.id, answer.text_key)
+        for row in rows:
+            of_part = matched.answers if row.part == "train" else matched.judging
+            of_part.append(msgspec.structs.replace(answer, id=row.id))
+        if not rows:
+            matched.unknown.append(answer)
+    if answers and len(matched.unknown) == len(answers):
+        raise DataError(
+            f"{path}: none of {len(answers)} answers is about a row of {context.run.folder} ({answers[0].id!r} is the "
+            "first); expected answers about its rows"
         )
-        for of_escalated in (False, True)
-    )
-    return rows, escalated
+    return matched
+
+
+def _check_labels(agreed: Agreed, context: RunContext, path: Path) -> None:
+    answers: Iterable[tuple[str, str]] = [
+        *agreed.labels.items(),
+        *((row_id, label) for row_id, differing in agreed.conflicts.items() for label in differing),
+    ]
+    for row_id, label in answers:
+        if label not in context.labels:
+            raise DataError(f"{path}: {row_id}: {label!r} is not one of {', '.join(context.labels)}; correct it there")
 
 
 def _add(context: RunContext, escalated: Agreed, store: str) -> list[str]:
@@ -68,19 +106,27 @@ def _add(context: RunContext, escalated: Agreed, store: str) -> list[str]:
     ]
 
 
-def _check(agreed: Agreed, context: RunContext, path: Path) -> None:
-    known, labels = {row.id for row in context.rows("train")}, context.labels
-    answers: Sequence[tuple[str, str]] = [
-        *agreed.labels.items(),
-        *((row_id, label) for row_id, differing in agreed.conflicts.items() for label in differing),
+def _add_trusted(context: RunContext, agreed: Agreed) -> list[str]:
+    """Write the answers beside those of earlier reviews; an answer to the same text replaces the earlier one."""
+    table = context.traces.parent / REVIEWED
+    rows = context.rows()
+    before = {row.id: row.label for row in read_reviewed(table, rows, context.labels).trusted}
+    if agreed.labels:
+        stored = read_rows(table, Trusted) if table.is_file() else []
+        answered = [_trusted(row, agreed.labels[row.id]) for row in rows if row.id in agreed.labels]
+        replaced = {(row.id, row.text_key) for row in answered}
+        write_rows(table, [*(row for row in stored if (row.id, row.text_key) not in replaced), *answered])
+    changed = [row_id for row_id, label in agreed.labels.items() if before.get(row_id, label) != label]
+    lines = [f"    {row_id}: {before[row_id]} is now {agreed.labels[row_id]}" for row_id in changed[:SHOWN]]
+    n_trusted = len(read_reviewed(table, rows, context.labels).trusted)
+    return [
+        *([f"  {len(changed)} replace an earlier answer:", *lines] if changed else []),
+        f"  {n_trusted} trusted rows in {table}; the next run of the recipe uses them",
     ]
-    for row_id, label in answers:
-        if row_id not in known:
-            raise DataError(
-                f"{path}: {row_id!r} is not a training row of {context.run.folder}; expected answers about its rows"
-            )
-        if label not in labels:
-            raise DataError(f"{path}: {row_id}: {label!r} is not one of {', '.join(labels)}; correct it there")
+
+
+def _trusted(row: Example, label: str) -> Trusted:
+    return Trusted(id=row.id, label=label, source="review", text_key=text_key(row.text))
 
 
 def _answer_lines(context: RunContext, agreed: Agreed, file: AnswerFile) -> list[str]:
@@ -97,7 +143,12 @@ def _answer_lines(context: RunContext, agreed: Agreed, file: AnswerFile) -> list
     return lines
 
 
-def _replaced_lines(before: Mapping[str, Trusted], labels: Mapping[str, str]) -> list[str]:
-    changed = [row_id for row_id, label in labels.items() if row_id in before and before[row_id].label != label]
-    shown = [f"    {row_id}: {before[row_id].label} is now {labels[row_id]}" for row_id in changed[:SHOWN]]
-    return [f"  {len(changed)} replace an earlier answer:", *shown] if changed else []
+def _left_out_lines(matched: Matched) -> list[str]:
+    """Say which answers were read and not taken."""
+    lines = []
+    if matched.judging:
+        lines.append(f"  {len(matched.judging)} not taken, because calibration and test rows may not train")
+    if matched.unknown:
+        lines.append(f"  {len(matched.unknown)} unknown: no row of the run has the text (or, without a text, the id):")
+        lines += [f"    {answer.id}" for answer in matched.unknown[:SHOWN]]
+    return lines

@@ -9,7 +9,7 @@ import msgspec
 
 from hybrid.errors import DataError
 from hybrid.files.table import write_bytes, write_json
-from hybrid.review.answers import Answer, AnswerFile, ReviewItem
+from hybrid.review.answers import Answer, AnswerFile, ReviewItem, key_of
 
 QUESTION = "label"
 ROW = "row_id"
@@ -118,4 +118,5 @@ def _answers(task: _Task, annotation: _Annotation, path: Path, number: int) -> l
     annotator = annotation.completed_by
     who = annotator.get("email") or annotator.get("id") if isinstance(annotator, dict) else annotator
     when = annotation.updated_at or annotation.created_at
-    return [Answer(id=task.data[ROW], label=chosen[0], who=str(who), when=when)]
+    key = key_of(task.data.get("text"))
+    return [Answer(id=task.data[ROW], label=chosen[0], who=str(who), when=when, text_key=key)]

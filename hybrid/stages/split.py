@@ -173,7 +173,7 @@ def _quotas(classes: Counter[str], sizes: dict[Part, int | None], n_rows: int) -
 def _example(row: SourceRow, part: Part) -> Example:
     label = row.gold if part != "train" and row.gold is not None else row.label
     assert label is not None, f"{row.id}: no label survived the checks of the data"
-    return Example(id=row.id, text=row.text, label=label, part=part, annotations=row.annotations)
+    return Example(id=row.id, text=row.text, label=label, part=part, annotations=row.annotations, where=row.where)
 
 
 def _count(examples: Sequence[Example], part: Part, labels: Sequence[str], task: Task) -> dict[str, int]:
@@ -239,7 +239,7 @@ def _summary_line(report: Report) -> str:
 SPLIT = Stage(
     name="split",
     purpose="given rows -> train | calibration | test",
-    version=1,
+    version=2,
     reads=_reads,
     writes=(ROWS.path, GOLD.path),
     code=("hybrid.data", "hybrid.label_sets"),

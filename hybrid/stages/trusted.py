@@ -2,7 +2,7 @@
 
 from hybrid.config import Recipe
 from hybrid.data.escalated_rows import read_added, trusted_of
-from hybrid.data.trusted import trusted_rows
+from hybrid.data.trusted import read_reviewed, trusted_rows
 from hybrid.stages.stage import GOLD, LABELS, ROWS, Reads, StageIO
 from hybrid.types import Trusted
 
@@ -35,3 +35,10 @@ def trusted_rows_of(io: StageIO) -> list[Trusted]:
     added = trusted_of(rows, read_added(io.shared_file("escalated"), io.labels))
     added_ids = {row.id for row in added}
     return [*(row for row in vouched if row.id not in added_ids), *added]
+
+
+def n_answers_gone(io: StageIO) -> int:
+    """The number of answers of reviews whose text is no longer among the rows."""
+    if io.recipe.task == "multi_label":
+        return 0
+    return read_reviewed(io.shared_file("reviewed"), io.rows(), io.labels).n_gone

@@ -5,45 +5,42 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from hybrid.data.row_ids import RowIndex, is_line_id, text_key
 from hybrid.data.sheets import read_data
 from hybrid.errors import DataError
-from hybrid.files.sheet import Cells
+from hybrid.files.sheet import Cells, Sheet
 from hybrid.types import Example, Vote
 
-COLUMNS = ("id", "label", "rationale", "confidence", "source")
+COLUMNS = ("id", "text", "label", "rationale", "confidence", "source")
 
 
 def read_votes(files: Sequence[str], folder: Path, rows: Sequence[Example], labels: Sequence[str]) -> list[Vote]:
-    """Read votes on training rows from files with columns `id` and `label`, in the order of the lines.
+    """Read votes on training rows from files with the columns `label` and `id`, `text` or both, in the order of the lines.
 
-    Optional columns are `rationale`, `confidence` (0 to 1) and `source`, which defaults to the file's name.
-    A source's later votes on the same row are further samples. An empty label is an abstention. Votes on
-    calibration and test rows are ignored: no vote may change the labels that judge the model.
+    A line with a text is about the rows with this text; its id tells rows with the same text apart. Optional columns are
+    `rationale`, `confidence` (0 to 1) and `source`, which defaults to the file's name. A source's later votes on the same
+    row are further samples. An empty label is an abstention. Votes on calibration and test rows are ignored: no vote may
+    change the labels that judge the model.
 
     Args:
         files: csv, tsv, jsonl or parquet; relative ones count from `folder`.
 
     Raises:
-        DataError: a column is missing, an id matches no row, a label is not one of the recipe's, or a
+        DataError: a column is missing, no row has a line's id or its text, a label is not one of the recipe's, or a
             confidence is not a number from 0 to 1.
     """
-    part = {row.id: row.part for row in rows}
+    index = RowIndex(rows)
     n_samples: Counter[tuple[str, str]] = Counter()
     votes = []
     for file in files:
         sheet = read_data(file, folder, "verify.imports", COLUMNS)
-        missing = [name for name in ("id", "label") if name not in sheet.columns]
-        if missing:
-            raise DataError(
-                f"{file}: no column {missing[0]!r}; expected id and label, and optionally {', '.join(COLUMNS[2:])}"
-            )
+        _check_columns(sheet, file)
         for number, cells in sheet.records:
             where = sheet.where(number)
-            vote = _vote(cells, sheet.stem, where, labels, n_samples)
-            if vote.id not in part:
-                raise DataError(f"{where}: id {vote.id!r} matches no row of the data; correct it or remove the line")
-            if part[vote.id] == "train":
-                votes.append(vote)
+            for row in _rows_of(cells, where, index):
+                vote = _vote(row.id, cells, sheet.stem, where, labels, n_samples)
+                if row.part == "train":
+                    votes.append(vote)
     return votes
 
 
@@ -52,8 +49,35 @@ def tally(votes: Sequence[Vote]) -> dict[str, int]:
     return dict(Counter(vote.voter for vote in votes if vote.status == "ok"))
 
 
-def _vote(cells: Cells, stem: str, where: str, labels: Sequence[str], n_samples: Counter[tuple[str, str]]) -> Vote:
-    source, row_id, label = _cell(cells, "source") or stem, _cell(cells, "id"), _cell(cells, "label")
+def _check_columns(sheet: Sheet, file: str) -> None:
+    missing = "label" if "label" not in sheet.columns else "" if {"id", "text"} & {*sheet.columns} else "id"
+    if missing:
+        raise DataError(
+            f"{file}: no column {missing!r}; expected label, id or text, and optionally {', '.join(COLUMNS[3:])}"
+        )
+
+
+def _rows_of(cells: Cells, where: str, index: RowIndex) -> Sequence[Example]:
+    """Return the rows that a line is about; there is at least one."""
+    row_id, text = _cell(cells, "id"), _cell(cells, "text")
+    found = index.find(row_id, text_key(text) if text else "")
+    if found:
+        return found
+    if text:
+        mismatch = f", and the row with the id {row_id!r} has another" if row_id in index else ""
+        raise DataError(f"{where}: no row of the data has this text{mismatch}; correct the line or remove it")
+    if is_line_id(row_id) and index.by_content:
+        raise DataError(
+            f"{where}: id {row_id!r} names a row by its line, and lines move; add a column text with the text of each "
+            "row, or set data.id to a column of ids"
+        )
+    raise DataError(f"{where}: id {row_id!r} matches no row of the data; correct it or remove the line")
+
+
+def _vote(
+    row_id: str, cells: Cells, stem: str, where: str, labels: Sequence[str], n_samples: Counter[tuple[str, str]]
+) -> Vote:
+    source, label = _cell(cells, "source") or stem, _cell(cells, "label")
     if label and label not in labels:
         raise DataError(
             f"{where}: label {label!r} is not one of the recipe's ({', '.join(labels)}); write one of those there"

@@ -1,12 +1,13 @@
 """`hybrid pilot`: compare prompt strategies on a few trusted rows, before one of them is used on every row."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 import numpy as np
 
 from hybrid.config import LLMConfig
+from hybrid.data.row_ids import is_line_id
 from hybrid.errors import ConfigError, DataError, LLMError
 from hybrid.evaluation.intervals import Estimate
 from hybrid.files.table import write_json
@@ -18,7 +19,7 @@ from hybrid.teacher.pilot.baseline_curve import Point, baseline_of
 from hybrid.teacher.pilot.choose import Choice, choose
 from hybrid.teacher.pilot.measure import Measured, measure
 from hybrid.teacher.pilot.strategies import Answers, OnDone, PromptStrategy, ask_strategies, strategies_of
-from hybrid.teacher.policy import read_receipt
+from hybrid.teacher.policy import RECEIPT, read_receipt
 from hybrid.types import Example, Report, Row
 
 FILE = "pilot.json"
@@ -104,6 +105,7 @@ def pilot_rows(inputs: TeacherInputs, n_rows: int) -> list[Example]:
     """
     receipt = read_receipt(inputs.shared_dir)
     in_policy = set(receipt.rows) if receipt else set()
+    _check_receipt(in_policy, inputs)
     ids = {row.id for row in inputs.trusted} - in_policy
     rows = [row for row in inputs.rows if row.id in ids]
     if min(len(rows), n_rows) < FEWEST:
@@ -114,6 +116,17 @@ def pilot_rows(inputs: TeacherInputs, n_rows: int) -> list[Example]:
         )
     drawn = np.random.default_rng(inputs.recipe.seed).permutation(len(rows))[:n_rows]
     return [rows[i] for i in sorted(drawn)]
+
+
+def _check_receipt(in_policy: Collection[str], inputs: TeacherInputs) -> None:
+    """Raise `DataError` where the policy's receipt names rows by their line, as an earlier version did."""
+    known = {row.id for row in inputs.rows}
+    if not inputs.recipe.data.id and any(is_line_id(row_id) and row_id not in known for row_id in in_policy):
+        raise DataError(
+            f"{inputs.shared_dir / RECEIPT}: it names the rows that the teacher was shown by their line, as an earlier "
+            "version did, and lines move; write the policy anew with: policy --force, or delete this file to pilot on "
+            "those rows too"
+        )
 
 
 def _ask(
