@@ -117,6 +117,13 @@ class UnsupportedError(ServingError):
     status = 415
 
 
+class MisdirectedError(ServingError):
+    """The request is for a host that is not this service."""
+
+    kind = "misdirected"
+    status = 421
+
+
 class BundleRefusedError(ServingError):
     """The new bundle is not valid; the old one continues to serve."""
 

@@ -123,6 +123,9 @@ class Settings(Section, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8000
     """The port to listen on; 0: any free port, which is printed at the start."""
+    hosts: tuple[str, ...] = ()
+    """Further names that requests may have as their Host, such as that of a proxy in front. Without an API key, a service
+    that listens on this machine alone answers only to these and to localhost; any other service only where this is set."""
     limits: Limits = Limits()
     engine: EngineSettings = EngineSettings()
     decoder: DecoderSettings = DecoderSettings()

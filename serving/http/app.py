@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute, Route
 from serving.errors import MethodError, NotFoundError, ServingError
 from serving.http.docs_page import docs_routes
 from serving.http.endpoint import endpoint, error_response
+from serving.http.host_check import allowed_hosts
 from serving.http.middleware import RequestMiddleware, read_keys
 from serving.interfaces import Service
 from serving.protocols.all import PROTOCOLS
@@ -28,9 +29,10 @@ def build_app(service: Service, settings: Settings, extra_routes: Sequence[BaseR
     Raises:
         ConfigError: the variable of the API keys is set and has none.
     """
+    keys = read_keys(os.environ)
     app = Starlette(
         routes=[*_routes(service, settings), *docs_routes(), *extra_routes],
-        middleware=[Middleware(RequestMiddleware, keys=read_keys(os.environ))],
+        middleware=[Middleware(RequestMiddleware, keys=keys, hosts=allowed_hosts(settings, requires_key=bool(keys)))],
         exception_handlers={HTTPException: _route_not_found, ServingError: _error},
     )
     app.router.redirect_slashes = False  # /v1/classify/ is no route; a redirected POST would arrive without its body

@@ -11,6 +11,7 @@ from email.message import Message
 from typing import Any
 
 import msgspec
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
@@ -26,6 +27,8 @@ CLIENT_CLOSED_REQUEST = 499
 MILLISECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?")
 RETRY_STATUSES = (429, 503)
 """Statuses whose replies have a Retry-After header."""
+BROWSER_HEADERS = ("origin", "sec-fetch-site")
+"""Headers that browsers send with every POST, and programs do not."""
 CHARSETS = ("utf-8", "utf8", "us-ascii")
 GZIP = 16 + zlib.MAX_WBITS
 WATCH_AFTER_S = 0.05
@@ -44,6 +47,7 @@ def endpoint(
             deadline = _deadline(request, settings.limits)
             body = None
             if decoder is not None:
+                _check_type(request.headers, untyped=operation.untyped_body)
                 body = _decoded(await read_body(request, settings.limits, deadline.left_s()), decoder)
             call = Call(
                 service=service,
@@ -109,12 +113,11 @@ async def read_body(request: Request, limits: Limits, within_s: float) -> bytes:
 
     Raises:
         TooLargeError: it is over the limit, compressed or not; nothing beyond the limit is read or decompressed.
-        UnsupportedError: its media type, charset or encoding is not supported.
+        UnsupportedError: its encoding is not supported.
         SlowBodyError: it did not arrive within `within_s` or `limits.body_timeout_ms`.
         BadRequestError: it is not what its Content-Encoding says.
         ClientDisconnect: the client left before all of it arrived.
     """
-    _check_type(request.headers.get("content-type"))
     declared = request.headers.get("content-length", "")
     if declared.isascii() and declared.isdigit() and int(declared[:20]) > limits.body_bytes:
         raise _too_large(limits)
@@ -190,9 +193,17 @@ def _body_reader(encoding: str | None, limits: Limits) -> _PlainBody | _GzipBody
     raise UnsupportedError(f"Content-Encoding {name[:40]!r}; expected gzip, or none")
 
 
-def _check_type(header: str | None) -> None:
-    """Refuse what is not JSON in UTF-8; a request that names no type is left to the parser."""
-    if header is None or header == "application/json":
+def _check_type(headers: Headers, *, untyped: bool) -> None:
+    """Refuse what is not JSON in UTF-8, and what names no type unless `untyped`.
+
+    A page of another site can make a browser send a body of no type, or of one that forms have, without asking first.
+    """
+    header = headers.get("content-type")
+    if header is None and untyped and not any(name in headers for name in BROWSER_HEADERS):
+        return
+    if header is None:
+        raise UnsupportedError("Content-Type is missing; expected application/json")
+    if header == "application/json":
         return
     message = Message()
     message["Content-Type"] = header

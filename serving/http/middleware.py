@@ -17,8 +17,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hybrid.errors import ConfigError
-from serving.errors import ServingError, UnauthorizedError
+from serving.errors import MisdirectedError, ServingError, UnauthorizedError
 from serving.http.endpoint import error_response
+from serving.http.host_check import AllowedHosts, hosts_of
 from serving.protocols.all import PUBLIC_PATHS
 from serving.settings import API_KEYS
 
@@ -160,10 +161,11 @@ class RequestContext:
 class RequestMiddleware:
     """ASGI middleware around all routes: asks for the key, sends the request's id, and turns errors into replies."""
 
-    def __init__(self, app: ASGIApp, *, keys: Keys) -> None:
-        """Wrap an application; `keys` guards all of it except the probes."""
+    def __init__(self, app: ASGIApp, *, keys: Keys, hosts: AllowedHosts = AllowedHosts()) -> None:  # noqa: B008 frozen
+        """Wrap an application; `keys` and `hosts` guard all of it except the probes."""
         self._app = app
         self._keys = keys
+        self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, with an error reply where the application raises."""
@@ -174,9 +176,13 @@ class RequestMiddleware:
         request_id = request_id_of(scope)
         has_key = scope["state"]["has_key"] = bool(self._keys) and self._keys.accepts(key_of(headers))
         reply = _Reply(send, request_id)
-        if self._keys and not has_key and scope["path"] not in PUBLIC_PATHS:
-            await _refuse(headers, scope, receive, reply)
-            return
+        if scope["path"] not in PUBLIC_PATHS:
+            if misdirected := next((host for host in hosts_of(scope["headers"]) if not self._hosts.allows(host)), None):
+                await _misdirected(misdirected, scope, receive, reply)
+                return
+            if self._keys and not has_key:
+                await _refuse(headers, scope, receive, reply)
+                return
         try:
             await self._app(scope, receive, reply)
         except Exception as error:  # whatever it is, the caller gets a reply and the log a reason
@@ -200,6 +206,14 @@ class _Reply:
             self.started = True
             MutableHeaders(scope=message)[REQUEST_ID] = self._request_id
         await self._send(message)
+
+
+async def _misdirected(host: str, scope: Scope, receive: Receive, reply: _Reply) -> None:
+    error = MisdirectedError(
+        f"Host: got {host[:80]!r}, expected a name of this service; it requires no API key, so it answers to localhost alone: "
+        "add the name with the setting hosts, or set HYBRID_API_KEYS"
+    )
+    await error_response(error, scope["path"], scope["state"]["request_id"])(scope, receive, reply)
 
 
 async def _refuse(headers: Headers, scope: Scope, receive: Receive, reply: _Reply) -> None:

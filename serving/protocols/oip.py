@@ -238,6 +238,7 @@ def _model_operations(path: str, of: str) -> tuple[Operation, ...]:
             asks=InferRequest,
             reply=InferReply,
             answer=answer_infer,
+            untyped_body=True,  # tritonclient
         ),
     )
 

@@ -40,6 +40,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     reply: Any
     """The type of the reply's body."""
     answer: Callable[[Call], Awaitable[Any]]
+    untyped_body: bool = False
+    """Whether a body without Content-Type is read, unless a browser sent it: a client of the protocol sends none."""
     public: bool = False
     """Whether it is answered without an API key, like a probe."""
 

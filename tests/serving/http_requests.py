@@ -81,7 +81,7 @@ def receive(wire: socket.socket, quiet_s: float = 1.0) -> bytes:
 def post(path: str, body: Any, *headers: str, version: str = "1.1") -> bytes:
     """Return a request as bytes, its length declared truly."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    head = [f"POST {path} HTTP/{version}", "Host: here", "Content-Type: application/json", *headers]
+    head = [f"POST {path} HTTP/{version}", "Host: localhost", "Content-Type: application/json", *headers]
     return "\r\n".join([*head, f"Content-Length: {len(content)}", "", ""]).encode() + content
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from serving.protocols.all import PROTOCOLS
 from serving.service import ClassifierService
-from serving.settings import Settings
+from serving.settings import Settings, SwapSettings
 from tests.serving.live_service import NullObserver
 from tests.serving.threaded import served
 
@@ -95,7 +95,8 @@ EXCHANGES: dict[str, list[tuple[str, str, Any]]] = {
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with served(ClassifierService(BUNDLE, Settings(), NullObserver()), Settings()) as url:
+    settings = Settings(swap=SwapSettings(over_http="from_this_machine"))
+    with served(ClassifierService(BUNDLE, settings, NullObserver()), settings) as url:
         yield url
 
 

@@ -47,7 +47,7 @@ def still_serves(hasty: str) -> Iterator[None]:
 
 
 def head(*lines: str) -> bytes:
-    start = [f"POST {PATH} HTTP/1.1", "Host: here", "Content-Type: application/json"]
+    start = [f"POST {PATH} HTTP/1.1", "Host: localhost", "Content-Type: application/json"]
     return "\r\n".join([*start, *lines, "", ""]).encode()
 
 
@@ -61,9 +61,9 @@ HEADS: dict[str, tuple[bytes, list[int]]] = {
     "in chunks": (head("Transfer-Encoding: chunked") + chunked(b'{"inputs"', b': "so', b'up"}'), [200]),
     "a byte a chunk": (head("Transfer-Encoding: chunked") + chunked(*(bytes([one]) for one in BODY)), [200]),
     "HTTP/1.0": (post(PATH, GOOD, version="1.0"), [200]),
-    "no Host": (post(PATH, GOOD).replace(b"Host: here\r\n", b""), [200]),
-    "a Host that is no host": (post(PATH, {"inputs": ""}).replace(b"Host: here", b"Host: ["), [422]),
-    "a Host with a path": (post("/soup", GOOD).replace(b"Host: here", b"Host: a/v2?b"), [404]),
+    "no Host": (post(PATH, GOOD).replace(b"Host: localhost\r\n", b""), [200]),
+    "a Host that is no host": (post(PATH, {"inputs": ""}).replace(b"Host: localhost", b"Host: ["), [421]),
+    "a Host with a path": (post("/soup", GOOD).replace(b"Host: localhost", b"Host: a/v2?b"), [421]),
     "an absolute URL": (post(f"http://elsewhere.example{PATH}", GOOD), [200]),
     "a query": (post(f"{PATH}?a=b&__proto__=1", GOOD), [200]),
     "an offer to upgrade": (post(PATH, GOOD, "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c"), [200]),
@@ -90,11 +90,11 @@ HEADS: dict[str, tuple[bytes, list[int]]] = {
     "a folded header": (head("X-Soup: a", " b", f"Content-Length: {len(BODY)}") + BODY, [200, 400]),
     "NUL in a header": (head("X-Soup: a\0b", f"Content-Length: {len(BODY)}") + BODY, [400]),
     "NUL in the path": (post("/v1/\0classify", GOOD), [400]),
-    "bytes beyond ASCII in the path": (b"GET /caf\xc3\xa9 HTTP/1.1\r\nHost: here\r\n\r\n", [400, 404]),
-    "a path that is no UTF-8": (b"GET /%ff%fe HTTP/1.1\r\nHost: here\r\n\r\n", [404]),
-    "a path without a slash": (b"GET soup HTTP/1.1\r\nHost: here\r\n\r\n", [400, 404]),
-    "a star": (b"OPTIONS * HTTP/1.1\r\nHost: here\r\n\r\n", [400, 404, 405]),
-    "CONNECT": (b"CONNECT here:80 HTTP/1.1\r\nHost: here\r\n\r\n", [400, 404, 405]),
+    "bytes beyond ASCII in the path": (b"GET /caf\xc3\xa9 HTTP/1.1\r\nHost: localhost\r\n\r\n", [400, 404]),
+    "a path that is no UTF-8": (b"GET /%ff%fe HTTP/1.1\r\nHost: localhost\r\n\r\n", [404]),
+    "a path without a slash": (b"GET soup HTTP/1.1\r\nHost: localhost\r\n\r\n", [400, 404]),
+    "a star": (b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n", [400, 404, 405]),
+    "CONNECT": (b"CONNECT here:80 HTTP/1.1\r\nHost: localhost\r\n\r\n", [400, 404, 405]),
     "a line feed in an id": (head("X-Request-Id: a\r\n\tSet-Cookie: b", "Content-Length: 18") + BODY, [200, 400]),
     "a head of a megabyte": (head("X-Soup: " + "a" * MIB), [431]),
     "a path of a megabyte": (post("/" + "a" * MIB, GOOD), [400, 404, 431]),
@@ -115,7 +115,7 @@ def test_a_head_is_understood_or_refused(hasty: str, name: str) -> None:
 
 @pytest.mark.parametrize("path", [PATH, "/predict", "/v2/models/soup/infer", "/v1/decisions", "/soup"])
 def test_what_is_no_http_is_refused_in_the_words_of_the_path(hasty: str, path: str) -> None:
-    came = send(hasty, f"POST {path} HTTP/1.1\r\nHost: here\r\nno colon\r\n\r\n".encode())
+    came = send(hasty, f"POST {path} HTTP/1.1\r\nHost: localhost\r\nno colon\r\n\r\n".encode())
     top, _, body = came.partition(b"\r\n\r\n")
     assert b"content-type: application/json" in top.lower()
     assert statuses(came)[0] in (400, 422)
@@ -214,6 +214,7 @@ def test_what_is_not_one_whole_gzip_member_is_refused(hasty: str, content: bytes
 @pytest.mark.parametrize(
     "headers",
     [
+        {},
         {"Content-Type": "text/plain"},
         {"Content-Type": "application/x-www-form-urlencoded"},
         {"Content-Type": "multipart/form-data; boundary=x"},
@@ -235,16 +236,14 @@ def test_a_type_charset_or_encoding_that_is_not_read_is_415(hasty: str, headers:
 @pytest.mark.parametrize(
     "media",
     [
-        None,
         "application/json",
         "APPLICATION/JSON; Charset=UTF-8",
         'application/json;charset="utf-8"',
         "application/vnd.x+json",
     ],
 )
-def test_json_in_utf8_is_read_however_it_is_announced(hasty: str, media: str | None) -> None:
-    headers = {} if media is None else {"Content-Type": media}
-    assert client().post(hasty + PATH, content=BODY, headers=headers).status_code == 200
+def test_json_in_utf8_is_read_however_it_is_announced(hasty: str, media: str) -> None:
+    assert client().post(hasty + PATH, content=BODY, headers={"Content-Type": media}).status_code == 200
 
 
 def connected(url: str) -> socket.socket:
