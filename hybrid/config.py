@@ -203,6 +203,17 @@ class TrainConfig(Section, frozen=True, kw_only=True):
     """auto: bf16 autocast where the machine has it and a timed trial is faster."""
     checkpoint_steps: Whole = 0
     """Steps between checkpoints; 0: one an epoch."""
+    accumulation_steps: Count = 1
+    """Parts in which a batch is computed, one after the other: as many times less memory for activations."""
+    gradient_checkpointing: bool = False
+    """Whether the backward pass computes activations again instead of keeping them: less memory, about a third slower."""
+
+    def __post_init__(self) -> None:
+        """Refuse a batch that does not come apart into equal parts."""
+        if self.batch_size % self.accumulation_steps:
+            raise ValueError(
+                f"accumulation_steps = {self.accumulation_steps}: expected a divisor of batch_size = {self.batch_size}"
+            )
 
 
 class ExportConfig(Section, frozen=True, kw_only=True):

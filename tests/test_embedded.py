@@ -80,8 +80,8 @@ def test_a_local_model_computes_with_no_more_threads_than_the_quota_of_the_conta
 ) -> None:
     served: list[FakeParams] = []
     monkeypatch.setitem(sys.modules, "xllamacpp", SimpleNamespace(CommonParams=FakeParams, Server=served.append))
-    monkeypatch.setattr("hybrid.threads.CGROUPS", tmp_path / "cgroup")
-    monkeypatch.setattr("hybrid.threads.MOUNT", tmp_path)
+    monkeypatch.setattr("hybrid.machine.cgroups.CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr("hybrid.machine.cgroups.MOUNT", tmp_path)
     monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)), raising=False)
     (tmp_path / "cgroup").write_text("0::/\n")
     (tmp_path / "m.gguf").write_bytes(b"GGUF")

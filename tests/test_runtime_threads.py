@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hybrid.threads import usable_threads
+from hybrid.machine.threads import usable_threads
 
 V2 = "0::/service\n"
 V1 = "4:cpu,cpuacct:/docker/abc\n3:cpuset:/docker/abc\n0::/\n"

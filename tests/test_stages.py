@@ -138,6 +138,8 @@ RERUN: dict[str, tuple[Any, str]] = {
             "row_weights": False,
             "precision": "fp32",
             "checkpoint_steps": 5,
+            "accumulation_steps": 2,
+            "gradient_checkpointing": True,
         }.items()
     },
     **{

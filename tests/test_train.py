@@ -1,5 +1,6 @@
 """train: the loss does what its papers say, batches waste little, and a killed training goes on."""
 
+import json
 import math
 import shutil
 from pathlib import Path
@@ -199,3 +200,24 @@ def test_an_encoder_trains_in_bf16_on_any_processor(bert: Path, tmp_path: Path) 
     assert trained.report["precision"] == "bf16"
     assert torch.isfinite(weights(trained.checkpoint)).all()
     assert weights(trained.checkpoint).dtype == torch.float32  # autocast: the weights themselves stay in fp32
+
+
+@pytest.mark.parametrize(
+    "setting", [{"accumulation_steps": 4}, {"gradient_checkpointing": True}], ids=lambda setting: next(iter(setting))
+)
+def test_what_saves_memory_trains_the_same_model(bert: Path, tmp_path: Path, setting: dict[str, object]) -> None:
+    encoder = shutil.copytree(bert, tmp_path / "encoder")
+    config = json.loads((encoder / "config.json").read_text())
+    without_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (encoder / "config.json").write_text(json.dumps(config | without_dropout))
+    plain = TrainConfig(epochs=2, learning_rate=5e-3, batch_size=8, precision="fp32")
+    trained = [
+        train(ROWS, LABELS, settings, encoder=encoder, reading=READING, workdir=tmp_path / name, seed=0).checkpoint
+        for name, settings in (("plain", plain), ("lean", msgspec.structs.replace(plain, **setting)))
+    ]
+    assert (weights(trained[0]) - weights(trained[1])).abs().mean() < 1e-5  # their order of sums differs
+
+
+def test_a_batch_that_does_not_come_apart_is_refused() -> None:
+    with pytest.raises(ValueError, match="accumulation_steps = 3: expected a divisor of batch_size = 8"):
+        TrainConfig(batch_size=8, accumulation_steps=3)

@@ -36,7 +36,8 @@ class ClassifierTrainer(transformers.Trainer):  # type: ignore[misc]
 
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroupedSampler:
         rows = self.train_dataset if train_dataset is None else train_dataset
-        return LengthGroupedSampler(rows["length"], self.args.train_batch_size, self.args.seed)
+        batch_size = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return LengthGroupedSampler(rows["length"], batch_size, self.args.seed)
 
 
 def loss_of_batch(model: Any, inputs: Mapping[str, torch.Tensor], loss: Loss) -> tuple[torch.Tensor, Any]:
@@ -67,7 +68,8 @@ def training_arguments(config: TrainConfig, workdir: Path, seed: int, *, bf16: b
     return transformers.TrainingArguments(
         output_dir=str(workdir),
         num_train_epochs=config.epochs,
-        per_device_train_batch_size=config.batch_size,
+        per_device_train_batch_size=config.batch_size // config.accumulation_steps,
+        gradient_accumulation_steps=config.accumulation_steps,
         per_device_eval_batch_size=EVALUATION_BATCH,
         learning_rate=config.learning_rate,
         warmup_steps=min(config.warmup, 0.999),

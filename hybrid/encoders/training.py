@@ -19,6 +19,7 @@ from hybrid.encoders.checkpoint import load_classifier, load_tokenizer, write_to
 from hybrid.encoders.device import PrecisionChoice, choose_precision, read_choice
 from hybrid.encoders.epochs import StopEarly, chosen_step, learning_curve
 from hybrid.encoders.loss import classification_loss, init_bias_from_label_frequency, label_loss
+from hybrid.encoders.memory import check_memory
 from hybrid.encoders.trainer import (
     ClassifierTrainer,
     Loss,
@@ -80,10 +81,12 @@ def train(
 
     Raises:
         DataError: fewer than two classes are left to train on, or no label at all where rows have several.
+        ConfigError: the machine has not enough memory for this encoder and these batches.
     """
     counts = _checked_counts(rows, len(labels), task)
     fitting, validation = hold_out(rows, config, seed)
     setup = _training_setup(fitting, validation, labels, config, encoder=encoder, reading=reading, seed=seed, task=task)
+    check_memory(setup.model, config, tokens=max(setup.fitting["length"]))
     choice = _precision_choice(setup, config, workdir)
     trainer = _trainer(setup, len(labels), config, workdir, seed, bf16=choice.precision == "bf16", task=task)
     trainer.add_callback(ProgressCallback(on_step))
@@ -140,6 +143,9 @@ def _training_setup(
     tokenizer = load_tokenizer(encoder)
     transformers.set_seed(seed)
     model = load_classifier(encoder, labels)
+    if config.gradient_checkpointing:
+        # transformers renames it: the old name warns, and the new one is not in every version that we take.
+        getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
     weights = class_weights(fitting, len(labels), config, task=task)
     gamma = config.focal_gamma if config.loss == "focal" else 0.0
     loss: Loss = partial(classification_loss, focal_gamma=gamma)
@@ -178,7 +184,9 @@ def _precision_choice(setup: _TrainingSetup, config: TrainConfig, workdir: Path)
     if path.exists():
         return read_choice(path.read_bytes())
     rows = setup.fitting
-    batch = Collator(setup.tokenizer)([rows[i] for i in range(min(config.batch_size, len(rows)))])
+    batch = Collator(setup.tokenizer)(
+        [rows[i] for i in range(min(config.batch_size // config.accumulation_steps, len(rows)))]
+    )
     choice = choose_precision(setup.model, batch, lambda model, inputs: loss_of_batch(model, inputs, setup.loss)[0])
     workdir.mkdir(parents=True, exist_ok=True)
     path.write_bytes(msgspec.json.encode(choice))

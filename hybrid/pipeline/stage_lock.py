@@ -35,7 +35,7 @@ NEUTRAL = (
     "hybrid.prompts",
     "hybrid.retry_after",
     "hybrid.stages.stage",
-    "hybrid.threads",
+    "hybrid.machine",
     "hybrid.types",
 )
 """Modules that change no result: what they hold is in the stamps by value, or is only carried or said."""

@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime
 
 from hybrid.errors import BundleError
-from hybrid.threads import usable_threads
+from hybrid.machine.threads import usable_threads
 
 MAX_BYTES_TWICE = 128 << 20
 """A graph up to this size may be in memory twice, for the sake of speed."""

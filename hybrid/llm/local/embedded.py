@@ -10,7 +10,7 @@ from typing import Any
 from hybrid.errors import LLMError
 from hybrid.llm.local.grammar import grammar, longest_text
 from hybrid.llm.request import FailureKind, Reply, Request
-from hybrid.threads import usable_threads
+from hybrid.machine.threads import usable_threads
 
 _MOST_SLOTS = 4
 """The most requests that are answered at the same time."""
