@@ -46,6 +46,10 @@ class BillingServer(MessagesServer):
         self.on_create: Act | None = None
         self.on_look: Act | None = None
         """Done before a batch's state or results are given."""
+        self.unlisted_looks = 0
+        """How often the list of batches is given without any."""
+        self.result_lines: Callable[[list[dict[str, Any]]], str] = as_lines
+        """Writes the results of a batch."""
         self._prefixes: set[str] = set()
         self._books = threading.Lock()
 
@@ -105,12 +109,15 @@ class BillingServer(MessagesServer):
             self.on_look(handler, {"results": bool(results)})
         if batch_id is None:
             listed = [self._state(name, look=False) for name in reversed(self.batches)]
+            if self.unlisted_looks:
+                self.unlisted_looks -= 1
+                listed = []
             page = {"data": listed, "has_more": False, "first_id": None, "last_id": None}
             return handler.send(200, json.dumps(page))
         if batch_id not in self.batches:
             return status(404, "no such batch")(handler, body)
         if results:
-            lines = "".join(json.dumps(line) + "\n" for line in self.batches[batch_id]["results"])
+            lines = self.result_lines(self.batches[batch_id]["results"])
             return handler.send(200, lines, content_type="application/x-jsonl")
         return handler.send(200, json.dumps(self._state(batch_id)))
 
@@ -152,6 +159,11 @@ class BillingServer(MessagesServer):
         }
 
 
+def as_lines(results: list[dict[str, Any]]) -> str:
+    """Write one result a line."""
+    return "".join(json.dumps(result) + "\n" for result in results)
+
+
 def take(handler: Any, body: dict[str, Any]) -> None:
     """Take a batch and say so."""
     server: BillingServer = handler.server
@@ -170,6 +182,26 @@ def billed(**changed: Any) -> Act:
 
     def act(handler: Any, body: dict[str, Any]) -> None:
         handler.send(200, json.dumps(handler.server.bill(body) | changed))
+
+    return act
+
+
+def gateway_page(code: int, page: str = "<html>the upstream server did not answer</html>") -> Act:
+    """Return the act of a gateway that gives up on a call, with a page of its own, after the provider answered and billed."""
+
+    def act(handler: Any, body: dict[str, Any]) -> None:
+        handler.server.bill(body, delivered=False)
+        handler.send(code, page, content_type="text/html")
+
+    return act
+
+
+def take_behind_a_gateway(code: int) -> Act:
+    """Return the act of a gateway that gives up on the creation of a batch which the provider has taken."""
+
+    def act(handler: Any, body: dict[str, Any]) -> None:
+        handler.server.create(body)
+        handler.send(code, "<html>no answer</html>", content_type="text/html")
 
     return act
 

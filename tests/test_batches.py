@@ -16,11 +16,18 @@ from hybrid.llm.batches.batched import Batched
 from hybrid.llm.client.messages import Messages
 from hybrid.llm.client.retry import Retry
 from hybrid.llm.cost.trace_ledger import run_ledger
+from hybrid.llm.tasks.label import read_vote
 from hybrid.llm.traces.cache import CachedLLM
 from hybrid.llm.traces.database import TraceDatabase
-from tests.billing_server import BillingServer, take, take_and_reset
+from tests.billing_server import BillingServer, as_lines, take, take_and_reset, take_behind_a_gateway
 from tests.messages_server import Act, status
-from tests.test_faults import Address, check_books, questions, terms
+from tests.test_faults import LABELS, Address, check_books, questions, terms
+
+
+def gateway_page_of_a_look(code: int) -> Act:
+    """Return the act of a gateway that answers a look at a batch with a page of its own."""
+    return lambda handler, body: handler.send(code, "<html>no</html>", content_type="text/html")
+
 
 FAST = Retry(tries=3, first_wait_s=0.01)
 
@@ -34,7 +41,14 @@ class Teacher:
         self.file = TraceDatabase(path)
         self.ledger = run_ledger(self.file, terms(budget, batch=True))
         messages = Messages("m", base_url=server.url, timeout_s=5, retry=FAST, ledger=self.ledger)
-        pace = PollingPolicy(most_requests=size, first_wait_s=0.01, longest_wait_s=0.05)
+        pace = PollingPolicy(
+            most_requests=size,
+            first_wait_s=0.01,
+            longest_wait_s=0.05,
+            gone_looks=3,
+            gone_after_s=0.1,
+            look_again_s=(0.01, 0.02),
+        )
         self.llm = Batched(CachedLLM(messages, self.file), messages, self.ledger, pace)
 
     def ask(self, requests: list[Request]) -> list[Reply]:
@@ -182,6 +196,149 @@ def test_results_that_break_off_are_read_again(tmp_path: Path) -> None:
         assert {reply.status for reply in teacher.ask(questions(7))} == {"ok"}
         assert n_broken == 2
         check_books(server, teacher.ledger.spent())
+
+
+def once(act: Act, *, results: bool) -> Act:
+    """Return the act of doing `act` at the first look at a batch's state, or at its results, and nothing later."""
+    left = [act]
+
+    def look(handler: Any, look: dict[str, Any]) -> None:
+        if look["results"] == results and left:
+            left.pop()(handler, look)
+            raise ConnectionAbortedError
+
+    return look
+
+
+@pytest.mark.parametrize("results", [False, True], ids=["its state", "its results"])
+@pytest.mark.parametrize(
+    "act",
+    [status(404, "not found"), gateway_page_of_a_look(404), gateway_page_of_a_look(502)],
+    ids=["404", "page", "502"],
+)
+def test_one_look_that_does_not_find_a_batch_loses_no_answer(results: bool, act: Act, tmp_path: Path) -> None:
+    with BillingServer() as server:
+        server.on_look = once(act, results=results)
+        teacher = Teacher(server, tmp_path / "store")
+        assert {reply.status for reply in teacher.ask(questions(7))} == {"ok"}
+        assert set(server.answers.values()) == {1}
+        check_books(server, teacher.ledger.spent())
+
+
+@pytest.mark.parametrize("results", [False, True], ids=["its state", "its results"])
+def test_a_batch_that_stays_away_is_gone_and_its_cost_stays_booked(results: bool, tmp_path: Path) -> None:
+    def never(handler: Any, look: dict[str, Any]) -> None:
+        if look["results"] == results:
+            status(404, "not found")(handler, look)
+            raise ConnectionAbortedError
+
+    with BillingServer() as server:
+        server.on_look = never
+        teacher = Teacher(server, tmp_path / "store")
+        replies = teacher.ask(questions(4))
+        assert {(reply.status, reply.failure) for reply in replies} == {("failed", FailureKind.EXPIRED)}
+        spent = teacher.ledger.spent()
+        assert (spent.calls, spent.unsettled) == (0, 4)
+        assert spent.unsettled_usd >= server.usd > 0
+
+
+ODD_MESSAGES: dict[str, Any] = {
+    "no text": {"content": [{"type": "text", "text": None}]},
+    "a block that is none": {"content": [None, 7, "x", {"type": "text", "text": {"a": 1}}]},
+    "a lone surrogate": {"content": [{"type": "text", "text": '{"rationale": "\\ud800 \ud800", "label": "positive"}'}]},
+    "no content": {"content": None},
+    "another type": {"type": "completion"},
+    "a model that is none": {"model": ["m"]},
+    "usage that is none": {"usage": "many"},
+    "a stop that is none": {"stop_reason": {"why": 1}},
+}
+ODD_RESULTS: dict[str, Any] = {
+    "errored without an error": {"type": "errored", "error": None},
+    "errored with a sentence": {"type": "errored", "error": "too long"},
+    "an unknown end": {"type": "paused"},
+    "no type": {},
+    "a list": [1],
+    "nothing": None,
+    "a message that is none": {"type": "succeeded", "message": "yes"},
+}
+
+
+@pytest.mark.parametrize("name", [*ODD_MESSAGES, *ODD_RESULTS])
+def test_one_odd_row_of_a_batch_fails_alone_and_counts_as_billed(name: str, tmp_path: Path) -> None:
+    def odd(results: list[dict[str, Any]]) -> str:
+        first = results[0]["result"]
+        changed = {"type": "succeeded", "message": first["message"] | ODD_MESSAGES.get(name, {})}
+        return as_lines([results[0] | {"result": ODD_RESULTS.get(name, changed)}, *results[1:]])
+
+    with BillingServer() as server:
+        server.result_lines = odd
+        teacher = Teacher(server, tmp_path / "store")
+        replies = teacher.ask(questions(6))
+        assert [reply.status for reply in replies[1:]] == ["ok"] * 5
+        assert replies[0].status == "ok" or replies[0].reason
+        spent = teacher.ledger.spent()
+        assert spent.settled_usd + spent.unsettled_usd >= server.usd - 1e-9
+        assert [read_vote("r", reply, LABELS, teacher="m").status for reply in replies[1:]] == ["ok"] * 5
+        again = Teacher(server, tmp_path / "store")
+        assert [reply.status for reply in again.ask(questions(6)[1:])] == ["ok"] * 5
+        assert n_handed_over(server) == 6
+
+
+@pytest.mark.parametrize("key", [None, 7, "a stranger's"], ids=str)
+def test_a_result_that_names_none_of_the_requests_leaves_its_own_without_a_result(key: object, tmp_path: Path) -> None:
+    with BillingServer() as server:
+        server.result_lines = lambda results: as_lines([results[0] | {"custom_id": key}, *results[1:]])
+        teacher = Teacher(server, tmp_path / "store")
+        replies = teacher.ask(questions(6))
+        assert [reply.status for reply in replies] == ["failed"] + ["ok"] * 5
+        assert "has no result" in replies[0].reason
+        assert teacher.ledger.spent().unsettled == 1
+
+
+@pytest.mark.parametrize("n_cut", [1, 99], ids=["once", "always"])
+def test_a_last_line_that_is_cut_costs_no_other_row(n_cut: int, tmp_path: Path) -> None:
+    reads: list[int] = []
+
+    def cut(results: list[dict[str, Any]]) -> str:
+        reads.append(1)
+        return as_lines(results)[: -40 if len(reads) <= n_cut else None]
+
+    with BillingServer() as server:
+        server.result_lines = cut
+        teacher = Teacher(server, tmp_path / "store")
+        replies = teacher.ask(questions(6))
+        assert [reply.status for reply in replies] == ["ok"] * 5 + ["ok" if n_cut == 1 else "failed"]
+        spent = teacher.ledger.spent()
+        assert (spent.calls, spent.unsettled) == ((6, 0) if n_cut == 1 else (5, 1))
+        assert spent.settled_usd + spent.unsettled_usd >= server.usd - 1e-9
+
+
+@pytest.mark.parametrize("code", [408, 499, 502, 504, 524])
+def test_a_batch_whose_creation_a_gateway_gave_up_on_is_found_though_it_is_listed_late(
+    code: int, tmp_path: Path
+) -> None:
+    with BillingServer() as server:
+        server.on_create = take_behind_a_gateway(code)
+        server.unlisted_looks = 2
+        teacher = Teacher(server, tmp_path / "store")
+        assert {reply.status for reply in teacher.ask(questions(7))} == {"ok"}
+        assert n_handed_over(server) == 7
+        check_books(server, teacher.ledger.spent())
+
+
+def test_odd_entries_of_the_list_of_batches_do_not_hide_the_one_that_is_looked_for(tmp_path: Path) -> None:
+    with BillingServer() as server:
+        server.on_create = take_and_reset
+        listed = server._state
+        server._state = lambda name, look=True: (
+            listed(name, look=look)
+            | (  # type: ignore[method-assign]
+                {} if look else {"created_at": "yesterday", "request_counts": None}
+            )
+        )
+        teacher = Teacher(server, tmp_path / "store")
+        assert {reply.status for reply in teacher.ask(questions(7))} == {"ok"}
+        assert n_handed_over(server) == 7
 
 
 ASKING = """

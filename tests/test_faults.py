@@ -26,6 +26,7 @@ from tests.billing_server import (
     BillingServer,
     billed,
     cut_in_mid_body,
+    gateway_page,
     not_json,
     on_schedule,
     too_late,
@@ -104,6 +105,67 @@ def test_an_answer_that_is_lost_on_the_way_is_counted_at_its_worst_and_asked_for
         assert [reply.status for reply in replies] == ["ok"] * 20
         assert teacher.ledger.spent().unsettled == len(server.bodies) - 20 > 0
         check_books(server, teacher.ledger.spent())
+
+
+PAGES = (
+    "<html>no</html>",
+    '{"detail": "upstream timed out"}',
+    '{"error": "no"}',
+    '{"type": "error", "error": null}',
+    "",
+)
+
+
+@pytest.mark.parametrize(
+    ("code", "page"),
+    [*((code, PAGES[0]) for code in (408, 429, 499, 500, 502, 503, 504, 520, 524, 529)), *((502, p) for p in PAGES)],
+)
+def test_a_gateways_page_does_not_say_that_the_call_was_not_billed(code: int, page: str, tmp_path: Path) -> None:
+    with BillingServer(on_schedule(billed(), gateway_page(code, page), billed())) as server:
+        teacher = Teacher(server, tmp_path / "store")
+        teacher.ask(questions(15))
+        spent = teacher.ledger.spent()
+        assert spent.unsettled == server.n_undelivered > 0
+        check_books(server, spent)
+
+
+def test_a_gateways_pages_cannot_cross_the_budget(tmp_path: Path) -> None:
+    with BillingServer(on_schedule(billed(), gateway_page(502), gateway_page(524), gateway_page(408))) as server:
+        teacher = Teacher(server, tmp_path / "store", 1.0)
+        with pytest.raises(BudgetError):
+            teacher.ask(questions(200))
+        assert server.usd <= 1.0
+        check_books(server, teacher.ledger.spent())
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        None, [], "12", {}, {"input_tokens": "12", "output_tokens": "7"}, {"input_tokens": float("nan"), "output_tokens": 2},
+        {"input_tokens": -400_000, "output_tokens": 5}, {"input_tokens": 10**15, "output_tokens": 1}, {"input_tokens": 12},
+        {"input_tokens": 12, "output_tokens": None}, {"input_tokens": True, "output_tokens": True},
+        {"input_tokens": [12], "output_tokens": {"n": 1}}, {"input_tokens": 12.5, "output_tokens": 1},
+        {"input_tokens": 12, "output_tokens": 3, "cache_read_input_tokens": "many"}, {"input_tokens": 0, "output_tokens": 0},
+        {"input_tokens": 12, "output_tokens": 3, "cache_creation_input_tokens": -1},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_usage_that_no_call_can_have_counts_at_its_worst_and_is_kept_with_the_answer(
+    usage: object, tmp_path: Path
+) -> None:
+    with BillingServer(billed(usage=usage)) as server:
+        teacher = Teacher(server, tmp_path / "store")
+        request = questions(1)[0]
+        reply = teacher.llm.ask(request)
+        worst_usd = (terms().worst_nano(request) or 0) / 1e9
+        assert (reply.status, reply.cost_usd) == ("ok", worst_usd)
+        assert str(reply.odd_usage) == repr(usage)[:100]
+        spent = teacher.ledger.spent()
+        assert spent.settled_usd == pytest.approx(worst_usd)
+        assert spent.settled_usd > server.usd
+        assert (teacher.llm.usage().odd_usage, teacher.llm.usage().cost_usd) == (1, worst_usd)
+        assert Teacher(server, tmp_path / "store").llm.ask(request).odd_usage == reply.odd_usage
+        assert sum(server.answers.values()) == 1
 
 
 @pytest.mark.slow

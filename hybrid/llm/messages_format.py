@@ -1,6 +1,8 @@
 """Requests and answers in the form of the Messages protocol."""
 
-from typing import Any
+import json
+import re
+from typing import Any, Literal, TypeGuard
 
 import msgspec
 
@@ -8,6 +10,14 @@ from hybrid.llm.request import FailureKind, Reply, Request
 
 FRAME_TOKENS = 1024
 """Tokens set aside for what the provider adds to a prompt: roles, and its instructions about structured output."""
+MOST_TOKENS = 10_000_000
+"""More tokens than any model reads or writes in one call: a larger count is none."""
+TOKEN_FIELDS = ("input_tokens", "output_tokens", "cache_write_tokens", "cache_read_tokens")
+"""The token counts of a `Reply`, in the order of the protocol's `_USAGE`."""
+_USAGE = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+_MOST_USAGE_CHARS = 100
+"""The most characters of a usage that is none which a reply quotes."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def to_params(request: Request, model: str, *, cache: bool) -> dict[str, Any]:
@@ -53,29 +63,69 @@ def most_input_tokens(request: Request) -> int:
     return prompt_bytes(request) + len(msgspec.json.encode(request.schema)) + FRAME_TOKENS
 
 
-def is_message(body: Any) -> bool:
+def is_message(body: object) -> TypeGuard[dict[str, Any]]:
     """Whether the body of a response is a message of the protocol."""
-    return getattr(body, "type", None) == "message" and isinstance(body.content, list)
+    return isinstance(body, dict) and body.get("type") == "message" and isinstance(body.get("content"), list)
 
 
-def read_message(message: Any, name: str) -> Reply:
-    """The reply that a message stands for, without its cost and its time."""
-    usage = message.usage
-    reply = Reply(
-        status="ok",
-        text="".join(block.text for block in message.content if block.type == "text"),
-        thinking="\n".join(block.thinking for block in message.content if block.type == "thinking"),
-        model=message.model or name,
-        input_tokens=getattr(usage, "input_tokens", None) or 0,
-        output_tokens=getattr(usage, "output_tokens", None) or 0,
-        cache_write_tokens=getattr(usage, "cache_creation_input_tokens", None) or 0,
-        cache_read_tokens=getattr(usage, "cache_read_input_tokens", None) or 0,
+def is_error(body: object) -> TypeGuard[dict[str, Any]]:
+    """Whether the body of a response is an error of the protocol, which says that the call is not billed."""
+    error = body.get("error") if isinstance(body, dict) and body.get("type") == "error" else None
+    return isinstance(error, dict) and isinstance(error.get("type"), str)
+
+
+def decode_body(content: bytes | str) -> object:
+    """Decode the JSON of a response.
+
+    Raises:
+        ValueError: it is not JSON.
+    """
+    try:
+        return json.loads(content)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def read_message(message: dict[str, Any], name: str) -> Reply:
+    """The reply that a message stands for, without its cost and its time; fields that are not as they should be are none."""
+    stop_reason = message.get("stop_reason")
+    reply = _with_usage(
+        Reply(
+            status="ok",
+            text="".join(_blocks(message, "text")),
+            thinking="\n".join(_blocks(message, "thinking")),
+            model=_clean(message.get("model")) or name,
+        ),
+        message.get("usage"),
     )
-    if message.stop_reason == "refusal":
+    if stop_reason == "refusal":
         return msgspec.structs.replace(reply, status="refused", reason="the model refused to answer")
-    if message.stop_reason in ("max_tokens", "model_context_window_exceeded"):
-        reason = f"cut off after {reply.output_tokens} tokens ({message.stop_reason}); raise max_tokens"
+    if stop_reason in ("max_tokens", "model_context_window_exceeded"):
+        reason = f"cut off after {reply.output_tokens} tokens ({stop_reason}); raise max_tokens"
         return msgspec.structs.replace(reply, status="cut_off", reason=reason)
     if not reply.text:
         return msgspec.structs.replace(reply, status="failed", failure=FailureKind.EMPTY, reason="an empty answer")
     return reply
+
+
+def _with_usage(reply: Reply, usage: object) -> Reply:
+    """Add the token counts that a message states, or note that they are none that a call can have."""
+    stated = [usage.get(name) for name in _USAGE] if isinstance(usage, dict) else [None] * len(_USAGE)
+    # Servers without a cache leave its counts out.
+    values = [*stated[:2], *(0 if count is None else count for count in stated[2:])]
+    counts = [count for count in values if type(count) is int and 0 <= count <= MOST_TOKENS]
+    prompt = sum(counts) - counts[1] if len(counts) == len(_USAGE) else 0
+    if not prompt or (reply.text and not counts[1]):
+        return msgspec.structs.replace(reply, odd_usage=repr(usage)[:_MOST_USAGE_CHARS])
+    return msgspec.structs.replace(reply, **dict(zip(TOKEN_FIELDS, counts, strict=True)))
+
+
+def _blocks(message: dict[str, Any], kind: Literal["text", "thinking"]) -> list[str]:
+    """The texts of the content blocks of one kind."""
+    blocks = [block for block in message["content"] if isinstance(block, dict) and block.get("type") == kind]
+    return [text for block in blocks if (text := _clean(block.get(kind)))]
+
+
+def _clean(value: object) -> str:
+    """A string without lone surrogates, which no file can hold; empty where the value is no string."""
+    return _SURROGATE.sub("\ufffd", value) if isinstance(value, str) else ""

@@ -80,8 +80,12 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens of the answer, thinking included."""
     cache_write_tokens: int = 0
     cache_read_tokens: int = 0
+    odd_usage: str | UnsetType = UNSET
+    """What the server stated in the place of token counts that a call can have; the cost is then the most that the call
+    could cost."""
     cost_usd: float | None = None
-    """None where the price is not known; 0 for a failed reply, since errors are not billed."""
+    """None where the price is not known; 0 for a reply without an answer: what may have been billed for it is in the
+    ledger alone."""
     seconds: float = 0.0
     """Wall-clock time, retries and the waits between them included."""
 

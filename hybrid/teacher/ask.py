@@ -56,6 +56,7 @@ def usage_report(model: LLM | None, config: LLMConfig, votes: Sequence[Vote] = (
         "output_tokens": usage.output_tokens if usage else 0,
         "cache_write_tokens": usage.cache_write_tokens if usage else 0,
         "cache_read_tokens": usage.cache_read_tokens if usage else 0,
+        "odd_usage": usage.odd_usage if usage else 0,
         "budget_usd": config.budget_usd,
         "cost_usd": usage.cost_usd if usage else 0.0,
         "first_failure": first_failure,

@@ -17,7 +17,7 @@ from hybrid.llm.request import Reply, Request
 from hybrid.llm.tasks.label import label_request
 from hybrid.review.escalations import open_store, read_escalations
 from serving.decoder.spend_cap import SpendCap, UnbookedCallError
-from tests.billing_server import PRICE, BillingServer, billed, cut_in_mid_body, on_schedule
+from tests.billing_server import PRICE, BillingServer, billed, cut_in_mid_body, gateway_page, on_schedule
 from tests.messages_server import Act, status
 from tests.serving.escalation_fixtures import RecordingObserver, escalated, opened
 
@@ -84,7 +84,7 @@ def test_the_cap_is_used_to_within_one_call_at_its_worst_and_holds_over_a_restar
 
 def test_what_was_lost_on_the_way_counts_at_its_worst(tmp_path: Path) -> None:
     cap = 6 * worst_usd()
-    acts: list[Act] = [billed(), cut_in_mid_body, status(500)]
+    acts: list[Act] = [billed(), cut_in_mid_body, status(500), *map(gateway_page, (408, 502, 504, 524))]
     with BillingServer(on_schedule(*acts)) as server:
         asyncio.run(ask(tmp_path, server.url, range(40), usd_per_hour=cap))
         assert server.n_undelivered > 0

@@ -1,27 +1,29 @@
 """The Message Batches API of a provider: hand over a batch, wait for it, read its results."""
 
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal, TypeVar
+from urllib.parse import quote
 
 import msgspec
 
 from hybrid.errors import LLMError
+from hybrid.llm.batches.results import Result, n_readable, read_results
 from hybrid.llm.client.messages import Messages
 from hybrid.llm.client.retry import CallFailure
-from hybrid.llm.messages_format import is_message
-from hybrid.llm.request import FailureKind, Reply, Request, key
+from hybrid.llm.messages_format import decode_body
+from hybrid.llm.request import Request, key
 
 MAX_FAILED_POLLS = 20
 """Polls in a row that may fail before a run gives up on a batch."""
-_RETRYABLE = {
-    "api_error": FailureKind.SERVER_ERROR,
-    "overloaded_error": FailureKind.RATE_LIMITED,
-    "rate_limit_error": FailureKind.RATE_LIMITED,
-    "timeout_error": FailureKind.SERVER_ERROR,
-}
-"""Temporary errors of one request in a batch; every other type means that the request is invalid."""
+PATH = "/v1/messages/batches"
+_PAGE = 100
+"""The batches of one page of the provider's list."""
+_NOT_FOUND = 404
 Answer = TypeVar("Answer")
+State = Literal["ended", "archived", "gone"]
+"""How the wait for a batch ends. archived: it has ended, and the provider names no place of its results any more."""
 
 
 class PollingPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,103 +34,125 @@ class PollingPolicy(msgspec.Struct, frozen=True, kw_only=True):
     first_wait_s: float = 1.0
     """The wait before the second poll; it grows by half with each poll."""
     longest_wait_s: float = 60.0
-
-
-class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """How one request of a batch ended."""
-
-    key: str
-    """`hybrid.llm.request.key` of model and request."""
-    reply: Reply | None = None
-    """None where the request was not billed: errored, canceled or expired."""
-    reason: str = ""
-    """Why there is no reply, in words for people."""
-    kind: FailureKind = FailureKind.EXPIRED
-    """Why there is no reply."""
-    retryable: bool = False
-    """Whether the same request may be answered in another batch."""
+    gone_looks: int = 5
+    gone_after_s: float = 300.0
+    """A batch is gone after that many looks in a row, over that many seconds, that do not find it: a gateway says of one
+    that exists now and then that it does not."""
+    look_again_s: tuple[float, ...] = (2.0, 5.0, 10.0, 20.0)
+    """The waits between the looks for a batch whose creation got no clear answer: the provider may list it late."""
 
 
 class RemoteBatch(msgspec.Struct, frozen=True, kw_only=True):
     """A batch that the provider has."""
 
     batch_id: str
-    n_requests: int
+    n_requests: int | None
+    """None where the provider's entry does not say."""
 
 
 class BatchApi:
-    """The batches of one client. Calls that change nothing are retried as the client's policy says."""
+    """The batches of one client. Calls that change nothing are retried as the client's policy says.
+
+    Everything is read from the JSON itself: an odd entry of a list or a line of the results is no reason to lose the others.
+    """
 
     def __init__(self, messages: Messages, polling: PollingPolicy) -> None:
         self._messages = messages
         self._polling = polling
-        self._api = messages.client.messages.batches
 
     def create(self, requests: Sequence[Request]) -> str | CallFailure:
         """Submit a batch, once. Returns the provider's id, or why the provider refused it or may have."""
-        body = [
-            {"custom_id": key(self._messages.name, request), "params": self._messages.params(request)}
-            for request in requests
-        ]
-        batch = self._call(lambda: self._api.create(requests=body))
-        return batch if isinstance(batch, CallFailure) else str(batch.id)
+        name = self._messages.name
+        body = {"requests": [{"custom_id": key(name, r), "params": self._messages.params(r)} for r in requests]}
+        batch = self._call(lambda: _object(self._messages.post(PATH, body)))
+        if isinstance(batch, CallFailure) or isinstance(batch.get("id"), str):
+            return batch if isinstance(batch, CallFailure) else str(batch["id"])
+        return self._messages.unreadable(f"a batch without an id: {str(batch)[:80]!r}")
 
     def recent(self, since: float) -> list[RemoteBatch]:
         """List the provider's batches created since a time (seconds since 1970), newest first."""
 
         def all_pages() -> list[RemoteBatch]:
-            batches = []
-            for batch in self._api.list(limit=100):
-                if batch.created_at.timestamp() < since:
-                    break
-                counts = batch.request_counts
-                total = counts.processing + counts.succeeded + counts.errored + counts.canceled + counts.expired
-                batches.append(RemoteBatch(batch_id=batch.id, n_requests=total))
-            return batches
+            batches: list[RemoteBatch] = []
+            params: dict[str, Any] = {"limit": _PAGE}
+            while True:
+                page = _object(self._messages.get(PATH, params))
+                for entry in _entries(page.get("data")):
+                    created_at = _seconds(entry.get("created_at"))
+                    if created_at is not None and created_at < since:
+                        return batches
+                    if isinstance(entry.get("id"), str):
+                        batches.append(RemoteBatch(batch_id=entry["id"], n_requests=_total(entry)))
+                last_id = page.get("last_id")
+                if page.get("has_more") is not True or not isinstance(last_id, str):
+                    return batches
+                params = {"limit": _PAGE, "after_id": last_id}
 
         return self._with_retries(all_pages)
 
-    def wait(self, batch_id: str) -> bool:
-        """Wait until a batch has ended, however long that takes; False if it no longer exists.
+    def wait(self, batch_id: str) -> State:
+        """Wait until a batch has ended, however long that takes, or is surely gone.
 
         Raises:
             LLMError: the provider can no longer be reached.
         """
         wait_s = self._polling.first_wait_s
         n_failed = 0
+        absence = _Absence(self._polling)
         while True:
-            batch = self._call(lambda: self._api.retrieve(batch_id))
-            if not isinstance(batch, CallFailure):
-                n_failed = 0
-                if batch.processing_status == "ended":
-                    return batch.results_url is not None
-            elif batch.status == 404:
-                return False
-            elif not batch.retryable or (n_failed := n_failed + 1) >= MAX_FAILED_POLLS:
-                raise self._unreachable(batch)
+            batch = self._call(lambda: _object(self._messages.get(_path(batch_id))))
+            if not isinstance(batch, CallFailure) and isinstance(batch.get("processing_status"), str):
+                n_failed, absence = 0, _Absence(self._polling)
+                if batch["processing_status"] == "ended":
+                    return "ended" if batch.get("results_url", "") is not None else "archived"
+            elif not isinstance(batch, CallFailure):
+                batch = self._messages.unreadable(f"{str(batch)[:80]!r}")
+            if isinstance(batch, CallFailure) and batch.status == _NOT_FOUND:
+                if absence.is_sure():
+                    return "gone"
+            elif isinstance(batch, CallFailure):
+                n_failed += 1
+                if not batch.retryable or n_failed >= MAX_FAILED_POLLS:
+                    raise self._unreachable(batch)
             time.sleep(wait_s)
             wait_s = min(1.5 * wait_s, self._polling.longest_wait_s)
 
-    def results(self, batch_id: str) -> list[Result]:
-        """Read the results of a batch that has ended, in no particular order."""
-        return self._with_retries(lambda: [self._result(line) for line in self._api.results(batch_id)])
+    def results(self, batch_id: str, requests: Mapping[str, Request], state: State = "ended") -> list[Result]:
+        """Read the results of a batch that has ended, the answers to `requests` by key, in no particular order.
 
-    def _result(self, line: Any) -> Result:
-        ended = line.result.type
-        if ended == "succeeded" and is_message(line.result.message):
-            return Result(key=line.custom_id, reply=self._messages.read(line.result.message, batch=True))
-        if ended == "errored":
-            error = line.result.error.error
-            return Result(
-                key=line.custom_id,
-                reason=f"errored in the batch: {error.type}: {error.message}",
-                kind=_RETRYABLE.get(error.type, FailureKind.REJECTED),
-                retryable=error.type in _RETRYABLE,
-            )
-        # Only a person cancels a batch, so its requests are not submitted again.
-        return Result(key=line.custom_id, reason=f"{ended} in the batch", retryable=ended == "expired")
+        Results that are cut off or lack a request are fetched again, within the client's tries. In the end a request
+        whose line cannot be read has a result that says so, or none.
+        """
+        retry = self._messages.retry
+        results: dict[str, Result] = {}
+        for number in range(1, retry.tries + 1):
+            read = read_results(self._result_lines(batch_id, state), requests, self._messages.read)
+            results = max(results, read, key=n_readable)
+            if n_readable(results) >= len(requests) or state != "ended" or number == retry.tries:
+                break
+            time.sleep(retry.wait_s(number))
+        return list(results.values())
 
-    def _with_retries(self, call: Callable[[], Answer]) -> Answer:
+    def keys(self, batch_id: str) -> set[str]:
+        """Read the keys of the requests in the results of a batch that has ended."""
+        return {result.key for result in self.results(batch_id, {})}
+
+    def _result_lines(self, batch_id: str, state: State) -> bytes:
+        """Fetch the results; empty where the provider has them no longer."""
+        absence = _Absence(self._polling)
+
+        def fetch() -> bytes | CallFailure:
+            while True:
+                content = self._call(lambda: self._messages.get(f"{_path(batch_id)}/results"))
+                if not isinstance(content, CallFailure) or content.status != _NOT_FOUND:
+                    return content
+                if state != "ended" or absence.is_sure():
+                    return b""
+                time.sleep(min(self._polling.longest_wait_s, max(self._polling.first_wait_s, 1.0)))
+
+        return self._with_retries(fetch)
+
+    def _with_retries(self, call: Callable[[], Answer | CallFailure]) -> Answer:
         """Make a call that changes nothing until it succeeds.
 
         Raises:
@@ -144,12 +168,61 @@ class BatchApi:
             time.sleep(retry.wait_s(number, min(answer.retry_after_s, retry.longest_wait_s)))
         raise AssertionError("at least one try")
 
-    def _call(self, call: Callable[[], Answer]) -> Answer | CallFailure:
+    def _call(self, call: Callable[[], Answer | CallFailure]) -> Answer | CallFailure:
         try:
             return call()
-        # A stream of results that breaks off raises the connection's error, or leaves half a line.
         except (self._messages.sdk.AnthropicError, self._messages.transport_error, ValueError) as error:
             return self._messages.failure(error)
 
     def _unreachable(self, failure: CallFailure) -> LLMError:
         return LLMError(f"{failure.reason}; run again to continue with the open batches, whose ids are stored")
+
+
+class _Absence:
+    """Looks in a row for a batch that was not found."""
+
+    def __init__(self, polling: PollingPolicy) -> None:
+        self._polling = polling
+        self._looks = 0
+        self._since = 0.0
+
+    def is_sure(self) -> bool:
+        """Note one more look; whether that makes it sure that the batch is gone."""
+        self._looks += 1
+        self._since = self._since or time.monotonic()
+        over_s = time.monotonic() - self._since
+        return self._looks >= self._polling.gone_looks and over_s >= self._polling.gone_after_s
+
+
+def _path(batch_id: str) -> str:
+    return f"{PATH}/{quote(batch_id, safe='')}"
+
+
+def _object(content: bytes) -> dict[str, Any]:
+    """Decode a JSON object.
+
+    Raises:
+        ValueError: it is none.
+    """
+    body = decode_body(content)
+    if not isinstance(body, dict):
+        raise ValueError(f"expected an object, got {str(body)[:80]!r}")  # noqa: TRY004 as any other body that is none
+    return body
+
+
+def _entries(data: object) -> list[dict[str, Any]]:
+    return [entry for entry in data if isinstance(entry, dict)] if isinstance(data, list) else []
+
+
+def _seconds(timestamp: object) -> float | None:
+    """Seconds since 1970 of a time in RFC 3339; None where it is none."""
+    try:
+        return datetime.fromisoformat(str(timestamp)).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def _total(entry: Mapping[str, Any]) -> int | None:
+    counts = entry.get("request_counts")
+    numbers = list(counts.values()) if isinstance(counts, dict) else []
+    return sum(numbers) if numbers and all(type(number) is int for number in numbers) else None

@@ -5,8 +5,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from hybrid.errors import LLMError
-from hybrid.llm.batches.api import BatchApi, PollingPolicy, Result
-from hybrid.llm.batches.journal import OpenBatch, close, drop, known_ids, note_id, only_submitter, open_batches, settle
+from hybrid.llm.batches.api import BatchApi, PollingPolicy
+from hybrid.llm.batches.journal import (
+    OpenBatch,
+    close,
+    drop,
+    known_ids,
+    note_id,
+    only_submitter,
+    open_batches,
+    requests_of,
+    settle,
+)
+from hybrid.llm.batches.results import Result
 from hybrid.llm.client.messages import Messages
 from hybrid.llm.client.retry import CallFailure
 from hybrid.llm.cost.trace_ledger import RunLedger, reserve_batch
@@ -14,10 +25,14 @@ from hybrid.llm.messages_format import prompt_bytes
 from hybrid.llm.request import FailureKind, Reply, Request, key
 from hybrid.llm.traces.cache import CachedLLM, Usage
 
+_NO_SUCH_PATH = {404, 405, 501}
+"""HTTP statuses of a server that has no batches."""
 MAX_ROUNDS = 3
 """The most submissions of a request that expires or meets a temporary error."""
 MAX_CLOCK_SKEW_S = 300.0
 """The most that the provider's clock may differ from ours."""
+CREATED_JUST_NOW_S = 600.0
+"""A batch of this age, left by a process that was killed, may not be in the provider's list yet."""
 SETTLED_AT_ONCE = 500
 """The most results that one transaction settles."""
 
@@ -76,7 +91,8 @@ class Batched:
         """Submit the requests that are in no open batch, as many as the budget allows; return their keys."""
         with only_submitter(self._calls.file):
             for batch in open_batches(self._calls):
-                if batch.batch_id is None and not self._find(batch):
+                is_new = time.time() - batch.created_at < CREATED_JUST_NOW_S
+                if batch.batch_id is None and not self._find(batch, patiently=is_new):
                     drop(self._calls, batch)
             in_open_batches = {digest for batch in open_batches(self._calls) for digest in batch.calls}
             # Looked up after the open batches, so that what another process settles meanwhile is in one of the two.
@@ -119,8 +135,7 @@ class Batched:
             if not isinstance(created, CallFailure):
                 note_id(self._calls.file, number, created)
                 return
-            # The provider may have accepted the batch although its answer never arrived.
-            if (created.billed or created.status >= 500) and self._find(batch):
+            if self._was_taken(batch, created):
                 return
             if not created.retryable or attempt == retry.tries:
                 break
@@ -129,16 +144,38 @@ class Batched:
         advice = "leave batch out, or correct the section" if created.fatal else "run again later"
         raise LLMError(f"batch = true: {created.reason}; no batch was handed over: {advice}")
 
-    def _find(self, batch: OpenBatch) -> bool:
-        """Look among the provider's batches for one whose id never arrived, and note its id; False if it is not there."""
+    def _was_taken(self, batch: OpenBatch, failure: CallFailure) -> bool:
+        """Whether the provider accepted a batch although its creation failed; if so its id is noted."""
+        if not failure.billed and failure.status < 500:
+            return False
+        if failure.status not in _NO_SUCH_PATH:
+            return self._find(batch, patiently=True)
+        try:
+            return self._find(batch)
+        except LLMError:
+            # A server without batches has no list of them either.
+            return False
+
+    def _find(self, batch: OpenBatch, *, patiently: bool = False) -> bool:
+        """Look among the provider's batches for one whose id never arrived, and note its id; False if it is not there.
+
+        `patiently` looks again after some seconds, for a batch that was just created.
+        """
+        for wait_s in (0.0, *(self._polling.look_again_s if patiently else ())):
+            time.sleep(wait_s)
+            if self._look_for(batch):
+                return True
+        return False
+
+    def _look_for(self, batch: OpenBatch) -> bool:
         noted_ids = known_ids(self._calls.file)
         for remote in self._api.recent(batch.created_at - MAX_CLOCK_SKEW_S):
-            if remote.batch_id in noted_ids or remote.n_requests != len(batch.calls):
+            if remote.batch_id in noted_ids or remote.n_requests not in (None, len(batch.calls)):
                 continue
             # Only its results show whose it is.
-            if self._api.wait(remote.batch_id):
-                keys = {result.key for result in self._api.results(remote.batch_id)}
-                if keys == set(batch.calls):
+            if self._api.wait(remote.batch_id) != "gone":
+                keys = self._api.keys(remote.batch_id)
+                if keys and keys <= set(batch.calls):
                     note_id(self._calls.file, batch.number, remote.batch_id)
                     return True
         return False
@@ -147,11 +184,13 @@ class Batched:
         """Wait for a batch and yield its results in parts, each once settled. A request without a result counts as lost."""
         assert batch.batch_id is not None, "a batch is found or dropped before it is waited for"
         without_result = set(batch.calls)
-        if self._api.wait(batch.batch_id):
-            results = self._api.results(batch.batch_id)
+        state = self._api.wait(batch.batch_id)
+        if state != "gone":
+            requests = requests_of(self._calls, batch)
+            results = self._api.results(batch.batch_id, requests, state)
             for start in range(0, len(results), SETTLED_AT_ONCE):
                 part = results[start : start + SETTLED_AT_ONCE]
-                settle(self._calls, batch, part)
+                settle(self._calls, batch, requests, part)
                 without_result -= {result.key for result in part}
                 yield part
         close(self._calls, batch)

@@ -1,13 +1,13 @@
 """The journal of batches in a trace file: which were submitted, under which id, and which are still open."""
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import msgspec
 
 from hybrid.files.locks import file_lock
-from hybrid.llm.batches.api import Result
+from hybrid.llm.batches.results import Result
 from hybrid.llm.cost.trace_ledger import TraceStore
 from hybrid.llm.request import Request
 from hybrid.llm.traces.database import TraceDatabase
@@ -51,6 +51,12 @@ def open_batches(store: TraceStore) -> list[OpenBatch]:
     return list(batches.values())
 
 
+def requests_of(store: TraceStore, batch: OpenBatch) -> dict[str, Request]:
+    """Read the requests of a batch that have no result yet, by key."""
+    rows = store.file.read("SELECT key, request FROM calls WHERE batch = ? AND state = 'sent'", (batch.number,))
+    return {digest: msgspec.json.decode(request, type=Request) for digest, request in rows}
+
+
 def known_ids(file: TraceDatabase) -> set[str]:
     """Read the provider's ids of all batches in the file."""
     return {batch_id for (batch_id,) in file.read("SELECT batch_id FROM batches WHERE batch_id IS NOT NULL")}
@@ -70,18 +76,17 @@ def drop(store: TraceStore, batch: OpenBatch) -> None:
         _end(rows.db, batch)
 
 
-def settle(store: TraceStore, batch: OpenBatch, results: Sequence[Result]) -> None:
+def settle(store: TraceStore, batch: OpenBatch, requests: Mapping[str, Request], results: Sequence[Result]) -> None:
     """Record how requests of a batch ended, and store the ok answers, in one transaction."""
     with store.transaction() as rows:
         for result in results:
-            call = batch.calls.get(result.key)
-            row = rows.db.execute("SELECT request FROM calls WHERE id = ? AND state = 'sent'", (call,)).fetchone()
-            if call is None or row is None:
+            call, request = batch.calls.get(result.key), requests.get(result.key)
+            if call is None or request is None or not rows.is_open(call):
                 continue
-            if result.reply is None:
-                rows.free(call)
+            if result.reply is not None:
+                rows.settle(call, request, result.reply)
             else:
-                rows.settle(call, msgspec.json.decode(row[0], type=Request), result.reply)
+                (rows.lose if result.billed else rows.free)(call)
 
 
 def close(store: TraceStore, batch: OpenBatch) -> None:

@@ -14,8 +14,8 @@ from hybrid.llm.client.limiter import Limiter
 from hybrid.llm.client.retry import CallFailure, Retry, failure_of
 from hybrid.llm.cost.ledger import CostLedger, NullLedger
 from hybrid.llm.cost.prices import cost_usd
-from hybrid.llm.cost.pricing import Pricing
-from hybrid.llm.messages_format import is_message, read_message, to_params
+from hybrid.llm.cost.pricing import NANO, Pricing
+from hybrid.llm.messages_format import decode_body, is_message, read_message, to_params
 from hybrid.llm.request import FailureKind, Reply, Request
 
 
@@ -51,7 +51,11 @@ class Messages:
         self._has_answered = False
         """Whether the server gave an answer of the protocol before: later failures are then of one call alone."""
         self.sdk = _sdk()
-        self.transport_error = _transport_error()
+        import httpx2
+
+        self._response_type = httpx2.Response
+        self.transport_error = httpx2.RequestError
+        """The base error of the SDK's transport, raised unwrapped where a body breaks off."""
         self.client = self.sdk.Anthropic(
             api_key=_key_for(model, base_url),
             base_url=base_url or None,
@@ -89,15 +93,26 @@ class Messages:
         reason = "not sent: no price is known for a prompt that may be so long; shorten the text"
         return self.failed(FailureKind.NO_PRICE, reason)
 
+    def get(self, path: str, params: dict[str, Any] | None = None) -> bytes:
+        """Fetch the body at a path of the server. Raises the errors of the SDK."""
+        response = self.client.get(path, cast_to=self._response_type, options={"params": params or {}})
+        return bytes(response.content)
+
+    def post(self, path: str, body: dict[str, Any]) -> bytes:
+        """Send a body to a path of the server, and return that of its answer. Raises the errors of the SDK."""
+        return bytes(self.client.post(path, cast_to=self._response_type, body=body).content)
+
     def params(self, request: Request) -> dict[str, Any]:
         """Build the body of a request in the format of the protocol."""
         return to_params(request, self.name, cache=self.pricing.cache)
 
-    def read(self, message: Any, *, batch: bool = False) -> Reply:
-        """Convert a message of the SDK to a reply, with its cost."""
+    def read(self, message: dict[str, Any], request: Request, *, batch: bool = False) -> Reply:
+        """Convert a message, the answer to `request`, to a reply with its cost: the worst where its usage is none."""
         reply = read_message(message, self.name)
-        cost = cost_usd(self.pricing.price, reply, batch=batch) if message.usage else None
-        return msgspec.structs.replace(reply, cost_usd=cost)
+        if reply.odd_usage is UNSET:
+            return msgspec.structs.replace(reply, cost_usd=cost_usd(self.pricing.price, reply, batch=batch))
+        worst_nano = self.pricing.worst_nano(request, batch=batch)
+        return msgspec.structs.replace(reply, cost_usd=None if worst_nano is None else worst_nano / NANO)
 
     def failed(self, kind: FailureKind, reason: str, *, http_status: int = 0, seconds: float = 0.0) -> Reply:
         """Build the reply to a request that got no answer; `http_status` is 0 if the server sent none."""
@@ -121,7 +136,7 @@ class Messages:
         """Explain an error of the SDK, of the transport under it, or of an answer that is not JSON."""
         if isinstance(error, (self.sdk.APIError, self.transport_error)):
             return failure_of(error, self.where)
-        return self._unreadable(f"not JSON ({error})")
+        return self.unreadable(f"not JSON ({error})")
 
     def _give_up(self, failure: CallFailure, number: int, seconds: float) -> Reply:
         """Turn the failure of the last try, `number`, into a reply, or stop the run if other requests would fail too."""
@@ -160,13 +175,17 @@ class Messages:
         params = self.params(request)
         # The SDK has no parameter for the temperature, and the newest models refuse it.
         extra = {"temperature": params.pop("temperature")} if "temperature" in params else {}
+        create = self.client.messages.with_raw_response.create
         try:
-            message = self.client.messages.create(**params, extra_body=extra, timeout=timeout_s)
-        except (self.sdk.APIError, ValueError) as error:
+            # The SDK's own types are built unchecked from whatever comes.
+            response = create(**params, extra_body=extra, timeout=timeout_s)
+            message = decode_body(response.http_response.content)
+        except (self.sdk.APIError, self.transport_error, ValueError) as error:
             return self.failure(error)
-        return self.read(message) if is_message(message) else self._unreadable(f"{str(message)[:80]!r}")
+        return self.read(message, request) if is_message(message) else self.unreadable(f"{str(message)[:80]!r}")
 
-    def _unreadable(self, answer: str) -> CallFailure:
+    def unreadable(self, answer: str) -> CallFailure:
+        """Explain an answer that is not of the protocol; it may have been billed."""
         reason = f"{self.where}: expected an answer of the Messages protocol, got {answer}"
         return CallFailure(kind=FailureKind.UNREADABLE, reason=reason, retryable=True, billed=True)
 
@@ -180,13 +199,6 @@ def _sdk() -> Any:
             "run: pip install 'hybrid-cascade[llm]'"
         ) from error
     return anthropic
-
-
-def _transport_error() -> type[Exception]:
-    """The base error of the SDK's transport, which is raised unwrapped if a stream of results breaks off."""
-    import httpx2
-
-    return httpx2.TransportError
 
 
 def _whole_body_in_time() -> Callable[[Any], None]:

@@ -5,10 +5,11 @@ from typing import Any
 
 import msgspec
 
+from hybrid.llm.messages_format import is_error
 from hybrid.llm.request import FailureKind
 from hybrid.retry_after import retry_after_s
 
-_RETRYABLE = {408, 409, 429}
+_RETRYABLE = {408, 409, 425, 429, 499}
 """HTTP statuses below 500 that may be temporary; all from 500 on may be."""
 _TOO_LARGE = 413
 """The status of a request that is too large, which says nothing about other requests."""
@@ -43,13 +44,14 @@ class CallFailure(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     """The explanation for people."""
     status: int = 0
-    """The HTTP status of the server's error; 0 where there was no answer, or one that is not of the Messages protocol."""
+    """The HTTP status of an error; 0 where there was no answer, or one that is no error."""
     retryable: bool = False
     """Whether a retry may get an answer."""
     fatal: bool = False
     """Whether no request of this kind will ever be answered."""
     billed: bool = False
-    """Whether the provider may charge for it: it had the whole request, and its answer was lost."""
+    """Whether the provider may charge for it: it may have had the whole request, and did not say in the protocol that it
+    failed. The error page of a gateway says nothing about what happened behind it."""
     retry_after_s: float = 0.0
     """How long the server asks clients to wait."""
 
@@ -62,21 +64,29 @@ class CallFailure(msgspec.Struct, frozen=True, kw_only=True):
 def failure_of(error: Exception, where: str) -> CallFailure:
     """Explain an error of the SDK, or of the transport under it, about a call to the server `where`.
 
-    An error that the server reports is not billed. An answer that is lost after the request was sent may be.
+    Only an error that the server reports in the protocol is surely not billed. One that a gateway reports, and an answer
+    that is lost after the request was sent, may be.
     """
     status: int | None = getattr(error, "status_code", None)
-    if status is None or status < 400:
+    if status is None or status < 300:
         never_sent = any(type(cause).__name__ in _NEVER_SENT for cause in (error, error.__cause__))
         kind = _kind_without_status(error) if status is None else FailureKind.UNREADABLE
         return CallFailure(kind=kind, reason=f"{where}: {_with_cause(error)}", retryable=True, billed=not never_sent)
-    retryable = status in _RETRYABLE or status >= 500
     headers = error.response.headers  # type: ignore[attr-defined] # an error with a status has the response
+    if status < 400:
+        target = str(headers.get("location", "elsewhere"))[:_MAX_MESSAGE_CHARS]
+        reason = (
+            f"{where}: status {status} redirects to {target}, and redirects are not followed, key and texts in hand"
+        )
+        return CallFailure(kind=FailureKind.REJECTED, reason=reason, status=status, fatal=True, billed=True)
+    retryable = status in _RETRYABLE or status >= 500
     return CallFailure(
         kind=_kind_of_status(status),
         reason=f"{where}: status {status}: {_message_of(error)}",
         status=status,
         retryable=retryable,
         fatal=not retryable and status != _TOO_LARGE,
+        billed=not is_error(getattr(error, "body", None)),
         retry_after_s=retry_after_s(headers.get("retry-after", "")) or 0.0,
     )
 
@@ -98,8 +108,8 @@ def _with_cause(error: Exception) -> str:
 
 
 def _message_of(error: Any) -> str:
-    """Extract the message from the body of a server's error, or else the error's own."""
+    """Extract the message from the body of a server's error, or else the error's own, on one line."""
     body = getattr(error, "body", None)
     detail = body.get("error") if isinstance(body, dict) else None
     message = detail.get("message") if isinstance(detail, dict) else None
-    return str(message or error)[:_MAX_MESSAGE_CHARS]
+    return " ".join(str(message or error).split())[:_MAX_MESSAGE_CHARS]

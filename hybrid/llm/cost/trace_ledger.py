@@ -9,12 +9,10 @@ import msgspec
 
 from hybrid.llm.cost.ledger import Ledger
 from hybrid.llm.cost.pricing import NANO, Pricing, Spent
-from hybrid.llm.messages_format import prompt_bytes
+from hybrid.llm.messages_format import TOKEN_FIELDS, prompt_bytes
 from hybrid.llm.request import Reply, Request, key
 from hybrid.llm.traces.cache import store_answer
 from hybrid.llm.traces.database import TraceDatabase
-
-_TOKENS = ("input_tokens", "output_tokens", "cache_write_tokens", "cache_read_tokens")
 
 
 class TraceRows:
@@ -52,11 +50,15 @@ class TraceRows:
             self._insert(request, worst, at, batch)
         return batch
 
+    def is_open(self, call: int) -> bool:
+        """Whether a call has not ended yet."""
+        return bool(self.db.execute("SELECT 1 FROM calls WHERE id = ? AND state = 'sent'", (call,)).fetchall())
+
     def settle(self, call: int, request: Request, reply: Reply) -> None:
         """Put what the call cost in the place of its worst, and keep the answer if it is ok."""
         self._end(call, "billed", None if reply.cost_usd is None else round(reply.cost_usd * NANO))
-        tokens = [getattr(reply, name) for name in _TOKENS]
-        columns = ", ".join(f"{name} = ?" for name in ("status", *_TOKENS))
+        tokens = [getattr(reply, name) for name in TOKEN_FIELDS]
+        columns = ", ".join(f"{name} = ?" for name in ("status", *TOKEN_FIELDS))
         self.db.execute(f"UPDATE calls SET {columns} WHERE id = ?", (reply.status, *tokens, call))
         if reply.status == "ok":
             store_answer(self.db, key(self._model, request), self._model, request, reply)
@@ -115,7 +117,7 @@ class TraceStore:
         """Add up the calls sent from `since` on, those of other processes included; None: all calls."""
         rows = self.file.read(
             f"SELECT state IN ('sent', 'lost'), count(*), sum(coalesce(cost_nano, worst_nano, 0)), "
-            f"{', '.join(f'sum({name})' for name in _TOKENS)} FROM calls "
+            f"{', '.join(f'sum({name})' for name in TOKEN_FIELDS)} FROM calls "
             "WHERE role = ? AND sent_at >= ? AND state != 'free' GROUP BY 1",
             (self.role, since or 0.0),
         )
@@ -124,7 +126,7 @@ class TraceStore:
             if is_unsettled:
                 spent = msgspec.structs.replace(spent, unsettled=count, unsettled_usd=nano / NANO)
             else:
-                counts = dict(zip(_TOKENS, tokens, strict=True))
+                counts = dict(zip(TOKEN_FIELDS, tokens, strict=True))
                 spent = msgspec.structs.replace(spent, calls=count, settled_usd=nano / NANO, **counts)
         return spent
 

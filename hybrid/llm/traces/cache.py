@@ -6,6 +6,7 @@ from threading import Lock
 from typing import Protocol, runtime_checkable
 
 import msgspec
+from msgspec import UNSET
 
 from hybrid.llm.request import LLM, Reply, Request, key
 from hybrid.llm.traces.database import TraceDatabase
@@ -25,6 +26,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     output_tokens: int = 0
     cache_write_tokens: int = 0
     cache_read_tokens: int = 0
+    odd_usage: int = 0
+    """Calls for which the server stated no token counts that a call can have; their cost is the most they could cost."""
     cost_usd: float | None = 0.0
     """The cost of the calls; None where the price of any is not known."""
     answers_cost_usd: float | None = 0.0
@@ -95,6 +98,7 @@ class CachedLLM:
                 output_tokens=previous.output_tokens + (0 if hit else reply.output_tokens),
                 cache_write_tokens=previous.cache_write_tokens + (0 if hit else reply.cache_write_tokens),
                 cache_read_tokens=previous.cache_read_tokens + (0 if hit else reply.cache_read_tokens),
+                odd_usage=previous.odd_usage + (not hit and reply.odd_usage is not UNSET),
                 cost_usd=previous.cost_usd if hit else _sum(previous.cost_usd, reply.cost_usd),
                 answers_cost_usd=_sum(previous.answers_cost_usd, reply.cost_usd),
             )
