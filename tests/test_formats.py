@@ -10,10 +10,11 @@ from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from hybrid.config import DataConfig
@@ -21,6 +22,8 @@ from hybrid.data.sources import load_data
 from hybrid.data.trusted import read_audit
 from hybrid.errors import DataError
 from hybrid.files.formats import FORMATS
+from hybrid.files.formats.delimited import Layout
+from hybrid.files.formats.dialect import DELIMITERS, Dialect
 from hybrid.files.formats.lines import join_bytes, read_lines
 from hybrid.files.formats.records import (
     BATCH_ROWS,
@@ -176,43 +179,151 @@ def opened(file_format: Format, path: Path, *columns: str, batch_rows: int = BAT
         return [batch.records for batch in table.batches]
 
 
-def as_csv_reads_it(content: bytes, delimiter: str) -> list[list[str]] | None:
+def as_csv_reads_it(content: bytes, delimiter: str, *, space_after: bool = False) -> list[list[str]] | None:
     """Return the rows that are not blank as Python's csv module reads them; None if it refuses the file."""
     try:
-        text = content.decode("utf-8-sig")
-        return [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True) if row]
+        page = io.StringIO(content.decode("utf-8-sig"), newline="")
+        rows = csv.reader(page, delimiter=delimiter, skipinitialspace=space_after, strict=True)
+        return [row for row in rows if row]
     except (csv.Error, UnicodeDecodeError):
         return None
 
 
 PIECES = st.sampled_from(
-    ["a", "b", "é", "\u2028", '"', '""', ",", "\t", "\n", "\r\n", "\r", " ", "text", "x,y\n", "\ufeff"]
+    ["a", "b", "é", "\u2028", '"', '""', ",", "\t", ";", "|", ', "', "\n", "\r\n", "\r", " ", "text", "x,y\n"]
 )
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pieces=st.lists(PIECES, max_size=25), bom=st.booleans(), kind=st.sampled_from(["csv", "tsv"]))
-def test_any_csv_is_read_as_pythons_module_reads_it_or_refused_in_one_sentence(
+def test_anything_is_read_as_pythons_module_reads_it_or_refused_in_one_sentence(
     pieces: list[str], bom: bool, kind: str, tmp_path: Path
 ) -> None:
     content = b"\xef\xbb\xbf" * bom + "".join(pieces).encode()
     path = tmp_path / f"rows.{kind}"
     path.write_bytes(content)
-    expected = as_csv_reads_it(content, "\t" if kind == "tsv" else ",")
+    tables = [as_csv_reads_it(content, d, space_after=space) for d in DELIMITERS for space in (False, True)]
     try:
         header = read_sheet(path, ()).columns
         sheet = read_sheet(path, header)
     except DataError as error:
         assert "\n" not in str(error)
-        names = [cell.strip() for cell in expected[0]] if expected else []
-        twice = len({name for name in names if name}) < len([name for name in names if name])
-        assert expected is None or twice or {len(row) for row in expected} != {len(names)}
         return
-    assert expected is not None
-    assert list(header) == [cell.strip() for cell in (expected[0] if expected else [])]
-    assert [[*cells.values()] for _, cells in sheet.records] == [
-        [cell for at, cell in enumerate(row) if header.index(header[at]) == at] for row in expected[1:]
-    ]
+    rows = [list(cells.values()) for _, cells in sheet.records]
+    named = [at for at, name in enumerate(header) if name]
+    assert (list(header), rows) in [
+        ([cell.strip() for cell in table[0]], [[row[at] if at < len(row) else "" for at in named] for row in table[1:]])
+        for table in tables
+        if table
+    ] or not any(tables)
+
+
+CELLS = st.text(st.sampled_from(list("ab é\u2028\n\r\"',;\t|=0-")), max_size=12)
+
+
+class Written(msgspec.Struct, frozen=True):
+    """A file as some program writes it, and the rows that it stands for."""
+
+    content: bytes
+    rows: list[tuple[str, ...]]
+
+
+@st.composite
+def written_files(draw: st.DrawFn) -> Written:
+    """Draw a file: its delimiter, quotes, line ends, marks, encoding, empty columns and rows."""
+    delimiter = draw(st.sampled_from(list(DELIMITERS)))
+    names = draw(st.permutations(["text", "label", *draw(st.sampled_from([[], ["a;b"], ["a, b"], ["x\ty|z"]]))]))
+    rows = draw(st.lists(st.tuples(*[CELLS] * len(names)), max_size=12))
+    n_empty, at_front = draw(st.integers(0, 3)), draw(st.booleans())
+    space, end = draw(st.sampled_from(["", " "])), draw(st.sampled_from(["\n", "\r\n", "\r"]))
+    always_quoted = draw(st.booleans())
+
+    def spelled(cell: str) -> str:
+        has_special = any(c in cell for c in (delimiter, '"', "\n", "\r")) or cell[:1] == " " or not cell
+        return '"' + cell.replace('"', '""') + '"' if always_quoted or has_special else cell
+
+    def line(cells: Sequence[str], mark: str = "") -> str:
+        padded = [*[""] * n_empty, *cells] if at_front else [*cells, *[""] * n_empty]
+        return mark + (delimiter + space).join(map(spelled, padded)) + end
+
+    # A mark may be in front of any row: files that were put together have one there.
+    lines = [line(names), *(line(row, draw(st.sampled_from(["", "", "\ufeff"]))) for row in rows)]
+    if draw(st.booleans()):
+        lines.insert(0, f"sep={delimiter}{end}")
+    text = draw(st.sampled_from(["", "\ufeff", "\ufeff\ufeff"])) + "".join(lines)
+    encoding = draw(st.sampled_from(["utf-8", "utf-8", "utf-8", "utf-16", "utf-16-le", "utf-16-be", "cp1252"]))
+    columns = [names.index(name) for name in ("text", "label")]
+    stored = [tuple(row[at].encode(encoding, "ignore").decode(encoding) for at in columns) for row in rows]
+    return Written(text.encode(encoding, "ignore"), stored)
+
+
+@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(written=written_files(), suffix=st.sampled_from(["csv", "CSV", "tsv", "Tsv"]))
+def test_any_table_that_a_program_writes_is_read_as_it_was_meant_or_is_not_utf8(
+    written: Written, suffix: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"rows.{suffix}"
+    path.write_bytes(written.content)
+    note(repr(written))
+    try:
+        sheet = read_sheet(path, ("text", "label"))
+    except DataError as error:
+        assert "\n" not in str(error)
+        assert "UTF-8" in str(error)
+        assert not is_utf8(written.content)
+        return
+    assert is_utf8(written.content)
+    assert [(cells["text"], cells["label"]) for _, cells in sheet.records] == written.rows
+
+
+def is_utf8(content: bytes) -> bool:
+    """Whether bytes are text in UTF-8; that of UTF-16 without a mark is only in form, and has NUL characters."""
+    try:
+        return "\0" not in content.decode()
+    except UnicodeDecodeError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("text;label\na, b;good\n", "its cells are separated by semicolons"),
+        ("text\tlabel\na, b\tgood\n", "its cells are separated by tabs"),
+        ("text|label\na, b|good\n", "its cells are separated by vertical bars"),
+        ("sep=^\ntext^label\na, b^good\n", "its cells are separated by '^'"),
+        ('"SEP=;"\r\ntext;label\r\na, b;good\r\n', "its cells are separated by semicolons"),
+        ('text, label\n"a, b", "good"\n', "spaces after its commas are left out"),
+        ('text,label\n"a, b", "good"\n', "spaces after its commas are left out"),
+        ('text,label,,\n"a, b",good,,\n', ""),
+        ('text,label,,\n"a, b",good\n', ""),
+        ('text,label\n"a, b",good,,\n', ""),
+        ('\ufefftext\ufeff,label\n\ufeff"a, b",good\n', ""),
+    ],
+)
+def test_what_the_name_of_a_file_does_not_tell_is_found_and_said(
+    content: str, said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "rows.csv").write_text(content, encoding="utf-8")
+    sheet = read_sheet(tmp_path / "rows.csv", ("text", "label"), name="rows.csv")
+    assert [cells for _, cells in sheet.records] == [{"text": "a, b", "label": "good"}]
+    assert sheet.note == said
+    assert caplog.messages == ([f"rows.csv: {said}"] if said else [])
+
+
+def test_a_quote_after_a_space_far_down_in_a_file_is_refused_and_not_split(tmp_path: Path) -> None:
+    start = "id,text\n" + "".join(f"{n},plain words\n" for n in range(30_000))
+    for row in ('x, "one, two"\n', 'x, "one\ntwo, three"\n', 'x, "one"\n'):
+        (tmp_path / "rows.csv").write_text(start + row)
+        with pytest.raises(DataError, match=r"rows\.csv:30002: a space before a quote"):
+            read_sheet(tmp_path / "rows.csv", ("id", "text"))
+    (tmp_path / "rows.csv").write_text(start + 'x," ""one"" two, ""three"""\nx, "one" two\n')
+    found = read_sheet(tmp_path / "rows.csv", ("id", "text")).records[-2:]
+    assert [cells["text"] for _, cells in found] == [' "one" two, "three"', ' "one" two']
+
+
+def test_a_file_without_the_columns_that_are_asked_for_keeps_the_delimiter_of_its_name(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("words,class\na;b,good\nc;d,bad,\n")
+    assert read_sheet(tmp_path / "rows.csv", ("text",)).columns == ("words", "class")
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -228,13 +339,14 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 def test_rows_that_are_written_come_back_row_by_row(
     rows: list[tuple[str, str]], batch_rows: int, kind: str, ours: bool, tmp_path: Path
 ) -> None:
+    delimiter = "\t" if kind == "tsv" else ","
     if ours:
-        table = Table(name="", header=("text",), batches=iter(()), layout=["text"])
+        table = Table(name="", header=("text",), batches=iter(()), layout=Layout(["text"], Dialect(delimiter)))
         batch, added = Batch([], [[text] for text, _ in rows]), AddedColumns({"label": "text"}, ())
         content = FORMATS[kind].render(table, batch, [[label] for _, label in rows], added, first=True)
     else:
         page = io.StringIO(newline="")
-        csv.writer(page, delimiter="\t" if kind == "tsv" else ",").writerows([("text", "label"), *rows])
+        csv.writer(page, delimiter=delimiter).writerows([("text", "label"), *rows])
         content = page.getvalue().encode()
     (tmp_path / "rows").write_bytes(content)
     batches = opened(FORMATS[kind], tmp_path / "rows", "text", "label", batch_rows=batch_rows)

@@ -103,6 +103,57 @@ def test_a_file_that_is_not_parquet_is_refused(tmp_path: Path) -> None:
     refused(tmp_path, r"rows\.parquet: cannot be read as parquet", train="rows.parquet")
 
 
+def test_a_column_without_a_name_is_no_column_of_the_recipe(tmp_path: Path) -> None:
+    rows = [(*row, "other", "b") for row in TWENTY]
+    write_csv(tmp_path / "rows.csv", rows, ("text", "label", "", ""))
+    write_jsonl(tmp_path / "rows.jsonl", [{"text": t, "label": label, "": "other"} for t, label in TWENTY])
+    write_parquet(
+        tmp_path / "rows.parquet",
+        {"": ["other"] * 20, "text": [t for t, _ in TWENTY], "label": [label for _, label in TWENTY]},
+    )
+    (tmp_path / "prepare.py").write_text(
+        f"def prepare(fetch, seed):\n    return [{{'text': t, 'label': l, '': 'other'}} for t, l in {TWENTY!r}]\n"
+    )
+    for source in (
+        {"train": "rows.csv"},
+        {"train": "rows.jsonl"},
+        {"train": "rows.parquet"},
+        {"prepare": "prepare.py"},
+    ):
+        found = load(tmp_path, **source).rows
+        assert [(row.text, row.label, row.gold, row.part) for row in found] == [(*row, None, None) for row in TWENTY]
+        assert len({row.id for row in found}) == 20
+
+
+@pytest.mark.parametrize("index", ["", "Unnamed: 0"])
+def test_the_index_that_pandas_writes_is_passed_over(index: str, tmp_path: Path) -> None:
+    write_csv(tmp_path / "rows.csv", [(str(n), *row) for n, row in enumerate(TWENTY)], (index, "text", "label"))
+    assert labels_of(load(tmp_path, train="rows.csv")) == ["a", "b"]
+
+
+def test_a_role_without_a_column_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    write_csv(tmp_path / "rows.csv", [(*row, "x") for row in TWENTY], ("text", "label", ""))
+    refused(tmp_path, r"data\.text is empty; name the column of the texts", ConfigError, train="rows.csv", text="")
+    refused(tmp_path, r"data\.label is empty; name the column of the given", ConfigError, train="rows.csv", label="")
+    refused(tmp_path, r"data\.annotators has an empty name", ConfigError, train="rows.csv", annotators=("label", ""))
+
+
+@pytest.mark.parametrize(
+    ("roles", "said"),
+    [
+        ({"label": "text"}, r"data\.text and data\.label are both 'text'"),
+        ({"gold": "label"}, r"data\.label and data\.gold are both 'label'"),
+        ({"gold": "text"}, r"data\.text and data\.gold are both 'text'"),
+        ({"annotators": ("label", "text")}, r"data\.text and data\.annotators are both 'text'"),
+        ({"annotators": ("label", "label")}, r"data\.annotators and data\.annotators are both 'label'"),
+        ({"annotators": ("label", "x"), "gold": "x"}, r"data\.annotators and data\.gold are both 'x'"),
+    ],
+)
+def test_one_column_for_two_purposes_is_refused(roles: dict[str, object], said: str, tmp_path: Path) -> None:
+    write_csv(tmp_path / "rows.csv", [(*row, "a") for row in TWENTY], ("text", "label", "x"))
+    refused(tmp_path, said, ConfigError, train="rows.csv", **roles)
+
+
 def test_a_row_is_found_by_its_line_even_after_a_text_of_two_lines(tmp_path: Path) -> None:
     content = 'text,label\n"one\ntwo",a\n\n' + "".join(f"t{n},{'ab'[n % 2]}\n" for n in range(20))
     (tmp_path / "rows.csv").write_bytes(b"\xef\xbb\xbf" + content.replace("\n", "\r\n").encode())
@@ -169,10 +220,12 @@ def test_prepare_must_give_dicts(tmp_path: Path) -> None:
     [
         (b"", r"rows\.csv: no rows in it"),
         (b"text,label\n", r"rows\.csv: no rows in it"),
-        (b"text;label\nx;a\n", r"no column 'text' \(data\.text\); it has: text;label"),
+        (b"text^label\nx^a\n", r"no column 'text' \(data\.text\); it has: text\^label; .* make sep=\^ the first line"),
+        (b"PK\x03\x04text,label\n", r"rows\.csv: by its first bytes this is a zip file"),
+        ("text,label\nx,a\n".encode("utf-16-be"), r"rows\.csv:1: NUL characters, as UTF-16 has them"),
         (b"text,tag\nx,a\n", r"no column 'label' \(data\.label\); it has: text, tag"),
         (b"text,label\nx,a\nsh\xf6n,b\n", r"rows\.csv:3: byte 17 of the file \(0xf6\) is not UTF-8"),
-        ("text,label\nx,a\n".encode("utf-16"), r"rows\.csv:1: byte 0 .* is not UTF-8"),
+        ("text,label\nx,a\n".encode("utf-16"), r"rows\.csv: by its first bytes this is UTF-16"),
         (b"text,label\nx,a\n  ,b\n", r"rows\.csv:3: text is empty"),
         (b"text,label\nx,a\ny,\n", r"rows\.csv:3: label is empty"),
         (b"text,label\nx,a\ny\n", r"rows\.csv:3: expected 2 cells as in the header, got 1"),

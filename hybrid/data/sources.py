@@ -56,6 +56,7 @@ def load_data(config: DataConfig, *, folder: Path, seed: int, fetch: Fetch, task
         ConfigError: the section contradicts itself, or `prepare` is not a Python file.
         StorageError: no room for a hub data set.
     """
+    _check_roles(config)
     sheets = _sheets(config, folder, seed, fetch)
     for _, sheet in sheets:
         if not sheet.records:
@@ -102,6 +103,27 @@ def _labels_in(cell: str, task: Task) -> tuple[str, ...]:
     return (cell,) if task == "single_label" else split_labels(cell)
 
 
+def _check_roles(config: DataConfig) -> None:
+    """Raise `ConfigError` where a purpose has no column, or one column has two."""
+    if not config.text:
+        raise ConfigError("data.text is empty; name the column of the texts (--text)")
+    if not config.label and not config.annotators:
+        raise ConfigError(
+            "data.label is empty; name the column of the given labels (--label), or those of single annotators "
+            "(--annotators)"
+        )
+    if not all(config.annotators):
+        raise ConfigError("data.annotators has an empty name; name a column of the file for each annotator")
+    labels = [("annotators", name) for name in config.annotators] or [("label", config.label)]
+    purpose: dict[str, str] = {}
+    for key, column in [("text", config.text), *labels, ("gold", config.gold)]:
+        if column and column in purpose:
+            raise ConfigError(
+                f"data.{purpose[column]} and data.{key} are both {column!r}; expected a column of its own for each"
+            )
+        purpose[column] = key
+
+
 def _sheets(config: DataConfig, folder: Path, seed: int, fetch: Fetch) -> list[tuple[Part | None, Sheet]]:
     if config.prepare:
         return [(None, prepared_sheet(folder / config.prepare, config.prepare, seed, fetch))]
@@ -113,15 +135,19 @@ def _sheets(config: DataConfig, folder: Path, seed: int, fetch: Fetch) -> list[t
         raise ConfigError(
             f"[data]: the same file is given for two parts ({', '.join(refs.values())}); name one file for each"
         )
-    columns = [config.text, config.label, config.gold, config.id, config.split, *config.annotators]
+    named = (config.text, config.label, config.gold, config.id, config.split, *config.annotators)
+    columns = [column for column in named if column]
     sheets = {part: read_data(ref, folder, f"data.{part}", columns) for part, ref in refs.items()}
     return [(part if len(refs) > 1 else None, sheet) for part, sheet in sheets.items()]
 
 
 def _missing_column(sheet: Sheet, column: str, key: str) -> DataError:
+    columns = [name for name in sheet.columns if name]
+    hint = "name one of those in [data]"
+    if len(columns) == 1 and sheet.has_header:
+        hint += "; or, if its cells are separated by another character such as ^, make sep=^ the first line of the file"
     return DataError(
-        f"{sheet.name}: no column {column!r} (data.{key}); it has: {', '.join(sheet.columns) or 'none'}; "
-        f"name one of those in [data]"
+        f"{sheet.name}: no column {column!r} (data.{key}); it has: {', '.join(columns) or 'no named column'}; {hint}"
     )
 
 
@@ -160,7 +186,7 @@ def _rows(sheet: Sheet, config: DataConfig, ids: ContentIds, part: Part | None, 
 def _check_columns(sheet: Sheet, config: DataConfig) -> None:
     required = {"text": [config.text], "id": [config.id], "split": [config.split]}
     # A file of trusted rows, such as a ready test set, may have gold and nothing else.
-    if config.gold not in sheet.columns:
+    if not config.gold or config.gold not in sheet.columns:
         required |= {"annotators": list(config.annotators)} if config.annotators else {"label": [config.label]}
     for key, columns in required.items():
         for column in columns:
@@ -169,8 +195,8 @@ def _check_columns(sheet: Sheet, config: DataConfig) -> None:
 
 
 def _cell(cells: Cells, column: str) -> str | None:
-    """Return a label or an id without the white space around it; None if nothing is left."""
-    return (cells.get(column) or "").strip() or None
+    """Return a label or an id without the white space around it; None if nothing is left, or if no column is named."""
+    return (cells.get(column) or "").strip() or None if column else None
 
 
 def _joined(cell: str, config: DataConfig, where: str) -> str:

@@ -1,5 +1,6 @@
 """A whole file as columns and records of text, for data that is held in memory and must be right in every row."""
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from hybrid.errors import DataError
 from hybrid.files.formats import format_of
 from hybrid.files.formats.records import Format, location_of, text_of
 
+_log = logging.getLogger(__name__)
 Cells = Mapping[str, str | None]
 
 
@@ -27,6 +29,8 @@ class Sheet(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the numbers count lines; they count rows otherwise."""
     has_header: bool = True
     """Whether every record has the same columns."""
+    note: str = ""
+    """What its reader found that the file's name does not tell; a sentence about the file."""
 
     def where(self, number: int) -> str:
         """Return what messages call record `number`."""
@@ -34,7 +38,7 @@ class Sheet(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_sheet(path: Path, columns: Collection[str], *, name: str = "", file_format: Format | None = None) -> Sheet:
-    """Read a file of any of the formats.
+    """Read a file of any of the formats; what its name does not tell, such as another delimiter, is said in the log.
 
     Args:
         path: the file.
@@ -49,7 +53,9 @@ def read_sheet(path: Path, columns: Collection[str], *, name: str = "", file_for
     file_format = file_format or format_of(path, name)
     names: dict[str, None] = {}
     records: list[tuple[int, Cells]] = []
-    with file_format.open(path, name=name, columns=columns) as table:
+    with file_format.open(path, name=name, columns=[column for column in columns if column]) as table:
+        if table.note:
+            _log.warning("%s: %s", name, table.note)
         for record in (record for batch in table.batches for record in batch.records):
             if record.problem:
                 raise DataError(record.problem)
@@ -69,4 +75,5 @@ def read_sheet(path: Path, columns: Collection[str], *, name: str = "", file_for
             records=records,
             has_lines=table.has_lines,
             has_header=table.header is not None,
+            note=table.note,
         )

@@ -105,6 +105,8 @@ def _checked(
     progress.say(f"{job.source}: checking every row")
     n_rows = 0
     with _open(file_format, job) as table:
+        if table.note:
+            progress.say(f"{job.source}: {table.note}")
         if table.header is not None:
             _check_header(table, table.header, added, job)
         for batch in table.batches:
@@ -123,7 +125,9 @@ def _check_header(table: Table, header: tuple[str, ...], added: AddedColumns, jo
     if not header:
         raise DataError(f"{job.source}:1: the file is empty; expected a header that names each column")
     if job.text not in header:
-        raise DataError(f"{job.source}: no column {job.text!r}; there are {', '.join(header)}: name one with --text")
+        raise DataError(
+            f"{job.source}: no column {job.text!r}; there are {', '.join(filter(None, header))}: name one with --text"
+        )
     if job.text in table.other_types:
         raise DataError(
             f"{job.source}: column {job.text!r} holds {table.other_types[job.text]}; expected strings: name another "

@@ -145,6 +145,70 @@ def test_a_bad_row_ends_the_work_with_its_place_or_is_marked(
     assert text.count(reason) == 1
 
 
+@pytest.mark.parametrize(
+    ("suffix", "line"),
+    [
+        ("csv", b'7,"soup"x,b'),
+        ("csv", b'7,"soup'),
+        ("csv", b"7"),
+        ("csv", b"7,soup,a,b"),
+        ("csv", b"7,caf\xe9,b"),
+        ("csv", b'7,"caf\xe9"x,b'),
+        ("jsonl", b'{"id": 7, "text": "soup"'),
+        ("jsonl", b'{"id": 7, "text": so}'),
+        ("jsonl", b'{"id": 7, "text": "\\ud800", "note": "b"}'),
+        ("jsonl", b'{"id": 7, "text": "caf\xe9'),
+        ("jsonl", b'{"id": 7, "note": "b", "text": ' + b"[" * 100_000 + b"}"),
+    ],
+)
+def test_a_malformed_row_that_is_skipped_keeps_its_id(
+    bundle_dir: Path, tmp_path: Path, suffix: str, line: bytes
+) -> None:
+    source = tmp_path / f"in.{suffix}"
+    good = b'{"id": 6, "text": "warm soup", "note": "b"}' if suffix == "jsonl" else b"6,warm soup,b"
+    source.write_bytes(b"id,text,note\n" * (suffix == "csv") + good + b"\n" + line + b"\n")
+    job = Job(source=source, target=tmp_path / f"out.{suffix}", skip_bad=True)
+    assert run(bundle_dir, job).bad == 1
+    with job.target.open(encoding="utf-8", newline="") as file:
+        ids = [row["id"] for row in (csv.DictReader(file) if suffix == "csv" else map(json.loads, file))]
+    assert list(map(int, ids)) == [6, 7]
+
+
+def test_a_cut_number_is_no_id(bundle_dir: Path, tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"id": 6, "text": "warm soup"}\n{"text": "soup", "id": 12')
+    job = Job(source=source, target=tmp_path / "out.jsonl", skip_bad=True)
+    assert run(bundle_dir, job).bad == 1
+    assert [row.get("id") for row in read(job.target)] == [6, None]
+
+
+@pytest.mark.parametrize(
+    ("content", "head"),
+    [
+        ("id;text\n7;warm, soup\n", ["id;text;hybrid_label"]),
+        ("sep=|\nid|text\n7|warm; soup, hot\n", ["sep=|", "id|text|hybrid_label"]),
+        ('id, text\n7, "warm, soup"\n', ["id,text,hybrid_label"]),
+        ("\ufeffid\ttext\n7\twarm, soup\n", ["id\ttext\thybrid_label"]),
+        ("id,text,,\n7,warm soup,,\n", ["id,text,,,hybrid_label"]),
+        ("id,text,,\n7,warm soup\n", ["id,text,,,hybrid_label"]),
+    ],
+)
+def test_a_csv_of_any_delimiter_is_scored_and_written_with_it(
+    bundle_dir: Path, tmp_path: Path, content: str, head: list[str]
+) -> None:
+    (tmp_path / "IN.CSV").write_text(content, encoding="utf-8")
+    job, progress = Job(source=tmp_path / "IN.CSV", target=tmp_path / "out.csv"), RecordedProgress()
+    assert run(bundle_dir, job, progress).rows == 1
+    lines = job.target.read_text().splitlines()
+    assert [line[: len(start)] for line, start in zip(lines, head, strict=False)] == head
+    assert len(lines) == len(head) + 1
+    assert any("cells are separated by" in line or "spaces after" in line for line in progress.lines) == (
+        not content.startswith("id,text")
+    )
+    again = Job(source=job.target, target=tmp_path / "again.csv", prefix="second_")
+    assert run(bundle_dir, again).rows == 1
+
+
 def test_bad_rows_of_parquet_are_marked_with_their_number(bundle_dir: Path, tmp_path: Path) -> None:
     column = pyarrow.array([b"warm soup", None, b" ", b"caf\xe9", b"warm soup"]).cast(pyarrow.string(), safe=False)
     source = tmp_path / "in.parquet"

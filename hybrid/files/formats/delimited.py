@@ -1,14 +1,26 @@
-"""csv and tsv with a header, quoted as RFC 4180 has it; blank lines are skipped."""
+"""csv and tsv with a header, quoted as RFC 4180 has it; blank lines are skipped, and the delimiter is found."""
 
 import csv
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
+from itertools import chain
 from pathlib import Path
 
 import msgspec
 
 from hybrid.errors import DataError
-from hybrid.files.formats.lines import LONGEST_LINE, join_bytes, not_utf8, read_lines
+from hybrid.files.formats.dialect import (
+    SAMPLE_BYTES,
+    Cells,
+    Dialect,
+    Line,
+    column_name,
+    find_dialect,
+    fitted,
+    read_rows,
+    split_lines,
+)
+from hybrid.files.formats.lines import join_bytes, read_lines
 from hybrid.files.formats.records import (
     BATCH_ROWS,
     AddedColumns,
@@ -21,8 +33,16 @@ from hybrid.files.formats.records import (
 )
 
 
+class Layout(msgspec.Struct, frozen=True):
+    """What the rows of a file need to be written again."""
+
+    header: Sequence[str]
+    """The names of the columns as the file spells them."""
+    dialect: Dialect
+
+
 class Delimited:
-    """A table with a delimiter between its cells."""
+    """A table with a delimiter between its cells: the one that the name of the file promises, or the one found in it."""
 
     def __init__(self, delimiter: str, suffixes: tuple[str, ...]) -> None:
         self._delimiter = delimiter
@@ -39,24 +59,38 @@ class Delimited:
         with_originals: bool = False,
     ) -> Iterator[Table]:
         """Open a file; its header is the first line that is not blank. Every record has as many cells as the header."""
-        with closing(read_lines(path, name)) as lines:
-            rows = _rows(lines, name, self._delimiter)
-            number, cells, problem = next(rows, (1, [], ""))
-            if problem:
-                raise DataError(problem)
-            header = tuple(cell.strip() for cell in cells)
-            check_header(header, f"{name}:{number}")
+        with closing(read_lines(path, name)) as ended_lines:
+            lines = split_lines(ended_lines)
+            sample, is_whole = _sample(lines)
+            if sample and b"\0" in sample[0][2]:
+                raise DataError(f"{name}:1: NUL characters, as UTF-16 has them; save the file as UTF-8")
+            dialect = find_dialect(sample, self._delimiter, columns, is_whole=is_whole)
+            rows = read_rows(chain(sample[dialect.is_named :], lines), name, dialect)
+            first = next(rows, Cells(1, []))
+            if first.problem:
+                raise DataError(first.problem)
+            header = tuple(column_name(cell) for cell in first.cells)
+            check_header(header, f"{name}:{first.number}")
             records = _records(rows, name, header, columns, with_originals=with_originals)
-            yield Table(name=name, header=header, batches=in_batches(records, batch_rows), layout=cells)
+            yield Table(
+                name=name,
+                header=header,
+                batches=in_batches(records, batch_rows),
+                note=dialect.note(self._delimiter),
+                layout=Layout(first.cells, dialect),
+            )
 
     def render(
         self, table: Table, batch: Batch, cells: Sequence[Sequence[Cell]], added: AddedColumns, *, first: bool
     ) -> bytes:
         """Return a line a row, the added cells last; the first part starts with the header."""
         page = _Page()
-        writer = csv.writer(page, delimiter=self._delimiter)
+        dialect = table.layout.dialect
+        writer = csv.writer(page, delimiter=dialect.delimiter)
         if first:
-            writer.writerow([*table.layout, *added.kinds])
+            if dialect.is_named:
+                page.write(f"sep={dialect.delimiter}\r\n")
+            writer.writerow([*table.layout.header, *added.kinds])
         for row, row_cells in zip(batch.originals, cells, strict=True):
             writer.writerow([*row, *map(_spelling, row_cells)])
         return "".join(page.lines).encode()
@@ -80,70 +114,31 @@ class _Page:
         self.lines.append(line.removesuffix("\r\n") + "\n")
 
 
-class _Text:
-    """The lines as text for `csv.reader`, and why the lines of the record that is being read are not UTF-8.
-
-    A line ends with a carriage return, a line feed or both, as for Python's csv module.
-    """
-
-    def __init__(self, lines: Iterator[tuple[int, int, bytes]], name: str) -> None:
-        self._lines = lines
-        self._name = name
-        self.problem = ""
-
-    def __iter__(self) -> Iterator[str]:
-        number = 0
-        for _, start, ended in self._lines:
-            for line in ended.splitlines(keepends=True):
-                number += 1
-                try:
-                    text = line.decode()
-                except UnicodeDecodeError as error:
-                    self.problem = self.problem or not_utf8(self._name, number, start, error)
-                    text = line.decode(errors="replace")
-                start += len(line)
-                yield text
-
-
-def _rows(lines: Iterator[tuple[int, int, bytes]], name: str, delimiter: str) -> Iterator[tuple[int, list[str], str]]:
-    """Yield the line on which each row starts, its cells, and why it cannot be read (empty if it can)."""
-    # The default limit of a cell would refuse long documents.
-    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_LINE))
-    text = _Text(lines, name)
-    reader = csv.reader(text, delimiter=delimiter, strict=True)
-    while True:
-        number, text.problem = reader.line_num + 1, ""
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            hint = 'wrap a cell that holds a quote in quotes and write "" for each quote in it'
-            yield number, [], text.problem or f"{name}:{number}: not a well-formed line ({error}); {hint}"
-            continue
-        if cells:
-            yield number, cells, text.problem
+def _sample(lines: Iterator[Line]) -> tuple[list[Line], bool]:
+    """Take the first lines of a file; return them, and whether they are all."""
+    sample: list[Line] = []
+    for line in lines:
+        sample.append(line)
+        if line[1] + len(line[2]) > SAMPLE_BYTES:
+            return sample, False
+    return sample, True
 
 
 def _records(
-    rows: Iterator[tuple[int, list[str], str]],
-    name: str,
-    header: tuple[str, ...],
-    columns: Collection[str],
-    *,
-    with_originals: bool,
+    rows: Iterator[Cells], name: str, header: tuple[str, ...], columns: Collection[str], *, with_originals: bool
 ) -> Iterator[tuple[Record, list[str] | None]]:
     width = len(header)
-    places = [(column, header.index(column)) for column in dict.fromkeys(columns) if column in header]
-    for number, cells, problem in rows:
-        if len(cells) != width:
+    places = [(column, header.index(column)) for column in dict.fromkeys(columns) if column and column in header]
+    for row in rows:
+        cells, problem = fitted(row.cells, header), row.problem
+        if cells is None:
             problem = problem or (
-                f"{name}:{number}: expected {width} cells as in the header, got {len(cells)}; quote cells that hold "
-                "the delimiter"
+                f"{name}:{row.number}: expected {width} cells as in the header, got {len(row.cells)}; quote cells that "
+                "hold the delimiter"
             )
-            cells = [*cells, *[""] * width][:width]
+            cells = [*row.cells, *[""] * width][:width]
         values = {column: cells[at] for column, at in places}
-        yield Record(number, header, values, problem), cells if with_originals else None
+        yield Record(row.number, header, values, problem), cells if with_originals else None
 
 
 def _spelling(cell: Cell) -> str:

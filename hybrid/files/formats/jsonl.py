@@ -1,5 +1,6 @@
 """jsonl: a JSON object a line; blank lines are skipped, and every value keeps the spelling that it has in the file."""
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -83,13 +84,31 @@ def _records(
         try:
             fields = decode(line)
             values = {column: _value(fields[column]) for column in columns if column in fields}
-        except msgspec.DecodeError as error:
-            values = {}
+        except (msgspec.DecodeError, RecursionError) as error:
+            fields, values = _first_fields(line), {}
             problem = problem or (
                 f"{name}:{number}: not a JSON object ({error}); expected one object a line, as in "
                 '{"text": "...", "label": "..."}'
             )
         yield Record(number, fields.keys(), values, problem), fields if with_originals else None
+
+
+_NAME = re.compile(rb'\s*("(?:[^"\\]|\\.)*")\s*:\s*')
+_SIMPLE_VALUE = re.compile(rb'("(?:[^"\\]|\\.)*"|[^\s\[\]{},"]+)\s*[,}]')
+
+
+def _first_fields(line: bytes) -> Fields:
+    """Return the strings, numbers and truth values at the start of a malformed object: its id, as a rule."""
+    fields: Fields = {}
+    at = line.find(b"{") + 1
+    while (name := _NAME.match(line, at)) and (value := _SIMPLE_VALUE.match(line, name.end())):
+        try:
+            msgspec.json.decode(value[1])
+            fields[msgspec.json.decode(name[1], type=str)] = msgspec.Raw(value[1])
+        except msgspec.DecodeError:
+            break
+        at = value.end()
+    return fields
 
 
 def _value(raw: msgspec.Raw) -> Value:

@@ -10,16 +10,25 @@ from hybrid.files.table import whole_file
 LONGEST_LINE = 64 << 20
 """Bytes. A file without line ends would be read whole otherwise."""
 BOM = b"\xef\xbb\xbf"
+_OTHER_FORMATS = {
+    b"PK\x03\x04": "a zip file (a workbook of Excel is one); expected text: name it .xlsx, or save the sheet as CSV UTF-8",
+    b"\xd0\xcf\x11\xe0": "an old workbook of Excel; expected text: save the sheet as CSV UTF-8",
+    b"\xff\xfe": "UTF-16; expected UTF-8: save the file as UTF-8 (in Excel: CSV UTF-8)",
+    b"\xfe\xff": "UTF-16; expected UTF-8: save the file as UTF-8 (in Excel: CSV UTF-8)",
+    b"\x1f\x8b": "compressed with gzip; expected text: decompress it",
+    b"PAR1": "a parquet file; expected text: name it .parquet",
+}
+"""What a file is by its first bytes, where it is not text in UTF-8, and what to do."""
 
 
 def read_lines(path: Path, name: str) -> Generator[tuple[int, int, bytes], None, None]:
     """Yield the number of each line (from 1), the position of its first byte in the file, and the line with its end.
 
-    A byte order mark at the start of the file is left out. Lines end with a line feed and nothing else: other
+    Byte order marks at the start of the file are left out. Lines end with a line feed and nothing else: other
     characters that end lines of text, such as U+2028, may stand inside a JSON string.
 
     Raises:
-        DataError: the file cannot be read, or a line is longer than any row should be.
+        DataError: the file cannot be read, is of another format, or a line is longer than any row should be.
     """
     try:
         with path.open("rb") as file:
@@ -33,11 +42,19 @@ def read_lines(path: Path, name: str) -> Generator[tuple[int, int, bytes], None,
                     )
                 end = start + len(line)
                 if number == 1:
-                    line = line.removeprefix(BOM)
+                    _refuse_other_formats(line, name)
+                    while line.startswith(BOM):
+                        line = line.removeprefix(BOM)
                 yield number, end - len(line), line
                 start = end
     except OSError as error:
         raise DataError(f"{name}: cannot be read ({error.strerror}); name a file that exists") from error
+
+
+def _refuse_other_formats(first_line: bytes, name: str) -> None:
+    for start, what in _OTHER_FORMATS.items():
+        if first_line.startswith(start):
+            raise DataError(f"{name}: by its first bytes this is {what}")
 
 
 def not_utf8(name: str, number: int, start: int, error: UnicodeDecodeError) -> str:

@@ -66,6 +66,8 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the numbers of records count lines; they count rows otherwise."""
     other_types: Mapping[str, str] = {}
     """The declared type of each requested column that does not hold text, in a format that declares types."""
+    note: str = ""
+    """What the reader found that the file's name does not tell, such as another delimiter; a sentence about the file."""
     layout: Any = None
     """What the format needs, besides the rows, to write them again."""
 
