@@ -239,7 +239,7 @@ def _summary_line(report: Report) -> str:
 SPLIT = Stage(
     name="split",
     purpose="given rows -> train | calibration | test",
-    version=2,
+    version=3,
     reads=_reads,
     writes=(ROWS.path, GOLD.path),
     code=("hybrid.data", "hybrid.label_sets"),
