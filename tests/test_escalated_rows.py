@@ -128,14 +128,18 @@ def test_a_persons_labels_of_what_escalated_train_the_next_run(story: RunContext
         writer = csv.DictWriter(file, lines[0])
         writer.writeheader()
         writer.writerows(line | {"label": answers.get(line["text"], "")} for line in lines)
-    assert "2 texts that escalated were added" in read(story, sheet)[0]
+    said = read(story, sheet)
+    assert said[0] == "2 rows answered, 1 not yet, 0 skipped"
+    assert "2 texts that escalated were added" in said[1]
     before = {row.id for row in story.rows()}
     run_stage(SPLIT, story)
     new = [row for row in story.rows() if row.id not in before]
     assert [(row.text, row.label, row.part) for row in new] == [(ROW.text, "plain", "train")]
     assert story.run.report("split")["escalated_rows_refused"] == 1
     assert [(one.label, one.source) for one in story.trusted() if one.id == new[0].id] == [("plain", "review")]
-    again = export_escalations(story, "", sheet, to="csv", n_rows=10)
+    with pytest.raises(DataError, match="2 rows in it are answered"):
+        export_escalations(story, "", sheet, to="csv", n_rows=10)
+    again = export_escalations(story, "", tmp_path / "again.csv", to="csv", n_rows=10)
     assert again[0].startswith("1 of 1 texts that escalated")
 
 

@@ -5,7 +5,7 @@ import csv
 import json
 import shutil
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,15 @@ import pytest
 from hybrid.__main__ import main
 from hybrid.commands.teacher import add_commands
 from hybrid.errors import DataError
+from hybrid.files.spreadsheet_cells import guard, unguard
+from hybrid.review.answer_files import Entries
 from hybrid.review.answers import Answer, AnswerFile, ReviewItem, agree, key_of
-from hybrid.review.argilla import read_records, write_records
-from hybrid.review.csv_form import read_sheet, write_sheet
+from hybrid.review.argilla import write_records
+from hybrid.review.csv_form import write_sheet
 from hybrid.review.gain import blend_stated_confidence, expected_gains
-from hybrid.review.label_studio import read_tasks, write_tasks
+from hybrid.review.label_studio import write_tasks
 from hybrid.review.queue import review_queue
-from hybrid.review.targets import TARGETS, ReviewTarget, read_answers
+from hybrid.review.targets import TARGETS, AnswerForm, ReviewTarget, read_answers, write_items
 from hybrid.types import Decision, Example, Vote
 
 LABELS = ("bad", "good")
@@ -148,7 +150,8 @@ def test_label_studios_export_is_read_back(tmp_path: Path) -> None:
         "annotations": [annotated("good", {"id": 3, "email": "a@b"}), annotated("bad", cancelled=True)],
     }
     tasks[1] |= {"id": 2, "annotations": [annotated(None)]}
-    found = read_tasks(tasks, tmp_path)
+    (tmp_path / "tasks.json").write_text(json.dumps(tasks))
+    found = read_answers(tmp_path / "tasks.json")
     assert found.answers == [
         Answer(id="a/1", label="good", who="a@b", when="2026-01-01", text_key=key_of(LOOKS[0].text))
     ]
@@ -160,9 +163,10 @@ def test_argilla_records_come_back_as_answers(tmp_path: Path) -> None:
     records = exported(tmp_path / "records.json")
     assert set(records[0]) == {"id", "fields", "metadata", "suggestions", "responses", "vectors"}
     assert records[0]["suggestions"]["label"] == {"value": "bad", "score": 0.6, "agent": "decided"}
-    records[0]["responses"] = {"label": [{"value": "good", "user_id": "u1"}]}
+    records[0]["responses"] = {"label": [{"value": "good", "user_id": "u1", "status": "submitted"}]}
     records[1]["responses"] = {"label": [{"value": "good", "user_id": "u1", "status": "draft"}]}
-    found = read_records(records, tmp_path)
+    (tmp_path / "records.json").write_text(json.dumps(records))
+    found = read_answers(tmp_path / "records.json")
     assert found.answers == [Answer(id="a/1", label="good", who="u1", text_key=key_of(LOOKS[0].text))]
     assert found.unanswered == 1
 
@@ -171,19 +175,123 @@ def test_a_sheet_keeps_texts_of_several_lines_and_comes_back_filled_in(tmp_path:
     write_sheet(LOOKS, LABELS, tmp_path / "looks.csv")
     with (tmp_path / "looks.csv").open(encoding="utf-8-sig", newline="") as file:
         lines = list(csv.DictReader(file))
-    assert [line["text"] for line in lines] == [look.text for look in LOOKS]
-    assert read_sheet(tmp_path / "looks.csv").unanswered == 2
+    assert [line["text"] for line in lines] == [LOOKS[0].text, f"'{LOOKS[1].text}"]
+    assert read_answers(tmp_path / "looks.csv").unanswered == 2
     filled = (tmp_path / "looks.csv").read_text(encoding="utf-8-sig").rstrip("\r\n") + "good\r\n"
     (tmp_path / "looks.csv").write_text(filled, encoding="utf-8")
-    found = read_sheet(tmp_path / "looks.csv")
-    assert [(answer.id, answer.label) for answer in found.answers] == [("a/2", "good")]
+    found = read_answers(tmp_path / "looks.csv")
+    assert [(answer.id, answer.label, answer.text_key) for answer in found.answers] == [
+        ("a/2", "good", key_of(LOOKS[1].text))
+    ]
 
 
-def test_a_file_of_another_form_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "min.json"
-    path.write_text('[{"text": "t", "label": "good", "annotator": 1}]')
-    with pytest.raises(DataError, match="not JSON-MIN"):
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            '[{"text": "t", "label": "good", "annotator": 1}]',
+            "the fields text, label, annotator; expected Label Studio",
+        ),
+        ("[]", "no rows in it"),
+        ('"good"', "no list of tasks or records"),
+        ("[{", "cannot be read"),
+    ],
+)
+def test_a_file_of_another_form_is_refused(content: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "other.json"
+    path.write_text(content)
+    with pytest.raises(DataError, match=said):
         read_answers(path)
+
+
+FORMULAS = ("=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "'=1", "''-2", "'quoted'", "it's", "")
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_a_spreadsheet_runs_no_cell_and_the_text_comes_back(text: str) -> None:
+    cell = guard(text)
+    assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+    assert unguard(cell) == text
+
+
+def test_no_cell_of_a_sheet_is_a_formula_and_labels_come_back(tmp_path: Path) -> None:
+    labels = ("-1", "=good")
+    item = ReviewItem(
+        id="-5", text="=2+3", given="-1", label="=good", belief=0.5, gain=0.5, teacher_label="-1", reason="@x"
+    )
+    write_sheet([item], labels, tmp_path / "sheet.csv")
+    with (tmp_path / "sheet.csv").open(encoding="utf-8-sig", newline="") as file:
+        head, line = csv.reader(file)
+    assert not [cell for cell in line if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
+    for typed in ("=good", "'=good"):
+        with (tmp_path / "sheet.csv").open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([head, [*line[:-1], typed]])
+        assert read_answers(tmp_path / "sheet.csv").answers == [
+            Answer(id="-5", label="=good", who="line 2", text_key=key_of("=2+3"))
+        ]
+
+
+def answered_sheet(path: Path) -> None:
+    write_sheet(LOOKS, LABELS, path)
+    path.write_text(path.read_text(encoding="utf-8-sig").rstrip("\r\n") + "good\r\n", encoding="utf-8")
+
+
+def answered_tasks(path: Path) -> None:
+    write_tasks(LOOKS, LABELS, path)
+    tasks = exported(path)
+    tasks[0]["annotations"] = [annotated("good", cancelled=True)]
+    path.write_text(json.dumps(tasks))
+
+
+def answered_records(path: Path) -> None:
+    write_records(LOOKS, LABELS, path)
+    records = exported(path)
+    records[0]["responses"] = {"label": [{"value": "good", "user_id": "u"}]}
+    path.write_text(json.dumps(records))
+
+
+def changed_sheet(path: Path) -> None:
+    path.write_text("id,text,label,notes\n1,soup,,ask Ann\n")
+
+
+@pytest.mark.parametrize(
+    ("tool", "write", "said"),
+    [
+        ("csv", answered_sheet, "1 rows in it are answered; read them with review read"),
+        ("label-studio", answered_tasks, "1 rows in it are answered"),
+        ("argilla", answered_records, "this file is there already"),
+        ("csv", changed_sheet, "this file was changed since it was exported"),
+        (
+            "csv",
+            lambda path: path.write_text("text,gold\nsoup,good\n"),
+            "is no review export without answers; choose another name",
+        ),
+        (
+            "label-studio",
+            lambda path: path.write_text("my notes"),
+            "is no review export without answers; choose another name",
+        ),
+        ("label-studio", lambda path: path.with_suffix(".xml").write_text("<View/>"), "sheet.xml: this file is there"),
+    ],
+)
+def test_an_export_writes_over_nobodys_work(
+    tool: str, write: Callable[[Path], object], said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / ("sheet.csv" if tool == "csv" else "sheet.json")
+    write(path)
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    with pytest.raises(DataError, match=said):
+        write_items(LOOKS[:1], LABELS, path, to=tool)
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("tool", list(TARGETS))
+def test_an_export_without_answers_is_written_again(tool: str, tmp_path: Path) -> None:
+    path = tmp_path / ("sheet.csv" if tool == "csv" else "sheet.json")
+    write_items(LOOKS, LABELS, path, to=tool)
+    said = write_items(LOOKS[:1], LABELS, path, to=tool)
+    assert "was there before, without an answer in it" in said[0]
+    assert read_answers(path).unanswered == 1
 
 
 @pytest.fixture
@@ -210,7 +318,7 @@ def answers_of(run: Path, path: Path, tool: str, capsys: pytest.CaptureFixture[s
         if tool == "label-studio":
             entry["annotations"] = [annotated(gold[entry["data"]["row_id"]])]
         else:
-            entry["responses"] = {"label": [{"value": gold[entry["id"]], "user_id": "u"}]}
+            entry["responses"] = {"label": [{"value": gold[entry["id"]], "user_id": "u", "status": "submitted"}]}
     path.write_text(json.dumps(entries))
     return [entry["data"]["row_id"] if tool == "label-studio" else entry["id"] for entry in entries]
 
@@ -224,7 +332,7 @@ def test_answers_become_trusted_rows_and_leave_the_queue(
     first = answers_of(run, path, tool, capsys)
     assert main(["review", "read", str(run), str(path)]) == 0
     said = capsys.readouterr().out
-    assert "8 rows answered, 0 not yet" in said
+    assert "8 rows answered, 0 not yet, 0 skipped" in said
     assert "8 trusted rows in" in said
     trusted = [json.loads(line) for line in (run.parent / "trusted.jsonl").open()]
     gold = {row["id"]: row["label"] for row in map(json.loads, (run / "split/gold.jsonl").open())}
@@ -291,11 +399,34 @@ def test_answers_follow_the_text_that_the_sheet_carries_and_not_its_ids(
         )
     assert main(["review", "read", str(run), str(tmp_path / "answers.csv")]) == 0
     said = capsys.readouterr().out
-    assert "2 rows answered" in said
+    assert "4 rows answered, 0 not yet, 0 skipped\n  2 taken" in said
     assert "1 not taken, because calibration and test rows may not train" in said
     assert f"1 unknown: no row of the run has the text (or, without a text, the id):\n    {train[7]['id']}" in said
     trusted = [json.loads(line) for line in (run.parent / "trusted.jsonl").open()]
     assert [(row["id"], row["label"]) for row in trusted] == [(train[0]["id"], "bad"), (train[1]["id"], "good")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tool", ["csv", "label-studio", "argilla"])
+def test_a_file_without_an_answer_says_so_and_what_was_looked_for(
+    tool: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / ("looks.csv" if tool == "csv" else "looks.json")
+    assert main(["review", "export", str(run), str(path), "--to", tool, "--rows", "8"]) == 0
+    if tool == "label-studio":
+        tasks = exported(path)
+        tasks[0]["annotations"] = [annotated("good")]
+        tasks[0]["annotations"][0]["result"][0]["from_name"] = "mood"
+        tasks[1]["annotations"] = [annotated("good", cancelled=True)]
+        path.write_text(json.dumps(tasks))
+    capsys.readouterr()
+    assert main(["review", "read", str(run), str(path)]) == 0
+    said = capsys.readouterr().out
+    if tool == "label-studio":
+        assert "0 rows answered, 7 not yet, 1 skipped" in said
+        assert "looked for answers to 'label'; the file has answers to 'mood'" in said
+    else:
+        assert "0 rows answered, 8 not yet, 0 skipped\n  looked for answers to 'label'; nothing was changed" in said
 
 
 @pytest.mark.slow
@@ -317,11 +448,12 @@ def test_a_target_is_one_entry_that_the_command_and_the_reader_know(
         path.write_text(json.dumps([{"ask": item.id, "of": list(labels), "answer": "good"} for item in items]))
         return ["  answer it"]
 
-    def read(entries: Sequence[object], path: Path) -> AnswerFile:
-        answers = [Answer(id=entry["ask"], label=entry["answer"], who=path.name) for entry in entries]  # type: ignore[index]
-        return AnswerFile(answers=answers, unanswered=0)
+    def read(file: Entries) -> AnswerFile:
+        answers = [Answer(id=entry["ask"], label=entry["answer"], who=file.path.name) for entry in file.entries]
+        return AnswerFile(answers=answers)
 
-    monkeypatch.setitem(TARGETS, "quiz", ReviewTarget(write=write, read=read, entry_field="ask"))
+    form = AnswerForm(name="a quiz", fields=("ask",), read=read)
+    monkeypatch.setitem(TARGETS, "quiz", ReviewTarget(write=write, forms=(form,)))
     path = tmp_path / "quiz.json"
     TARGETS["quiz"].write(LOOKS, LABELS, path)
     assert agree(read_answers(path).answers).labels == {look.id: "good" for look in LOOKS}

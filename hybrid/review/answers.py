@@ -34,7 +34,7 @@ class Answer(Row, frozen=True, kw_only=True):
     id: str
     label: str
     who: str
-    """The annotator's name in the tool."""
+    """The annotator, as the tool names them; each answer whose annotator is unknown is another person's."""
     when: str = ""
     """A sortable time stamp; empty if the tool exports none."""
     text_key: str = ""
@@ -45,7 +45,13 @@ class AnswerFile(msgspec.Struct, frozen=True, kw_only=True):
     """The answers in a file, and the number of rows without an answer."""
 
     answers: list[Answer]
-    unanswered: int
+    unanswered: int = 0
+    skipped: int = 0
+    """Rows that a person looked at and set aside."""
+    question: str = "label"
+    """The question, or the column, whose answers were looked for."""
+    other_questions: tuple[str, ...] = ()
+    """Further questions that people answered in this file."""
 
 
 class Agreed(msgspec.Struct, frozen=True, kw_only=True):

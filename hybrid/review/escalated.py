@@ -4,14 +4,17 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
+
 from hybrid.data.escalated_rows import Added
+from hybrid.data.row_ids import text_key
 from hybrid.errors import ConfigError, DataError
 from hybrid.files.table import read_rows, write_rows
 from hybrid.pipeline.context import RunContext
-from hybrid.review.answers import ReviewItem
+from hybrid.review.answers import Answer, ReviewItem
 from hybrid.review.escalations import FILE, Escalated, open_store, read_escalations, shown
 from hybrid.review.queue import DIGITS
-from hybrid.review.targets import TARGETS
+from hybrid.review.targets import write_items
 
 _PREFIX = "escalated-"
 """The prefix of the id of an escalated text. The id is the only field that every tool returns unchanged, so the id
@@ -24,7 +27,7 @@ def is_escalated(row_id: str) -> bool:
 
 
 def export_escalations(context: RunContext, store: str, path: Path, *, to: str, n_rows: int) -> list[str]:
-    """Write the first `n_rows` of the queue of escalations for the tool `to`, a key of `TARGETS`; return lines to print.
+    """Write the first `n_rows` of the queue of escalations for the tool `to`, a key of `hybrid.review.targets.TARGETS`; return lines to print.
 
     Raises:
         ConfigError: the task is multi-label.
@@ -35,7 +38,7 @@ def export_escalations(context: RunContext, store: str, path: Path, *, to: str, 
     rows = stored_escalations(context, store)
     known = {row.id for row in _added(context)}
     items = [item for item in queue_of_escalations(rows, context.labels) if item.id not in known]
-    steps = TARGETS[to].write(items[:n_rows], context.labels, path)
+    steps = write_items(items[:n_rows], context.labels, path, to=to)
     return [f"{len(items[:n_rows])} of {len(items)} texts that escalated written to {path}", *steps]
 
 
@@ -53,6 +56,25 @@ def queue_of_escalations(rows: Sequence[Escalated], labels: Sequence[str]) -> li
     return sorted(items, key=lambda item: (-item.gain, item.id))
 
 
+def under_ids_of_texts(answers: Sequence[Answer], texts: Mapping[str, str]) -> list[Answer]:
+    """Return answers about escalated texts under the id of the text that the person saw.
+
+    Raises:
+        DataError: the store has no such text.
+    """
+    ids = {text_key(text): row_id for row_id, text in texts.items()}
+    placed = []
+    for answer in answers:
+        is_right = answer.id in texts and answer.text_key in ("", text_key(texts[answer.id]))
+        row_id = answer.id if is_right else ids.get(answer.text_key)
+        if row_id is None:
+            raise DataError(
+                f"{answer.id}: no such text in the store of escalations; name the store that it was exported from"
+            )
+        placed.append(msgspec.structs.replace(answer, id=row_id))
+    return placed
+
+
 def texts_by_id(rows: Sequence[Escalated]) -> dict[str, str]:
     """Map the row ids of the queue of escalations to their texts."""
     return {_id_of(row.text): row.text for row in rows}
@@ -62,13 +84,9 @@ def add_escalated(context: RunContext, labels: Mapping[str, str], texts: Mapping
     """Add a person's labels of escalated texts to the table beside the recipe's runs; return its path.
 
     Raises:
-        DataError: an answer's text is not in the store, or its label is not one of the recipe's.
+        DataError: a label is not one of the recipe's.
     """
     for row_id, label in labels.items():
-        if row_id not in texts:
-            raise DataError(
-                f"{row_id}: no such text in the store of escalations; name the store that it was exported from"
-            )
         if label not in context.labels:
             raise DataError(f"{row_id}: {label!r} is not one of {', '.join(context.labels)}; correct it there")
     merged = {row.id: row for row in _added(context)}

@@ -13,18 +13,18 @@ from hybrid.pipeline.context import RunContext
 from hybrid.review.answers import ReviewItem
 from hybrid.review.gain import blend_stated_confidence
 from hybrid.review.queue import review_queue
-from hybrid.review.targets import TARGETS
+from hybrid.review.targets import write_items
 from hybrid.types import Decision, Vote
 
 
 def export(context: RunContext, path: Path, *, to: str, n_rows: int) -> list[str]:
-    """Write the first `n_rows` of the queue for the tool `to`, a key of `TARGETS`; return lines to print.
+    """Write the first `n_rows` of the queue for the tool `to`, a key of `hybrid.review.targets.TARGETS`; return lines to print.
 
     Raises:
         ConfigError: the task is multi-label.
     """
     items = queue_of(context)[:n_rows]
-    steps = TARGETS[to].write(items, context.labels, path)
+    steps = write_items(items, context.labels, path, to=to)
     expected_wrong = sum(1 - item.belief for item in items)
     decided = ", ".join(f"{n} {label}" for label, n in Counter(item.label for item in items).most_common())
     return [

@@ -1,6 +1,6 @@
 """`hybrid review read`: import people's answers as trusted rows, which the next run uses."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -11,7 +11,7 @@ from hybrid.errors import DataError
 from hybrid.files.table import read_rows, write_rows
 from hybrid.pipeline.context import RunContext
 from hybrid.review.answers import Agreed, Answer, AnswerFile, agree
-from hybrid.review.escalated import add_escalated, is_escalated, stored_escalations, texts_by_id
+from hybrid.review.escalated import add_escalated, is_escalated, stored_escalations, texts_by_id, under_ids_of_texts
 from hybrid.review.targets import read_answers
 from hybrid.types import Example, Trusted
 
@@ -43,16 +43,18 @@ def read(context: RunContext, path: Path, *, store: str = "") -> list[str]:
     file = read_answers(path)
     matched = match([answer for answer in file.answers if not is_escalated(answer.id)], context, path)
     agreed = agree(matched.answers)
-    escalated = agree([answer for answer in file.answers if is_escalated(answer.id)])
+    of_escalated = [answer for answer in file.answers if is_escalated(answer.id)]
+    texts = texts_by_id(stored_escalations(context, store)) if of_escalated else {}
+    escalated = agree(under_ids_of_texts(of_escalated, texts))
     _check_labels(agreed, context, path)
-    added = _add(context, escalated, store)
-    if escalated.labels and not agreed.labels and not agreed.conflicts:
-        return added
+    table, rows = context.traces.parent / REVIEWED, context.rows()
+    before = {row.id: row.label for row in read_reviewed(table, rows, context.labels).trusted}
     return [
-        *added,
-        *_answer_lines(context, agreed, file),
+        *_file_lines(file),
+        *_add_escalated(context, escalated, texts),
+        *(_answer_lines(context, agreed) if matched.answers else []),
         *_left_out_lines(matched),
-        *_add_trusted(context, agreed),
+        *(_add_trusted(table, rows, agreed, before) if matched.answers else []),
     ]
 
 
@@ -95,22 +97,19 @@ def _check_labels(agreed: Agreed, context: RunContext, path: Path) -> None:
             raise DataError(f"{path}: {row_id}: {label!r} is not one of {', '.join(context.labels)}; correct it there")
 
 
-def _add(context: RunContext, escalated: Agreed, store: str) -> list[str]:
+def _add_escalated(context: RunContext, escalated: Agreed, texts: Mapping[str, str]) -> list[str]:
     if not escalated.labels and not escalated.conflicts:
         return []
-    table = add_escalated(context, escalated.labels, texts_by_id(stored_escalations(context, store)))
+    table = add_escalated(context, escalated.labels, texts)
     n_conflicts = len(escalated.conflicts)
     return [
-        f"{len(escalated.labels)} texts that escalated were added to {table}; the next run of the recipe trains on them",
+        f"  {len(escalated.labels)} texts that escalated were added to {table}; the next run of the recipe trains on them",
         *([f"  {n_conflicts} not taken, because people disagree"] if n_conflicts else []),
     ]
 
 
-def _add_trusted(context: RunContext, agreed: Agreed) -> list[str]:
+def _add_trusted(table: Path, rows: Sequence[Example], agreed: Agreed, before: Mapping[str, str]) -> list[str]:
     """Write the answers beside those of earlier reviews; an answer to the same text replaces the earlier one."""
-    table = context.traces.parent / REVIEWED
-    rows = context.rows()
-    before = {row.id: row.label for row in read_reviewed(table, rows, context.labels).trusted}
     if agreed.labels:
         stored = read_rows(table, Trusted) if table.is_file() else []
         answered = [_trusted(row, agreed.labels[row.id]) for row in rows if row.id in agreed.labels]
@@ -118,10 +117,9 @@ def _add_trusted(context: RunContext, agreed: Agreed) -> list[str]:
         write_rows(table, [*(row for row in stored if (row.id, row.text_key) not in replaced), *answered])
     changed = [row_id for row_id, label in agreed.labels.items() if before.get(row_id, label) != label]
     lines = [f"    {row_id}: {before[row_id]} is now {agreed.labels[row_id]}" for row_id in changed[:SHOWN]]
-    n_trusted = len(read_reviewed(table, rows, context.labels).trusted)
     return [
         *([f"  {len(changed)} replace an earlier answer:", *lines] if changed else []),
-        f"  {n_trusted} trusted rows in {table}; the next run of the recipe uses them",
+        f"  {len({**before, **agreed.labels})} trusted rows in {table}; the next run of the recipe uses them",
     ]
 
 
@@ -129,13 +127,21 @@ def _trusted(row: Example, label: str) -> Trusted:
     return Trusted(id=row.id, label=label, source="review", text_key=text_key(row.text))
 
 
-def _answer_lines(context: RunContext, agreed: Agreed, file: AnswerFile) -> list[str]:
+def _file_lines(file: AnswerFile) -> list[str]:
+    """Say what is in the file, and what was looked for if there is no answer."""
+    n_answered = len({answer.id for answer in file.answers})
+    lines = [f"{n_answered} rows answered, {file.unanswered} not yet, {file.skipped} skipped"]
+    if not n_answered:
+        others = ", ".join(map(repr, file.other_questions))
+        has_others = f"; the file has answers to {others}" if others else ""
+        lines.append(f"  looked for answers to {file.question!r}{has_others}; nothing was changed")
+    return lines
+
+
+def _answer_lines(context: RunContext, agreed: Agreed) -> list[str]:
     decided = {decision.id: decision.label for decision in context.decisions()}
     wrong = sum(decided[row_id] != label for row_id, label in agreed.labels.items())
-    lines = [
-        f"{len(agreed.labels)} rows answered, {file.unanswered} not yet",
-        f"  {wrong} of them differ from the decided label",
-    ]
+    lines = [f"  {len(agreed.labels)} taken; {wrong} of them differ from the decided label"]
     if agreed.conflicts:
         lines.append(f"  {len(agreed.conflicts)} not taken, because people disagree:")
         shown = list(agreed.conflicts.items())[:SHOWN]
