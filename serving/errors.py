@@ -110,6 +110,20 @@ class SlowBodyError(ServingError):
     status = 408
 
 
+class UrlTooLongError(ServingError):
+    """The URL of the request is over the limit."""
+
+    kind = "url_too_long"
+    status = 414
+
+
+class HeadTooLargeError(ServingError):
+    """A header is longer than one of its name may be, or there are too many."""
+
+    kind = "head_too_large"
+    status = 431
+
+
 class UnsupportedError(ServingError):
     """The media type, charset or content encoding is not supported."""
 

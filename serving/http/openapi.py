@@ -17,16 +17,18 @@ MEANINGS = {
     404: "There is no such model or version.",
     408: "The body did not arrive in time.",
     413: "The body, the number of items or a text is over a limit.",
+    414: "The URL is over the limit.",
     415: "The media type, charset or encoding is not supported.",
     421: "The header Host does not name this service.",
     422: "The request is well formed, but this bundle cannot answer it.",
     429: "The service is overloaded; Retry-After has the seconds to wait.",
+    431: "A header is over the limit, or there are too many.",
     500: "An internal error; the log has the details under the request id.",
     503: "The service is starting, stopping or replacing its engine; Retry-After has the seconds to wait.",
     504: "The caller's deadline passed; the message names the stage.",
 }
-STATUSES_WITHOUT_BODY = (400, 401, 421, 500)
-STATUSES_WITH_BODY = (400, 401, 403, 404, 408, 413, 415, 421, 422, 429, 500, 503, 504)
+STATUSES_WITHOUT_BODY = (400, 401, 414, 421, 431, 500)
+STATUSES_WITH_BODY = (400, 401, 403, 404, 408, 413, 414, 415, 421, 422, 429, 431, 500, 503, 504)
 
 
 def build_openapi() -> dict[str, Any]:

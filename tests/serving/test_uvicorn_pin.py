@@ -12,10 +12,16 @@ OVERRIDDEN = {
     "connection_made",
     "connection_lost",
     "data_received",
+    "on_header",
     "on_message_begin",
     "on_headers_complete",
     "on_message_complete",
+    "on_response_complete",
+    "on_url",
+    "pause_writing",
+    "resume_writing",
     "send_400_response",
+    "_unsupported_upgrade_warning",
 }
 
 
