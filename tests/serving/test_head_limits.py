@@ -44,7 +44,7 @@ def url(scripted: Scripted) -> Iterator[str]:
 
 
 def request(name: str, value: str) -> bytes:
-    lines = ["Host: here", "Content-Type: application/json"]
+    lines = ["Host: localhost", "Content-Type: application/json"]
     head = [line for line in lines if not line.lower().startswith(f"{name.lower()}:")]
     length = f"Content-Length: {len(BODY)}"
     return "\r\n".join([f"POST {PATH} HTTP/1.1", *head, f"{name}: {value}", length, "", ""]).encode() + BODY

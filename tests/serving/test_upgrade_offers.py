@@ -31,7 +31,8 @@ public class Ask {
             HttpRequest.BodyPublisher body = i % 2 == 0
                 ? HttpRequest.BodyPublishers.ofString("{\\"inputs\\": \\"soup" + "x".repeat(i * 20000) + "\\"}")
                 : HttpRequest.BodyPublishers.fromPublisher(HttpRequest.BodyPublishers.ofString("{\\"inputs\\": \\"soup\\"}"));
-            HttpRequest request = HttpRequest.newBuilder(URI.create(words[0])).POST(body).build();
+            HttpRequest request = HttpRequest.newBuilder(URI.create(words[0]))
+                .header("Content-Type", "application/json").POST(body).build();
             System.out.println(client.send(request, HttpResponse.BodyHandlers.ofString()).statusCode());
         }
     }
@@ -56,7 +57,8 @@ def url(bundle_dir: Path) -> Iterator[str]:
 
 
 def chunked(*headers: str, body: bytes = BODY) -> bytes:
-    head = "\r\n".join([f"POST {PATH} HTTP/1.1", "Host: here", *headers, "Transfer-Encoding: chunked", "", ""])
+    lines = [f"POST {PATH} HTTP/1.1", "Host: localhost", "Content-Type: application/json", *headers]
+    head = "\r\n".join([*lines, "Transfer-Encoding: chunked", "", ""])
     return head.encode() + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
 
 
@@ -108,15 +110,15 @@ def test_a_body_that_hides_an_offer_from_the_filter_ends_the_connection_and_not_
 
 
 def test_a_tunnel_is_refused_and_what_is_sent_into_it_is_not_answered(url: str) -> None:
-    reply = send(url, b"CONNECT here:80 HTTP/1.1\r\nHost: here\r\n\r\n" + post(PATH, BODY), quiet_s=10)
+    reply = send(url, b"CONNECT here:80 HTTP/1.1\r\nHost: localhost\r\n\r\n" + post(PATH, BODY), quiet_s=10)
     assert len(statuses(reply)) == 1
     assert statuses(reply)[0] in (400, 404, 405)
     assert b"connection: close" in reply.lower()
 
 
 def test_ten_thousand_requests_in_one_piece_are_read_one_after_the_other(url: str) -> None:
-    many = b"GET /livez HTTP/1.1\r\nHost: here\r\n\r\n" * 2000
-    last = b"GET /livez HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"
+    many = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2000
+    last = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     assert statuses(send(url, many + last, quiet_s=30)) == [200] * 2001
 
 
