@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hybrid.errors import CrashError, HybridError
+from hybrid.urls import hide_user_info
 
 DEBUG = "--debug"
 EPILOG = "With --debug, an error shows its traceback."
@@ -56,7 +57,9 @@ def write_traceback(error: Exception, path: Path) -> Path | None:
     """Write the full traceback to a file and return its path; None where it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="backslashreplace")
+        path.write_text(
+            hide_user_info("".join(traceback.format_exception(error))), encoding="utf-8", errors="backslashreplace"
+        )
     except OSError:
         return None
     return path
@@ -72,5 +75,5 @@ def sentence(error: Exception, file: Path | None) -> str:
 
 def _say(error: Exception, debug: bool) -> None:
     if debug:
-        traceback.print_exception(error.__cause__ or error)
-    sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(hide_user_info("".join(traceback.format_exception(error.__cause__ or error))))
+    sys.stderr.write(hide_user_info(f"error: {error}\n"))

@@ -20,6 +20,12 @@ class ArtifactError(HybridError):
 class LLMError(HybridError):
     """A language model cannot be used at all (no key, no model file, no package)."""
 
+    def __init__(self, message: str, *, failure: str = "", http_status: int = 0) -> None:
+        """Keep, where a call failed, its `hybrid.llm.request.FailureKind` and the HTTP status (0: there is none)."""
+        super().__init__(message)
+        self.failure = failure
+        self.http_status = http_status
+
 
 class BudgetError(HybridError):
     """The next call to a language model could cost more than is left of its budget."""

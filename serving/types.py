@@ -16,6 +16,52 @@ Escalate = Literal["auto", "never", "always"]
 Stage = Literal["tokenise", "queue", "inference", "escalation"]
 
 
+NoLabelReason = Literal[
+    "",
+    "timed_out",
+    "unreachable",
+    "overloaded",
+    "server_error",
+    "text_refused",
+    "unusable",
+    "unreadable_answer",
+    "declined",
+    "cut_off",
+    "unpriced",
+    "not_recorded",
+    "local_error",
+    "paused",
+    "queue_full",
+    "spend_cap_reached",
+    "spending_unbooked",
+    "several_labels",
+    "internal_error",
+]
+"""Why the decoder gave no label, as callers are told: the words of a server or a library are for the operator alone."""
+REASONS: Mapping[NoLabelReason, str] = {
+    "": "",
+    "timed_out": "the decoder gave no answer in time",
+    "unreachable": "the decoder's server cannot be reached",
+    "overloaded": "the decoder's server has too much to do",
+    "server_error": "the decoder's server failed",
+    "text_refused": "the decoder's server refused this text",
+    "unusable": "the decoder cannot be used as it is set up",
+    "unreadable_answer": "the decoder's answer cannot be read as one of the labels",
+    "declined": "the decoder declined to answer",
+    "cut_off": "the decoder's answer was cut off",
+    "unpriced": "the decoder was not asked: no price is known for so long a text",
+    "not_recorded": "the decoder has no recorded answer for this text",
+    "local_error": "the decoder failed on this text",
+    "paused": "the decoder is failing and is paused for a while",
+    "queue_full": "too many texts wait for the decoder",
+    "spend_cap_reached": "the decoder was not asked: its spend cap is reached",
+    "spending_unbooked": "the decoder was not asked: its spending cannot be booked",
+    "several_labels": "the decoder gives one label a text, and this bundle several",
+    "internal_error": "the decoder failed",
+}
+"""Each reason in words."""
+
+
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """The options for answering the texts of one request."""
 
@@ -49,7 +95,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """none: no decoder was asked. undecided: it gave no label. failed: it could not be asked; `reason` tells why."""
     rationale: str = ""
     """The decoder's explanation of the label that it gave."""
-    reason: str = ""
+    reason: NoLabelReason = ""
     """Why the decoder gave no label; empty if it gave one or was not asked."""
     truncated: bool
     tokens: int

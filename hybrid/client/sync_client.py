@@ -11,6 +11,7 @@ from hybrid.client.connection import checked, connection, only_answer
 from hybrid.client.exchange import PATH, Answers, ClientConfig, Send, exchange
 from hybrid.client.messages import Answer, Failed, Options
 from hybrid.client.replies import NoReply, Received
+from hybrid.urls import hide_user_info
 
 
 class Client:
@@ -81,5 +82,7 @@ class Client:
         except httpx.TimeoutException:
             return NoReply(f"no reply within {step.timeout_s:.3g} s", timed_out=True)
         except httpx.TransportError as error:
-            return NoReply(f"{self._http.base_url}: {error or type(error).__name__}; is the service there?")
+            return NoReply(
+                hide_user_info(f"{self._http.base_url}: {error or type(error).__name__}; is the service there?")
+            )
         return Received(response.status_code, b"".join(parts), response.headers.get("retry-after", ""))

@@ -37,6 +37,7 @@ NEUTRAL = (
     "hybrid.stages.stage",
     "hybrid.machine",
     "hybrid.types",
+    "hybrid.urls",
 )
 """Modules that change no result: what they hold is in the stamps by value, or is only carried or said."""
 

@@ -14,6 +14,7 @@ import sqlalchemy as sql
 from sqlalchemy.exc import SQLAlchemyError
 
 from hybrid.errors import DataError, StorageError
+from hybrid.urls import hide_user_info
 
 VERSION = 1
 FILE = "escalations.sqlite"
@@ -142,8 +143,8 @@ def read_escalations(engine: sql.Engine) -> list[Escalated]:
 
 
 def shown(name: str) -> str:
-    """Hide the password in the name of a store, for messages."""
-    return sql.make_url(name).render_as_string(hide_password=True) if "://" in name else name
+    """The name of a store without user name and password, for messages."""
+    return hide_user_info(name)
 
 
 def _options(url: str) -> dict[str, Any]:

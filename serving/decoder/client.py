@@ -4,22 +4,24 @@ import asyncio
 import logging
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
 from hybrid.config import LLMConfig
-from hybrid.errors import BudgetError, HybridError
+from hybrid.errors import BudgetError, HybridError, LLMError
 from hybrid.llm.request import LLM, FailureKind, Reply, Request
 from hybrid.llm.tasks.label import label_request, read_vote
 from hybrid.review.escalations import Outcome
 from hybrid.types import Vote
+from hybrid.urls import hide_user_info
 from serving.decoder.breaker import Breaker
 from serving.decoder.spend_cap import UnbookedCallError
 from serving.interfaces import Observer
 from serving.settings import DecoderSettings
+from serving.types import NoLabelReason
 
 FIRST_PATIENCE_S = 1.0
 """A decoder that has never answered counts as failing after this long without an answer."""
@@ -29,11 +31,24 @@ MARGIN_S = 0.05
 """Reserved from a caller's time, so that the answer without the decoder still arrives in time."""
 EMA_WEIGHT = 0.1
 """Weight of the newest answer time in the exponential moving average, which is the usual answer time."""
-SPEND_CAP_REACHED = "the decoder was not asked: its spend cap is reached"
-SPENDING_UNBOOKED = "the decoder was not asked: its spending cannot be booked"
-"""What callers are told of a refusal by the spend cap: amounts and settings are for the operator."""
-REFUSAL_LOG_INTERVAL_S = 60.0
-"""The time between two log lines about the spend cap, since a cap that is reached refuses every text."""
+TEXT_STATUSES = (400, 403, 413, 422)
+"""HTTP statuses by which a server, or a firewall before it, refuses a text, whatever other texts get."""
+REASON_OF_FAILURE: Mapping[str, NoLabelReason] = {
+    FailureKind.TIMED_OUT: "timed_out",
+    FailureKind.NETWORK: "unreachable",
+    FailureKind.RATE_LIMITED: "overloaded",
+    FailureKind.SERVER_ERROR: "server_error",
+    FailureKind.REJECTED: "unusable",
+    FailureKind.UNREADABLE: "unreadable_answer",
+    FailureKind.EMPTY: "unreadable_answer",
+    FailureKind.NO_PRICE: "unpriced",
+    FailureKind.NOT_RECORDED: "not_recorded",
+    FailureKind.LOCAL_ERROR: "local_error",
+    FailureKind.EXPIRED: "timed_out",
+}
+"""What callers are told of each kind of failure, unless it is of the text alone."""
+FAILURE_LOG_INTERVAL_S = 60.0
+"""The time between two log lines of one reason: a decoder that fails, or a cap that is reached, concerns every text."""
 
 _log = logging.getLogger(__name__)
 
@@ -60,10 +75,10 @@ class DecoderResult(msgspec.Struct, frozen=True, kw_only=True):
     """The number of votes that were asked for."""
     shares: dict[str, float] = {}
     """The share of the votes by label; a label without votes is left out."""
-    reason: str = ""
+    reason: NoLabelReason = ""
     """Why there is no label, as callers are told; empty where there is one."""
     detail: str = ""
-    """The full reason for the operator, where callers are told less; empty where `reason` is complete."""
+    """What is known beyond it, for the operator alone."""
     cost_usd: float | None = 0.0
     """What the calls cost; None where the price is not known."""
     seconds: float = 0.0
@@ -83,23 +98,22 @@ class CallOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """How one call to the model ended."""
 
     status: Literal["replied", "unusable", "too_late", "refused_by_spend"]
-    """unusable: the model raised an error that every call would raise. too_late: it was not called, since nobody waited
-    any longer."""
+    """unusable: the model raised an error. too_late: it was not called, since nobody waited any longer."""
     reply: Reply | None = None
     """Set where the status is `replied`; it may be a failed reply."""
-    reason: str = ""
-    """Why there is no reply, as callers are told."""
+    reason: NoLabelReason = ""
+    """Why the model gave no answer, as callers are told; empty where it gave one, readable or not."""
     detail: str = ""
-    """The full reason for the operator, where callers are told less."""
+    """What is known beyond it, for the operator alone."""
     seconds: float = 0.0
     """How long the model had to answer."""
 
     @property
-    def was_sent(self) -> bool:
-        """Whether the model was called, so that a failure is evidence about the model."""
-        if self.reply is not None:
-            return self.reply.failure != FailureKind.NO_PRICE
-        return self.status == "unusable"
+    def tells_of_the_model(self) -> bool:
+        """Whether a failure is evidence about the model: it was called, and did not refuse the text alone."""
+        if self.reason in ("text_refused", "unpriced"):
+            return False
+        return self.status in ("replied", "unusable")
 
 
 @runtime_checkable
@@ -137,7 +151,7 @@ class DecoderClient:
         self._in_flight: dict[DecoderQuestion, _InFlight] = {}
         self._cache: OrderedDict[DecoderQuestion, DecoderResult] = OrderedDict()
         self._usual_s: float | None = None
-        self._next_refusal_log = -float("inf")
+        self._logged_at: dict[NoLabelReason, float] = {}
 
     async def ask(self, question: DecoderQuestion, left_s: float) -> DecoderResult:
         """Return the decoder's result for a question within `left_s` seconds; a failure is a result too."""
@@ -147,13 +161,13 @@ class DecoderClient:
         wait_s = min(self._settings.deadline_ms / 1000, max(left_s - MARGIN_S, left_s / 2))
         in_flight = self._in_flight.get(question) or self._start(question, wait_s)
         if in_flight is None:
-            return self._reported(DecoderResult(outcome="failed", reason="too many texts wait for the decoder"))
+            return self._reported(DecoderResult(outcome="failed", reason="queue_full"))
         in_flight.deadline.until = max(in_flight.deadline.until, time.monotonic() + wait_s)
         done, _ = await asyncio.wait([in_flight.task], timeout=wait_s)
         if done:
             return in_flight.task.result()
-        reason = f"the decoder gave no answer within {wait_s:.2f} s"
-        return DecoderResult(outcome="failed", reason=reason, seconds=wait_s)
+        detail = f"the decoder gave no answer within {wait_s:.2f} s"
+        return DecoderResult(outcome="failed", reason="timed_out", detail=detail, seconds=wait_s)
 
     async def close(self) -> None:
         """Wait until the questions in flight have ended; each has a deadline."""
@@ -185,13 +199,14 @@ class DecoderClient:
         except Exception as error:
             # Whatever a model's library raises: the encoder's answer must not be lost over it.
             _log.exception("the decoder %s", self.model)
-            return DecoderResult(outcome="failed", reason=f"the decoder: {type(error).__name__}")
+            return DecoderResult(
+                outcome="failed", reason="internal_error", detail=f"the decoder: {type(error).__name__}"
+            )
 
     async def _ask_model(self, question: DecoderQuestion, deadline: SharedDeadline) -> DecoderResult:
         permit = self._breaker.admit()
         if permit is None:
-            reason = "the decoder is failing and is paused for a while"
-            return DecoderResult(outcome="refused_by_breaker", reason=reason)
+            return DecoderResult(outcome="refused_by_breaker", reason="paused")
         started, loop = time.monotonic(), asyncio.get_running_loop()
         healthy: bool | None = None
         try:
@@ -203,14 +218,16 @@ class DecoderClient:
             self._breaker.report(permit, healthy)
         result = result_of(question, outcomes, self.model)
         if result.detail:
-            self._log_refusal(result.detail)
+            self._log_failure(result)
         return msgspec.structs.replace(result, seconds=time.monotonic() - started)
 
-    def _log_refusal(self, detail: str) -> None:
+    def _log_failure(self, result: DecoderResult) -> None:
+        """Log why the decoder gave no answer; an answer that is no label may quote the text, and is not logged."""
         now = time.monotonic()
-        if now >= self._next_refusal_log:
-            self._next_refusal_log = now + REFUSAL_LOG_INTERVAL_S
-            _log.warning("%s", detail)
+        due = self._logged_at.get(result.reason, -FAILURE_LOG_INTERVAL_S) + FAILURE_LOG_INTERVAL_S <= now
+        if due and result.outcome != "undecided":
+            self._logged_at[result.reason] = now
+            _log.warning("%s", result.detail)
 
     def _health(self, outcomes: Sequence[CallOutcome]) -> bool | None:
         """Return whether the decoder works; None where these calls do not tell."""
@@ -218,7 +235,7 @@ class DecoderClient:
         if answered:
             self._learn(max(outcome.seconds for outcome in answered))
             return True
-        called = [outcome for outcome in outcomes if outcome.was_sent]
+        called = [outcome for outcome in outcomes if outcome.tells_of_the_model]
         # A failure of a model in this process, or of a recorded one, concerns the text alone.
         if not called or not isinstance(self._llm, RemoteLLM):
             return None
@@ -263,33 +280,54 @@ def call(llm: LLM, request: Request, deadline: SharedDeadline) -> CallOutcome:
     """Ask the model once, in the calling thread; a remote call ends at the deadline."""
     started = time.monotonic()
     if started >= deadline.until:
-        return CallOutcome(status="too_late", reason="not asked: no caller was waiting any longer when its turn came")
+        detail = "not asked: no caller was waiting any longer when its turn came"
+        return CallOutcome(status="too_late", reason="timed_out", detail=detail)
     try:
         reply = llm.ask(request, until=deadline.until) if isinstance(llm, RemoteLLM) else llm.ask(request)
     except BudgetError as error:
-        reason = SPENDING_UNBOOKED if isinstance(error, UnbookedCallError) else SPEND_CAP_REACHED
-        return CallOutcome(status="refused_by_spend", reason=reason, detail=str(error))
+        is_unbooked = isinstance(error, UnbookedCallError)
+        reason: NoLabelReason = "spending_unbooked" if is_unbooked else "spend_cap_reached"
+        return CallOutcome(status="refused_by_spend", reason=reason, detail=hide_user_info(str(error)))
     except HybridError as error:
-        return CallOutcome(status="unusable", reason=str(error))
-    return CallOutcome(status="replied", reply=reply, seconds=time.monotonic() - started)
+        reason = _reason_of(error.failure, error.http_status) if isinstance(error, LLMError) else "unusable"
+        return CallOutcome(status="unusable", reason=reason, detail=hide_user_info(str(error)))
+    reason = "" if reply.status != "failed" else _reason_of(reply.failure or "", reply.http_status or 0)
+    return CallOutcome(
+        status="replied",
+        reply=reply,
+        reason=reason,
+        detail=hide_user_info(reply.reason),
+        seconds=time.monotonic() - started,
+    )
+
+
+def _reason_of(failure: str, http_status: int) -> NoLabelReason:
+    if failure == FailureKind.REJECTED and http_status in TEXT_STATUSES:
+        return "text_refused"
+    return REASON_OF_FAILURE.get(failure, "unusable")
+
+
+class NoLabel(msgspec.Struct, frozen=True, kw_only=True):
+    """Why one call gave no label."""
+
+    reason: NoLabelReason
+    detail: str
+    is_undecided: bool
+    """Whether the model answered, and its answer is no label."""
 
 
 def result_of(question: DecoderQuestion, outcomes: Sequence[CallOutcome], model: str) -> DecoderResult:
     """Reduce the calls about one question to a result: the most frequent label, or why there is none."""
     votes = [
-        read_vote(question.scope, outcome.reply, question.labels, teacher=model, sample=sample)
+        None
+        if outcome.reply is None
+        else read_vote(question.scope, outcome.reply, question.labels, teacher=model, sample=sample)
         for sample, outcome in enumerate(outcomes)
-        if outcome.reply is not None
     ]
     cost_usd = _sum([outcome.reply.cost_usd for outcome in outcomes if outcome.reply is not None])
-    labelled = [vote for vote in votes if vote.label is not None]
+    labelled = [vote for vote in votes if vote is not None and vote.label is not None]
     if not labelled:
-        return DecoderResult(
-            outcome=_outcome(votes, outcomes),
-            reason=_reason(votes, outcomes),
-            detail=_detail(votes, outcomes),
-            cost_usd=cost_usd,
-        )
+        return _without_label(outcomes, list(map(_no_label, outcomes, votes)), cost_usd)
     counts = Counter(str(vote.label) for vote in labelled)
     label, count = counts.most_common(1)[0]
     chosen = next(vote for vote in labelled if vote.label == label)
@@ -299,23 +337,30 @@ def result_of(question: DecoderQuestion, outcomes: Sequence[CallOutcome], model:
     return DecoderResult(outcome="answered", vote=chosen, votes=len(outcomes), shares=shares, cost_usd=cost_usd)
 
 
-def _outcome(votes: Sequence[Vote], outcomes: Sequence[CallOutcome]) -> Outcome:
-    if any(vote.status in ("abstained", "unreadable") for vote in votes):
-        return "undecided"
+def _no_label(outcome: CallOutcome, vote: Vote | None) -> NoLabel:
+    if outcome.reason or vote is None:
+        return NoLabel(reason=outcome.reason, detail=outcome.detail, is_undecided=False)
+    reasons: dict[str, NoLabelReason] = {
+        "abstained": "declined",
+        "unreadable": "unreadable_answer",
+        "failed": "cut_off",
+    }
+    detail = hide_user_info(vote.reason)
+    return NoLabel(reason=reasons[vote.status], detail=detail, is_undecided=vote.status != "failed")
+
+
+def _without_label(
+    outcomes: Sequence[CallOutcome], no_labels: Sequence[NoLabel], cost_usd: float | None
+) -> DecoderResult:
+    """Choose what to tell of several calls: that the model could not decide before why it was not asked."""
+    is_sent = [outcome.status in ("replied", "unusable") for outcome in outcomes]
+    order = sorted(range(len(outcomes)), key=lambda i: (not no_labels[i].is_undecided, not is_sent[i], i))
+    first = no_labels[order[0]]
     statuses = {outcome.status for outcome in outcomes} - {"too_late"}
-    return "refused_by_spend" if statuses == {"refused_by_spend"} else "failed"
-
-
-def _reason(votes: Sequence[Vote], outcomes: Sequence[CallOutcome]) -> str:
-    reasons = [vote.reason for vote in votes if vote.status in ("abstained", "unreadable")]
-    reasons += [vote.reason for vote in votes] + [outcome.reason for outcome in outcomes]
-    return next((reason for reason in reasons if reason), "the decoder gave no answer")
-
-
-def _detail(votes: Sequence[Vote], outcomes: Sequence[CallOutcome]) -> str:
-    if _outcome(votes, outcomes) != "refused_by_spend":
-        return ""
-    return next((outcome.detail for outcome in outcomes if outcome.detail), "")
+    outcome: Outcome = "refused_by_spend" if statuses == {"refused_by_spend"} else "failed"
+    if any(no_label.is_undecided for no_label in no_labels):
+        outcome = "undecided"
+    return DecoderResult(outcome=outcome, reason=first.reason, detail=first.detail, cost_usd=cost_usd)
 
 
 def _sum(costs: Sequence[float | None]) -> float | None:

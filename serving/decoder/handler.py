@@ -12,7 +12,7 @@ from serving.decoder.merge_answer import decoder_answer, merge_vote, without_vot
 from serving.decoder.review_log import ReviewLog
 from serving.errors import UnanswerableError
 from serving.settings import DecoderSettings
-from serving.types import Answer, Deadline
+from serving.types import REASONS, Answer, Deadline
 
 CLOSING_S = 5.0
 """The longest time that the review log gets to write its last rows when the service stops."""
@@ -40,9 +40,7 @@ class EscalationHandler:
         """
         deadline.check("escalation")
         if bundle.task == "multi_label":
-            result = DecoderResult(
-                outcome="failed", reason="the decoder gives one label a text, and this bundle several"
-            )
+            result = DecoderResult(outcome="failed", reason="several_labels")
         else:
             question = DecoderQuestion(
                 text=text, labels=bundle.labels, policy=self._policy or bundle.policy, scope=answer.bundle_id
@@ -91,7 +89,7 @@ def _row(text: str, answer: Answer, result: DecoderResult, final: Answer | None,
         probs=answer.probs,
         outcome=result.outcome,
         decoder=model,
-        reason=result.detail or result.reason,
+        reason=result.detail or REASONS[result.reason],
         answer_label=final.label if final else None,
         cost_usd=result.cost_usd,
         seconds=result.seconds,

@@ -10,7 +10,7 @@ from hybrid.types import Prediction
 from serving.decoder.client import DecoderQuestion, DecoderResult
 from serving.errors import UnanswerableError
 from serving.settings import OnFailure
-from serving.types import Answer
+from serving.types import REASONS, Answer, NoLabelReason
 
 
 def merge_vote(bundle: Bundle, answer: Answer, result: DecoderResult, *, combine: bool) -> Answer:
@@ -21,7 +21,8 @@ def merge_vote(bundle: Bundle, answer: Answer, result: DecoderResult, *, combine
     vote = result.vote
     assert vote is not None
     counted = vote if result.votes == 1 else msgspec.structs.replace(vote, confidence=None)
-    return _updated(answer, with_vote(_prediction(answer), counted, bundle.decoder if combine else None))
+    prediction = with_vote(_prediction(answer), counted, bundle.decoder if combine else None)
+    return _updated(answer, prediction, "unreadable_answer" if prediction.reason else "")
 
 
 def without_vote(answer: Answer, result: DecoderResult, on_failure: OnFailure) -> Answer:
@@ -35,10 +36,10 @@ def without_vote(answer: Answer, result: DecoderResult, on_failure: OnFailure) -
     sure = answer.status == "accepted"
     if on_failure == "error" and not sure:
         raise UnanswerableError(
-            f"the encoder is not sure of this text, and the decoder gave no answer: {result.reason}"
+            f"the encoder is not sure of this text, and the decoder gave no answer: {REASONS[result.reason]}"
         )
     escalation: Literal["undecided", "failed"] = "undecided" if result.outcome == "undecided" else "failed"
-    flagged = _updated(answer, without_label(_prediction(answer), escalation, result.reason))
+    flagged = _updated(answer, without_label(_prediction(answer), escalation, result.reason), result.reason)
     if on_failure == "abstain" and not sure:
         return msgspec.structs.replace(flagged, label=None, labels=(), status="abstained")
     return flagged
@@ -56,7 +57,7 @@ def _prediction(answer: Answer) -> Prediction:
     )
 
 
-def _updated(answer: Answer, prediction: Prediction) -> Answer:
+def _updated(answer: Answer, prediction: Prediction, reason: NoLabelReason) -> Answer:
     """Copy the prediction, which now includes the decoder's vote, into the answer."""
     return msgspec.structs.replace(
         answer,
@@ -68,7 +69,7 @@ def _updated(answer: Answer, prediction: Prediction) -> Answer:
         source=prediction.source,
         escalation=prediction.escalation,
         rationale=prediction.rationale,
-        reason=prediction.reason,
+        reason=reason,
     )
 
 
@@ -83,7 +84,9 @@ def decoder_answer(question: DecoderQuestion, result: DecoderResult) -> Answer:
     """
     vote = result.vote
     if vote is None or vote.label is None:
-        raise UnanswerableError(f"these are not the bundle's labels, and the decoder gave no answer: {result.reason}")
+        raise UnanswerableError(
+            f"these are not the bundle's labels, and the decoder gave no answer: {REASONS[result.reason]}"
+        )
     shares = result.shares
     if result.votes == 1 and vote.confidence is not None:
         rest = (1 - vote.confidence) / (len(question.labels) - 1)

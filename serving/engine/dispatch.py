@@ -145,7 +145,8 @@ class Dispatch:
                 logits = await self._timed(group)
             except EngineError as error:
                 if len(group) == 1:
-                    group[0].job.fail_item(group[0], str(error)[:MAX_REASON_CHARS])
+                    log.warning("the engine fails on a text: %s", str(error)[:MAX_REASON_CHARS])
+                    group[0].job.fail_item(group[0], "the graph raises; the log says why")
                 else:
                     middle = len(group) // 2
                     groups += [group[middle:], group[:middle]]

@@ -13,7 +13,11 @@ from typing import IO, Any
 
 import msgspec
 
+from hybrid.urls import hide_user_info
+
 logger = logging.getLogger("serving")
+HTTP_CLIENTS = ("anthropic", "httpcore", "httpcore2", "httpx", "httpx2", "opentelemetry", "urllib3")
+"""Loggers of the clients that this process calls other servers with: they write a line for every call, with its URL."""
 MAX_WAITING = 10_000
 """The most lines that may wait to be written; further lines are dropped and counted."""
 GATHER_S = 0.05
@@ -72,9 +76,10 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         try:
-            return msgspec.json.encode(line, enc_hook=str).decode()
+            encoded = msgspec.json.encode(line, enc_hook=str)
         except UnicodeEncodeError:  # a text may hold half a surrogate pair, which UTF-8 cannot
-            return msgspec.json.encode(_encodable(line), enc_hook=str).decode()
+            encoded = msgspec.json.encode(_encodable(line), enc_hook=str)
+        return hide_user_info(encoded.decode())
 
 
 class _QueueHandler(QueueHandler):
@@ -107,6 +112,8 @@ class JsonLogs:
         self._previous = (logging.root.level, logging.root.handlers[:])
         logging.root.handlers[:] = [self._handler]
         logging.root.setLevel(level)
+        for name in HTTP_CLIENTS:
+            logging.getLogger(name).setLevel(max(level, logging.WARNING))
 
     def close(self) -> None:
         """Write the waiting lines if the stream accepts them, and the number of dropped lines."""

@@ -122,9 +122,10 @@ def test_a_call_from_before_it_opened_decides_nothing_and_lets_no_second_probe_i
         (status(500), 5, "refused_by_breaker"),
         (status(500, "the upstream timed out"), 5, "refused_by_breaker"),
         (status(401), 5, "refused_by_breaker"),
+        (status(404), 5, "refused_by_breaker"),
         (label("excellent"), 9, "undecided"),
     ],
-    ids=["failing", "failing in words that speak of time", "wrong key", "useless"],
+    ids=["failing", "failing in words that speak of time", "wrong key", "no such model", "useless"],
 )
 def test_after_failures_in_a_row_the_decoder_is_not_asked_any_more(
     act: Act, n_calls: int, outcome: str, tmp_path: Path
@@ -142,6 +143,51 @@ def test_after_failures_in_a_row_the_decoder_is_not_asked_any_more(
     with MessagesServer(act) as server:
         asyncio.run(run(server.url))
         assert len(server.bodies) == n_calls
+
+
+REFUSALS_OF_A_TEXT: dict[str, Act] = {
+    "blocked": status(400, "Output blocked by content filtering policy"),
+    "too long": status(400, "prompt is too long: 250000 tokens > 200000 maximum"),
+    "too large": status(413, "request_too_large"),
+    "unprocessable": status(422, "messages.0.content: string too long"),
+    "a firewall": lambda handler, body: handler.send(403, "<h1>Request blocked</h1>", content_type="text/html"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS_OF_A_TEXT)
+@pytest.mark.parametrize("first", [[], [label("bad")]], ids=["a new server", "one that has answered"])
+def test_texts_that_the_server_refuses_leave_the_decoder_to_everybody_else(
+    name: str, first: list[Act], tmp_path: Path
+) -> None:
+    refusals = [REFUSALS_OF_A_TEXT[name]] * 12
+
+    async def run(url: str) -> None:
+        observer = RecordingObserver()
+        handler = opened(tmp_path, url, observer, retries=0, breaker_failures=5)
+        for i in range(len(first)):
+            assert (await escalated(handler, f"Fine {i}.")).reason == ""
+        for i in range(len(refusals)):
+            refused = await escalated(handler, f"Odd {i}.")
+            assert (refused.label, refused.escalation, refused.reason) == ("good", "failed", "text_refused")
+        assert (await escalated(handler, "Anybody's soup.")).escalation == "answered"
+        assert observer.states == []
+        await handler.close()
+
+    with MessagesServer(*first, *refusals, label("bad")) as server:
+        asyncio.run(run(server.url))
+
+
+def test_a_refused_text_does_not_end_a_row_of_failures(tmp_path: Path) -> None:
+    async def run(url: str) -> None:
+        observer = RecordingObserver()
+        handler = opened(tmp_path, url, observer, retries=0, breaker_failures=2)
+        reasons = [(await escalated(handler, f"Dish {i}.")).reason for i in range(4)]
+        assert reasons == ["server_error", "text_refused", "server_error", "paused"]
+        assert observer.states == ["open"]
+        await handler.close()
+
+    with MessagesServer(status(500), status(400), status(503), label("bad")) as server:
+        asyncio.run(run(server.url))
 
 
 @pytest.mark.slow

@@ -106,7 +106,7 @@ def test_a_caller_learns_that_the_cap_is_reached_and_only_the_operator_what_was_
         return answers[0].reason
 
     with caplog.at_level(logging.WARNING), BillingServer(billed(), say=says_bad) as server:
-        assert asyncio.run(refused(server.url)) == "the decoder was not asked: its spend cap is reached"
+        assert asyncio.run(refused(server.url)) == "spend_cap_reached"
     rows = read_escalations(open_store(str(tmp_path / "escalations.sqlite")))
     assert all("decoder.usd_per_hour = " in row.reason and "0.0000 USD are spent" in row.reason for row in rows)
     logged = [record.getMessage() for record in caplog.records if record.name == "serving.decoder.client"]

@@ -17,6 +17,7 @@ from hybrid.llm.cost.prices import cost_usd
 from hybrid.llm.cost.pricing import NANO, Pricing
 from hybrid.llm.messages_format import decode_body, is_message, read_message, to_params
 from hybrid.llm.request import FailureKind, Reply, Request
+from hybrid.urls import hide_user_info
 
 
 class Messages:
@@ -42,7 +43,7 @@ class Messages:
             LLMError: the package or the key is missing.
         """
         self.name = model
-        self.where = base_url or "the Claude API"
+        self.where = hide_user_info(base_url) or "the Claude API"
         self.retry = retry
         self._ledger = ledger or NullLedger(Pricing(model=model))
         self.pricing = self._ledger.pricing
@@ -130,7 +131,7 @@ class Messages:
         """Build the error that stops a run in which every request would fail in this way."""
         is_other_protocol = failure.kind is FailureKind.UNREADABLE
         to_correct = "base_url" if is_other_protocol else f"the model ({self.name!r}), the key or the base_url"
-        return LLMError(f"{failure.reason}; correct {to_correct}, then run again")
+        return _llm_error(failure, f"{failure.reason}; correct {to_correct}, then run again")
 
     def failure(self, error: Exception) -> CallFailure:
         """Explain an error of the SDK, of the transport under it, or of an answer that is not JSON."""
@@ -144,7 +145,8 @@ class Messages:
             raise self.fatal(failure)
         if failure.never_connected and not self._has_answered:
             # The server was never reachable, so the other rows would fail one by one.
-            raise LLMError(f"{failure.reason} (try {number}); start the server or correct base_url, then run again")
+            advice = "start the server or correct base_url, then run again"
+            raise _llm_error(failure, f"{failure.reason} (try {number}); {advice}")
         reason = f"{failure.reason} (try {number})"
         return self.failed(failure.kind, reason, http_status=failure.status, seconds=seconds)
 
@@ -188,6 +190,10 @@ class Messages:
         """Explain an answer that is not of the protocol; it may have been billed."""
         reason = f"{self.where}: expected an answer of the Messages protocol, got {answer}"
         return CallFailure(kind=FailureKind.UNREADABLE, reason=reason, retryable=True, billed=True)
+
+
+def _llm_error(failure: CallFailure, message: str) -> LLMError:
+    return LLMError(message, failure=failure.kind, http_status=failure.status)
 
 
 def _sdk() -> Any:

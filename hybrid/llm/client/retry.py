@@ -8,6 +8,7 @@ import msgspec
 from hybrid.llm.messages_format import is_error
 from hybrid.llm.request import FailureKind
 from hybrid.retry_after import retry_after_s
+from hybrid.urls import hide_user_info
 
 _RETRYABLE = {408, 409, 425, 429, 499}
 """HTTP statuses below 500 that may be temporary; all from 500 on may be."""
@@ -74,7 +75,7 @@ def failure_of(error: Exception, where: str) -> CallFailure:
         return CallFailure(kind=kind, reason=f"{where}: {_with_cause(error)}", retryable=True, billed=not never_sent)
     headers = error.response.headers  # type: ignore[attr-defined] # an error with a status has the response
     if status < 400:
-        target = str(headers.get("location", "elsewhere"))[:_MAX_MESSAGE_CHARS]
+        target = hide_user_info(str(headers.get("location", "elsewhere")))[:_MAX_MESSAGE_CHARS]
         reason = (
             f"{where}: status {status} redirects to {target}, and redirects are not followed, key and texts in hand"
         )
@@ -104,7 +105,7 @@ def _kind_of_status(status: int) -> FailureKind:
 
 
 def _with_cause(error: Exception) -> str:
-    return f"{error} ({error.__cause__})" if error.__cause__ and str(error.__cause__) else str(error)
+    return hide_user_info(f"{error} ({error.__cause__})" if error.__cause__ and str(error.__cause__) else str(error))
 
 
 def _message_of(error: Any) -> str:
@@ -112,4 +113,4 @@ def _message_of(error: Any) -> str:
     body = getattr(error, "body", None)
     detail = body.get("error") if isinstance(body, dict) else None
     message = detail.get("message") if isinstance(detail, dict) else None
-    return " ".join(str(message or error).split())[:_MAX_MESSAGE_CHARS]
+    return hide_user_info(" ".join(str(message or error).split()))[:_MAX_MESSAGE_CHARS]

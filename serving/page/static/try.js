@@ -58,7 +58,7 @@ export function decision(answer) {
   const limit = answer.threshold > 1 ? "every text of this bundle escalates" : `the threshold is ${answer.threshold.toFixed(3)}`;
   if (answer.status === "accepted") return `The encoder is sure enough: its confidence is ${sure}, and ${limit}.`;
   const unsure = `The encoder’s confidence is ${sure}, and ${limit}.`;
-  const why = answer.reason ? ` (${answer.reason})` : "";
+  const why = answer.reason ? ` (${answer.reason.replaceAll("_", " ")})` : "";
   if (answer.status === "abstained") return `${unsure} The decoder gave no answer${why}, and the service abstains.`;
   if (answer.source === "both") return `${unsure} The decoder was asked; this combines its vote with the encoder’s probabilities.`;
   if (answer.source === "decoder") return `${unsure} The decoder was asked, and this is its answer.`;
