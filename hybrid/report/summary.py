@@ -23,6 +23,8 @@ Documented keys (a dot separates levels; a figure that cannot be known is null, 
 - `seconds.<stage>`: the time of the stage's last execution, first seed.
 - `llm.calls`, `llm.cost_usd`: live calls of the last execution, all seeds; recorded answers are not calls.
   `llm.teacher`, `llm.decoder`: names, `llm.recorded`: which of the two are recorded.
+- `machine`: system, Python, processor and its features, threads, total memory in bytes, where the summary
+  was written.
 - `seeds[]`: the same figures for each seed.
 """
 
@@ -34,6 +36,7 @@ import msgspec
 from hybrid.config import recipe_hash
 from hybrid.files.table import read_rows
 from hybrid.llm import backend_of
+from hybrid.machine.facts import this_machine
 from hybrid.pipeline.context import RunContext
 from hybrid.pipeline.run import Run
 from hybrid.pipeline.stages import STAGE_NAMES
@@ -122,8 +125,16 @@ def summarise(context: RunContext, figures: Sequence[SeedFigures]) -> Report:
         },
         "recipe_hash": recipe_hash(context.recipe),
         "versions": versions(),
+        "machine": _machine(),
         "seeds": [msgspec.to_builtins(seed) for seed in figures],
     }
+
+
+def _machine() -> Report:
+    """The facts of the machine that stay the same: the same run gives the same bytes."""
+    facts: Report = msgspec.to_builtins(this_machine())
+    del facts["memory"]["available"]
+    return facts
 
 
 def _precision(run: Run, evaluated: Report) -> Report:

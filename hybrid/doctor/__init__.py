@@ -1,0 +1,1 @@
+"""`hybrid doctor`: what this machine is, and what will happen on it."""
