@@ -7,7 +7,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from hybrid.files.hashing import sha256_of
 from hybrid.precisions import PRECISIONS
-from hybrid.types import Precision, Task
+from hybrid.types import AlikeLabels, Precision, Task
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[float, Meta(gt=0)]
@@ -40,6 +40,9 @@ class DataConfig(Section, frozen=True, kw_only=True):
     separator: Annotated[str, Meta(min_length=1)] = "|"
     """task = "multi_label": what stands between the labels of a cell. An empty label cell is a row without labels; an
     empty gold cell is a row whose labels nobody vouches for, and a separator alone vouches that it has none."""
+    alike_labels: AlikeLabels = "refuse"
+    """Labels that differ in nothing that a reader sees, or in case alone: refuse stops the run, join makes them one label
+    and the report says so, keep takes them for different ones."""
     annotators: tuple[str, ...] = ()
     """Columns of single annotators' labels; the given label is then their majority."""
     trusted: Whole = 0

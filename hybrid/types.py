@@ -13,6 +13,8 @@ Precision = str
 Gate = Literal["neighbours", "agreement", "accuracy", "macro_f1"]
 """What a graph below fp32 must show beside the fp32 graph."""
 Part = Literal["train", "calibration", "test"]
+AlikeLabels = Literal["refuse", "join", "keep"]
+"""What becomes of labels that a reader cannot tell apart: an error, one label, or different labels."""
 VoteStatus = Literal["ok", "failed", "unreadable", "abstained"]
 Action = Literal["keep", "relabel", "drop", "review"]
 DraftStatus = Literal[

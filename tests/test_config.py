@@ -27,6 +27,13 @@ def test_an_unknown_section_is_refused(tmp_path: Path) -> None:
         read_recipe(write(tmp_path, GOOD + "[trian]\nepochs = 3\n"))
 
 
+def test_labels_that_look_alike_are_refused_unless_they_are_kept(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD.replace('["a", "b"]', '["a", "b", "B"]'))
+    with pytest.raises(ConfigError, match=r"labels: labels that a reader cannot tell apart: 'b' and 'B'; keep one"):
+        read_recipe(path)
+    assert read_recipe(path, overrides={"data": {"alike_labels": "keep"}}).labels == ("a", "b", "B")
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

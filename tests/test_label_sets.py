@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid.config import DataConfig, SplitConfig, TrainConfig
-from hybrid.data.sources import Dataset, SourceRow, check_labels, labels_of, load_data
+from hybrid.data.label_checks import check_labels
+from hybrid.data.source_rows import Dataset, SourceRow, labels_of
+from hybrid.data.sources import load_data
 from hybrid.data.training_rows import NO_LABEL, class_weights, hold_out, training_rows
 from hybrid.errors import ConfigError, DataError
 from hybrid.label_sets import index_by_label, join_labels, label_matrix, rarest_labels, split_labels

@@ -10,7 +10,9 @@ import pytest
 
 from hybrid.artifacts import fetch
 from hybrid.config import Recipe
-from hybrid.data.sources import Dataset, check_labels, load_data
+from hybrid.data.label_checks import check_labels
+from hybrid.data.source_rows import Dataset
+from hybrid.data.sources import load_data
 from hybrid.recipe_files.find import find_recipe
 from hybrid.recipe_files.read import read_recipe
 

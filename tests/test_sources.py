@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from hybrid.config import DataConfig
+from hybrid.data.label_checks import check_labels
+from hybrid.data.label_spellings import Spelling
 from hybrid.data.row_ids import ContentIds
-from hybrid.data.sources import Dataset, SourceRow, check_labels, labels_of, load_data
+from hybrid.data.source_rows import Dataset, SourceRow, labels_of
+from hybrid.data.sources import load_data
 from hybrid.errors import ConfigError, DataError, HybridError
 
 TWENTY = [(f"text {n}", "ab"[n % 2]) for n in range(20)]
@@ -58,17 +61,17 @@ def test_cells_stay_as_they_stand_in_the_file(suffix: str, tmp_path: Path) -> No
         "a\u2028b",
     ]
     write_csv(tmp_path / f"rows.{suffix}", list(zip(texts, labels, strict=True)) * 10)
-    rows = load(tmp_path, train=f"rows.{suffix}").rows
+    rows = load(tmp_path, train=f"rows.{suffix}", alike_labels="keep").rows
     assert [row.text for row in rows] == texts * 10
     assert [row.label for row in rows] == labels * 10
 
 
 def test_jsonl_values_keep_their_spelling(tmp_path: Path) -> None:
-    spelled = ['"01"', "1", "1.0", "true", '"True"', '"NA"', '"no"']
+    spelled = ['"01"', "1", "1.5", "true", '"yes"', '"NA"', '"no"']
     lines = [f'{{"text": "2020-01-01", "label": {label}}}' for label in spelled] * 10
     (tmp_path / "rows.jsonl").write_text("\n".join(lines))
     rows = load(tmp_path, train="rows.jsonl").rows
-    assert [row.label for row in rows] == ["01", "1", "1.0", "true", "True", "NA", "no"] * 10
+    assert [row.label for row in rows] == ["01", "1", "1.5", "true", "yes", "NA", "no"] * 10
     assert {row.text for row in rows} == {"2020-01-01"}
 
 
@@ -228,6 +231,7 @@ def test_prepare_must_give_dicts(tmp_path: Path) -> None:
         ("text,label\nx,a\n".encode("utf-16"), r"rows\.csv: by its first bytes this is UTF-16"),
         (b"text,label\nx,a\n  ,b\n", r"rows\.csv:3: text is empty"),
         (b"text,label\nx,a\ny,\n", r"rows\.csv:3: label is empty"),
+        ("text,label\nx,a\ny,\u200b\n".encode(), r"rows\.csv:3: label is empty"),
         (b"text,label\nx,a\ny\n", r"rows\.csv:3: expected 2 cells as in the header, got 1"),
         (b"text,label\nx,a\ny,b,c\n", r"rows\.csv:3: expected 2 cells as in the header, got 3"),
         (b'text,label\nx,a\n"y,b\nz,a\n', r"rows\.csv:3: not a well-formed line"),
@@ -296,6 +300,136 @@ def test_an_annotators_label_outside_the_recipe_is_refused() -> None:
     row = SourceRow(id="r", text="t", label="a", annotations={"x": "a", "y": "unsure"})
     with pytest.raises(DataError, match="r: label 'unsure'"):
         check_labels(Dataset([row]), ["a", "b"])
+
+
+ALIKE = {
+    "case": ("good", "Good"),
+    "case beyond ASCII": ("élevé", "ÉLEVÉ"),
+    "Unicode form": ("caf\u00e9", "cafe\u0301"),
+    "compatibility form": ("good", "\uff47\uff4f\uff4f\uff44"),
+    "zero-width space": ("good", "good\u200b"),
+    "byte order mark": ("good", "\ufeffgood"),
+    "soft hyphen": ("good", "go\u00adod"),
+    "control": ("good", "go\x00od"),
+    "emoji variation": ("\u2764", "\u2764\ufe0f"),
+    "doubled space": ("very good", "very  good"),
+    "no-break space": ("very good", "very\u00a0good"),
+    "line end": ("very good", "very\ngood"),
+}
+
+
+@pytest.mark.parametrize("name", ALIKE)
+def test_labels_that_look_alike_are_refused_joined_or_kept(name: str, tmp_path: Path) -> None:
+    label, other = ALIKE[name]
+    cells = [label, "bad", other, "bad", label] * 8
+    write_jsonl(tmp_path / "r.jsonl", [{"text": f"text {n}", "label": cell} for n, cell in enumerate(cells)])
+    refused(tmp_path, r"r\.jsonl: labels that a reader cannot tell apart, .* \(16\) and .* \(8\); ", train="r.jsonl")
+    joined = load(tmp_path, train="r.jsonl", alike_labels="join")
+    assert labels_of(joined) == sorted(["bad", label])
+    assert joined.spellings == [Spelling(spelling=other, label=label, n_cells=8)]
+    kept = load(tmp_path, train="r.jsonl", alike_labels="keep")
+    assert labels_of(kept) == sorted(["bad", label, other])
+    assert kept.spellings == []
+
+
+def test_what_looks_alike_is_shown_so_that_it_can_be_told_apart(tmp_path: Path) -> None:
+    labels = ["caf\u00e9", "cafe\u0301", "good\u200b", "good", "\ufeffgood"] * 10
+    write_jsonl(tmp_path / "r.jsonl", [{"text": f"text {n}", "label": label} for n, label in enumerate(labels)])
+    refused(
+        tmp_path,
+        r"'café' \(10\) and 'cafe\\u0301' \(10\); 'good\\u200b' \(10\) and 'good' \(10\) and '\\ufeffgood' \(10\)",
+        train="r.jsonl",
+    )
+
+
+def test_a_joined_label_takes_the_spelling_of_the_recipe_and_else_the_most_frequent_in_train(tmp_path: Path) -> None:
+    cells = ["GOOD", "good", "good", "bad"] * 10
+    write_csv(tmp_path / "r.csv", [(f"t{n}", cell) for n, cell in enumerate(cells)])
+    write_csv(tmp_path / "test.csv", [(f"x{n}", "GOOD") for n in range(30)])
+    files = {"train": "r.csv", "test": "test.csv", "alike_labels": "join"}
+    assert labels_of(load(tmp_path, **files)) == ["bad", "good"]
+    config = DataConfig(**files)  # type: ignore[arg-type]
+    for labels, name in ((("GOOD", "bad"), "GOOD"), (("Good", "bad"), "Good")):
+        found = load_data(config, folder=tmp_path, seed=0, fetch=no_fetch, labels=labels)
+        assert labels_of(found) == sorted(labels)
+        assert {spelling.label for spelling in found.spellings} == {name}
+
+
+def test_votes_that_look_alike_are_votes_for_one_label(tmp_path: Path) -> None:
+    votes = [("a", "B", "b"), ("b", "a", "a")] * 10
+    write_csv(tmp_path / "r.csv", [(f"t{n}", *vote) for n, vote in enumerate(votes)], ("text", "x", "y", "z"))
+    rows = load(tmp_path, train="r.csv", annotators=("x", "y", "z"), alike_labels="join").rows
+    assert [row.label for row in rows[:2]] == ["b", "a"]
+    assert rows[0].annotations == {"x": "a", "y": "b", "z": "b"}
+
+
+def test_sets_of_labels_are_joined_label_by_label(tmp_path: Path) -> None:
+    cells = ["new|Hot", "hot", "new", "hot|HOT"] * 10
+    write_csv(tmp_path / "r.csv", [(f"t{n}", cell) for n, cell in enumerate(cells)])
+    config = DataConfig(train="r.csv", alike_labels="join")
+    found = load_data(config, folder=tmp_path, seed=0, fetch=no_fetch, task="multi_label")
+    assert [row.label for row in found.rows[:4]] == ["hot|new", "hot", "new", "hot"]
+
+
+@pytest.mark.parametrize("test_format", ["csv", "jsonl", "parquet"])
+def test_numbers_and_truth_values_are_one_label_where_a_column_has_their_type(test_format: str, tmp_path: Path) -> None:
+    for train, test, names in (
+        ([0, 1], ["0.0", "1.0"], ["0", "1"]),
+        ([0.0, 1.0], ["0", "1"], ["0.0", "1.0"]),
+        ([0, 1], ["0e0", "1.00"], ["0", "1"]),
+        ([True, False], ["True", "FALSE"], ["false", "true"]),
+    ):
+        write_jsonl(tmp_path / "train.jsonl", [{"text": f"a{n}", "label": train[n % 2]} for n in range(20)])  # type: ignore[index]
+        texts, cells = [f"b{n}" for n in range(10)], [test[n % 2] for n in range(10)]
+        if test_format == "csv":
+            write_csv(tmp_path / "test.csv", list(zip(texts, cells, strict=True)))
+        elif test_format == "jsonl":
+            write_jsonl(tmp_path / "test.jsonl", [{"text": t, "label": c} for t, c in zip(texts, cells, strict=True)])
+        else:
+            write_parquet(tmp_path / "test.parquet", {"text": [*texts], "label": [*cells]})
+        found = load(tmp_path, train="train.jsonl", test=f"test.{test_format}")
+        assert labels_of(found) == names
+        assert sum(spelling.n_cells for spelling in found.spellings) == 10
+
+
+def test_a_typed_column_of_the_test_file_gives_the_type_too(tmp_path: Path) -> None:
+    write_csv(tmp_path / "train.csv", [(f"a{n}", "01"[n % 2]) for n in range(20)])
+    write_parquet(tmp_path / "test.parquet", {"text": [f"b{n}" for n in range(10)], "label": [0.0, 1.0] * 5})
+    assert labels_of(load(tmp_path, train="train.csv", test="test.parquet")) == ["0", "1"]
+
+
+def test_a_label_that_only_the_test_file_has_is_refused_with_the_nearest_of_train(tmp_path: Path) -> None:
+    write_csv(tmp_path / "train.csv", [(f"a{n}", "01"[n % 2]) for n in range(20)])
+    write_csv(tmp_path / "test.csv", [(f"b{n}", ("0.0", "1.0", "huge")[n % 3]) for n in range(9)])
+    refused(
+        tmp_path,
+        r"no training row is given: '0.0' \(3 rows; the nearest is '0', in 10\), '1.0' \(3 rows; the nearest is '1', in "
+        r"10\), 'huge' \(3 rows\); spell them as in the training rows",
+        train="train.csv",
+        test="test.csv",
+    )
+
+
+def test_a_label_that_no_training_row_is_given_is_refused_wherever_it_stands(tmp_path: Path) -> None:
+    rows = [(*row, row[1]) for row in TWENTY]
+    write_csv(tmp_path / "gold.csv", [*rows, ("late", "a", "aa")], ("text", "label", "gold"))
+    refused(tmp_path, r"'aa' \(1 rows; the nearest is 'a', in 11\)", train="gold.csv", gold="gold")
+    parts = [(*row, ("train", "test")[n % 2], row[1]) for n, row in enumerate(TWENTY)]
+    write_csv(tmp_path / "split.csv", parts, ("text", "label", "part", "gold"))
+    refused(tmp_path, r"no training row is given: 'b' \(10 rows\)", train="split.csv", split="part")
+    write_csv(
+        tmp_path / "sets.csv", [(f"t{n}", "a|b", "b|c" if n == 3 else "a") for n in range(30)], ("text", "x", "y")
+    )
+    config = DataConfig(train="sets.csv", label="x", gold="y")
+    with pytest.raises(DataError, match=r"no training row is given: 'c' \(1 rows\)"):
+        load_data(config, folder=tmp_path, seed=0, fetch=no_fetch, task="multi_label")
+
+
+def test_a_label_of_annotators_alone_is_trained(tmp_path: Path) -> None:
+    rows = [(f"t{n}", "ab"[n % 2], "ab"[n % 2], "c", "c" if n == 3 else "ab"[n % 2]) for n in range(40)]
+    write_csv(tmp_path / "r.csv", rows, ("text", "x", "y", "z", "gold"))
+    found = load(tmp_path, train="r.csv", annotators=("x", "y", "z"), gold="gold")
+    assert labels_of(found) == ["a", "b", "c"]
 
 
 @pytest.mark.slow

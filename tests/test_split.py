@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hybrid.config import SplitConfig
 from hybrid.data.duplicates import near_duplicate_groups
-from hybrid.data.sources import SourceRow
+from hybrid.data.source_rows import SourceRow
 from hybrid.errors import DataError
 from hybrid.stages.split import split
 from tests.corpus import LABELS, noisy, texts_and_gold

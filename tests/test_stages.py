@@ -58,6 +58,7 @@ RERUN: dict[str, tuple[Any, str]] = {
             "gold": "other",
             "id": "other",
             "separator": ";",
+            "alike_labels": "join",
             "annotators": ("a", "b"),
             "split": "other",
         }.items()

@@ -2,13 +2,13 @@
 
 import errno
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hybrid.artifacts import cache_dir
 from hybrid.errors import ConfigError, DataError, StorageError
-from hybrid.files.formats.records import Value, class_name, location_of, text_of, value_of
+from hybrid.files.formats.records import NotText, Value, class_name, location_of, text_of, value_of
 from hybrid.files.sheet import Cells, Sheet, read_sheet
 from hybrid.hub import parse_hub, refusal_of
 
@@ -80,17 +80,30 @@ def _sheet_of(table: Any, ref: str, stem: str, columns: Sequence[str]) -> Sheet:
     """Return the requested columns of a `datasets.Dataset`; the number of a class becomes its name."""
     present = [name for name in dict.fromkeys(columns) if name in table.column_names]
     by_column: list[list[str | None]] = []
+    value_kinds: dict[str, Collection[str]] = {}
     for name in present:
         class_names = getattr(table.features[name], "names", None)
         values: list[Value] = [
             class_name(value, class_names) if class_names else value_of(value) for value in table[name][:]
         ]
+        value_kinds[name] = _kinds_of(values)
         by_column.append(
             [text_of(value, location_of(ref, row, has_lines=False), name) for row, value in enumerate(values, start=1)]
         )
     rows = enumerate(zip(*by_column, strict=True), start=1)
     records: list[tuple[int, Cells]] = [(row, dict(zip(present, cells, strict=True))) for row, cells in rows]
-    return Sheet(name=ref, stem=stem, columns=tuple(table.column_names), records=records, has_lines=False)
+    return Sheet(
+        name=ref,
+        stem=stem,
+        columns=tuple(table.column_names),
+        records=records,
+        has_lines=False,
+        value_kinds=value_kinds,
+    )
+
+
+def _kinds_of(values: Iterable[Value]) -> set[str]:
+    return {value.kind for value in values if isinstance(value, NotText)}
 
 
 def prepared_sheet(path: Path, ref: str, seed: int, fetch: Fetch) -> Sheet:
@@ -109,11 +122,23 @@ def prepared_sheet(path: Path, ref: str, seed: int, fetch: Fetch) -> Sheet:
         raise ConfigError(f"{path}: no usable prepare(fetch, seed) in it ({_first_line(error)}); define one") from error
     columns: dict[str, None] = {}
     records: list[tuple[int, Cells]] = []
+    value_kinds: dict[str, set[str]] = {}
     for number, row in enumerate(prepare(fetch, seed), start=1):
         where = location_of(ref, number, has_lines=False)
         if not isinstance(row, Mapping):
             raise DataError(f"{where}: prepare gave a {type(row).__name__}; expected a dict of columns")
-        cells = {name: text_of(value_of(value), where, name) for name, value in row.items()}
+        values = {name: value_of(value) for name, value in row.items()}
+        cells = {name: text_of(value, where, name) for name, value in values.items()}
+        for name, value in values.items():
+            value_kinds.setdefault(name, set()).update(_kinds_of([value]))
         columns.update(dict.fromkeys(cells))
         records.append((number, cells))
-    return Sheet(name=ref, stem=path.stem, columns=tuple(columns), records=records, has_lines=False, has_header=False)
+    return Sheet(
+        name=ref,
+        stem=path.stem,
+        columns=tuple(columns),
+        records=records,
+        has_lines=False,
+        has_header=False,
+        value_kinds=value_kinds,
+    )

@@ -1,48 +1,33 @@
 """Load the rows that a recipe names, and refuse rows that cannot be right."""
 
-import difflib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
 import msgspec
 
 from hybrid.config import DataConfig
+from hybrid.data.label_checks import check_classes, check_trained
+from hybrid.data.label_spellings import LabelCounts, is_blank, other_spellings, refuse_alike
 from hybrid.data.row_ids import ContentIds
 from hybrid.data.sheets import Fetch, prepared_sheet, read_data
+from hybrid.data.source_rows import Dataset, SourceRow, labels_in
 from hybrid.errors import ConfigError, DataError
 from hybrid.files.sheet import Cells, Sheet
-from hybrid.label_sets import join_labels, split_labels
-from hybrid.types import LABEL_SEPARATOR, Part, Row, Task
+from hybrid.label_sets import join_labels
+from hybrid.types import LABEL_SEPARATOR, AlikeLabels, Part, Task
 
 
-class SourceRow(Row, frozen=True, kw_only=True):
-    """One row as the file has it, before it is assigned to a part."""
-
-    id: str
-    """That of the column of ids; without one it follows from the text (`hybrid.data.row_ids`)."""
-    text: str
-    label: str | None = None
-    """The given label. With several labels a row it is their canonical join, and the empty string if there are none."""
-    gold: str | None = None
-    """The true label, where the data has it."""
-    annotations: dict[str, str] = {}
-    """The label by annotator, in the order of the columns; an annotator who gave none is left out."""
-    part: Part | None = None
-    """The part that the data assigns, by its files or by a column; None if it assigns none."""
-    where: str = ""
-    """The file and the line, for messages."""
-
-
-class Dataset(msgspec.Struct, frozen=True):
-    """The rows in the order of the files."""
-
-    rows: list[SourceRow]
-    task: Task = "single_label"
-
-
-def load_data(config: DataConfig, *, folder: Path, seed: int, fetch: Fetch, task: Task = "single_label") -> Dataset:
+def load_data(
+    config: DataConfig,
+    *,
+    folder: Path,
+    seed: int,
+    fetch: Fetch,
+    task: Task = "single_label",
+    labels: Sequence[str] = (),
+) -> Dataset:
     """Load the rows that a recipe's [data] section names.
 
     Args:
@@ -50,6 +35,7 @@ def load_data(config: DataConfig, *, folder: Path, seed: int, fetch: Fetch, task
         seed: passed to the recipe's own `prepare`.
         fetch: passed to `prepare` too; returns the folder of a pinned artefact by its name.
         task: whether a cell holds one label or several.
+        labels: those that the recipe lists, whose spelling goes before others; empty where it lists none.
 
     Raises:
         DataError: a file, a row or a label is wrong; the message is one sentence that says which.
@@ -69,38 +55,16 @@ def load_data(config: DataConfig, *, folder: Path, seed: int, fetch: Fetch, task
         rows += _rows(sheet, config, ids, part, task)
     _check_ids(rows)
     _check_parts(rows, config)
-    dataset = Dataset(rows, task)
-    _check_classes(dataset, sheets[0][1].name)
+    notes = [f"{sheet.name}: {sheet.note}" for _, sheet in sheets if sheet.note]
+    kinds = {
+        kind for _, sheet in sheets for column in _label_columns(config) for kind in sheet.value_kinds.get(column, ())
+    }
+    dataset = _one_spelling(Dataset(rows, task, notes=notes), labels, value_kinds=kinds, alike=config.alike_labels)
+    if config.alike_labels == "refuse":
+        refuse_alike(_count_labels(dataset), labels, sheets[0][1].name)
+    check_trained(dataset)
+    check_classes(dataset, sheets[0][1].name)
     return dataset
-
-
-def labels_of(dataset: Dataset) -> list[str]:
-    """Return the classes among the given and the gold labels, sorted."""
-    cells = (cell for row in dataset.rows for cell in (row.label, row.gold) if cell is not None)
-    return sorted({label for cell in cells for label in _labels_in(cell, dataset.task)})
-
-
-def check_labels(dataset: Dataset, labels: Sequence[str]) -> None:
-    """Check that every given, gold and annotator's label is one of `labels`.
-
-    Raises:
-        DataError: one is not; the message suggests the nearest.
-    """
-    known = set(labels)
-    for row in dataset.rows:
-        cells = (cell for cell in (row.label, row.gold, *row.annotations.values()) if cell is not None)
-        for label in (label for cell in cells for label in _labels_in(cell, dataset.task)):
-            if label not in known:
-                near = difflib.get_close_matches(label, labels, n=1)
-                hint = f"write {near[0]!r} there" if near else "correct the row"
-                raise DataError(
-                    f"{row.where or row.id}: label {label!r} is not one of the recipe's ({', '.join(labels)}); "
-                    f"{hint}, or add it to `labels`"
-                )
-
-
-def _labels_in(cell: str, task: Task) -> tuple[str, ...]:
-    return (cell,) if task == "single_label" else split_labels(cell)
 
 
 def _check_roles(config: DataConfig) -> None:
@@ -139,6 +103,10 @@ def _sheets(config: DataConfig, folder: Path, seed: int, fetch: Fetch) -> list[t
     columns = [column for column in named if column]
     sheets = {part: read_data(ref, folder, f"data.{part}", columns) for part, ref in refs.items()}
     return [(part if len(refs) > 1 else None, sheet) for part, sheet in sheets.items()]
+
+
+def _label_columns(config: DataConfig) -> list[str]:
+    return [column for column in (*(config.annotators or (config.label,)), config.gold) if column]
 
 
 def _missing_column(sheet: Sheet, column: str, key: str) -> DataError:
@@ -195,8 +163,9 @@ def _check_columns(sheet: Sheet, config: DataConfig) -> None:
 
 
 def _cell(cells: Cells, column: str) -> str | None:
-    """Return a label or an id without the white space around it; None if nothing is left, or if no column is named."""
-    return (cells.get(column) or "").strip() or None if column else None
+    """Return a label or an id without the white space around it; None if a reader sees nothing, or no column is named."""
+    cell = (cells.get(column) or "").strip() if column else ""
+    return None if is_blank(cell) else cell
 
 
 def _joined(cell: str, config: DataConfig, where: str) -> str:
@@ -209,6 +178,39 @@ def _joined(cell: str, config: DataConfig, where: str) -> str:
                 "of a run; rename it"
             )
     return join_labels(labels)
+
+
+def _one_spelling(
+    dataset: Dataset, labels: Sequence[str], *, value_kinds: Collection[str], alike: AlikeLabels
+) -> Dataset:
+    """Give each label one spelling (`hybrid.data.label_spellings`)."""
+    spellings = other_spellings(_count_labels(dataset), labels, value_kinds=value_kinds, alike=alike)
+    if not spellings:
+        return dataset
+    label_of = {spelling.spelling: spelling.label for spelling in spellings}
+
+    def respelled(cell: str) -> str:
+        names = [label_of.get(label, label) for label in labels_in(cell, dataset.task)]
+        return join_labels(names) if dataset.task == "multi_label" else names[0]
+
+    rows = []
+    for row in dataset.rows:
+        annotations = {name: respelled(label) for name, label in row.annotations.items()}
+        label = _majority(annotations) if annotations else None if row.label is None else respelled(row.label)
+        gold = None if row.gold is None else respelled(row.gold)
+        rows.append(msgspec.structs.replace(row, label=label, gold=gold, annotations=annotations))
+    return msgspec.structs.replace(dataset, rows=rows, spellings=spellings)
+
+
+def _count_labels(dataset: Dataset) -> LabelCounts:
+    given: Counter[str] = Counter()
+    every: Counter[str] = Counter()
+    for row in dataset.rows:
+        for cell in (row.label, row.gold, *row.annotations.values()):
+            every.update(labels_in(cell, dataset.task) if cell is not None else ())
+        if row.part in (None, "train") and row.label is not None:
+            given.update(labels_in(row.label, dataset.task))
+    return LabelCounts(given, every)
 
 
 def _majority(annotations: Mapping[str, str]) -> str:
@@ -240,16 +242,3 @@ def _check_parts(rows: Sequence[SourceRow], config: DataConfig) -> None:
             raise DataError(
                 f"{which}: no row is for {part}; expected train and test rows (calibration rows can be drawn)"
             )
-
-
-def _check_classes(dataset: Dataset, ref: str) -> None:
-    labels = labels_of(dataset)
-    if not labels:
-        raise DataError(f"{ref}: no row has a label; expected two labels or more: check data.label and data.separator")
-    if len(labels) < 2:
-        raise DataError(f"{ref}: every row is labelled {labels[0]!r}; expected two classes or more: check data.label")
-    if len(dataset.rows) < 10 * len(labels):
-        raise DataError(
-            f"{ref}: {len(dataset.rows)} rows for {len(labels)} classes; expected ten times as many rows as classes, "
-            f"{10 * len(labels)} or more: add rows, or check data.label"
-        )

@@ -29,6 +29,8 @@ class Sheet(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the numbers count lines; they count rows otherwise."""
     has_header: bool = True
     """Whether every record has the same columns."""
+    value_kinds: Mapping[str, Collection[str]] = {}
+    """By column, what its values are besides text: "number", "boolean"."""
     note: str = ""
     """What its reader found that the file's name does not tell; a sentence about the file."""
 
@@ -53,6 +55,7 @@ def read_sheet(path: Path, columns: Collection[str], *, name: str = "", file_for
     file_format = file_format or format_of(path, name)
     names: dict[str, None] = {}
     records: list[tuple[int, Cells]] = []
+    value_kinds: dict[str, set[str]] = {}
     with file_format.open(path, name=name, columns=[column for column in columns if column]) as table:
         if table.note:
             _log.warning("%s: %s", name, table.note)
@@ -61,12 +64,13 @@ def read_sheet(path: Path, columns: Collection[str], *, name: str = "", file_for
                 raise DataError(record.problem)
             if table.header is None and not names.keys() >= set(record.names):
                 names.update(dict.fromkeys(record.names))
-            cells = {
-                column: value
-                if value is None or isinstance(value, str)
-                else text_of(value, table.where(record.number), column)
-                for column, value in record.values.items()
-            }
+            cells: dict[str, str | None] = {}
+            for column, value in record.values.items():
+                if value is None or isinstance(value, str):
+                    cells[column] = value
+                else:
+                    cells[column] = text_of(value, table.where(record.number), column)
+                    value_kinds.setdefault(column, set()).add(value.kind)
             records.append((record.number, cells))
         return Sheet(
             name=name,
@@ -75,5 +79,6 @@ def read_sheet(path: Path, columns: Collection[str], *, name: str = "", file_for
             records=records,
             has_lines=table.has_lines,
             has_header=table.header is not None,
+            value_kinds=value_kinds,
             note=table.note,
         )

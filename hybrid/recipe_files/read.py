@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid.config import CalibrateConfig, CleanConfig, Recipe
+from hybrid.data.label_spellings import alike_groups, spelled
 from hybrid.errors import ConfigError
 from hybrid.llm import backend_of
 from hybrid.llm.backends import check_llm
@@ -44,6 +45,12 @@ def _check(recipe: Recipe, path: Path) -> None:
     _check_calibrate(recipe, path)
     if len(set(recipe.labels)) != len(recipe.labels):
         raise ConfigError(f"{path}: labels = {list(recipe.labels)}: a label is there twice; expected each once")
+    alike = alike_groups(recipe.labels) if recipe.data.alike_labels != "keep" else []
+    if alike:
+        raise ConfigError(
+            f"{path}: labels: labels that a reader cannot tell apart: {' and '.join(map(spelled, alike[0]))}; keep one, or "
+            'set data.alike_labels = "keep" if they are different ones'
+        )
     if recipe.encoder.windows != "none" and 2 * recipe.encoder.overlap > recipe.encoder.max_length:
         raise ConfigError(
             f"{path}: encoder.overlap = {recipe.encoder.overlap}: expected at most half of encoder.max_length "

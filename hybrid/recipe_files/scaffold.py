@@ -10,7 +10,8 @@ import msgspec
 
 from hybrid.artifacts import fetch
 from hybrid.config import CalibrateConfig, CleanConfig, DataConfig, EncoderConfig, TrainConfig, VerifyConfig
-from hybrid.data.sources import Dataset, labels_of, load_data
+from hybrid.data.source_rows import Dataset, labels_of
+from hybrid.data.sources import load_data
 from hybrid.errors import ConfigError
 from hybrid.files.table import write_bytes
 
@@ -104,6 +105,8 @@ def _data_lines(config: DataConfig) -> Iterator[str]:
         yield f"annotators = {_toml(list(config.annotators))}"
     else:
         yield f"label = {_toml(config.label)}"
+    yield "# Labels that differ in nothing that a reader sees, or in case alone, are an error; join makes them one label."
+    yield f"{'# ' * (config.alike_labels == DataConfig().alike_labels)}alike_labels = {_toml(config.alike_labels)}"
     if config.gold:
         yield "# Trusted labels, on all rows or some: used for calibration and testing, never for training."
         yield f"gold = {_toml(config.gold)}"

@@ -9,7 +9,9 @@ import numpy as np
 from hybrid.config import DataConfig, Recipe, SplitConfig
 from hybrid.data.duplicates import NearIndex, near_duplicate_groups
 from hybrid.data.escalated_rows import Joined, join_added, read_added
-from hybrid.data.sources import SourceRow, check_labels, labels_of, load_data
+from hybrid.data.label_checks import check_labels
+from hybrid.data.source_rows import SourceRow, labels_of
+from hybrid.data.sources import load_data
 from hybrid.errors import DataError
 from hybrid.hub import is_hub
 from hybrid.label_sets import rarest_labels, split_labels
@@ -205,7 +207,12 @@ def _reads(_: Recipe) -> Reads:
 def _work(io: StageIO) -> Report:
     recipe = io.recipe
     dataset = load_data(
-        _pinned(recipe.data, io), folder=io.recipe_dir, seed=recipe.seed, fetch=io.fetch, task=recipe.task
+        _pinned(recipe.data, io),
+        folder=io.recipe_dir,
+        seed=recipe.seed,
+        fetch=io.fetch,
+        task=recipe.task,
+        labels=recipe.labels,
     )
     # Sorted: whatever order the recipe names them in, every later stage computes the same.
     labels = sorted(recipe.labels) or labels_of(dataset)
@@ -217,7 +224,11 @@ def _work(io: StageIO) -> Report:
         joined = join_added(joined, escalated, near_duplicate=recipe.split.near_duplicate)
     io.write(ROWS, joined.rows)
     io.write(GOLD, joined.gold)
-    return joined.report | {"labels": list(labels)}
+    return joined.report | {
+        "labels": list(labels),
+        "files": dataset.notes,
+        "spellings": [msgspec.to_builtins(spelling) for spelling in dataset.spellings],
+    }
 
 
 def _pinned(config: DataConfig, io: StageIO) -> DataConfig:
@@ -228,18 +239,19 @@ def _pinned(config: DataConfig, io: StageIO) -> DataConfig:
 
 
 def _summary_line(report: Report) -> str:
-    near, escalated = report["near_duplicates"], report.get("escalated_rows")
+    near, escalated, spellings = report["near_duplicates"], report.get("escalated_rows"), report.get("spellings")
     return (
         ", ".join(f"{n} {part}" for part, n in report["parts"].items())
         + (f"; {near} near-duplicates" if near else "")
         + (f"; {escalated} texts that escalated" if escalated else "")
+        + (f"; {len(spellings)} spellings of labels joined with another" if spellings else "")
     )
 
 
 SPLIT = Stage(
     name="split",
     purpose="given rows -> train | calibration | test",
-    version=3,
+    version=4,
     reads=_reads,
     writes=(ROWS.path, GOLD.path),
     code=("hybrid.data", "hybrid.label_sets"),
