@@ -10,6 +10,8 @@ from pathlib import Path
 
 from runtime import N_TEXTS, corpus
 
+from hybrid.runtime.bundle import seal_of
+
 
 @dataclass(frozen=True)
 class Kit:
@@ -47,5 +49,6 @@ def _fp32(run: Path, folder: Path) -> Path:
     manifest = json.loads((folder / "bundle.json").read_text())
     manifest["files"]["model.onnx"] = hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
     manifest |= {"precision": "fp32", "golden": []}
+    manifest["seal"] = seal_of(json.dumps(manifest).encode())
     (folder / "bundle.json").write_text(json.dumps(manifest))
     return folder

@@ -18,6 +18,7 @@ from hybrid.commands.traces import add_traces
 from hybrid.errors import ConfigError, DataError
 from hybrid.precisions import PRECISIONS
 from hybrid.runtime.bundle import MODEL, read_bundle
+from hybrid.runtime.made_with import other_versions
 from hybrid.runtime.text_encoder import TextLimits
 from hybrid.scoring.command import add_score
 
@@ -151,6 +152,7 @@ def _info(options: argparse.Namespace) -> None:
         "recipe": bundle.recipe_hash[:12],
         "files": ", ".join(f"{name} {digest[:12]}" for name, digest in bundle.files.items()) + " (checked)",
         "made with": ", ".join(f"{name} {version}" for name, version in bundle.versions.items()),
+        **({"other here": others} if (others := other_versions(bundle.versions)) else {}),
     }.items():
         print(f"{name:<12} {value}")
 

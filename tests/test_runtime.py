@@ -14,6 +14,7 @@ import hybrid
 from hybrid.errors import BundleError, DataError
 from hybrid.runtime.decision import with_vote
 from hybrid.types import Prediction, Vote
+from tests.serving.bundles import changed
 
 TEXTS = ["The soup was awful and stale.", "Superb and fresh bread at the harbour!", "boiled rice", "x " * 90]
 
@@ -86,11 +87,11 @@ def test_a_missing_file_is_named(bundle: Path) -> None:
 def test_a_cut_off_manifest_another_format_and_no_bundle_are_said(bundle: Path, tmp_path: Path) -> None:
     manifest = json.loads((bundle / "bundle.json").read_text())
     (bundle / "bundle.json").write_text(json.dumps(manifest | {"format": 99}))
-    with pytest.raises(BundleError, match="format 99; this version reads format 2"):
+    with pytest.raises(BundleError, match="format 99; this version reads formats 2 and 3"):
         hybrid.load(bundle)
     old = {"format": 1, "name": "dishes", "max_length": 32}
     (bundle / "bundle.json").write_text(json.dumps(old))
-    with pytest.raises(BundleError, match="format 1; this version reads format 2: rerun the recipe"):
+    with pytest.raises(BundleError, match="format 1; this version reads formats 2 and 3: rerun the recipe"):
         hybrid.load(bundle)
     (bundle / "bundle.json").write_text(json.dumps(manifest)[:-20])
     with pytest.raises(BundleError, match="changed or cut off"):
@@ -100,17 +101,8 @@ def test_a_cut_off_manifest_another_format_and_no_bundle_are_said(bundle: Path, 
 
 
 def test_labels_that_do_not_fit_the_graph_are_refused(bundle: Path) -> None:
-    manifest = json.loads((bundle / "bundle.json").read_text())
-    (bundle / "bundle.json").write_text(json.dumps(manifest | {"labels": ["a", "b"]}))
     with pytest.raises(BundleError, match="3 logits for 2 labels"):
-        hybrid.load(bundle)
-
-
-def changed(bundle: Path, **fields: object) -> Path:
-    """Return the bundle after fields of its manifest were changed."""
-    manifest = json.loads((bundle / "bundle.json").read_text())
-    (bundle / "bundle.json").write_text(json.dumps(manifest | fields))
-    return bundle
+        hybrid.load(changed(bundle, labels=["a", "b"]))
 
 
 def test_a_tokenizer_of_another_model_is_refused(bundle: Path) -> None:

@@ -40,7 +40,7 @@ from hybrid.machine.facts import this_machine
 from hybrid.pipeline.context import RunContext
 from hybrid.pipeline.run import Run
 from hybrid.pipeline.stages import STAGE_NAMES
-from hybrid.runtime.bundle_writer import versions
+from hybrid.runtime.made_with import versions
 from hybrid.types import PrecisionTrial, Report
 
 CALIBRATION = (

@@ -1,18 +1,23 @@
 """A bundle on disk: its manifest, read only where every file is there and unchanged."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from hybrid.errors import BundleError
+from hybrid.files.hashing import sha256_of
 from hybrid.runtime.calibration import Calibration, Threshold
 from hybrid.runtime.calibration_reference import Reference
 from hybrid.runtime.combination import Reliability
-from hybrid.runtime.integrity import Golden, check_file, open_regular
+from hybrid.runtime.integrity import Golden, check_file, external_files, open_regular
 from hybrid.runtime.text_encoder import TextLimits
 from hybrid.types import Precision, Task
 
-FORMAT = 2
+FORMAT = 3
+READABLE_FORMATS = (2, 3)
+FIRST_SEALED = 3
+"""The first format whose manifest has a seal."""
 MANIFEST = "bundle.json"
 MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
@@ -54,8 +59,10 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     golden: tuple[Golden, ...]
     """Training texts with the probabilities that they must get wherever the bundle is loaded."""
     files: dict[str, str]
-    """SHA-256 by file name."""
+    """SHA-256 by file name: graph, tokenizer, and whatever files the graph has its weights in."""
     versions: dict[str, str]
+    seal: str = ""
+    """SHA-256 of all other fields, so that labels and calibration are those that were measured; empty in format 2."""
 
 
 def read_bundle(folder: Path) -> Bundle:
@@ -69,6 +76,7 @@ def read_bundle(folder: Path) -> Bundle:
         content = read_manifest(folder)
         _check_format(path, msgspec.json.decode(content, type=_Format).format)
         bundle = msgspec.json.decode(content, type=Bundle)
+        seal = seal_of(content)
     except OSError as error:
         raise BundleError(
             f"{folder}: not a bundle ({MANIFEST}: {error.strerror}); expected a folder that `python -m hybrid.recipe` made, "
@@ -76,10 +84,42 @@ def read_bundle(folder: Path) -> Bundle:
         ) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BundleError(f"{path}: changed or cut off ({error}); copy the bundle again or rerun the recipe") from error
+    if bundle.format >= FIRST_SEALED and bundle.seal != seal:
+        raise BundleError(
+            f"{path}: changed since the bundle was made (expected SHA-256 {bundle.seal[:12]}…, got {seal[:12]}…); copy the "
+            "bundle again or rerun the recipe"
+        )
     for name, sha256 in bundle.files.items():
         _check_name(path, name)
         check_file(folder / name, sha256)
+    _check_external(folder, bundle)
     return bundle
+
+
+def seal_of(manifest: bytes) -> str:
+    """Compute the seal of a manifest: the SHA-256 of its JSON without the seal, keys sorted.
+
+    Raises:
+        DecodeError: it is not a JSON object.
+    """
+    fields = msgspec.json.decode(manifest, type=dict[str, Any])
+    fields.pop("seal", None)
+    return sha256_of(fields)
+
+
+def sealed(bundle: Bundle) -> Bundle:
+    """Return the manifest with its seal."""
+    return msgspec.structs.replace(bundle, seal=seal_of(msgspec.json.encode(bundle)))
+
+
+def _check_external(folder: Path, bundle: Bundle) -> None:
+    """Refuse a graph that has weights in a file whose hash is not in the manifest."""
+    if MODEL not in bundle.files:
+        return
+    for name in sorted(external_files(folder / MODEL) - bundle.files.keys()):
+        raise BundleError(
+            f"{folder / MODEL}: has weights in {name!r:.80}, and {MANIFEST} has no SHA-256 of that file; rerun the recipe"
+        )
 
 
 def read_manifest(folder: Path) -> bytes:
@@ -107,13 +147,15 @@ def _check_name(path: Path, name: str) -> None:
 
 
 def _check_format(path: Path, number: int) -> None:
+    if number in READABLE_FORMATS:
+        return
+    readable = " and ".join(map(str, READABLE_FORMATS))
     if number > FORMAT:
         raise BundleError(
-            f"{path}: format {number}; this version reads format {FORMAT}: a newer version wrote the bundle, "
+            f"{path}: format {number}; this version reads formats {readable}: a newer version wrote the bundle, "
             "so upgrade hybrid-cascade"
         )
-    if number < FORMAT:
-        raise BundleError(
-            f"{path}: format {number}; this version reads format {FORMAT}: rerun the recipe, because a bundle of that "
-            "format has no golden texts to prove that this machine computes what was measured"
-        )
+    raise BundleError(
+        f"{path}: format {number}; this version reads formats {readable}: rerun the recipe, because a bundle of that "
+        "format has no golden texts to prove that this machine computes what was measured"
+    )

@@ -1,25 +1,20 @@
 """Writes a bundle: the folder that a service embeds, from an exported graph and its calibration."""
 
-import platform
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import hybrid
 from hybrid.files.hashing import sha256_of_file
 from hybrid.files.links import link_or_copy
 from hybrid.files.table import write_json
-from hybrid.runtime.bundle import MANIFEST, MODEL, TOKENIZER, Bundle
+from hybrid.runtime.bundle import MANIFEST, MODEL, TOKENIZER, Bundle, sealed
 from hybrid.runtime.calibration import Calibration, Threshold, apply
 from hybrid.runtime.calibration_reference import Reference
 from hybrid.runtime.combination import Reliability
 from hybrid.runtime.encoder import Encoder
-from hybrid.runtime.integrity import Golden
+from hybrid.runtime.integrity import Golden, external_files
+from hybrid.runtime.made_with import versions
 from hybrid.runtime.text_encoder import TextLimits
 from hybrid.types import Precision, Task
-
-RECORDED = ("torch", "transformers", "cleanlab", "scikit-learn", "onnx", "onnxruntime", "tokenizers", "numpy")
-"""The packages whose versions a bundle records."""
 
 
 def write_bundle(
@@ -43,12 +38,13 @@ def write_bundle(
 ) -> Bundle:
     """Write the bundle and return its manifest. The manifest is written last: without it there is no bundle.
 
-    `exported` holds the graph, which is at `precision`, and the tokenizer; `vocabulary` is the number of rows of
-    the encoder's embedding. The golden texts are answered here, by the files of the bundle.
+    `exported` holds the graph, which is at `precision`, whatever files it has its weights in, and the tokenizer;
+    `vocabulary` is the number of rows of the encoder's embedding. The golden texts are answered here, by the files of the bundle.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
-    for file in (MODEL, TOKENIZER):
+    files = (MODEL, TOKENIZER, *sorted(external_files(exported / MODEL)))
+    for file in files:
         link_or_copy(exported / file, folder / file)
     bundle = Bundle(
         name=name,
@@ -65,22 +61,12 @@ def write_bundle(
         policy=policy,
         decoder=decoder,
         golden=_answered(golden_texts, Encoder(folder, n_labels=len(labels), reading=reading), calibration),
-        files={file: sha256_of_file(folder / file) for file in (MODEL, TOKENIZER)},
+        files={file: sha256_of_file(folder / file) for file in files},
         versions=versions(),
     )
+    bundle = sealed(bundle)
     write_json(folder / MANIFEST, bundle)
     return bundle
-
-
-def versions() -> dict[str, str]:
-    """Read the versions of the packages that a figure depends on; those that are not installed are left out."""
-    recorded = {"hybrid-cascade": hybrid.__version__, "python": platform.python_version()}
-    for name in RECORDED:
-        try:
-            recorded[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return recorded
 
 
 def _answered(texts: Sequence[str], encoder: Encoder, calibration: Calibration) -> tuple[Golden, ...]:

@@ -1,5 +1,6 @@
 """The cascade: the encoder answers what it is sure of, the decoder is asked about the rest."""
 
+import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,10 @@ from hybrid.runtime.decision import predict, with_vote
 from hybrid.runtime.encoder import Encoder
 from hybrid.runtime.explain import Explanation, Word, without_each, words_of
 from hybrid.runtime.integrity import check_golden
+from hybrid.runtime.made_with import other_versions
 from hybrid.types import Prediction, Vote
+
+_log = logging.getLogger(__name__)
 
 
 class Decoder(Protocol):
@@ -146,7 +150,10 @@ def load(
         )
     classifier = Classifier(bundle, encoder, decoder)
     probs = classifier.probs([example.text for example in bundle.golden])
-    check_golden(bundle.golden, probs, precision=bundle.precision, folder=path)
+    others = other_versions(bundle.versions)
+    check_golden(bundle.golden, probs, precision=bundle.precision, folder=path, other_versions=others)
+    if others:
+        _log.info("%s: made with %s; its golden texts hold", path, others)
     return classifier
 
 

@@ -2,7 +2,9 @@
 
 import errno
 import hashlib
+import mmap
 import os
+import re
 import stat
 from collections.abc import Sequence
 from io import BufferedReader
@@ -74,6 +76,34 @@ def check_file(path: Path, sha256: str) -> None:
         )
 
 
+_EXTERNAL = re.compile(rb"\x0a\x08location\x12")
+"""An entry `location` of a tensor's `external_data` in the protobuf format of ONNX; its value follows with its length."""
+_LONGEST_VARINT = 5
+
+
+def external_files(graph: Path) -> set[str]:
+    """Return the names of the files beside a graph that its weights are in.
+
+    Raises:
+        OSError: the graph cannot be read.
+    """
+    with open_regular(graph) as file:
+        if not os.fstat(file.fileno()).st_size:
+            return set()
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return {_text_at(content, match.end()) for match in _EXTERNAL.finditer(content)}
+
+
+def _text_at(content: mmap.mmap, start: int) -> str:
+    """Read a protobuf string: its length as a varint, then its bytes."""
+    length = 0
+    for n, byte in enumerate(content[start : start + _LONGEST_VARINT]):
+        length |= (byte & 0x7F) << (7 * n)
+        if byte < 0x80:
+            return content[start + n + 1 : start + n + 1 + length].decode("utf-8", "replace")
+    return ""
+
+
 def golden_texts(texts: Sequence[str], n: int = N_TEXTS) -> list[str]:
     """Choose at most `n` of the texts, spread from short to long; the very longest are passed over."""
     by_length = sorted({text for text in texts if len(text) <= MAX_CHARACTERS}, key=lambda text: (len(text), text))
@@ -82,8 +112,12 @@ def golden_texts(texts: Sequence[str], n: int = N_TEXTS) -> list[str]:
     return [by_length[i] for i in np.linspace(0, len(by_length) - 1, n).round().astype(int)]
 
 
-def check_golden(golden: Sequence[Golden], probs: np.ndarray, *, precision: str, folder: Path) -> None:
+def check_golden(
+    golden: Sequence[Golden], probs: np.ndarray, *, precision: str, folder: Path, other_versions: str = ""
+) -> None:
     """Compare the probabilities [n, k] that the golden texts get here with those that the bundle recorded.
+
+    `other_versions` names the packages that the bundle was made with and that have another version here.
 
     Raises:
         BundleError: one differs by more than another CPU's rounding explains.
@@ -96,5 +130,9 @@ def check_golden(golden: Sequence[Golden], probs: np.ndarray, *, precision: str,
             raise BundleError(
                 f"{folder}: the golden text {example.text!r:.40} has a probability that is {worst:.2g} off, expected "
                 f"at most {tolerance:g}: this processor or onnxruntime computes the {precision} graph otherwise than "
-                "where it was made; make the bundle here, or ship it in fp32"
+                f"where it was made{_with(other_versions)}; make the bundle here, or ship it in fp32"
             )
+
+
+def _with(other_versions: str) -> str:
+    return f", with {other_versions}" if other_versions else ""

@@ -8,7 +8,7 @@ import onnx
 from tokenizers import Tokenizer
 
 from hybrid.files.hashing import sha256_of_file
-from hybrid.runtime.bundle import MANIFEST, MODEL, TOKENIZER, Bundle, read_bundle
+from hybrid.runtime.bundle import MANIFEST, MODEL, TOKENIZER, Bundle, read_bundle, seal_of
 from hybrid.runtime.calibration import apply
 from hybrid.runtime.encoder import Encoder
 
@@ -21,9 +21,10 @@ def copied(bundle_dir: Path, folder: Path) -> Path:
 
 
 def changed(folder: Path, **fields: object) -> Path:
-    """Change fields of the manifest."""
+    """Change fields of the manifest, as if the bundle had been made with them."""
     path = folder / MANIFEST
-    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    manifest = json.loads(path.read_text()) | fields
+    path.write_text(json.dumps(manifest | {"seal": seal_of(json.dumps(manifest).encode())}))
     return folder
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from hybrid.runtime.bundle import MANIFEST, Bundle
+from hybrid.runtime.bundle import MANIFEST, Bundle, sealed
 from hybrid.runtime.calibration import Calibration, Threshold
 from hybrid.runtime.combination import Reliability, Weights
 from hybrid.runtime.text_encoder import TextLimits
@@ -94,7 +94,7 @@ def opened(
     """Return the decoder behind a service whose settings name the server at `url`, its store in `folder`."""
     bundle = folder / "bundle"
     bundle.mkdir(exist_ok=True)
-    (bundle / MANIFEST).write_bytes(msgspec.json.encode(BUNDLE))
+    (bundle / MANIFEST).write_bytes(msgspec.json.encode(sealed(BUNDLE)))
     section = DecoderSettings(model="judge", base_url=url, **decoder)
     handler = open_decoder(Settings(decoder=section, reviews=reviews), bundle, observer or RecordingObserver())
     assert handler is not None

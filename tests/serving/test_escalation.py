@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from hybrid.errors import ConfigError
-from hybrid.runtime.bundle import MANIFEST
+from hybrid.runtime.bundle import MANIFEST, sealed
 from serving.decoder.open_decoder import open_decoder
 from serving.errors import DeadlineError, UnanswerableError
 from serving.settings import DecoderSettings, Settings, read_settings
@@ -249,7 +249,7 @@ def test_a_question_with_other_labels_goes_to_the_decoder_with_its_instructions(
 def test_settings_that_cannot_be_are_refused_and_none_needs_no_store(tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
     bundle.mkdir()
-    (bundle / MANIFEST).write_bytes(msgspec.json.encode(BUNDLE))
+    (bundle / MANIFEST).write_bytes(msgspec.json.encode(sealed(BUNDLE)))
     assert open_decoder(Settings(), bundle, RecordingObserver()) is None
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
     refused: list[tuple[dict[str, Any], str]] = [
@@ -264,7 +264,7 @@ def test_settings_that_cannot_be_are_refused_and_none_needs_no_store(tmp_path: P
         with pytest.raises(ConfigError, match=message):
             open_decoder(Settings(decoder=decoder), bundle, RecordingObserver())
     several = msgspec.structs.replace(BUNDLE, task="multi_label")
-    (bundle / MANIFEST).write_bytes(msgspec.json.encode(several))
+    (bundle / MANIFEST).write_bytes(msgspec.json.encode(sealed(several)))
     with pytest.raises(ConfigError, match="multi_label bundle"):
         open_decoder(Settings(decoder=DecoderSettings(model="judge", base_url=CLOSED)), bundle, RecordingObserver())
 

@@ -4,9 +4,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from hybrid.errors import ConfigError, LLMError
+from hybrid.files.file_check import first_changed
+from hybrid.files.hashing import sha256_of_file
+from hybrid.files.table import write_json
 from hybrid.hub import parse_hub
 
 _WEIGHTS_A_BLOCK = 32
@@ -67,19 +71,32 @@ def fast_copy(path: Path) -> Path:
         LLMError: the package that reads GGUF files is missing.
     """
     copy = path.parent.with_name(f"{path.parent.name}-q8_0") / f"{path.stem}.Q8_0.gguf"
-    if copy.is_file():
+    stamp, checked = (copy.with_name(f"{copy.name}.{kind}.json") for kind in ("stamp", "checked"))
+    if _has_stamp(copy, stamp, checked):
         return copy
     part = copy.with_name(f"{copy.name}.{os.getpid()}.part")
     try:
         copy.parent.mkdir(parents=True, exist_ok=True)
         if not _write_fast(path, part):
             return path
+        digest = sha256_of_file(part)
+        stamp.unlink(missing_ok=True)
         part.replace(copy)
+        write_json(stamp, {copy.name: digest})
     except OSError:
         return path
     finally:
         part.unlink(missing_ok=True)
     return copy
+
+
+def _has_stamp(copy: Path, stamp: Path, checked: Path) -> bool:
+    """Whether the copy is as it was written; one without a stamp may have been cut off by a crash."""
+    try:
+        hashes = msgspec.json.decode(stamp.read_bytes(), type=dict[str, str])
+    except (OSError, ValueError):
+        return False
+    return set(hashes) == {copy.name} and first_changed(copy.parent, hashes, checked) is None
 
 
 def _write_fast(path: Path, target: Path) -> bool:
