@@ -18,7 +18,7 @@ from starlette.responses import Response
 from serving.errors import BadRequestError, ServingError, SlowBodyError, TooLargeError, UnsupportedError
 from serving.interfaces import Service
 from serving.protocols.all import protocol_of
-from serving.protocols.operation import TIMEOUT_HEADER, Call, Operation, check_timeout
+from serving.protocols.operation import TIMEOUT_HEADER, Call, Operation, WithTail, check_timeout
 from serving.settings import Limits, Settings
 from serving.types import Deadline, Timings
 
@@ -27,6 +27,9 @@ CLIENT_CLOSED_REQUEST = 499
 MILLISECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?")
 RETRY_STATUSES = (429, 503)
 """Statuses whose replies have a Retry-After header."""
+OCTETS = "application/octet-stream"
+LONGEST_LENGTH = 12
+"""The most digits of a length in a header."""
 BROWSER_HEADERS = ("origin", "sec-fetch-site")
 """Headers that browsers send with every POST, and programs do not."""
 CHARSETS = ("utf-8", "utf8", "us-ascii")
@@ -45,10 +48,12 @@ def endpoint(
         started, timings = time.perf_counter(), Timings()
         try:
             deadline = _deadline(request, settings.limits)
-            body = None
+            body, tail = None, b""
             if decoder is not None:
-                _check_type(request.headers, untyped=operation.untyped_body)
-                body = _decoded(await read_body(request, settings.limits, deadline.left_s()), decoder)
+                _check_type(request.headers, operation)
+                content = await read_body(request, settings.limits, deadline.left_s())
+                head, tail = _split(content, request.headers, operation.json_length_header)
+                body = _decoded(head, decoder)
             call = Call(
                 service=service,
                 settings=settings,
@@ -57,10 +62,11 @@ def endpoint(
                 body=body,
                 deadline=deadline,
                 timings=timings,
+                tail=tail,
             )
             with cancel_on_disconnect(request):
                 reply = await operation.answer(call)
-            response = Response(msgspec.json.encode(reply), media_type="application/json")
+            response = _response(reply, operation.json_length_header)
         except ServingError as error:
             response = error_response(error, request.scope["path"], request.state.request_id)
         except ClientDisconnect:
@@ -100,6 +106,25 @@ def _decoded(content: bytes, decoder: "msgspec.json.Decoder[Any]") -> Any:
         raise BadRequestError("the body is nested too deeply; expected JSON of a few levels") from error
     except ValueError as error:  # malformed, of a wrong type, not UTF-8, half a surrogate pair, an endless number
         raise BadRequestError(f"the body: {str(error)[:300]}; the page /docs shows what is expected") from error
+
+
+def _split(content: bytes, headers: Headers, json_length_header: str) -> tuple[bytes, bytes]:
+    """Split a body into its JSON and what follows it."""
+    length = headers.get(json_length_header) if json_length_header else None
+    if length is None:
+        return content, b""
+    if not (length.isascii() and length.isdigit() and len(length) <= LONGEST_LENGTH) or int(length) > len(content):
+        raise BadRequestError(
+            f"{json_length_header}: {length[:40]!r}; expected how many of the {len(content)} bytes of the body are JSON"
+        )
+    return content[: int(length)], content[int(length) :]
+
+
+def _response(reply: Any, json_length_header: str) -> Response:
+    if not isinstance(reply, WithTail):
+        return Response(msgspec.json.encode(reply), media_type="application/json")
+    head = msgspec.json.encode(reply.head)
+    return Response(head + reply.tail, media_type=OCTETS, headers={json_length_header: str(len(head))})
 
 
 def _server_timing(timings: Timings, total_s: float) -> str:
@@ -193,13 +218,15 @@ def _body_reader(encoding: str | None, limits: Limits) -> _PlainBody | _GzipBody
     raise UnsupportedError(f"Content-Encoding {name[:40]!r}; expected gzip, or none")
 
 
-def _check_type(headers: Headers, *, untyped: bool) -> None:
-    """Refuse what is not JSON in UTF-8, and what names no type unless `untyped`.
+def _check_type(headers: Headers, operation: Operation) -> None:
+    """Refuse what is not JSON in UTF-8, and what names no type where the operation wants one.
 
     A page of another site can make a browser send a body of no type, or of one that forms have, without asking first.
     """
     header = headers.get("content-type")
-    if header is None and untyped and not any(name in headers for name in BROWSER_HEADERS):
+    if header in (None, OCTETS) and operation.json_length_header and operation.json_length_header in headers:
+        return  # no browser sends this header to another site without asking first
+    if header is None and operation.untyped_body and not any(name in headers for name in BROWSER_HEADERS):
         return
     if header is None:
         raise UnsupportedError("Content-Type is missing; expected application/json")

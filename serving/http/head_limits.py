@@ -11,6 +11,7 @@ MAX_BYTES_OF = {
     b"content-encoding": 64,
     b"content-length": 20,
     b"host": 512,
+    b"inference-header-content-length": 20,
     b"traceparent": 256,
     b"tracestate": 1024,
     b"x-request-timeout-ms": 32,

@@ -18,6 +18,6 @@ PUBLIC_PATHS = frozenset(
 def protocol_of(path: str) -> WireProtocol:
     """Find the protocol whose error format applies to a path: the service's own where no other protocol claims it."""
     for protocol in PROTOCOLS[1:]:
-        if any(path == prefix or path.startswith(f"{prefix}/") for prefix in protocol.prefixes):
+        if any(path == prefix or (prefix != "/" and path.startswith(f"{prefix}/")) for prefix in protocol.prefixes):
             return protocol
     return NATIVE

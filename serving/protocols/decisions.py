@@ -12,10 +12,12 @@ from serving.protocols.operation import Call, Operation, WireProtocol
 from serving.protocols.question import (
     FALSE,
     TRUE,
+    Model,
     ModelsReply,
     Question,
     Verdict,
     answer_models,
+    answer_retrieve,
     ask,
     check_model,
     choice_confidence,
@@ -269,6 +271,9 @@ DECISIONS = WireProtocol(
             answer=answer_decisions,
         ),
         Operation(method="GET", path="/v1/models", title="List the model", reply=ModelsReply, answer=answer_models),
+        Operation(
+            method="GET", path="/v1/models/{model}", title="Describe the model", reply=Model, answer=answer_retrieve
+        ),
     ),
     error_type=ErrorReply,
     render_error=render_error,

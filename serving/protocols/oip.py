@@ -12,11 +12,15 @@ from msgspec import Meta
 from hybrid import __version__
 from hybrid.types import LABEL_SEPARATOR
 from serving.errors import BadRequestError, NotFoundError, ServingError
-from serving.protocols.operation import Call, Operation, WireProtocol, classify_all
+from serving.protocols.oip_binary import EXTENSION, JSON_LENGTH_HEADER, read_texts, write_floats, write_texts
+from serving.protocols.operation import Call, Operation, WireProtocol, WithTail, classify_all
 from serving.protocols.probes import answer_ready, probe
 from serving.types import Answer, Escalate, Options, Truncate
 
 Datatype = Literal["BYTES", "FP64"]
+EXTENSIONS = (EXTENSION, "model_configuration")
+BINARY_DATA_SIZE = "binary_data_size"
+"""The parameter of a tensor that says how many bytes its values are, behind the JSON."""
 
 
 class InferParameters(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,21 +29,45 @@ class InferParameters(msgspec.Struct, frozen=True, kw_only=True):
     truncate: Truncate | None = None
     escalate: Escalate = "auto"
     threshold: Annotated[float, Meta(ge=0, le=1)] | None = None
+    binary_data_output: bool = False
+    """Whether outputs are sent as bytes behind the JSON, where they do not say themselves."""
+
+
+class InputParameters(msgspec.Struct, frozen=True, kw_only=True):
+    """The `parameters` of an input that the service reads."""
+
+    binary_data_size: Annotated[int, Meta(ge=0, le=1 << 31)] | None = None
+    """How many bytes of values follow the JSON; absent: the values are in `data`."""
+    shared_memory_region: str | None = None
+    """Refused: the service shares no memory with its clients."""
 
 
 class InputTensor(msgspec.Struct, frozen=True, kw_only=True):
-    """A tensor of texts of shape [n] or [n, 1], its data flat or nested."""
+    """A tensor of texts of shape [n] or [n, 1], its data flat or nested, or as bytes behind the JSON."""
 
     name: str
     shape: list[Annotated[int, Meta(ge=0, le=1 << 31)]]
     datatype: str
-    data: list[str | list[str]]
+    data: list[str | list[str]] | None = None
+    parameters: InputParameters = InputParameters()
+
+
+class OutputParameters(msgspec.Struct, frozen=True, kw_only=True):
+    """The `parameters` of a requested output that the service reads."""
+
+    binary_data: bool | None = None
+    """Whether it is sent as bytes behind the JSON; absent: as the request's parameters say."""
+    classification: int | None = None
+    """Refused: the output `probabilities` has every class."""
+    shared_memory_region: str | None = None
+    """Refused: the service shares no memory with its clients."""
 
 
 class RequestedOutput(msgspec.Struct, frozen=True, kw_only=True):
-    """The name of a requested output."""
+    """The name of a requested output, and how to send it."""
 
     name: str
+    parameters: OutputParameters = OutputParameters()
 
 
 class InferRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,13 +80,13 @@ class InferRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OutputTensor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One output for all texts, its data flat."""
+    """One output for all texts, its data flat, or as bytes behind the JSON (parameter `binary_data_size`)."""
 
     name: str
     shape: list[int]
     datatype: Datatype
-    data: list[str | float]
-    parameters: dict[str, str] = {}
+    data: list[str | float] | None = None
+    parameters: dict[str, str | int] = {}
 
 
 class InferReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -97,6 +125,35 @@ class ServerMetadata(msgspec.Struct, frozen=True, kw_only=True):
     extensions: list[str]
 
 
+class ConfiguredTensor(msgspec.Struct, frozen=True, kw_only=True):
+    """A tensor in a model's configuration; a dimension of -1 is the number of texts."""
+
+    name: str
+    data_type: Literal["TYPE_STRING", "TYPE_FP64"]
+    dims: list[int]
+
+
+class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """The model's configuration as Triton describes it (extension `model_configuration`), as far as it has a meaning here."""
+
+    name: str
+    platform: str
+    backend: str
+    max_batch_size: int
+    """0: the number of texts is a dimension of the tensors."""
+    input: list[ConfiguredTensor]
+    output: list[ConfiguredTensor]
+
+
+class RepositoryEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A model in the index (extension `model_repository`)."""
+
+    name: str
+    version: str
+    state: Literal["READY", "UNAVAILABLE"]
+    reason: str
+
+
 class ModelReady(msgspec.Struct, frozen=True, kw_only=True):
     """Reports whether the model accepts requests."""
 
@@ -112,7 +169,27 @@ class ErrorReply(msgspec.Struct, frozen=True, kw_only=True):
 
 async def answer_server(_call: Call) -> ServerMetadata:
     """Describe this server."""
-    return ServerMetadata(name="hybrid", version=__version__, extensions=[])
+    return ServerMetadata(name="hybrid", version=__version__, extensions=list(EXTENSIONS))
+
+
+async def answer_config(call: Call) -> ModelConfig:
+    """Describe the model in the terms of Triton's configuration."""
+    metadata = await answer_model(call)
+    return ModelConfig(
+        name=metadata.name,
+        platform=metadata.platform,
+        backend="onnxruntime",
+        max_batch_size=0,
+        input=[_configured(tensor) for tensor in metadata.inputs],
+        output=[_configured(tensor) for tensor in metadata.outputs],
+    )
+
+
+async def answer_index(call: Call) -> list[RepositoryEntry]:
+    """List the one model of this server."""
+    service = call.service
+    state: Literal["READY", "UNAVAILABLE"] = "READY" if service.ready else "UNAVAILABLE"
+    return [RepositoryEntry(name=service.bundle.name, version=service.bundle_id, state=state, reason="")]
 
 
 async def answer_model(call: Call) -> ModelMetadata:
@@ -135,24 +212,33 @@ async def answer_model_ready(call: Call) -> ModelReady:
     return ModelReady(name=call.service.bundle.name, ready=True)
 
 
-async def answer_infer(call: Call) -> InferReply:
+async def answer_infer(call: Call) -> InferReply | WithTail:
     """Classify the texts of a request and answer with the requested outputs."""
     body: InferRequest = call.body
     _check_model(call)
-    requested = [output.name for output in body.outputs] if body.outputs else list(OUTPUTS)
-    unknown = [name for name in requested if name not in OUTPUTS]
-    if unknown:
-        raise BadRequestError(f"outputs: got {unknown[0][:80]!r}, expected some of {', '.join(OUTPUTS)}")
+    requested = body.outputs or [RequestedOutput(name=name) for name in OUTPUTS]
+    for number, output in enumerate(requested):
+        _check_output(output, f"outputs[{number}]")
     parameters = body.parameters
     options = Options(truncate=parameters.truncate, escalate=parameters.escalate, threshold=parameters.threshold)
-    answers = await classify_all(call, _texts(body), options)
+    answers = await classify_all(call, _texts(body, call.tail), options)
     _check_version(call, answers[0].bundle_id)
-    return InferReply(
+    outputs, tail = [], b""
+    for output in requested:
+        tensor = _tensor(output.name, answers)
+        is_binary = output.parameters.binary_data
+        if parameters.binary_data_output if is_binary is None else is_binary:
+            tensor, data = _as_binary(tensor)
+            tail += data
+        outputs.append(tensor)
+    reply = InferReply(
         model_name=call.request.path_params["name"],
         model_version=answers[0].bundle_id,
         id=body.id,
-        outputs=[_tensor(name, answers) for name in requested],
+        outputs=outputs,
     )
+    has_tail = any(BINARY_DATA_SIZE in tensor.parameters for tensor in outputs)
+    return WithTail(head=reply, tail=tail) if has_tail else reply
 
 
 def render_error(error: ServingError, _request_id: str) -> ErrorReply:
@@ -174,7 +260,38 @@ def _tensor(name: str, answers: Sequence[Answer]) -> OutputTensor:
     metadata = _metadata(name, tuple(answers[0].probs))
     shape = [len(answers), *metadata.shape[1:]]
     flat = [value for row in values for value in row] if name == "probabilities" else values
-    return OutputTensor(name=name, shape=shape, datatype=metadata.datatype, data=flat, parameters=metadata.parameters)
+    return OutputTensor(
+        name=name, shape=shape, datatype=metadata.datatype, data=flat, parameters={**metadata.parameters}
+    )
+
+
+def _as_binary(tensor: OutputTensor) -> tuple[OutputTensor, bytes]:
+    """Take the values out of an output, and return them as bytes."""
+    values: list[Any] = tensor.data or []
+    data = write_texts(values) if tensor.datatype == "BYTES" else write_floats(values)
+    parameters = tensor.parameters | {BINARY_DATA_SIZE: len(data)}
+    return msgspec.structs.replace(tensor, data=None, parameters=parameters), data
+
+
+def _configured(tensor: TensorMetadata) -> ConfiguredTensor:
+    data_type: Literal["TYPE_STRING", "TYPE_FP64"] = "TYPE_STRING" if tensor.datatype == "BYTES" else "TYPE_FP64"
+    return ConfiguredTensor(name=tensor.name, data_type=data_type, dims=tensor.shape)
+
+
+def _check_output(output: RequestedOutput, where: str) -> None:
+    if output.name not in OUTPUTS:
+        raise BadRequestError(f"{where}: got {output.name[:80]!r}, expected some of {', '.join(OUTPUTS)}")
+    if output.parameters.classification is not None:
+        raise BadRequestError(
+            f"{where}.parameters.classification: not supported; ask for the output `probabilities`, in the order of its "
+            "parameter `labels`"
+        )
+    _check_no_shared_memory(output.parameters.shared_memory_region, where)
+
+
+def _check_no_shared_memory(region: str | None, where: str) -> None:
+    if region is not None:
+        raise BadRequestError(f"{where}.parameters.shared_memory_region: not supported; send and receive the values")
 
 
 def _metadata(name: str, labels: Sequence[str]) -> TensorMetadata:
@@ -184,12 +301,39 @@ def _metadata(name: str, labels: Sequence[str]) -> TensorMetadata:
     return TensorMetadata(name=name, datatype="FP64" if name == "confidence" else "BYTES", shape=[-1])
 
 
-def _texts(body: InferRequest) -> list[str]:
+def _texts(body: InferRequest, tail: bytes) -> list[str]:
     if len(body.inputs) != 1:
         raise BadRequestError(f"inputs: expected one tensor of datatype BYTES, got {len(body.inputs)} tensors")
     tensor = body.inputs[0]
     if tensor.datatype != "BYTES":
         raise BadRequestError(f"inputs[0].datatype: expected BYTES, got {tensor.datatype[:20]!r}")
+    _check_no_shared_memory(tensor.parameters.shared_memory_region, "inputs[0]")
+    n_bytes = tensor.parameters.binary_data_size
+    if n_bytes is None:
+        return _texts_in_json(tensor, tail)
+    if tensor.data is not None:
+        raise BadRequestError("inputs[0]: got data and binary_data_size; expected one of them")
+    if n_bytes != len(tail):
+        raise BadRequestError(
+            f"inputs[0].parameters.binary_data_size: got {n_bytes}, and {len(tail)} bytes follow the JSON; expected the header "
+            f"{JSON_LENGTH_HEADER} with the length of the JSON, and the values behind it (tritonclient: or binary_data=False)"
+        )
+    texts = read_texts(tail, "inputs[0]")
+    if tensor.shape not in ([len(texts)], [len(texts), 1]):
+        raise BadRequestError(
+            f"inputs[0].shape: got {tensor.shape[:8]} for {len(texts)} values; expected [n] or [n, 1]"
+        )
+    return texts
+
+
+def _texts_in_json(tensor: InputTensor, tail: bytes) -> list[str]:
+    if tail:
+        raise BadRequestError(
+            f"the body: {len(tail)} bytes follow the JSON, and inputs[0] has no binary_data_size; expected the parameter, or "
+            "the values in data"
+        )
+    if tensor.data is None:
+        raise BadRequestError("inputs[0].data: missing; expected a list of strings, or the parameter binary_data_size")
     nested = all(isinstance(row, list) and len(row) == 1 for row in tensor.data)
     shape = [len(tensor.data), 1] if nested and tensor.data else [len(tensor.data)]
     flat = [row if isinstance(row, str) else row[0] for row in tensor.data] if nested else list(tensor.data)
@@ -222,6 +366,13 @@ def _model_operations(path: str, of: str) -> tuple[Operation, ...]:
         Operation(method="GET", path=path, title=f"Describe {of}", reply=ModelMetadata, answer=answer_model),
         Operation(
             method="GET",
+            path=f"{path}/config",
+            title=f"Describe {of} in the terms of Triton's configuration",
+            reply=ModelConfig,
+            answer=answer_config,
+        ),
+        Operation(
+            method="GET",
             path=f"{path}/ready",
             title=f"Check whether {of} accepts requests",
             reply=ModelReady,
@@ -233,12 +384,14 @@ def _model_operations(path: str, of: str) -> tuple[Operation, ...]:
             title=f"Classify texts with {of}",
             about=(
                 "One input of datatype BYTES. Outputs: label (empty if the service abstains), probabilities (in the "
-                "order of its parameter `labels`), confidence and status."
+                "order of its parameter `labels`), confidence and status. Values may be binary, as the extension "
+                f"{EXTENSION} has it: behind the JSON, whose length is in {JSON_LENGTH_HEADER}."
             ),
             asks=InferRequest,
             reply=InferReply,
             answer=answer_infer,
             untyped_body=True,  # tritonclient
+            json_length_header=JSON_LENGTH_HEADER,
         ),
     )
 
@@ -250,6 +403,13 @@ OIP = WireProtocol(
         Operation(method="GET", path="/v2", title="Describe this server", reply=ServerMetadata, answer=answer_server),
         probe("/v2/health/live", "Check whether the process answers", ready=False),
         probe("/v2/health/ready", "Check whether a request would be accepted", ready=True),
+        Operation(
+            method="POST",
+            path="/v2/repository/index",
+            title="List the one model of this server",
+            reply=list[RepositoryEntry],
+            answer=answer_index,
+        ),
         *_model_operations("/v2/models/{name}", "the model"),
         *_model_operations("/v2/models/{name}/versions/{version}", "one version of the model"),
     ),

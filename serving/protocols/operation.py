@@ -26,6 +26,15 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     """The decoded body, of the type `Operation.asks`; None if there is none."""
     deadline: Deadline
     timings: Timings
+    tail: bytes = b""
+    """The bytes of the body behind its JSON, where the protocol has any."""
+
+
+class WithTail(msgspec.Struct, frozen=True, kw_only=True):
+    """A reply whose JSON is followed by bytes."""
+
+    head: Any
+    tail: bytes
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +51,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     answer: Callable[[Call], Awaitable[Any]]
     untyped_body: bool = False
     """Whether a body without Content-Type is read, unless a browser sent it: a client of the protocol sends none."""
+    json_length_header: str = ""
+    """The header that says how many bytes of a body are JSON, where bytes of another kind may follow."""
     public: bool = False
     """Whether it is answered without an API key, like a probe."""
 

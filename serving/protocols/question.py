@@ -155,10 +155,20 @@ class ModelsReply(msgspec.Struct, frozen=True, kw_only=True):
 
 async def answer_models(call: Call) -> ModelsReply:
     """List the bundle that is being served, the only model of this service."""
+    models = [_model(call)]
+    return ModelsReply(data=models, models=models)
+
+
+async def answer_retrieve(call: Call) -> Model:
+    """Describe the bundle that is being served, by its name."""
+    check_model(call, call.request.path_params["model"])
+    return _model(call)
+
+
+def _model(call: Call) -> Model:
     bundle = call.service.bundle
     about = f"{bundle.encoder}; labels: {', '.join(bundle.labels)}"
-    models = [Model(id=bundle.name, name=bundle.name, description=about)]
-    return ModelsReply(data=models, models=models)
+    return Model(id=bundle.name, name=bundle.name, description=about)
 
 
 def check_model(call: Call, name: str) -> None:

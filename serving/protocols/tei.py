@@ -1,4 +1,8 @@
-"""The `/predict` of text-embeddings-inference: scores by label, the highest first."""
+"""The `/predict` of text-embeddings-inference, and the `/` that Hugging Face's `InferenceClient` posts to.
+
+Both answer with scores by label, the highest first. The two differ in what a list of texts means: a pair in the first, and
+several texts in the second (https://huggingface.co/docs/inference-providers/tasks/text-classification).
+"""
 
 from typing import Annotated, Literal
 
@@ -20,6 +24,21 @@ class PredictRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Whether to truncate a text that is too long; absent: as the bundle is configured."""
     truncation_direction: Literal["right", "left", "Right", "Left"] = "right"
     raw_scores: bool = False
+
+
+class PipelineParameters(msgspec.Struct, frozen=True, kw_only=True):
+    """The `parameters` of a request to `/`."""
+
+    top_k: Annotated[int, Meta(ge=1, le=100_000)] | None = None
+    """The number of most probable labels to return; absent: all."""
+    function_to_apply: Literal["softmax", "sigmoid", "none"] | None = None
+
+
+class PipelineRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of a request to `/`: a text or several."""
+
+    inputs: str | Annotated[list[str], Meta(min_length=1)]
+    parameters: PipelineParameters | None = None
 
 
 class Score(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +94,20 @@ async def answer_predict(call: Call) -> list[Score] | list[list[Score]]:
     texts, batch = _texts(body.inputs)
     scores = [_scores(answer) for answer in await classify_all(call, texts, _options(body))]
     return scores if batch else scores[0]
+
+
+async def answer_pipeline(call: Call) -> list[list[Score]]:
+    """Classify one text or several, and answer with the scores of each."""
+    body: PipelineRequest = call.body
+    parameters = body.parameters or PipelineParameters()
+    applied = call.service.bundle.calibration.activation
+    if parameters.function_to_apply not in (None, applied):
+        raise UnanswerableError(
+            f"parameters.function_to_apply: got {parameters.function_to_apply!r}, expected {applied!r}, since this service "
+            "has calibrated probabilities only; leave it out"
+        )
+    texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
+    return [_scores(answer)[: parameters.top_k] for answer in await classify_all(call, texts)]
 
 
 async def answer_info(call: Call) -> InfoReply:
@@ -148,7 +181,7 @@ def _scores(answer: Answer) -> list[Score]:
 
 TEI = WireProtocol(
     name="text-embeddings-inference",
-    prefixes=("/predict", "/info", "/health"),
+    prefixes=("/predict", "/info", "/health", "/"),
     operations=(
         Operation(
             method="POST",
@@ -157,6 +190,14 @@ TEI = WireProtocol(
             asks=PredictRequest,
             reply=list[Score | list[Score]],
             answer=answer_predict,
+        ),
+        Operation(
+            method="POST",
+            path="/",
+            title="Classify texts, as Hugging Face's InferenceClient asks its base URL",
+            asks=PipelineRequest,
+            reply=list[list[Score]],
+            answer=answer_pipeline,
         ),
         Operation(
             method="GET",

@@ -85,7 +85,7 @@ def test_any_of_the_keys_opens_as_bearer_as_header_and_as_a_browsers_password(gu
         {"Authorization": "Basic soup-of-the-day"},
         {"Authorization": "Basic !!!"},
         {"X-API-Key": ""},
-        {"X-API-Key": "x" * 10_000},
+        {"X-API-Key": "x" * 8_000},
         {"Cookie": "key=soup-of-the-day"},
     ],
 )

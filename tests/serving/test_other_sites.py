@@ -30,7 +30,7 @@ FOREIGN = [
     "10.0.0.5",
     "0.0.0.0",
     "2130706433.evil.example",
-    "x" * 10_000,
+    "x" * 400,
 ]
 OURS = ["localhost", "LOCALHOST:1", "localhost.", "app.localhost:80", "127.0.0.1", "127.0.0.2:9", "[::1]", "[::1]:8000"]
 
@@ -115,9 +115,7 @@ SIMPLE_TYPES = [
 @pytest.mark.parametrize("media", SIMPLE_TYPES)
 def test_a_simple_request_of_another_site_asks_nobody(keyless: str, service: Scripted, media: str | None) -> None:
     asked, page = service.asked, {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
-    posts = [
-        operation.path for protocol in PROTOCOLS for operation in protocol.operations if operation.method == "POST"
-    ]
+    posts = [operation.path for protocol in PROTOCOLS for operation in protocol.operations if operation.asks]
     bodies: dict[str, Any] = {dialect.path: dialect.body(["soup"]) for dialect in DIALECTS.values()}
     for path in posts:
         path = path.replace("{name}", "dishes").replace("{version}", Scripted.bundle_id)

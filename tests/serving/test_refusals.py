@@ -181,7 +181,7 @@ def test_the_deadline_comes_from_the_header_or_the_body_and_the_nearer_one_count
     assert service.deadlines[-5:] == [10.0, 0.5, 0.25, 0.5, 20.0]
 
 
-@pytest.mark.parametrize("value", ["0", "-5", "nan", "inf", "1e3", "١٢", "", "5 ms", "120001", "9" * 400])
+@pytest.mark.parametrize("value", ["0", "-5", "nan", "inf", "1e3", "١٢", "", "5 ms", "120001", "9" * 30])
 def test_a_timeout_that_cannot_be_is_refused(scripted: tuple[str, Scripted], value: str) -> None:
     url, service = scripted
     asked = service.asked
