@@ -1,8 +1,8 @@
-"""Classifiers of BERT's kind as a lean ONNX graph of standard operators: BERT, RoBERTa, XLM-R, ELECTRA, DistilBERT.
+"""Classifiers of BERT's kind as a lean ONNX graph of standard operators: BERT, RoBERTa, XLM-R, ELECTRA, DistilBERT, MPNet.
 
 What makes it lean: hidden states stay [batch * length, hidden]; token types are all zero and so part of the positions;
 the scale of the scores is folded into the queries. The last layer works for the first token alone, which is all that
-a classifier reads.
+a classifier reads. MPNet's bias by distance (Song et al. 2020), one table for all layers, is added to the mask once.
 """
 
 from collections.abc import Sequence
@@ -41,6 +41,8 @@ class _Family(msgspec.Struct, frozen=True, kw_only=True):
     logits: str
     pads_shift_positions: bool = False
     """Whether positions count only tokens that are not padding, starting after the padding's own position."""
+    has_distance_bias: bool = False
+    """Whether scores get a bias by the distance of query and key, the same in every layer."""
 
 
 class _Layer(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +68,14 @@ FAMILIES = {
     "camembert": _ROBERTA,
     "electra": _Family(encoder="electra", hidden="classifier.dense", activation="Gelu", logits="classifier.out_proj"),
     "distilbert": _Family(encoder="distilbert", hidden="pre_classifier", activation="Relu", logits="classifier"),
+    "mpnet": _Family(
+        encoder="mpnet",
+        hidden="classifier.dense",
+        activation="Tanh",
+        logits="classifier.out_proj",
+        pads_shift_positions=True,
+        has_distance_bias=True,
+    ),
 }
 """The supported families, by the `model_type` of the configuration."""
 
@@ -86,10 +96,13 @@ def export_bert(model: Any, inputs: tuple[str, ...], path: Path, *, opset: int) 
     heads = config.num_attention_heads
     shape = layout(graph, heads=heads, head_size=config.hidden_size // heads)
     x = _embed(graph, model, family, inputs, shape)
+    first_shape = shape
+    if family.has_distance_bias:
+        shape, first_shape = _with_distance_bias(graph, model.get_submodule(family.encoder), config, shape)
     *layers, last = _layers(model, family)
     for number, layer in enumerate(layers):
         x = _layer(graph, f"layer.{number}", layer, x, shape)
-    x = _last_layer(graph, f"layer.{len(layers)}", last, x, shape)
+    x = _last_layer(graph, f"layer.{len(layers)}", last, x, first_shape)
     hidden = graph.op(family.activation, linear(graph, "pooler", model.get_submodule(family.hidden), x))
     logits = linear(graph, "classifier", model.get_submodule(family.logits), hidden)
     graph.save(path, inputs=inputs, logits=logits, n_labels=config.num_labels, opset=opset)
@@ -117,6 +130,8 @@ def _layers(model: Any, family: _Family) -> list[_Layer]:
     encoder = model.get_submodule(family.encoder)
     if family.encoder == "distilbert":
         return [_distilbert_layer(layer) for layer in encoder.transformer.layer]
+    if family.encoder == "mpnet":
+        return [_mpnet_layer(layer) for layer in encoder.encoder.layer]
     attentions = [(layer, layer.attention.self) for layer in encoder.encoder.layer]
     return [_Layer(query=own.query, key=own.key, value=own.value, block=block_of(layer)) for layer, own in attentions]
 
@@ -131,6 +146,38 @@ def _distilbert_layer(layer: Any) -> _Layer:
         ffn_norm=layer.output_layer_norm,
     )
     return _Layer(query=attention.q_lin, key=attention.k_lin, value=attention.v_lin, block=block)
+
+
+def _mpnet_layer(layer: Any) -> _Layer:
+    attention = layer.attention.attn
+    block = Block(
+        attention_output=attention.o,
+        attention_norm=layer.attention.LayerNorm,
+        ffn_input=layer.intermediate.dense,
+        ffn_output=layer.output.dense,
+        ffn_norm=layer.output.LayerNorm,
+    )
+    return _Layer(query=attention.q, key=attention.k, value=attention.v, block=block)
+
+
+def _with_distance_bias(graph: Graph, encoder: Any, config: Any, shape: Layout) -> tuple[Layout, Layout]:
+    """Add the bias by distance to the mask: [batch, heads, length, length] for the layers, one query for the last.
+
+    A length over the table's makes an index that is out of bounds: an error of the session, not a wrong bias.
+    """
+    longest = config.max_position_embeddings
+    distances = torch.arange(1 - longest, longest)  # of the key from the query
+    with torch.inference_mode():
+        biases = encoder.encoder.relative_attention_bias(encoder.encoder.relative_position_bucket(distances))
+    table = graph.weight("distance_bias", to_numpy(biases.T))  # [heads, distances]
+    places = graph.weight("places", np.arange(longest, dtype=np.int64))
+    keys = graph.op("Slice", places, graph.ints(0), shape.length, graph.ints(0))
+    from_queries = graph.op("Sub", keys, graph.op("Unsqueeze", keys, graph.ints(1)))
+    rows = graph.op("Add", from_queries, graph.ints(longest - 1))
+    from_first = graph.op("Unsqueeze", graph.op("Add", keys, graph.ints(longest - 1)), graph.ints(0))
+    masks = [graph.op("Add", shape.mask, graph.op("Gather", table, index, axis=1)) for index in (rows, from_first)]
+    every, first = (msgspec.structs.replace(shape, mask=mask) for mask in masks)
+    return every, first
 
 
 def _embed(graph: Graph, model: Any, family: _Family, inputs: tuple[str, ...], shape: Layout) -> str:
