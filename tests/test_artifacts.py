@@ -22,15 +22,15 @@ from hybrid.artifacts import ARTIFACTS, cache_dir, fetch, model_folder
 from hybrid.errors import ArtifactError, ConfigError, StorageError
 from hybrid.files import file_check
 from hybrid.files.hashing import sha256_of_file
-from hybrid.pins import Artifact
+from hybrid.pins import Artifact, IndexFile
 
 FILE = "toy_model-1.0-py3-none-any.whl"
 MEMBERS = {"config.json": b"{}", "weights.bin": b"w" * 5000}
 
 
-def wheel(path: Path, members: dict[str, bytes]) -> Path:
+def wheel(path: Path, members: dict[str, bytes], *, project: str = "toy_model") -> Path:
     about = {
-        "METADATA": b"Metadata-Version: 2.1\nName: toy-model\nVersion: 1.0\n",
+        "METADATA": f"Metadata-Version: 2.1\nName: {project}\nVersion: 1.0\n".encode(),
         "WHEEL": b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         "RECORD": b"",
     }
@@ -39,16 +39,16 @@ def wheel(path: Path, members: dict[str, bytes]) -> Path:
         for name, content in members.items():
             archive.writestr(name, content)
         for name, content in about.items():
-            archive.writestr(f"toy_model-1.0.dist-info/{name}", content)
+            archive.writestr(f"{project}-1.0.dist-info/{name}", content)
     return path
 
 
 def pin(monkeypatch: pytest.MonkeyPatch, archive: Path, **changes: object) -> Artifact:
+    sha256 = hashlib.sha256(archive.read_bytes()).hexdigest()
     artifact = Artifact(
         name="toy",
-        requirement="toy-model==1.0",
-        file=archive.name,
-        sha256=hashlib.sha256(archive.read_bytes()).hexdigest(),
+        files=(IndexFile(requirement="toy-model==1.0", file=archive.name, sha256=sha256),),
+        sha256=sha256,
         folder="toy_model/model",
         members=tuple(MEMBERS),
         license="MIT",
@@ -202,6 +202,74 @@ def test_members_of_an_archive_in_the_archive_are_found(tmp_path: Path, monkeypa
     assert (fetch("toy", cache=tmp_path) / "weights.bin").read_bytes() == MEMBERS["weights.bin"]
 
 
+def pin_slices(monkeypatch: pytest.MonkeyPatch, downloads: Path, n_slices: int = 3) -> list[Path]:
+    """Wheels with the slices of one archive, placed by hand and pinned."""
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        for name, content in MEMBERS.items():
+            archive.writestr(f"deep/{name}", content)
+    content, size = whole.getvalue(), -(-len(whole.getvalue()) // n_slices)
+    paths, files = [], []
+    for number in range(n_slices):
+        part = {f"part/toy.zip.{number}": content[number * size : (number + 1) * size]}
+        path = wheel(downloads / f"toy_{number}-1.0-py3-none-any.whl", part, project=f"toy_{number}")
+        paths.append(path)
+        files.append(
+            IndexFile(
+                requirement=f"toy-{number}==1.0",
+                file=path.name,
+                sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+                slice=f"part/toy.zip.{number}",
+            )
+        )
+    pin(monkeypatch, paths[0], files=tuple(files), sha256=hashlib.sha256(content).hexdigest(), folder="deep")
+    return paths
+
+
+def test_an_archive_in_slices_is_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pin_slices(monkeypatch, tmp_path / "downloads")
+    folder = fetch("toy", cache=tmp_path)
+    assert {name: (folder / name).read_bytes() for name in MEMBERS} == MEMBERS
+    assert list((tmp_path / "artifacts").iterdir()) == [folder]
+
+
+def test_a_slice_that_is_missing_or_cut_off_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = pin_slices(monkeypatch, tmp_path / "downloads")
+    paths[1].write_bytes(paths[1].read_bytes()[:-7])
+    with pytest.raises(ArtifactError, match=r"toy_1-1\.0.*expected the pinned"):
+        fetch("toy", cache=tmp_path)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ArtifactError, match=r"toy-1==1\.0: cannot be downloaded"):
+        fetch("toy", cache=tmp_path)
+    assert list((tmp_path / "artifacts").iterdir()) == []
+
+
+def test_slices_that_join_to_another_archive_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pin_slices(monkeypatch, tmp_path / "downloads")
+    toy = ARTIFACTS["toy"]
+    monkeypatch.setitem(ARTIFACTS, "toy", msgspec.structs.replace(toy, files=toy.files[::-1]))
+    with pytest.raises(ArtifactError, match="report it as a wrong pin"):
+        fetch("toy", cache=tmp_path)
+
+
+@pytest.mark.slow
+def test_slices_that_were_downloaded_are_not_downloaded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pip")
+    paths = pin_slices(monkeypatch, tmp_path / "index", n_slices=2)
+    late = paths[1].rename(tmp_path / paths[1].name)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+    with pytest.raises(ArtifactError, match=r"toy-1==1\.0: pip could not download"):
+        fetch("toy", cache=tmp_path / "cache")
+    late.rename(paths[1])
+    paths[0].unlink()
+    lines: list[str] = []
+    folder = fetch("toy", cache=tmp_path / "cache", on_start=lines.append)
+    assert lines == ["downloading toy-1==1.0 (MIT) for toy"]
+    assert (folder / "config.json").read_bytes() == MEMBERS["config.json"]
+    assert not list((tmp_path / "cache" / "downloads").rglob("*.whl"))
+
+
 def test_an_archive_with_climbing_names_writes_nothing_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = tmp_path / "cache"
     evil = {"../../../evil.txt": b"!", "toy_model/model/../../evil.txt": b"!"}
@@ -233,7 +301,7 @@ def test_a_cache_that_is_a_file_is_a_storage_error(by_hand: Path, tmp_path: Path
 
 
 def test_an_unknown_artefact_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="all-MiniLM-L6-v2, smollm2-135m-instruct, vader-tweets"):
+    with pytest.raises(ConfigError, match="all-MiniLM-L6-v2, all-mpnet-base-v2, smollm2-135m-instruct, vader-tweets"):
         fetch("all-minilm")
 
 

@@ -30,6 +30,7 @@ NEUTRAL = (
     "hybrid.errors",
     "hybrid.files",
     "hybrid.hub",
+    "hybrid.package_index",
     "hybrid.pins",
     "hybrid.progress",
     "hybrid.prompts",
