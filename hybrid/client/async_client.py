@@ -7,7 +7,7 @@ from typing import Self, Unpack, overload
 
 import httpx
 
-from hybrid.client.connection import checked, connection, only_answer
+from hybrid.client.connection import MAX_REPLY_BYTES, checked, connection, only_answer
 from hybrid.client.exchange import PATH, Answers, ClientConfig, Send, exchange
 from hybrid.client.messages import Answer, Failed, Options
 from hybrid.client.replies import NoReply, Received
@@ -72,11 +72,16 @@ class AsyncClient:
     async def _send(self, step: Send) -> Received | NoReply:
         try:
             async with asyncio.timeout(step.timeout_s):
-                response = await self._http.post(PATH, content=step.body, timeout=None)
+                async with self._http.stream("POST", PATH, content=step.body, timeout=None) as response:
+                    content = bytearray()
+                    async for part in response.aiter_raw():
+                        content += part
+                        if len(content) > MAX_REPLY_BYTES:
+                            return NoReply(f"{self._http.base_url}: the reply has over {MAX_REPLY_BYTES} bytes")
         except TimeoutError:
             return NoReply(f"no reply within {step.timeout_s:.3g} s", timed_out=True)
         except httpx.TransportError as error:
             return NoReply(
                 hide_user_info(f"{self._http.base_url}: {error or type(error).__name__}; is the service there?")
             )
-        return Received(response.status_code, response.content, response.headers.get("retry-after", ""))
+        return Received(response.status_code, bytes(content), response.headers.get("retry-after", ""))

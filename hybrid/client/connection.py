@@ -14,6 +14,8 @@ API_KEY = "HYBRID_API_KEY"
 """The environment variable that holds the API key."""
 CONNECTIONS = 256
 """The most connections of one client."""
+MAX_REPLY_BYTES = 256 << 20
+"""The most bytes of one reply: several times those of a full request to a bundle of a thousand labels."""
 
 
 def connection(url: str, api_key: str | None) -> dict[str, Any]:
@@ -25,7 +27,9 @@ def connection(url: str, api_key: str | None) -> dict[str, Any]:
     if not url.startswith(("http://", "https://")):
         raise ConfigError(f"{url!r}: not the URL of a service; expected one such as http://127.0.0.1:8000")
     key = os.environ.get(API_KEY, "") if api_key is None else api_key
-    headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
+    # The service compresses no reply, and one that unpacks to gigabytes is none.
+    headers = {"content-type": "application/json", "accept-encoding": "identity"}
+    headers |= {"authorization": f"Bearer {key}"} if key else {}
     limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
     return {"base_url": url, "headers": headers, "limits": limits}
 

@@ -7,11 +7,12 @@ from typing import Self, Unpack, overload
 
 import httpx
 
-from hybrid.client.connection import checked, connection, only_answer
+from hybrid.client.connection import MAX_REPLY_BYTES, checked, connection, only_answer
 from hybrid.client.exchange import PATH, Answers, ClientConfig, Send, exchange
 from hybrid.client.messages import Answer, Failed, Options
 from hybrid.client.replies import NoReply, Received
 from hybrid.urls import hide_user_info
+from hybrid.whole_call import call_limits, limit_whole_calls
 
 
 class Client:
@@ -24,6 +25,7 @@ class Client:
         """
         self._config = config or ClientConfig()
         self._http = httpx.Client(**connection(url, api_key))
+        limit_whole_calls(self._http)
 
     @overload
     def classify(self, inputs: str, **options: Unpack[Options]) -> Answer: ...  # type: ignore[overload-overlap]
@@ -70,19 +72,16 @@ class Client:
             return answers
 
     def _send(self, step: Send) -> Received | NoReply:
-        deadline = time.monotonic() + step.timeout_s
         try:
-            with self._http.stream("POST", PATH, content=step.body, timeout=step.timeout_s) as response:
-                parts = []
-                for part in response.iter_bytes():
-                    # httpx limits the wait for each part: the sum of them would have no limit.
-                    if time.monotonic() > deadline:
-                        return NoReply(f"the reply was not complete within {step.timeout_s:.3g} s", timed_out=True)
-                    parts.append(part)
+            with (
+                call_limits(time.monotonic() + step.timeout_s, MAX_REPLY_BYTES),
+                self._http.stream("POST", PATH, content=step.body, timeout=step.timeout_s) as response,
+            ):
+                content = b"".join(response.iter_raw())
         except httpx.TimeoutException:
             return NoReply(f"no reply within {step.timeout_s:.3g} s", timed_out=True)
         except httpx.TransportError as error:
             return NoReply(
                 hide_user_info(f"{self._http.base_url}: {error or type(error).__name__}; is the service there?")
             )
-        return Received(response.status_code, b"".join(parts), response.headers.get("retry-after", ""))
+        return Received(response.status_code, content, response.headers.get("retry-after", ""))

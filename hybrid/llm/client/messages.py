@@ -3,7 +3,6 @@
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -18,6 +17,12 @@ from hybrid.llm.cost.pricing import NANO, Pricing
 from hybrid.llm.messages_format import decode_body, is_message, read_message, to_params
 from hybrid.llm.request import FailureKind, Reply, Request
 from hybrid.urls import hide_user_info
+from hybrid.whole_call import call_limits, limit_whole_calls
+
+MAX_ANSWER_BYTES = 16 << 20
+"""The most bytes of an answer to one request: a hundred times those of the longest."""
+MAX_FILE_BYTES = 2 << 30
+"""The most bytes of another answer, such as the results of a batch."""
 
 
 class Messages:
@@ -62,7 +67,7 @@ class Messages:
             base_url=base_url or None,
             timeout=timeout_s,
             max_retries=0,
-            http_client=self.sdk.DefaultHttpxClient(event_hooks={"response": [_whole_body_in_time()]}),
+            http_client=_limited(self.sdk.DefaultHttpxClient()),
         )
 
     def ask(self, request: Request, *, until: float = math.inf) -> Reply:
@@ -96,12 +101,14 @@ class Messages:
 
     def get(self, path: str, params: dict[str, Any] | None = None) -> bytes:
         """Fetch the body at a path of the server. Raises the errors of the SDK."""
-        response = self.client.get(path, cast_to=self._response_type, options={"params": params or {}})
+        with call_limits(time.monotonic() + self._timeout_s, MAX_FILE_BYTES):
+            response = self.client.get(path, cast_to=self._response_type, options={"params": params or {}})
         return bytes(response.content)
 
     def post(self, path: str, body: dict[str, Any]) -> bytes:
         """Send a body to a path of the server, and return that of its answer. Raises the errors of the SDK."""
-        return bytes(self.client.post(path, cast_to=self._response_type, body=body).content)
+        with call_limits(time.monotonic() + self._timeout_s, MAX_FILE_BYTES):
+            return bytes(self.client.post(path, cast_to=self._response_type, body=body).content)
 
     def params(self, request: Request) -> dict[str, Any]:
         """Build the body of a request in the format of the protocol."""
@@ -180,7 +187,8 @@ class Messages:
         create = self.client.messages.with_raw_response.create
         try:
             # The SDK's own types are built unchecked from whatever comes.
-            response = create(**params, extra_body=extra, timeout=timeout_s)
+            with call_limits(time.monotonic() + timeout_s, MAX_ANSWER_BYTES):
+                response = create(**params, extra_body=extra, timeout=timeout_s)
             message = decode_body(response.http_response.content)
         except (self.sdk.APIError, self.transport_error, ValueError) as error:
             return self.failure(error)
@@ -207,35 +215,9 @@ def _sdk() -> Any:
     return anthropic
 
 
-def _whole_body_in_time() -> Callable[[Any], None]:
-    """Build a response hook that limits the time of a whole body to the read timeout of its request.
-
-    The transport's own timeout restarts with each byte that arrives.
-    """
-    import httpx2
-
-    class Bounded(httpx2.SyncByteStream):
-        """A stream that raises a timeout if it takes too long as a whole."""
-
-        def __init__(self, stream: Any, timeout_s: float) -> None:
-            self._stream = stream
-            self._until = time.monotonic() + timeout_s
-
-        def __iter__(self) -> Iterator[bytes]:
-            for chunk in self._stream:
-                if time.monotonic() > self._until:
-                    raise httpx2.ReadTimeout("the answer did not end in time")
-                yield chunk
-
-        def close(self) -> None:
-            self._stream.close()
-
-    def bound(response: Any) -> None:
-        timeout_s = response.request.extensions.get("timeout", {}).get("read")
-        if timeout_s is not None:
-            response.stream = Bounded(response.stream, timeout_s)
-
-    return bound
+def _limited(http_client: Any) -> Any:
+    limit_whole_calls(http_client)
+    return http_client
 
 
 def _key_for(model: str, base_url: str) -> str:
