@@ -39,6 +39,7 @@ NEUTRAL = (
     "hybrid.machine",
     "hybrid.types",
     "hybrid.urls",
+    "hybrid.whole_call",
 )
 """Modules that change no result: what they hold is in the stamps by value, or is only carried or said."""
 
