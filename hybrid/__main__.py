@@ -60,6 +60,11 @@ def _parser() -> argparse.ArgumentParser:
     bundle.add_argument(
         "--precision", choices=list(PRECISIONS), default="fp32", help="the precision of the weights (%(default)s)"
     )
+    bundle.add_argument(
+        "--portable",
+        action="store_true",
+        help="the served graph, and the fp32 graph for machines on which that computes something else",
+    )
     bundle.set_defaults(act=_bundle)
     add_score(commands)
     add_doctor(commands)
@@ -70,12 +75,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _bundle(options: argparse.Namespace) -> None:
     try:
-        from hybrid.pipeline.requantize import requantize
+        from hybrid.pipeline.requantize import make_portable, requantize
     except ImportError as error:
         raise ConfigError(
             f"bundle: {error.name} is not installed; this command calibrates again and needs hybrid-cascade[train]"
         ) from error
-    requantize(options.run, options.target, options.precision)
+    if options.portable:
+        make_portable(options.run, options.target)
+    else:
+        requantize(options.run, options.target, options.precision)
     _info(argparse.Namespace(bundle=options.target))
 
 
@@ -152,9 +160,15 @@ def _info(options: argparse.Namespace) -> None:
         "recipe": bundle.recipe_hash[:12],
         "files": ", ".join(f"{name} {digest[:12]}" for name, digest in bundle.files.items()) + " (checked)",
         "made with": ", ".join(f"{name} {version}" for name, version in bundle.versions.items()),
+        **({"portable": _portable_line(options.bundle)} if bundle.fallback else {}),
         **({"other here": others} if (others := other_versions(bundle.versions)) else {}),
     }.items():
         print(f"{name:<12} {value}")
+
+
+def _portable_line(folder: Path) -> str:
+    """Which of the graphs of a portable bundle answers on this machine."""
+    return f"{hybrid.load(folder).bundle.precision} answers on this machine; fp32 where the golden texts do not hold"
 
 
 if __name__ == "__main__":

@@ -39,6 +39,10 @@ class BundleError(HybridError):
     """A bundle on disk is incomplete, changed, or of another format."""
 
 
+class GoldenError(BundleError):
+    """A bundle is whole, but this machine computes something else than was measured."""
+
+
 class StorageError(HybridError):
     """A file could not be written or read: a full disk, a missing folder, no permission."""
 

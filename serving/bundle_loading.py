@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from hybrid.errors import BundleError
-from hybrid.runtime.bundle import MANIFEST, MODEL, TOKENIZER, Bundle, read_bundle, read_manifest
+from hybrid.runtime.bundle import FALLBACK, MANIFEST, MODEL, TOKENIZER, Bundle, read_bundle, read_manifest
 from hybrid.runtime.text_encoder import TextEncoder, load_tokenizer, pad_id_of
 
 MOST_AT_ONCE = 8
@@ -26,6 +26,8 @@ class LoadedBundle(msgspec.Struct, frozen=True, kw_only=True):
     """The first 12 hex digits of the SHA-256 of `bundle.json`."""
     text_encoder: TextEncoder
     pad_id: int
+    fallback: "LoadedBundle | None" = None
+    """The fp32 bundle of a portable one, for a machine on which the golden texts of this one do not hold."""
 
 
 def load(folder: Path) -> LoadedBundle:
@@ -47,7 +49,14 @@ def load(folder: Path) -> LoadedBundle:
         if name not in bundle.files:
             raise BundleError(f"{folder / MANIFEST}: no SHA-256 of {name}; rerun the recipe")
     bundle_id = hashlib.sha256(read_manifest(folder)).hexdigest()[:12]
-    return LoadedBundle(folder=folder, bundle=bundle, bundle_id=bundle_id, text_encoder=text_encoder, pad_id=pad_id)
+    return LoadedBundle(
+        folder=folder,
+        bundle=bundle,
+        bundle_id=bundle_id,
+        text_encoder=text_encoder,
+        pad_id=pad_id,
+        fallback=load(folder / FALLBACK) if bundle.fallback else None,
+    )
 
 
 def check_below(root: Path, folder: Path) -> None:

@@ -192,6 +192,7 @@ def encoder_answer(
         truncated=prediction.truncated,
         tokens=len(encoded),
         bundle_id=bundle_id,
+        precision=bundle.precision,
     )
 
 

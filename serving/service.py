@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hybrid.errors import BundleError
+from hybrid.errors import BundleError, GoldenError
 from hybrid.runtime.bundle import Bundle
 from serving.bundle_loading import BundleLoader, LoadedBundle, load
 from serving.errors import EngineDownError, ItemError, ServingError, StoppingError, UnanswerableError
@@ -48,6 +48,7 @@ class ClassifierService:
         self._on_stop = on_stop
         self._pool = open_pool()
         self._backlog = Backlog(settings.limits)
+        self._folder = folder
         self._loaded = load(folder)
         self._loader = BundleLoader(settings.swap.timeout_s)
         self._replica: Replica | None = None
@@ -70,7 +71,7 @@ class ClassifierService:
     @property
     def folder(self) -> Path:
         """The folder of the bundle that serves now."""
-        return self._loaded.folder
+        return self._folder
 
     @property
     def ready(self) -> bool:
@@ -89,9 +90,10 @@ class ClassifierService:
             BundleError: the graph cannot be run, or computes something else than it should.
         """
         async with self._swapping:
-            replica = Replica(self._loaded, self._settings, self._observer, self._pool, self._backlog)
-            await replica.start()
-            self._replica = replica
+            loaded, self._replica = await self._start(self._loaded)
+            if loaded is not self._loaded:
+                self._loaded = loaded
+                self._announce_bundle()
         self._observer.bundle_changed(self.bundle_id)
 
     async def drain(self) -> bool:
@@ -183,20 +185,35 @@ class ClassifierService:
             loaded = await self._loader.load(Path(folder), below=below)
             async with self._swapping:
                 self._check_open()
-                return await self._replace_with(loaded)
+                return await self._replace_with(Path(folder), loaded)
         except BundleError as error:
             self._observer.bundle_changed(self.bundle_id, refused=str(error))
             raise
 
-    async def _replace_with(self, loaded: LoadedBundle) -> str:
-        new = Replica(loaded, self._settings, self._observer, self._pool, self._backlog)
+    async def _start(self, loaded: LoadedBundle) -> tuple[LoadedBundle, Replica]:
+        """Start a replica of a bundle; where its golden texts do not hold here, one of its fallback."""
+        replica = Replica(loaded, self._settings, self._observer, self._pool, self._backlog)
         try:
-            await new.start()
-            self._check_open()
+            await replica.start()
+        except GoldenError as error:
+            await replica.stop()
+            if loaded.fallback is None:
+                raise
+            log.warning("%s; its %s graph answers instead", error, loaded.fallback.bundle.precision)
+            return await self._start(loaded.fallback)
         except BaseException:
+            await replica.stop()
+            raise
+        return loaded, replica
+
+    async def _replace_with(self, folder: Path, loaded: LoadedBundle) -> str:
+        loaded, new = await self._start(loaded)
+        try:
+            self._check_open()
+        except StoppingError:
             await new.stop()
             raise
-        old, self._replica, self._loaded = self._replica, new, loaded
+        old, self._replica, self._loaded, self._folder = self._replica, new, loaded, folder
         self._announce_bundle()
         self._observer.bundle_changed(loaded.bundle_id)
         if old:

@@ -102,6 +102,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """How many tokens the encoder read, special tokens included."""
     bundle_id: str
     """The first 12 hex digits of the SHA-256 of `bundle.json`."""
+    precision: str = ""
+    """The precision of the encoder that answered; empty for an answer of the decoder alone."""
 
 
 class Timings(msgspec.Struct, kw_only=True):

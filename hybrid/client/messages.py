@@ -59,6 +59,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     truncated: bool
     tokens: int
     bundle_id: str
+    precision: str = ""
+    """The precision of the encoder that answered; empty for an answer of the decoder alone."""
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True):

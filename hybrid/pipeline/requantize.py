@@ -14,6 +14,8 @@ from hybrid.pipeline.context import REVISIONS, RunContext
 from hybrid.pipeline.run import STAMP, Run
 from hybrid.pipeline.stages import STAGES, run_stage
 from hybrid.progress import Screen
+from hybrid.runtime.bundle import read_bundle
+from hybrid.runtime.bundle_writer import write_portable
 from hybrid.stages.calibrate import CALIBRATE
 from hybrid.stages.quantize import QUANTIZE
 from hybrid.types import Precision, Row
@@ -62,6 +64,27 @@ def requantize(run: Path, target: Path, precision: Precision) -> None:
         run_stage(QUANTIZE, context)
         run_stage(CALIBRATE, context)
         shutil.copytree(beside.path("bundle"), target)
+
+
+def make_portable(run: Path, target: Path) -> None:
+    """Write the bundle of a finished run with its fp32 graph beside the served one into the new folder `target`.
+
+    Raises:
+        DataError: `run` is no finished run, or serves fp32 anyway.
+        StorageError: `target` exists.
+    """
+    read_run_manifest(run)
+    served = read_bundle(run / "bundle")
+    if served.precision == "fp32":
+        raise DataError(
+            f"{run / 'bundle'}: serves the fp32 graph, which every machine computes alike; copy it as it is"
+        )
+    if target.exists():
+        raise StorageError(f"{target}: is there already; name a folder that is not")
+    with tempfile.TemporaryDirectory(dir=run, prefix=".portable-") as scratch:
+        requantize(run, Path(scratch) / "fp32", "fp32")
+        write_portable(Path(scratch) / "portable", served=run / "bundle", fp32=Path(scratch) / "fp32")
+        shutil.copytree(Path(scratch) / "portable", target)
 
 
 def read_run_manifest(run: Path) -> RunManifest:

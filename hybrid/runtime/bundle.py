@@ -21,6 +21,8 @@ FIRST_SEALED = 3
 MANIFEST = "bundle.json"
 MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
+FALLBACK = "fp32"
+"""The folder, in a portable bundle, of the same model in fp32: a bundle with its own calibration and golden texts."""
 MAX_MANIFEST_BYTES = 256 << 20
 """The largest manifest that is read: what is larger is not one."""
 
@@ -61,6 +63,9 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, str]
     """SHA-256 by file name: graph, tokenizer, and whatever files the graph has its weights in."""
     versions: dict[str, str]
+    fallback: str = ""
+    """SHA-256 of the manifest of the fp32 bundle in the folder `FALLBACK`, which answers where the golden texts of this
+    one do not hold; empty: there is none."""
     seal: str = ""
     """SHA-256 of all other fields, so that labels and calibration are those that were measured; empty in format 2."""
 
@@ -93,7 +98,18 @@ def read_bundle(folder: Path) -> Bundle:
         _check_name(path, name)
         check_file(folder / name, sha256)
     _check_external(folder, bundle)
+    if bundle.fallback:
+        check_file(folder / FALLBACK / MANIFEST, bundle.fallback)
+        if read_bundle(folder / FALLBACK).fallback:
+            raise BundleError(f"{folder / FALLBACK}: has a fallback of its own; write the bundle again")
     return bundle
+
+
+def manifest_of(folder: Path, bundle: Bundle) -> Path:
+    """The manifest of the graph that answers, of the bundle in `folder`: its own, or that of its fallback."""
+    fallback = folder / FALLBACK / MANIFEST
+    is_fallback = fallback.is_file() and msgspec.json.decode(fallback.read_bytes(), type=Bundle) == bundle
+    return fallback if is_fallback else folder / MANIFEST
 
 
 def seal_of(manifest: bytes) -> str:

@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
+from hybrid.errors import BundleError
 from hybrid.files.hashing import sha256_of_file
 from hybrid.files.links import link_or_copy
 from hybrid.files.table import write_json
-from hybrid.runtime.bundle import MANIFEST, MODEL, TOKENIZER, Bundle, sealed
+from hybrid.runtime.bundle import FALLBACK, FORMAT, MANIFEST, MODEL, TOKENIZER, Bundle, read_bundle, sealed
 from hybrid.runtime.calibration import Calibration, Threshold, apply
 from hybrid.runtime.calibration_reference import Reference
 from hybrid.runtime.combination import Reliability
@@ -65,6 +68,32 @@ def write_bundle(
         versions=versions(),
     )
     bundle = sealed(bundle)
+    write_json(folder / MANIFEST, bundle)
+    return bundle
+
+
+def write_portable(folder: Path, *, served: Path, fp32: Path) -> Bundle:
+    """Write a bundle that has the same model in two precisions, and return its manifest.
+
+    `served` answers wherever its golden texts hold, and `fp32` elsewhere, each with its own calibration and threshold.
+
+    Raises:
+        BundleError: one of them is not sound, or they are not of one model.
+    """
+    main, fallback = read_bundle(served), read_bundle(fp32)
+    if fallback.precision != "fp32" or (main.name, main.encoder, main.labels) != (
+        fallback.name,
+        fallback.encoder,
+        fallback.labels,
+    ):
+        raise BundleError(f"{fp32}: expected the fp32 bundle of the run that {served} is from")
+    for source, target, files in ((served, folder, main.files), (fp32, folder / FALLBACK, fallback.files)):
+        target.mkdir(parents=True)
+        for name in files:
+            link_or_copy(source / name, target / name)
+    link_or_copy(fp32 / MANIFEST, folder / FALLBACK / MANIFEST)
+    digest = sha256_of_file(folder / FALLBACK / MANIFEST)
+    bundle = sealed(msgspec.structs.replace(main, format=FORMAT, fallback=digest))
     write_json(folder / MANIFEST, bundle)
     return bundle
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from hybrid.errors import BundleError, ConfigError, DataError
-from hybrid.runtime.bundle import Bundle, read_bundle
+from hybrid.errors import BundleError, ConfigError, DataError, GoldenError
+from hybrid.runtime.bundle import FALLBACK, Bundle, read_bundle
 from hybrid.runtime.calibration import apply
 from hybrid.runtime.decision import predict, with_vote
 from hybrid.runtime.encoder import Encoder
@@ -137,6 +137,17 @@ def load(
         spin_wait = dedicated
     path = Path(folder)
     bundle = read_bundle(path)
+    try:
+        return _load(path, bundle, decoder, threads=threads, spin_wait=spin_wait)
+    except GoldenError as error:
+        if not bundle.fallback:
+            raise
+        _log.warning("%s; its %s graph answers instead", error, FALLBACK)
+    path = path / FALLBACK
+    return _load(path, read_bundle(path), decoder, threads=threads, spin_wait=spin_wait)
+
+
+def _load(path: Path, bundle: Bundle, decoder: Decoder | None, *, threads: int | None, spin_wait: bool) -> Classifier:
     if decoder is not None and bundle.task == "multi_label":
         raise ConfigError(
             f"{path}: got a decoder for a multi_label bundle, and it decides one label a text; load the bundle without "

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from hybrid.errors import BundleError
+from hybrid.errors import BundleError, GoldenError
 
 N_TEXTS = 5
 MAX_CHARACTERS = 2000
@@ -120,17 +120,18 @@ def check_golden(
     `other_versions` names the packages that the bundle was made with and that have another version here.
 
     Raises:
-        BundleError: one differs by more than another CPU's rounding explains.
+        GoldenError: one differs by more than another CPU's rounding explains.
     """
     tolerance = TOLERANCE.get(precision, TOLERANCE_BELOW_FP32)
     for example, row in zip(golden, probs, strict=True):
         expected = np.asarray(example.probs)
         worst = float(np.abs(row - expected).max()) if len(row) == len(expected) else float("inf")
         if not worst <= tolerance:
-            raise BundleError(
+            raise GoldenError(
                 f"{folder}: the golden text {example.text!r:.40} has a probability that is {worst:.2g} off, expected "
                 f"at most {tolerance:g}: this processor or onnxruntime computes the {precision} graph otherwise than "
-                f"where it was made{_with(other_versions)}; make the bundle here, or ship it in fp32"
+                f"where it was made{_with(other_versions)}; make the bundle here, or one that "
+                "carries the fp32 graph too, with `python -m hybrid bundle RUN FOLDER --portable`"
             )
 
 

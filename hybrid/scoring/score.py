@@ -14,7 +14,7 @@ from hybrid.files.formats.records import BATCH_ROWS, AddedColumns, Format, Table
 from hybrid.files.hashing import sha256_of_file
 from hybrid.files.table import write_json
 from hybrid.progress import Progress
-from hybrid.runtime.bundle import MANIFEST
+from hybrid.runtime.bundle import manifest_of
 from hybrid.scoring.parts import Fingerprint, Finished, Parts, Tally, open_parts, read_finished, stamp_path
 from hybrid.scoring.rows import Problem, added_cells, added_columns, texts_of
 from hybrid.types import Prediction
@@ -56,7 +56,7 @@ def score(classifier: "Classifier", bundle_dir: Path, job: Job, progress: Progre
     """
     file_format = _format(job)
     added = added_columns(classifier.bundle.labels, prefix=job.prefix, probs=job.probs, errors=job.skip_bad)
-    fingerprint, n_rows = _checked(file_format, bundle_dir, job, added, progress)
+    fingerprint, n_rows = _checked(file_format, manifest_of(bundle_dir, classifier.bundle), job, added, progress)
     finished = read_finished(job.target)
     if finished and finished.made == fingerprint:
         progress.say(f"{job.target}: unchanged, nothing to score")
@@ -96,7 +96,7 @@ def _open(file_format: Format, job: Job) -> AbstractContextManager[Table]:
 
 
 def _checked(
-    file_format: Format, bundle_dir: Path, job: Job, added: AddedColumns, progress: Progress
+    file_format: Format, manifest: Path, job: Job, added: AddedColumns, progress: Progress
 ) -> tuple[Fingerprint, int]:
     """Check every row; return what the output is made from, and the number of rows.
 
@@ -117,7 +117,7 @@ def _checked(
                 if isinstance(text, Problem):
                     raise DataError(f"{text.reason}; or mark such rows with --skip-bad")
     settings = {name: value for name, value in msgspec.structs.asdict(job).items() if name not in ("source", "target")}
-    bundle = sha256_of_file(bundle_dir / MANIFEST)
+    bundle = sha256_of_file(manifest)
     return Fingerprint(input=sha256_of_file(job.source), bundle=bundle, settings=settings), n_rows
 
 
