@@ -1,21 +1,41 @@
 """`python -m serving BUNDLE`: serve a bundle over HTTP."""
 
 import argparse
+import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
 
-import hybrid
-from hybrid.command_exit import EPILOG, exit_status, take_debug
-from hybrid.errors import ConfigError
-from hybrid.overrides import merge, parse_settings
-from hybrid.runtime.bundle import Bundle
-from serving.settings import Settings, read_settings
+if TYPE_CHECKING:
+    from hybrid.runtime.bundle import Bundle
+    from serving.settings import Settings
+
+STOPPED_BY_SIGINT = 130
+"""The exit status after Ctrl-C (`hybrid.command_exit`)."""
+
+
+def end_at_signals() -> None:
+    """End at once and without a word at SIGTERM or SIGINT, until the service handles them: nothing was accepted yet.
+
+    Python's own action for SIGINT is an exception wherever it arrives, which may be in the middle of an import.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    del frame
+    os._exit(STOPPED_BY_SIGINT if number == signal.SIGINT else 0)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status (`hybrid.command_exit`)."""
+    from hybrid.command_exit import exit_status, take_debug
+
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = take_debug(arguments)
     options = _parser().parse_args(arguments)
@@ -23,6 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    import hybrid
+    from hybrid.command_exit import EPILOG
+
     parser = argparse.ArgumentParser(prog="python -m serving", description="Serve a bundle over HTTP.", epilog=EPILOG)
     parser.add_argument("--version", action="version", version=f"hybrid-cascade {hybrid.__version__}")
     parser.add_argument("bundle", type=Path, help="the folder of a bundle, such as runs/sentiment/embedded/bundle")
@@ -39,17 +62,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _settings(options: argparse.Namespace) -> Settings:
+def _settings(options: argparse.Namespace) -> "Settings":
+    from hybrid.overrides import merge, parse_settings
+    from serving.settings import read_settings
+
     address = {"host": options.host, "port": options.port}
     overrides = {key: value for key, value in address.items() if value is not None}
     return read_settings(options.settings, merge(parse_settings(options.set), overrides))
 
 
-def _serve(folder: Path, settings: Settings) -> None:
+def _serve(folder: Path, settings: "Settings") -> None:
     began = time.perf_counter()
     try:
         from serving.server import build, run
     except ModuleNotFoundError as error:
+        from hybrid.errors import ConfigError
+
         raise ConfigError(
             f"{error.name} is not installed; serving needs: pip install 'hybrid-cascade[serve]'"
         ) from error
@@ -63,10 +91,11 @@ def _serve(folder: Path, settings: Settings) -> None:
     run(service, app, settings, on_ready=on_ready)
 
 
-def _headline(bundle: Bundle) -> str:
+def _headline(bundle: "Bundle") -> str:
     labels = ", ".join(bundle.labels[:5]) + (f" and {len(bundle.labels) - 5} more" if len(bundle.labels) > 5 else "")
     return f"serving {bundle.name}: {labels} ({bundle.precision}, escalates below {bundle.threshold.value:.3g})"
 
 
 if __name__ == "__main__":
+    end_at_signals()
     sys.exit(main())

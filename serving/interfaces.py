@@ -83,8 +83,8 @@ class Escalator(Protocol):
             DeadlineError: the caller's deadline passed.
         """
 
-    async def close(self) -> None:
-        """Wait for the calls in progress, and close the review store."""
+    async def close(self, within_s: float = ...) -> None:
+        """Wait for the calls in progress and close the review store, `within_s` at most."""
 
 
 class Observer(Protocol):

@@ -3,8 +3,11 @@
 import asyncio
 import gc
 import logging
+import os
 import signal
 import socket
+import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -27,8 +30,12 @@ from serving.telemetry.observer import Telemetry
 
 log = logging.getLogger(__name__)
 
-LAST_BYTES_S = 2
+LAST_BYTES_S = 1
 """How long connections stay open after the last answer, for their clients to read it."""
+STOP_GRACE_S = 2.0
+"""A stop takes at most this much longer than `drain_s`, whatever a decoder, a disk or a thread does."""
+EXIT_MARGIN_S = 0.3
+"""What is left of the grace when a process that has not ended by itself is ended."""
 KEEP_ALIVE_S = 75
 """How long a connection may be idle: longer than the 60 s of the usual proxies, which would otherwise send a request into
 a connection that is being closed."""
@@ -91,7 +98,7 @@ def run(service: ClassifierService, app: Starlette, settings: Settings, *, on_re
         listen(settings) as listener,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        runner.run(_serve(service, app, listener, on_ready))
+        runner.run(_serve(service, app, settings, listener, on_ready))
 
 
 def _tune_gc() -> None:
@@ -117,7 +124,9 @@ def listen(settings: Settings) -> socket.socket:
         ) from error
 
 
-async def _serve(service: ClassifierService, app: Starlette, listener: socket.socket, on_ready: OnReady) -> None:
+async def _serve(
+    service: ClassifierService, app: Starlette, settings: Settings, listener: socket.socket, on_ready: OnReady
+) -> None:
     server = _Server(
         uvicorn.Config(
             app,
@@ -132,29 +141,48 @@ async def _serve(service: ClassifierService, app: Starlette, listener: socket.so
             timeout_graceful_shutdown=LAST_BYTES_S,
         )
     )
-    signals = _Signals(service, server)
+    host, port = listener.getsockname()[:2]
+    signals = _Signals(service, server, settings.drain_s + STOP_GRACE_S - EXIT_MARGIN_S)
     starting = asyncio.create_task(service.start())
     # It listens while the engine starts: the probes are answered from the first moment.
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         await asyncio.wait([starting, serving], return_when=asyncio.FIRST_COMPLETED)
-        if starting.done():
+        if starting.done() and not server.should_exit:
             starting.result()
-            host, port = listener.getsockname()[:2]
             on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
             await serving
     finally:
         server.should_exit = True
         starting.cancel()
-        await asyncio.wait([starting, serving])
+        # What a start that is cut short ends with is no news.
+        await asyncio.gather(starting, serving, return_exceptions=True)
         await service.stop()
         signals.release()
+
+
+def end_process_in(seconds: float) -> None:
+    """End this process in `seconds` unless it has ended by then: a thread may be in a call that does not end.
+
+    The engine ends with it.
+    """
+    timer = threading.Timer(seconds, _end_process)
+    timer.daemon = True
+    timer.start()
+
+
+def _end_process() -> None:
+    log.error("a thread has not ended in time (a decoder, a disk or a name server does not answer); ending the process")
+    time.sleep(EXIT_MARGIN_S / 2)  # for the thread that writes the log
+    os._exit(0)
 
 
 class _Signals:
     """Handles SIGTERM, SIGINT and SIGHUP. It holds its tasks, which the loop alone would drop half done."""
 
-    def __init__(self, service: ClassifierService, server: uvicorn.Server) -> None:
+    def __init__(self, service: ClassifierService, server: uvicorn.Server, stop_s: float) -> None:
+        """Handle them from now on. A process that has not ended `stop_s` after the first one is ended."""
+        self._stop_s = stop_s
         self._service = service
         self._server = server
         self._tasks: set[asyncio.Task[None]] = set()
@@ -174,12 +202,16 @@ class _Signals:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_DFL)
+        end_process_in(self._stop_s)
         self._start(self._drain)
 
     async def _drain(self) -> None:
-        if not await self._service.drain():
-            await self._service.stop()  # waiting callers get an error while their connections are open
-        self._server.should_exit = True
+        if await self._service.drain():
+            self._server.should_exit = True
+        else:
+            stopping = asyncio.create_task(self._service.stop())  # waiting callers get an error while they can read it
+            self._server.should_exit = True
+            await stopping
 
     async def _reload(self) -> None:
         """Swap to what is in the bundle's folder now; the old bundle continues to serve if that is not sound."""

@@ -20,6 +20,8 @@ from serving.types import Answer, Deadline, Options, Timings
 log = logging.getLogger(__name__)
 
 OnBundle = Callable[[Bundle, str], None]
+STOPPING_S = 1.0
+"""How long the decoder and the review store get to stop, beside what a drain has left of its time."""
 
 
 class ClassifierService:
@@ -56,6 +58,8 @@ class ClassifierService:
         self._swapping = asyncio.Lock()
         self._in_flight = InFlight()
         self._stopping = self._stopped = False
+        self._stop_by: float | None = None
+        """When everything must have stopped, in seconds of `time.monotonic`; None before a drain."""
         self._announce_bundle()
 
     @property
@@ -99,6 +103,7 @@ class ClassifierService:
     async def drain(self) -> bool:
         """Accept no new request, and wait for those in progress, `drain_s` at most; return whether all were answered."""
         self._stopping = True
+        self._stop_by = time.monotonic() + self._settings.drain_s + STOPPING_S
         try:
             await asyncio.wait_for(self._in_flight.none(), self._settings.drain_s)
         except TimeoutError:
@@ -107,22 +112,30 @@ class ClassifierService:
         return True
 
     async def stop(self) -> None:
-        """Stop the engines and the decoder; waiting requests fail. No process is left behind."""
+        """Stop the engines and the decoder; waiting requests fail. No process is left behind.
+
+        It ends `STOPPING_S` after the time of a drain at the latest.
+        """
         self._stopping = True
         if self._stopped:
             return
         self._stopped = True
+        async with asyncio.TaskGroup() as stopping:
+            stopping.create_task(self._stop_replicas())
+            if self._escalator:
+                left_s = STOPPING_S if self._stop_by is None else self._stop_by - time.monotonic()
+                stopping.create_task(self._escalator.close(max(STOPPING_S / 2, left_s)))
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._on_stop:
+            self._on_stop()
+
+    async def _stop_replicas(self) -> None:
         for task in self._retiring:
             task.cancel()
         if self._retiring:
             await asyncio.wait(self._retiring)
         if self._replica:
             await self._replica.stop()
-        if self._escalator:
-            await self._escalator.close()
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        if self._on_stop:
-            self._on_stop()
 
     async def classify(
         self,

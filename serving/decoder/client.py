@@ -164,16 +164,25 @@ class DecoderClient:
             return self._reported(DecoderResult(outcome="failed", reason="queue_full"))
         in_flight.deadline.until = max(in_flight.deadline.until, time.monotonic() + wait_s)
         done, _ = await asyncio.wait([in_flight.task], timeout=wait_s)
+        if in_flight.task.cancelled():
+            detail = "the service stopped before the decoder answered"
+            return DecoderResult(outcome="failed", reason="timed_out", detail=detail)
         if done:
             return in_flight.task.result()
         detail = f"the decoder gave no answer within {wait_s:.2f} s"
         return DecoderResult(outcome="failed", reason="timed_out", detail=detail, seconds=wait_s)
 
-    async def close(self) -> None:
-        """Wait until the questions in flight have ended; each has a deadline."""
+    async def close(self, within_s: float) -> None:
+        """Wait for the questions in flight, `within_s` at most: a thread in a call that does not end is left behind."""
         if self._in_flight:
-            await asyncio.wait([in_flight.task for in_flight in self._in_flight.values()])
-        await asyncio.to_thread(self._pool.shutdown, cancel_futures=True)
+            tasks = [in_flight.task for in_flight in self._in_flight.values()]
+            _, unfinished = await asyncio.wait(tasks, timeout=within_s)
+            for task in unfinished:
+                task.cancel()
+            if unfinished:
+                _log.warning("the decoder %s: %d questions are unanswered", self.model, len(unfinished))
+                await asyncio.wait(unfinished)
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _start(self, question: DecoderQuestion, wait_s: float) -> _InFlight | None:
         """Start to ask a question; return None where too many are in flight."""

@@ -22,7 +22,7 @@ START_S = 60.0
 """The time limit for opening a graph: the largest encoders are gigabytes."""
 MAX_HANG_CHECKS = 10
 """How many times its limit a batch may take while the engine works but gets no CPU."""
-STOP_S = 1.0
+STOP_S = 0.5
 """How long an engine may take to exit before it is killed."""
 
 

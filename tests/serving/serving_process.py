@@ -33,10 +33,10 @@ class Process(msgspec.Struct, frozen=True):
     def get(self, path: str) -> int:
         return status_of(urllib.request.Request(self.url + path))
 
-    def classify(self, texts: list[str], timeout_s: float = 30.0) -> dict[str, object]:
+    def classify(self, texts: list[str], timeout_s: float = 30.0, **options: str) -> dict[str, object]:
         request = urllib.request.Request(
             f"{self.url}/v1/classify",
-            json.dumps({"inputs": texts, "timeout_ms": timeout_s * 1000}).encode(),
+            json.dumps({"inputs": texts, "timeout_ms": timeout_s * 1000, **options}).encode(),
             {"content-type": "application/json"},
         )
         with urllib.request.urlopen(request, timeout=timeout_s) as reply:

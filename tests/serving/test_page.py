@@ -47,7 +47,7 @@ class Reasoner:
     async def decide(self, text: str, labels: tuple[str, ...], instructions: str, deadline: Deadline) -> Answer:
         raise NotImplementedError
 
-    async def close(self) -> None:
+    async def close(self, within_s: float = 0.0) -> None:
         pass
 
 

@@ -217,7 +217,7 @@ class Decides:
     async def decide(self, text: str, labels: tuple[str, ...], instructions: str, deadline: Deadline) -> Answer:
         raise UnanswerableError("not asked here")
 
-    async def close(self) -> None:
+    async def close(self, within_s: float = 0.0) -> None:
         self.closed = True
 
 
