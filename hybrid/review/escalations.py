@@ -5,6 +5,8 @@ a store of another version is refused. The store also records the decoder's call
 spend caps hold across restarts and across all services that share a store.
 """
 
+import sqlite3
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +21,10 @@ from hybrid.urls import hide_user_info
 VERSION = 1
 FILE = "escalations.sqlite"
 """The default file name of a store."""
+ALONE = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "SELECT pg_advisory_xact_lock(712094)"}
+"""What makes a transaction wait for others of its kind, by dialect: of services that start together, one creates the tables."""
+BUSY_TRIES, BUSY_WAIT_S = 300, 0.1
+"""SQLite does not wait by itself while another process sets up the same new file."""
 Outcome = Literal["answered", "undecided", "failed", "refused_by_breaker", "refused_by_spend"]
 
 _tables = sql.MetaData()
@@ -98,22 +104,39 @@ def open_store(name: str) -> sql.Engine:
         engine = sql.create_engine(url_of(name), **_options(url_of(name)))
         if engine.dialect.name == "sqlite":
             sql.event.listen(engine, "connect", _set_up_sqlite)
-        with engine.begin() as db:
-            _tables.create_all(db)
-            version = db.execute(sql.select(versions.c.version)).scalar()
-            if version is None:
-                db.execute(versions.insert().values(version=VERSION))
+        if (version := _version(engine)) is None:
+            version = _create(engine)
     except (SQLAlchemyError, ImportError) as error:
         raise StorageError(
             f"the review store {shown(name)} cannot be opened ({_first_line(error)}); name a file that can be written, or "
             "the URL of a PostgreSQL database that answers"
         ) from error
-    if version not in (None, VERSION):
+    if version != VERSION:
         engine.dispose()
         raise StorageError(
             f"the review store {shown(name)} has version {version}, expected {VERSION}; name a new store"
         )
     return engine
+
+
+def _version(engine: sql.Engine) -> int | None:
+    """Read the version of a store that is whole; None where it has yet to be created."""
+    if not set(_tables.tables) <= set(sql.inspect(engine).get_table_names()):
+        return None
+    with engine.connect() as db:
+        return db.execute(sql.select(versions.c.version)).scalar()
+
+
+def _create(engine: sql.Engine) -> int:
+    """Create the tables that are missing, or wait until a process that started with this one has; return the version."""
+    with engine.begin() as db:
+        if lock := ALONE.get(engine.dialect.name):
+            db.exec_driver_sql(lock)
+        _tables.create_all(db)
+        version = db.execute(sql.select(versions.c.version)).scalar()
+        if version is None:
+            db.execute(versions.insert().values(version=VERSION))
+        return version or VERSION
 
 
 def write_escalations(engine: sql.Engine, rows: Sequence[Escalated]) -> None:
@@ -155,8 +178,15 @@ def _options(url: str) -> dict[str, Any]:
     return {"pool_pre_ping": True, "pool_size": 4, "connect_args": connect}
 
 
-def _set_up_sqlite(connection: Any, _: object) -> None:
-    connection.execute("PRAGMA journal_mode=WAL")
+def _set_up_sqlite(connection: sqlite3.Connection, _: object) -> None:
+    for tries_left in reversed(range(BUSY_TRIES)):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            break
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or not tries_left:
+                raise
+            time.sleep(BUSY_WAIT_S)
     connection.execute("PRAGMA synchronous=NORMAL")
 
 

@@ -7,13 +7,17 @@ import pwd
 import shutil
 import sqlite3
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sql
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.schema import CreateTable
 
 from hybrid.errors import BudgetError
 from hybrid.llm.cost.prices import Price
@@ -28,6 +32,7 @@ from tests.serving.escalation_fixtures import UNSURE, escalated, opened
 from tests.serving.test_spend_cap import request
 from tests.test_escalated_rows import ROW, of
 
+TABLES = [str(CreateTable(table).compile(dialect=sqlite.dialect())) for table in escalations._tables.sorted_tables]
 POSTGRES = next((path for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
 
 
@@ -50,6 +55,34 @@ def test_an_escalation_is_kept_with_all_that_a_reviewer_wants_to_know(tmp_path: 
     assert abs(first.at - time.time()) < 60
     assert (lost.outcome, lost.decoder_label, lost.answer_label) == ("undecided", None, None)
     assert "'excellent' is not a label" in lost.reason
+
+
+def test_services_that_start_together_share_a_new_store(tmp_path: Path) -> None:
+    path = tmp_path / "escalations.sqlite"
+    first = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    first.execute("PRAGMA journal_mode=WAL")
+    first.execute("BEGIN IMMEDIATE")
+    for statement in TABLES:
+        first.execute(statement)
+    first.execute("INSERT INTO hybrid_store VALUES (1)")
+    with ThreadPoolExecutor(8) as pool:
+        others = [pool.submit(open_store, str(path)) for _ in range(8)]
+        time.sleep(0.2)  # they have looked for the tables; where they come later, they find them
+        first.execute("COMMIT")
+        for other in others:
+            write_escalations(other.result(), [of("The soup.")])
+    assert len(read_escalations(open_store(str(path)))) == 8
+
+
+def test_processes_that_start_together_share_a_new_store(tmp_path: Path) -> None:
+    script = "import sys; from hybrid.review.escalations import open_store; input(); open_store(sys.argv[1])"
+    command = [sys.executable, "-c", script, str(tmp_path / "escalations.sqlite")]
+    processes = [subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(6)]
+    for process in processes:
+        assert process.stdin
+        process.stdin.write("\n")
+        process.stdin.flush()
+    assert [process.communicate(timeout=60)[1] for process in processes] == [""] * 6
 
 
 @pytest.mark.slow
