@@ -137,7 +137,7 @@ class Settings(Section, frozen=True, kw_only=True):
     otlp: str = ""
     """The URL of an OpenTelemetry collector (OTLP over HTTP); empty: no traces."""
     drain_s: Positive = 25.0
-    """The longest time that a stop by SIGTERM waits for accepted requests."""
+    """The longest time that a stop by SIGTERM waits for accepted requests; the process ends 2 s after that at the latest."""
 
 
 def read_settings(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Settings:
