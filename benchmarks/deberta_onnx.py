@@ -79,12 +79,12 @@ def difference(model: Any, session: onnxruntime.InferenceSession, length: int) -
     return float(np.abs(session.run(None, feed)[0] - theirs).max())
 
 
-def deberta(size: str, *, vocabulary: int = VOCABULARY) -> Any:
-    layers, hidden, heads, inner = SIZES[size]
+def deberta(size: str, *, vocabulary: int = VOCABULARY, layers: int | None = None) -> Any:
+    all_layers, hidden, heads, inner = SIZES[size]
     torch.manual_seed(0)
     config = transformers.DebertaV2Config(
         vocab_size=vocabulary,
-        num_hidden_layers=layers,
+        num_hidden_layers=layers or all_layers,
         hidden_size=hidden,
         num_attention_heads=heads,
         intermediate_size=inner,
