@@ -112,6 +112,7 @@ class JsonLogs:
         self._previous = (logging.root.level, logging.root.handlers[:])
         logging.root.handlers[:] = [self._handler]
         logging.root.setLevel(level)
+        self._client_levels = {name: logging.getLogger(name).level for name in HTTP_CLIENTS}
         for name in HTTP_CLIENTS:
             logging.getLogger(name).setLevel(max(level, logging.WARNING))
 
@@ -120,6 +121,8 @@ class JsonLogs:
         level, handlers = self._previous
         logging.root.setLevel(level)
         logging.root.handlers[:] = handlers
+        for name, client_level in self._client_levels.items():
+            logging.getLogger(name).setLevel(client_level)
         self._closing.set()
         try:
             self._waiting.put(None, timeout=CLOSE_S)

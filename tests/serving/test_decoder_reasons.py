@@ -8,6 +8,7 @@ from typing import get_args
 
 import pytest
 
+from hybrid.client import Client, ClientConfig, UnreachableError
 from hybrid.errors import LLMError
 from hybrid.llm.client.messages import Messages
 from hybrid.review.escalations import FILE, open_store, read_escalations
@@ -117,6 +118,24 @@ def test_the_http_clients_of_the_process_write_no_line_for_a_call(tmp_path: Path
         asyncio.run(run(server.url))
     logs.close()
     assert stream.getvalue() == ""
+
+
+def test_the_loggers_are_as_before_once_the_logs_are_closed() -> None:
+    logger = logging.getLogger("httpx2")
+    before = logger.level
+    logs = JsonLogs(io.StringIO())
+    assert logger.level == logging.WARNING
+    logs.close()
+    assert logger.level == before
+
+
+def test_a_client_of_the_service_names_its_url_without_the_password() -> None:
+    with (
+        Client(f"http://cook:{PASSWORD}@127.0.0.1:9", config=ClientConfig(retries=0)) as service,
+        pytest.raises(UnreachableError, match=r"http://127\.0\.0\.1:9") as refused,
+    ):
+        service.classify("soup")
+    assert PASSWORD not in str(refused.value)
 
 
 def test_every_log_line_loses_the_user_info_of_its_urls_and_nothing_else() -> None:
