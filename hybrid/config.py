@@ -15,6 +15,20 @@ Count = Annotated[int, Meta(ge=1)]
 Whole = Annotated[int, Meta(ge=0)]
 Thinking = Annotated[int, Meta(ge=1024)] | Literal["low", "medium", "high", "xhigh", "max"]
 LEAST_TOKENS_TO_THINK = 1024
+NO_VOTE = (
+    "-1",
+    "nan",
+    "none",
+    "null",
+    "n/a",
+    "-",
+    "?",
+    "abstain",
+    "no vote",
+    "cannot be labeled",
+    "cannot be labelled",
+)
+"""Values that mean that an annotator gave no vote, in any case; as an empty cell does."""
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,6 +59,9 @@ class DataConfig(Section, frozen=True, kw_only=True):
     and the report says so, keep takes them for different ones."""
     annotators: tuple[str, ...] = ()
     """Columns of single annotators' labels; the given label is then their majority."""
+    no_vote: tuple[str, ...] = NO_VOTE
+    """What an annotator's cell holds, in any case, where they gave no vote; an empty cell is none either. A value that
+    stands in the recipe's `labels` is a vote."""
     trusted: Whole = 0
     """Training rows with gold that may be used as trusted: they teach cleaning, and train with their gold label."""
     audit: str = ""

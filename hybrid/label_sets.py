@@ -19,6 +19,18 @@ def index_by_label(labels: Sequence[str]) -> dict[str, int]:
     return {label: index for index, label in enumerate(labels)}
 
 
+def label_named(name: str, labels: Sequence[str]) -> str | None:
+    """Return the label that a person or a model wrote, case and outer white space aside; None if it is none of `labels`.
+
+    Labels that differ in nothing but case are told apart by their exact spelling alone.
+    """
+    written = name.strip()
+    if written in labels:
+        return written
+    matches = [label for label in labels if label.casefold() == written.casefold()]
+    return matches[0] if len(matches) == 1 else None
+
+
 def join_labels(labels: Iterable[str]) -> str:
     """Return the canonical join of labels."""
     return LABEL_SEPARATOR.join(sorted(set(labels)))

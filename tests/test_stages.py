@@ -60,6 +60,7 @@ RERUN: dict[str, tuple[Any, str]] = {
             "separator": ";",
             "alike_labels": "join",
             "annotators": ("a", "b"),
+            "no_vote": ("skipped",),
             "split": "other",
         }.items()
     },

@@ -10,14 +10,24 @@ from scipy.sparse.csgraph import connected_components
 
 SHINGLE = 5
 PERMUTATIONS = 128
+_LINK = re.compile(r"https?://\S+|www\.\S+")
+_HANDLE = re.compile(r"@\w+")
+_SENTENCE_MARKS = ".,;:!?…'\"()"
 
 
 def fold(text: str) -> str:
-    """Normalise a text for comparison: lower case, with numbers, links and handles masked."""
-    masked = re.sub(r"https?://\S+|www\.\S+", "<url>", text.lower())
-    masked = re.sub(r"@\w+", "<at>", masked)
-    masked = re.sub(r"\d+", "0", masked)
-    return re.sub(r"\W+", " ", masked).strip()
+    """Normalise a text for comparison: lower case, with numbers, links and handles masked.
+
+    A text of fewer letters than a shingle, such as `C#`, emoji or a number, would fold to almost nothing and be like
+    every other. It is compared as it stands, but for case, white space and outer punctuation.
+    """
+    lower = text.lower()
+    letters = sum(map(str.isalpha, _HANDLE.sub("", _LINK.sub("", lower))))
+    if letters < SHINGLE:
+        as_it_stands = " ".join(lower.split())
+        return as_it_stands.strip(_SENTENCE_MARKS) if any(map(str.isalnum, lower)) else as_it_stands
+    masked = _HANDLE.sub("<at>", _LINK.sub("<url>", lower))
+    return re.sub(r"\W+", " ", re.sub(r"\d+", "0", masked)).strip()
 
 
 def shingles(text: str) -> frozenset[str]:

@@ -1,5 +1,7 @@
 """Rows as the files have them, before they are assigned to a part."""
 
+from collections.abc import Mapping
+
 import msgspec
 
 from hybrid.data.label_spellings import Spelling
@@ -34,11 +36,17 @@ class Dataset(msgspec.Struct, frozen=True):
     """The spellings in the files that are read as another label."""
     notes: list[str] = []
     """What the readers of the files found that the names of the files do not tell."""
+    no_votes: Mapping[str, int] = {}
+    """How often each value of an annotator's cell meant that there was no vote."""
+    rows_without_vote: int = 0
+    """Rows that were left out because no annotator voted and there is no gold."""
 
 
 def labels_of(dataset: Dataset) -> list[str]:
-    """Return the classes among the given and the gold labels, sorted."""
-    cells = (cell for row in dataset.rows for cell in (row.label, row.gold) if cell is not None)
+    """Return the classes among the given, the gold and the annotators' labels, sorted."""
+    cells = (
+        cell for row in dataset.rows for cell in (row.label, row.gold, *row.annotations.values()) if cell is not None
+    )
     return sorted({label for cell in cells for label in labels_in(cell, dataset.task)})
 
 

@@ -1,13 +1,14 @@
 """Load the rows that a recipe names, and refuse rows that cannot be right."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import get_args
 
 import msgspec
 
 from hybrid.config import DataConfig
+from hybrid.data.annotations import AnnotatorColumns, majority
 from hybrid.data.label_checks import check_classes, check_trained
 from hybrid.data.label_spellings import LabelCounts, is_blank, other_spellings, refuse_alike
 from hybrid.data.row_ids import ContentIds
@@ -35,7 +36,8 @@ def load_data(
         seed: passed to the recipe's own `prepare`.
         fetch: passed to `prepare` too; returns the folder of a pinned artefact by its name.
         task: whether a cell holds one label or several.
-        labels: those that the recipe lists, whose spelling goes before others; empty where it lists none.
+        labels: those that the recipe lists, whose spelling goes before others, and which are votes whatever they are called;
+            empty where it lists none.
 
     Raises:
         DataError: a file, a row or a label is wrong; the message is one sentence that says which.
@@ -50,16 +52,23 @@ def load_data(
     if config.gold and not any(config.gold in sheet.columns for _, sheet in sheets):
         raise _missing_column(sheets[0][1], config.gold, "gold")
     rows: list[SourceRow] = []
-    ids = ContentIds()
+    ids, annotators = ContentIds(), AnnotatorColumns(config.annotators, config.no_vote, labels)
     for part, sheet in sheets:
-        rows += _rows(sheet, config, ids, part, task)
+        rows += _rows(sheet, config, ids, annotators, part, task)
     _check_ids(rows)
     _check_parts(rows, config)
     notes = [f"{sheet.name}: {sheet.note}" for _, sheet in sheets if sheet.note]
     kinds = {
         kind for _, sheet in sheets for column in _label_columns(config) for kind in sheet.value_kinds.get(column, ())
     }
-    dataset = _one_spelling(Dataset(rows, task, notes=notes), labels, value_kinds=kinds, alike=config.alike_labels)
+    read = Dataset(
+        rows,
+        task,
+        notes=notes,
+        no_votes=annotators.no_votes,
+        rows_without_vote=annotators.rows_without_vote,
+    )
+    dataset = _one_spelling(read, labels, value_kinds=kinds, alike=config.alike_labels)
     if config.alike_labels == "refuse":
         refuse_alike(_count_labels(dataset), labels, sheets[0][1].name)
     check_trained(dataset)
@@ -119,22 +128,33 @@ def _missing_column(sheet: Sheet, column: str, key: str) -> DataError:
     )
 
 
-def _rows(sheet: Sheet, config: DataConfig, ids: ContentIds, part: Part | None, task: Task) -> Iterator[SourceRow]:
+def _rows(
+    sheet: Sheet,
+    config: DataConfig,
+    ids: ContentIds,
+    annotators: AnnotatorColumns,
+    part: Part | None,
+    task: Task,
+) -> Iterator[SourceRow]:
     _check_columns(sheet, config)
     for number, cells in sheet.records:
         where = sheet.where(number)
         text = cells.get(config.text) or ""
         if not text.strip():
             raise DataError(f"{where}: {config.text} is empty; write a text there or remove the row")
-        annotations = {name: label for name in config.annotators if (label := _cell(cells, name))}
-        label = _majority(annotations) if annotations else None if config.annotators else _cell(cells, config.label)
+        annotations = annotators.votes_of(cells)
+        label = majority(annotations) if config.annotators else _cell(cells, config.label)
         gold = _cell(cells, config.gold)
         if task == "multi_label":
             label = _joined(label or "", config, where) if config.label in sheet.columns else None
             gold = None if gold is None else _joined(gold, config, where)
+        if label is None and gold is None and config.annotators:
+            annotators.rows_without_vote += 1
+            continue
         if label is None and gold is None:
-            empty = ", ".join(config.annotators) or config.label
-            raise DataError(f"{where}: {empty} is empty and there is no gold; write a label there or remove the row")
+            raise DataError(
+                f"{where}: {config.label} is empty and there is no gold; write a label there or remove the row"
+            )
         row_id = _cell(cells, config.id) if config.id else ids.next_id(text)
         if row_id is None:
             raise DataError(
@@ -196,7 +216,7 @@ def _one_spelling(
     rows = []
     for row in dataset.rows:
         annotations = {name: respelled(label) for name, label in row.annotations.items()}
-        label = _majority(annotations) if annotations else None if row.label is None else respelled(row.label)
+        label = majority(annotations) if annotations else None if row.label is None else respelled(row.label)
         gold = None if row.gold is None else respelled(row.gold)
         rows.append(msgspec.structs.replace(row, label=label, gold=gold, annotations=annotations))
     return msgspec.structs.replace(dataset, rows=rows, spellings=spellings)
@@ -211,12 +231,6 @@ def _count_labels(dataset: Dataset) -> LabelCounts:
         if row.part in (None, "train") and row.label is not None:
             given.update(labels_in(row.label, dataset.task))
     return LabelCounts(given, every)
-
-
-def _majority(annotations: Mapping[str, str]) -> str:
-    """Return the most frequent label; a tie goes to the label of the first column."""
-    counts = Counter(annotations.values())
-    return max(counts, key=counts.__getitem__)
 
 
 def _part(value: str | None, where: str, column: str) -> Part:

@@ -5,10 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
+from hybrid.config import NO_VOTE
+from hybrid.data.annotations import is_no_vote
 from hybrid.data.row_ids import RowIndex, is_line_id, text_key
 from hybrid.errors import DataError
 from hybrid.files.formats import FORMATS
 from hybrid.files.sheet import read_sheet
+from hybrid.label_sets import label_named
 from hybrid.types import Example, Gold, Row, Trusted, TrustedSource
 
 REVIEWED = "trusted.jsonl"
@@ -17,10 +20,13 @@ COLUMNS = ("id", "label", "text", "text_key")
 
 
 class Reviewed(Row, frozen=True, kw_only=True):
-    """The answers of reviews about the rows of a run, and the number of those whose text is no longer among the rows."""
+    """The answers of reviews about the rows of a run."""
 
     trusted: list[Trusted]
-    n_gone: int
+    n_gone: int = 0
+    """Answers whose text is no longer among the rows."""
+    n_judging: int = 0
+    """Answers about rows that calibrate or test now, which may not train."""
 
 
 class _Record(Row, frozen=True, kw_only=True):
@@ -86,7 +92,7 @@ def read_audit(path: Path, rows: Sequence[Example], labels: Sequence[str]) -> li
     """Read the trusted rows in a file with the columns `label` and `id`, `text` or both, each row once.
 
     A line with a text is about the row with this text; its id tells rows with the same text apart. A line without a
-    label is a row that nobody has answered yet. Rows of the other parts are left out: they calibrate and test, and may
+    label, or with a value that means no vote, is a row that nobody has answered yet. Rows of the other parts are left out: they calibrate and test, and may
     not train. The last line of a row counts.
 
     Raises:
@@ -95,13 +101,12 @@ def read_audit(path: Path, rows: Sequence[Example], labels: Sequence[str]) -> li
     index = RowIndex(rows)
     by_id: dict[str, Trusted] = {}
     for record in _records(path):
-        if not record.label:
+        if is_no_vote(record.label, NO_VOTE, labels):
             continue
         found = index.find(record.id, record.key)
         if not found:
             raise DataError(_no_row(record, index))
-        _check_label(record, labels)
-        by_id |= _of_train(found, record, "audit")
+        by_id |= _of_train(found, _label(record, labels), "audit")
     return list(by_id.values())
 
 
@@ -115,10 +120,10 @@ def read_reviewed(path: Path, rows: Sequence[Example], labels: Sequence[str]) ->
             an earlier version did.
     """
     if not path.exists():
-        return Reviewed(trusted=[], n_gone=0)
+        return Reviewed(trusted=[])
     index = RowIndex(rows)
     by_id: dict[str, Trusted] = {}
-    n_gone = 0
+    n_gone = n_judging = 0
     for record in _records(path):
         if not record.key and record.id not in index and is_line_id(record.id) and index.by_content:
             raise DataError(
@@ -127,26 +132,28 @@ def read_reviewed(path: Path, rows: Sequence[Example], labels: Sequence[str]) ->
             )
         found = index.find(record.id, record.key)
         n_gone += not found
+        n_judging += bool(found) and all(row.part != "train" for row in found)
         if found:
-            _check_label(record, labels)
-            by_id |= _of_train(found, record, "review")
-    return Reviewed(trusted=list(by_id.values()), n_gone=n_gone)
+            by_id |= _of_train(found, _label(record, labels), "review")
+    return Reviewed(trusted=list(by_id.values()), n_gone=n_gone, n_judging=n_judging)
 
 
-def _of_train(rows: Sequence[Example], record: _Record, source: TrustedSource) -> dict[str, Trusted]:
-    return {row.id: _trusted(row, record.label, source) for row in rows if row.part == "train"}
+def _of_train(rows: Sequence[Example], label: str, source: TrustedSource) -> dict[str, Trusted]:
+    return {row.id: _trusted(row, label, source) for row in rows if row.part == "train"}
 
 
 def _trusted(row: Example, label: str, source: TrustedSource) -> Trusted:
     return Trusted(id=row.id, label=label, source=source, text_key=text_key(row.text))
 
 
-def _check_label(record: _Record, labels: Sequence[str]) -> None:
-    if record.label not in labels:
+def _label(record: _Record, labels: Sequence[str]) -> str:
+    label = label_named(record.label, labels)
+    if label is None:
         raise DataError(
             f"{record.where}: label {record.label!r} is not one of the recipe's ({', '.join(labels)}); write one of "
             "those there"
         )
+    return label
 
 
 def _no_row(record: _Record, index: RowIndex) -> str:

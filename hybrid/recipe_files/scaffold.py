@@ -10,6 +10,7 @@ import msgspec
 
 from hybrid.artifacts import fetch
 from hybrid.config import CalibrateConfig, CleanConfig, DataConfig, EncoderConfig, TrainConfig, VerifyConfig
+from hybrid.data.annotations import no_votes_phrase
 from hybrid.data.source_rows import Dataset, labels_of
 from hybrid.data.sources import load_data
 from hybrid.errors import ConfigError
@@ -88,13 +89,13 @@ def _lines(name: str, config: DataConfig, dataset: Dataset) -> Iterator[str]:
     )
     yield "# is then an error and not a new class."
     yield from (f"labels = {_toml(labels_of(dataset))}", f"seed = {_toml(0)}", "")
-    yield from _data_lines(config)
+    yield from _data_lines(config, dataset)
     yield from _split_lines(dataset)
     yield from _model_lines()
     yield from _stage_lines()
 
 
-def _data_lines(config: DataConfig) -> Iterator[str]:
+def _data_lines(config: DataConfig, dataset: Dataset) -> Iterator[str]:
     yield "# Paths start at the folder of this file."
     yield from ("[data]", f"train = {_toml(config.train)}")
     if config.test:
@@ -103,6 +104,10 @@ def _data_lines(config: DataConfig) -> Iterator[str]:
     if config.annotators:
         yield "# One column an annotator; the given label is their majority."
         yield f"annotators = {_toml(list(config.annotators))}"
+        yield "# Cells that mean no vote, in any case, beside empty ones. A value that stands in `labels` is a vote."
+        if said := no_votes_phrase(dataset.no_votes, dataset.rows_without_vote).removeprefix("; "):
+            yield f"# In these data: {said}."
+        yield f"# no_vote = {_toml(list(config.no_vote))}"
     else:
         yield f"label = {_toml(config.label)}"
     yield "# Labels that differ in nothing that a reader sees, or in case alone, are an error; join makes them one label."

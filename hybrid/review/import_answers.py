@@ -5,10 +5,13 @@ from pathlib import Path
 
 import msgspec
 
+from hybrid.config import NO_VOTE
+from hybrid.data.annotations import is_no_vote
 from hybrid.data.row_ids import RowIndex, is_line_id, text_key
 from hybrid.data.trusted import REVIEWED, read_reviewed
 from hybrid.errors import DataError
 from hybrid.files.table import read_rows, write_rows
+from hybrid.label_sets import label_named
 from hybrid.pipeline.context import RunContext
 from hybrid.review.answers import Agreed, Answer, AnswerFile, agree
 from hybrid.review.escalated import add_escalated, is_escalated, stored_escalations, texts_by_id, under_ids_of_texts
@@ -40,7 +43,7 @@ def read(context: RunContext, path: Path, *, store: str = "") -> list[str]:
         DataError: the file's format is unknown, none of its answers is about a row of the run, or a label is not in the
             set; nothing is added then.
     """
-    file = read_answers(path)
+    file = _voted(read_answers(path), context.labels)
     matched = match([answer for answer in file.answers if not is_escalated(answer.id)], context, path)
     agreed = agree(matched.answers)
     of_escalated = [answer for answer in file.answers if is_escalated(answer.id)]
@@ -85,6 +88,17 @@ def match(answers: Sequence[Answer], context: RunContext, path: Path) -> Matched
             "first); expected answers about its rows"
         )
     return matched
+
+
+def _voted(file: AnswerFile, labels: Sequence[str]) -> AnswerFile:
+    """Return the answers as labels of the set where they are, and count those that mean no vote as skipped."""
+    answers = [
+        msgspec.structs.replace(answer, label=label_named(answer.label, labels) or answer.label)
+        for answer in file.answers
+        if not is_no_vote(answer.label, NO_VOTE, labels)
+    ]
+    skipped = {answer.id for answer in file.answers} - {answer.id for answer in answers}
+    return msgspec.structs.replace(file, answers=answers, skipped=file.skipped + len(skipped))
 
 
 def _check_labels(agreed: Agreed, context: RunContext, path: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 
 from hybrid.config import Recipe
 from hybrid.stages.stage import DECISIONS, LABELS, ROWS, TRUSTED, VOTES, Reads, Stage, StageIO
-from hybrid.stages.trusted import n_answers_gone, trusted_reads, trusted_rows_of
+from hybrid.stages.trusted import trusted_reads, trusted_rows_of, unused_answers
 from hybrid.types import Report
 
 EMBEDDINGS = "clean/embeddings.npy"
@@ -40,7 +40,10 @@ def _work(io: StageIO) -> Report:
     for path, array in ((EMBEDDINGS, cleaned.embeddings), (CLASSIFIER, cleaned.classifier.astype(np.float32))):
         with io.output(path).open("wb") as file:
             np.save(file, array)
-    return cleaned.report | {"answers_gone": n_answers_gone(io)}
+    return cleaned.report | {"unused_answers": unused_answers(io)}
+
+
+_UNUSED = {"gone": "about texts no longer in the data", "judging": "about rows that calibrate or test now"}
 
 
 def _summary_line(report: Report) -> str:
@@ -48,10 +51,8 @@ def _summary_line(report: Report) -> str:
         f"{report['method']}: "
         + ", ".join(f"{n} {action}" for action, n in report["actions"].items())
         + (f"; {sum(report['trusted'].values())} trusted rows" if report["trusted"] else "")
-        + (
-            f"; {gone} answers of reviews are about texts no longer in the data"
-            if (gone := report.get("answers_gone"))
-            else ""
+        + "".join(
+            f"; {n} answers of reviews are {_UNUSED[why]}" for why, n in report.get("unused_answers", {}).items() if n
         )
         + "".join(f"; {name} is ignored: its votes are worth too little" for name in report["ignored_sources"])
     )

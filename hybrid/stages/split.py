@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 
 from hybrid.config import DataConfig, Recipe, SplitConfig
+from hybrid.data.annotations import no_votes_phrase
 from hybrid.data.duplicates import NearIndex, near_duplicate_groups
 from hybrid.data.escalated_rows import Joined, join_added, read_added
 from hybrid.data.label_checks import check_labels
@@ -227,6 +228,8 @@ def _work(io: StageIO) -> Report:
     return joined.report | {
         "labels": list(labels),
         "files": dataset.notes,
+        "no_votes": dict(dataset.no_votes),
+        "rows_without_vote": dataset.rows_without_vote,
         "spellings": [msgspec.to_builtins(spelling) for spelling in dataset.spellings],
     }
 
@@ -245,13 +248,14 @@ def _summary_line(report: Report) -> str:
         + (f"; {near} near-duplicates" if near else "")
         + (f"; {escalated} texts that escalated" if escalated else "")
         + (f"; {len(spellings)} spellings of labels joined with another" if spellings else "")
+        + no_votes_phrase(report.get("no_votes", {}), report.get("rows_without_vote", 0))
     )
 
 
 SPLIT = Stage(
     name="split",
     purpose="given rows -> train | calibration | test",
-    version=4,
+    version=5,
     reads=_reads,
     writes=(ROWS.path, GOLD.path),
     code=("hybrid.data", "hybrid.label_sets"),

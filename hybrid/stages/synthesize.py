@@ -374,7 +374,7 @@ def _summary_line(report: Report) -> str:
 SYNTHESIZE = Stage(
     name="synthesize",
     purpose="cleaned rows -> drafts of rare classes, accepted and refused",
-    version=4,
+    version=5,
     reads=_reads,
     writes=(DRAFTS.path, TRAINING_DRAFTS.path),
     code=(

@@ -4,7 +4,7 @@ from hybrid.config import Recipe
 from hybrid.data.escalated_rows import read_added, trusted_of
 from hybrid.data.trusted import read_reviewed, trusted_rows
 from hybrid.stages.stage import GOLD, LABELS, ROWS, Reads, StageIO
-from hybrid.types import Trusted
+from hybrid.types import Report, Trusted
 
 
 def trusted_reads(recipe: Recipe) -> Reads:
@@ -37,8 +37,9 @@ def trusted_rows_of(io: StageIO) -> list[Trusted]:
     return [*(row for row in vouched if row.id not in added_ids), *added]
 
 
-def n_answers_gone(io: StageIO) -> int:
-    """The number of answers of reviews whose text is no longer among the rows."""
+def unused_answers(io: StageIO) -> Report:
+    """How many answers of reviews train nothing: their text is no longer among the rows, or it calibrates or tests."""
     if io.recipe.task == "multi_label":
-        return 0
-    return read_reviewed(io.shared_file("reviewed"), io.rows(), io.labels).n_gone
+        return {"gone": 0, "judging": 0}
+    reviewed = read_reviewed(io.shared_file("reviewed"), io.rows(), io.labels)
+    return {"gone": reviewed.n_gone, "judging": reviewed.n_judging}

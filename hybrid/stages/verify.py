@@ -11,7 +11,7 @@ from hybrid.stages.asking import teacher_of
 from hybrid.stages.stage import LABELS, ROWS, VOTES, Reads, Stage, StageIO
 from hybrid.stages.trusted import trusted_reads, trusted_rows_of
 from hybrid.teacher.ask import AskedVotes
-from hybrid.teacher.imported_votes import read_votes, tally
+from hybrid.teacher.imported_votes import read_votes, tally, tally_without_label
 from hybrid.teacher.row_selection import TrustedRows
 from hybrid.teacher.vote_collection import collect_votes, prompt_of
 from hybrid.types import Example, Report
@@ -45,7 +45,9 @@ def _work(io: StageIO) -> Report:
         "prompt": text_hash(io.prompt(prompt_of(io.recipe.verify))),
         "policy": text_hash(io.policy("teacher")),
     }
-    return answers.report | hashes | {"imported": tally(imported)}
+    return (
+        answers.report | hashes | {"imported": tally(imported), "imported_without_label": tally_without_label(imported)}
+    )
 
 
 def teacher_votes(io: StageIO, rows: Sequence[Example]) -> AskedVotes:
@@ -95,7 +97,11 @@ def _summary_line(report: Report) -> str:
     line = f"{report['ok']} votes of {report['asked']} asked" if report["asked"] else "no teacher: labels as given"
     if report.get("odd_usage"):
         line += f"; {report['odd_usage']} of them without token counts that a call can have, booked at the most they could cost"
-    return line + "".join(f"; {n} imported from {source}" for source, n in report["imported"].items())
+    line += "".join(f"; {n} imported from {source}" for source, n in report["imported"].items())
+    return line + "".join(
+        f"; {source} without a label: {', '.join(f'{n} {status}' for status, n in counts.items())}"
+        for source, counts in report.get("imported_without_label", {}).items()
+    )
 
 
 VERIFY = Stage(
