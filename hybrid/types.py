@@ -93,6 +93,8 @@ class Trusted(Row, frozen=True, kw_only=True):
     """gold: declared trusted by the recipe. audit: from a file beside it. review: from a review's answers."""
     text_key: str = ""
     """Identifies the text that the label is about (`hybrid.data.row_ids.text_key`); empty in old tables."""
+    drawn: bool = False
+    """Whether the row was drawn at random from the training rows, and not chosen because its label is in doubt."""
 
 
 class Vote(Row, frozen=True, kw_only=True):

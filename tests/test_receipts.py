@@ -283,3 +283,19 @@ def test_tokens_of_the_cache_are_in_the_receipt(run: Path, capsys: pytest.Captur
     decide(run, label="plain", action="keep", weight=1.0, reason="because")
     assert main(["why", str(run), row.id]) == 0
     assert "7 tokens in, 93 read from the cache, 20 out" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_row_is_found_by_file_and_line_and_its_receipt_says_them(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [json.loads(line) for line in (run / "split/rows.jsonl").open()]
+    row = rows[7]
+    lines = (run.parents[2] / "dishes/data.csv").read_text().splitlines()
+    name, _, number = row["where"].partition(":")
+    assert name == "data.csv"
+    assert row["text"] in lines[int(number) - 1].replace('"', "")
+    assert main(["why", str(run), row["where"]]) == 0
+    assert capsys.readouterr().out.startswith(f"{row['id']}, {row['where']}: {row['part']} row")
+    assert main(["why", str(run), "data.csv:9999"]) == 2
+    assert f"or a place such as '{rows[0]['where']}'" in capsys.readouterr().err

@@ -13,9 +13,12 @@ import numpy as np
 import pytest
 
 from hybrid.__main__ import main
+from hybrid.commands.open_run import open_run
 from hybrid.commands.teacher import add_commands
+from hybrid.data.trusted import sample_order, trusted_rows
 from hybrid.errors import DataError
 from hybrid.files.spreadsheet_cells import guard, unguard
+from hybrid.files.table import write_rows
 from hybrid.review.answer_files import Entries
 from hybrid.review.answers import Answer, AnswerFile, ReviewItem, agree, key_of
 from hybrid.review.argilla import write_records
@@ -24,7 +27,7 @@ from hybrid.review.gain import blend_stated_confidence, expected_gains
 from hybrid.review.label_studio import write_tasks
 from hybrid.review.queue import review_queue
 from hybrid.review.targets import TARGETS, AnswerForm, ReviewTarget, read_answers, write_items
-from hybrid.types import Decision, Example, Vote
+from hybrid.types import Decision, Example, Trusted, Vote
 
 LABELS = ("bad", "good")
 LOOKS = [
@@ -93,6 +96,26 @@ def test_the_queue_leaves_out_what_is_trusted_and_shows_the_teachers_reason() ->
     looks = review_queue(rows, decisions, [said], one_hot(4), belief, LABELS, known={"2"})
     assert [look.id for look in looks] == ["1", "3", "0"]
     assert (looks[0].teacher, looks[0].teacher_label, looks[1].teacher) == ("t#0", "bad", "")
+
+
+def test_the_queue_says_why_it_picked_a_row_and_where_it_is() -> None:
+    # Two clusters: in the first every label is disputed, in the second none; one row more is alone in its class.
+    embeddings = np.repeat(np.eye(3), [15, 15, 1], axis=0) + np.random.default_rng(0).normal(0, 0.01, (31, 3))
+    probs = [(0.45, 0.55)] * 15 + [(0.05, 0.95)] * 15 + [(0.7, 0.3)]
+    labels = ["good"] * 30 + ["bad"]
+    rows = [Example(id=str(i), text=f"t{i}", label="good", where=f"rows.csv:{i + 2}") for i in range(31)]
+    decisions = [decision(row.id, label, *p) for row, label, p in zip(rows, labels, probs, strict=True)]
+    votes = [vote(str(i), "bad", 0.6) for i in range(15)]
+    looks = {look.id: look for look in review_queue(rows, decisions, votes, embeddings, np.array(probs), LABELS)}
+    assert looks["0"].why == (
+        "good is wrong with probability 45%, most likely bad (45%); given good, t#0 says bad; "
+        "rows like it are in doubt in the same way"
+    )
+    assert looks["20"].why == "good is wrong with probability 5%, most likely bad (5%)"
+    assert looks["30"].why == (
+        "bad is wrong with probability 30%, most likely good (30%); given good; bad is rare: its rows count 15.5 times"
+    )
+    assert looks["0"].where == "rows.csv:2"
 
 
 def test_of_one_persons_answers_the_last_counts_and_people_who_differ_are_a_conflict() -> None:
@@ -304,6 +327,11 @@ def answers_of(run: Path, path: Path, tool: str, capsys: pytest.CaptureFixture[s
     """Export eight rows for a tool, answer them as gold says, and return their ids."""
     assert main(["review", "export", str(run), str(path), "--to", tool, "--rows", "8"]) == 0
     assert "8 rows written" in capsys.readouterr().out
+    return answer_as_gold(run, path, tool)
+
+
+def answer_as_gold(run: Path, path: Path, tool: str) -> list[str]:
+    """Answer an exported file as gold says, and return the ids of its rows."""
     gold = {row["id"]: row["label"] for row in map(json.loads, (run / "split/gold.jsonl").open())}
     if tool == "csv":
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -427,6 +455,35 @@ def test_a_file_without_an_answer_says_so_and_what_was_looked_for(
         assert "looked for answers to 'label'; the file has answers to 'mood'" in said
     else:
         assert "0 rows answered, 8 not yet, 0 skipped\n  looked for answers to 'label'; nothing was changed" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tool", ["csv", "label-studio", "argilla"])
+def test_rows_drawn_at_random_are_told_from_chosen_ones_on_their_way_back(
+    tool: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / ("looks.csv" if tool == "csv" else "looks.json")
+    words = ["review", "export", str(run), str(path), "--to", tool, "--rows", "4", "--random", "12"]
+    assert main(words) == 0
+    assert "12 of them were drawn at random" in capsys.readouterr().out
+    answer_as_gold(run, path, tool)
+    assert main(["review", "read", str(run), str(path)]) == 0
+    stored = [json.loads(line) for line in (run.parent / "trusted.jsonl").open()]
+    assert sum(row["drawn"] for row in stored) == 12
+    rows = open_run(run).rows()
+    assert {row["id"] for row in stored if row["drawn"]} == {row.id for row in sample_order(rows)[:12]}
+    trusted = open_run(run).trusted()
+    assert sum(row.drawn for row in trusted) == 12
+
+
+def test_trusted_rows_within_a_random_sample_belong_to_it_whoever_labelled_them(tmp_path: Path) -> None:
+    rows = [Example(id=str(i), text=f"text {i}", label="good") for i in range(30)]
+    order = [row.id for row in sample_order(rows)]
+    chosen = [Trusted(id=order[i], label="bad", source="review") for i in (1, 20)]
+    drawn = [Trusted(id=order[i], label="good", source="review", drawn=True) for i in (0, 2, 3)]
+    write_rows(tmp_path / "trusted.jsonl", [*chosen, *drawn])
+    found = trusted_rows(rows, [], LABELS, n_gold=0, audit=[], reviewed=tmp_path / "trusted.jsonl", seed=0)
+    assert {row.id for row in found if row.drawn} == set(order[:4])
 
 
 @pytest.mark.slow

@@ -13,6 +13,8 @@ from hybrid.data.sources import load_data
 from hybrid.data.trusted import read_audit, read_reviewed
 from hybrid.errors import DataError
 from hybrid.files.table import write_rows
+from hybrid.review.answers import ReviewItem
+from hybrid.review.csv_form import write_sheet
 from hybrid.teacher.imported_votes import read_votes
 from hybrid.types import Example, Trusted
 from tests.corpus import LABELS, texts_and_gold
@@ -166,3 +168,19 @@ def test_an_audit_has_whole_numbers_as_ids_and_lines_without_a_label(tmp_path: P
     rows = [Example(id="2", text="stew", label="bad"), Example(id="3", text="soup", label="bad")]
     (tmp_path / "audit.jsonl").write_text('{"id": 2, "label": "good"}\n{"id": 3, "label": ""}\n')
     assert [(row.id, row.label) for row in read_audit(tmp_path / "audit.jsonl", rows, LABELS)] == [("2", "good")]
+
+
+def test_a_filled_in_review_sheet_is_an_audit_as_it_stands(tmp_path: Path) -> None:
+    rows = [Example(id="-1", text="=stew", label="bad"), Example(id="-2", text="'=soup", label="bad")]
+    items = [
+        ReviewItem(id=row.id, text=row.text, given="bad", label="bad", belief=0.5, gain=0.5, why="a doubt")
+        for row in rows
+    ]
+    write_sheet(items, LABELS, tmp_path / "sheet.csv")
+    sheet = (tmp_path / "sheet.csv").read_text(encoding="utf-8-sig").replace("0.5,", "0.5,good")
+    (tmp_path / "sheet.csv").write_text(sheet, encoding="utf-8-sig")
+    assert [(row.id, row.label) for row in read_audit(tmp_path / "sheet.csv", rows, LABELS)] == [
+        ("-1", "good"),
+        ("-2", "good"),
+    ]
+    assert [vote.id for vote in read_votes(["sheet.csv"], tmp_path, rows, LABELS)] == ["-1", "-2"]

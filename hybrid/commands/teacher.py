@@ -40,6 +40,12 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     export.add_argument("file", type=Path, help="the file to write")
     export.add_argument("--to", choices=tuple(TARGETS), default="csv")
     export.add_argument("--rows", type=int, default=100, help="rows to write (%(default)s)")
+    export.add_argument(
+        "--random",
+        type=int,
+        default=0,
+        help="further rows, drawn at random: their answers tell how many labels are right (%(default)s)",
+    )
     export.set_defaults(act=_needs_train(_review_export))
     escalations = steps.add_parser("escalations", help="write the texts that escalated in service")
     _add_run(escalations)
@@ -56,7 +62,9 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
     why = commands.add_parser("why", help="the history of a row: votes, prices, decision, weight")
     _add_run(why)
-    why.add_argument("row_id", nargs="?", default="", help="the id of a row, or of a draft")
+    why.add_argument(
+        "row_id", nargs="?", default="", help="the id of a row or of a draft, or a place such as rows.csv:17"
+    )
     why.add_argument("--all", type=Path, metavar="FILE", help="write the history of every row to a JSONL file")
     why.set_defaults(act=_needs_train(_why))
 
@@ -130,7 +138,7 @@ def _review_export(options: argparse.Namespace) -> None:
     from hybrid.review.export import export
 
     context = open_run(options.run)
-    for line in export(context, options.file, to=options.to, n_rows=options.rows):
+    for line in export(context, options.file, to=options.to, n_rows=options.rows, n_random=options.random):
         context.run.screen.say(line)
 
 

@@ -6,6 +6,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from hybrid.files.spreadsheet_cells import unguard
 from hybrid.types import Example
 
 _PREFIX = "text-"
@@ -64,6 +65,16 @@ class RowIndex:
         if row is not None and text_key(row.text) == key:
             return [row]
         return self._by_key.get(key, [])
+
+    def find_text(self, row_id: str, text: str) -> Sequence[Example]:
+        """Return the rows that a line of a file is about; without a text, the row with the id.
+
+        A line of a review sheet may carry the apostrophe that keeps a spreadsheet from running the cell.
+        """
+        if not text:
+            return self.find(row_id) or self.find(unguard(row_id))
+        found = self.find(row_id, text_key(text))
+        return found or self.find(unguard(row_id), text_key(unguard(text)))
 
     def __contains__(self, row_id: str) -> bool:
         """Whether a row has this id, whatever its text."""

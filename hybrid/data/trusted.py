@@ -1,8 +1,9 @@
 """Trusted rows: training rows with a label that a person has checked, from the gold, an audit file or a review."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from hybrid.config import NO_VOTE
@@ -10,13 +11,14 @@ from hybrid.data.annotations import is_no_vote
 from hybrid.data.row_ids import RowIndex, is_line_id, text_key
 from hybrid.errors import DataError
 from hybrid.files.formats import FORMATS
+from hybrid.files.hashing import sha256_of
 from hybrid.files.sheet import read_sheet
 from hybrid.label_sets import label_named
 from hybrid.types import Example, Gold, Row, Trusted, TrustedSource
 
 REVIEWED = "trusted.jsonl"
 """The file with the answers of a review, beside the runs of a recipe."""
-COLUMNS = ("id", "label", "text", "text_key")
+COLUMNS = ("id", "label", "text", "text_key", "drawn")
 
 
 class Reviewed(Row, frozen=True, kw_only=True):
@@ -35,8 +37,11 @@ class _Record(Row, frozen=True, kw_only=True):
     where: str
     id: str
     label: str
+    text: str
     key: str
-    """Identifies the text; empty if the line has none."""
+    """Identifies the text; empty if the line has neither a text nor a key."""
+    drawn: bool
+    """Whether the row was drawn at random for a review."""
 
 
 def trusted_rows(
@@ -62,10 +67,25 @@ def trusted_rows(
         DataError: fewer training rows have gold than are declared trusted, or a file is wrong.
     """
     by_id = {row.id: row for row in draw_trusted(rows, gold, n_gold, seed)}
+    drawn = set(by_id)
     for path in audit:
         by_id |= {row.id: row for row in read_audit(path, rows, labels)}
     by_id |= {row.id: row for row in read_reviewed(reviewed, rows, labels).trusted}
-    return [by_id[row.id] for row in rows if row.id in by_id]
+    drawn |= _sampled(rows, by_id)
+    return [msgspec.structs.replace(by_id[row.id], drawn=row.id in drawn) for row in rows if row.id in by_id]
+
+
+def sample_order(rows: Sequence[Example]) -> list[Example]:
+    """Return the training rows in a random order that depends on each row's id alone, so that a sample can grow."""
+    train = [row for row in rows if row.part == "train"]
+    return sorted(train, key=lambda row: sha256_of(["review sample", row.id]))
+
+
+def _sampled(rows: Sequence[Example], trusted: Mapping[str, Trusted]) -> set[str]:
+    """Return the ids of the trusted rows that are a random sample: all before the last one that a review drew."""
+    order = [row.id for row in sample_order(rows)] if any(row.drawn for row in trusted.values()) else []
+    last = max((i for i, row_id in enumerate(order) if row_id in trusted and trusted[row_id].drawn), default=-1)
+    return {row_id for row_id in order[: last + 1] if row_id in trusted}
 
 
 def draw_trusted(rows: Sequence[Example], gold: Sequence[Gold], n: int, seed: int) -> list[Trusted]:
@@ -85,7 +105,7 @@ def draw_trusted(rows: Sequence[Example], gold: Sequence[Gold], n: int, seed: in
     order = np.random.default_rng(seed).permutation(len(known))
     by_label = sorted((known[i] for i in order), key=lambda row: row.label)
     drawn = [by_label[int((i + 0.5) * len(known) / n)] for i in range(n)]
-    return [_trusted(row, label[row.id], "gold") for row in drawn]
+    return [_trusted(row, label[row.id], "gold", drawn=True) for row in drawn]
 
 
 def read_audit(path: Path, rows: Sequence[Example], labels: Sequence[str]) -> list[Trusted]:
@@ -103,10 +123,10 @@ def read_audit(path: Path, rows: Sequence[Example], labels: Sequence[str]) -> li
     for record in _records(path):
         if is_no_vote(record.label, NO_VOTE, labels):
             continue
-        found = index.find(record.id, record.key)
+        found = index.find_text(record.id, record.text)
         if not found:
             raise DataError(_no_row(record, index))
-        by_id |= _of_train(found, _label(record, labels), "audit")
+        by_id |= _of_train(found, _label(record, labels), "audit", drawn=False)
     return list(by_id.values())
 
 
@@ -134,16 +154,16 @@ def read_reviewed(path: Path, rows: Sequence[Example], labels: Sequence[str]) ->
         n_gone += not found
         n_judging += bool(found) and all(row.part != "train" for row in found)
         if found:
-            by_id |= _of_train(found, _label(record, labels), "review")
+            by_id |= _of_train(found, _label(record, labels), "review", drawn=record.drawn)
     return Reviewed(trusted=list(by_id.values()), n_gone=n_gone, n_judging=n_judging)
 
 
-def _of_train(rows: Sequence[Example], label: str, source: TrustedSource) -> dict[str, Trusted]:
-    return {row.id: _trusted(row, label, source) for row in rows if row.part == "train"}
+def _of_train(rows: Sequence[Example], label: str, source: TrustedSource, *, drawn: bool) -> dict[str, Trusted]:
+    return {row.id: _trusted(row, label, source, drawn=drawn) for row in rows if row.part == "train"}
 
 
-def _trusted(row: Example, label: str, source: TrustedSource) -> Trusted:
-    return Trusted(id=row.id, label=label, source=source, text_key=text_key(row.text))
+def _trusted(row: Example, label: str, source: TrustedSource, *, drawn: bool) -> Trusted:
+    return Trusted(id=row.id, label=label, source=source, text_key=text_key(row.text), drawn=drawn)
 
 
 def _label(record: _Record, labels: Sequence[str]) -> str:
@@ -185,6 +205,6 @@ def _records(path: Path) -> Iterator[_Record]:
             raise DataError(f"{where}: no 'label'; expected label and id or text")
         if not row_id and not text:
             raise DataError(f"{where}: neither an id nor a text; expected one of them")
-        yield _Record(
-            where=where, id=row_id, label=label, key=cells.get("text_key") or (text_key(text) if text else "")
-        )
+        drawn = cells.get("drawn") == "true"
+        key = cells.get("text_key") or (text_key(text) if text else "")
+        yield _Record(where=where, id=row_id, label=label, text=text, key=key, drawn=drawn)

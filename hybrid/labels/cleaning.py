@@ -97,7 +97,7 @@ def clean(
     report |= {name: own.report for name, own in estimates.items() if own.report}
     report |= {"trusted": dict(Counter(row.source for row in trusted))}
     if trusted:
-        report["sources"] = source_report(inputs.sources, inputs.trusted, inputs.trusted_labels, labels)
+        report["sources"] = source_report(inputs.sources, trusted, inputs.trusted, inputs.trusted_labels, labels)
     return Cleaned(decisions=decisions, embeddings=embeddings, classifier=probs, report=report)
 
 

@@ -47,16 +47,21 @@ def read_receipts(context: RunContext) -> list[Receipt]:
     return [_of_row(row, tables) for row in rows] + [_of_draft(draft) for draft in drafts]
 
 
-def receipt_of(receipts: Sequence[Receipt], row_id: str, run: Path) -> Receipt:
-    """Find the receipt of a row.
+def receipt_of(receipts: Sequence[Receipt], name: str, run: Path) -> Receipt:
+    """Find the receipt of a row by its id, or by its place such as `rows.csv:17`.
 
     Raises:
-        DataError: no row has this id.
+        DataError: no row has this id or place, or several have the place.
     """
-    for receipt in receipts:
-        if receipt.id == row_id:
-            return receipt
-    raise DataError(f"{run}: no row {row_id!r}; expected an id of split/rows.jsonl, such as {receipts[0].id!r}")
+    by_id = [receipt for receipt in receipts if receipt.id == name]
+    found = by_id or [receipt for receipt in receipts if receipt.where == name]
+    if len(found) > 1:
+        raise DataError(f"{run}: {len(found)} rows are {name!r}; name one by its id, such as {found[0].id!r}")
+    if found:
+        return found[0]
+    example = receipts[0]
+    place = f", or a place such as {example.where!r}" if example.where else ""
+    raise DataError(f"{run}: no row {name!r}; expected an id of split/rows.jsonl, such as {example.id!r}{place}")
 
 
 def _tables(context: RunContext, rows: Sequence[Example], drafts: Sequence[Draft]) -> _Tables:
@@ -121,6 +126,7 @@ def _of_row(row: Example, tables: _Tables) -> Receipt:
     decision, votes = tables.decisions.get(row.id), tables.votes.get(row.id, [])
     receipt = Receipt(
         id=row.id,
+        where=row.where,
         text=row.text,
         part=row.part,
         origin=row.origin,

@@ -45,6 +45,9 @@ class Receipt(Row, frozen=True, kw_only=True):
     """The history of a row. Fields that do not apply are empty or None: only training rows have votes and decisions."""
 
     id: str
+    where: str = ""
+    """Where a person finds the row: file and line when the rows were split; empty for a draft, and in runs of earlier
+    versions."""
     text: str
     part: Part
     origin: str

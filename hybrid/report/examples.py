@@ -17,6 +17,8 @@ class Doubted(msgspec.Struct, frozen=True, kw_only=True):
     """A training row that cleaning relabelled, dropped or queued for review."""
 
     id: str
+    where: str
+    """File and line when the rows were split; empty in runs of earlier versions."""
     text: str
     given: str
     label: str
@@ -31,14 +33,15 @@ def doubted_rows(
     rows: Sequence[Example], decisions: Sequence[Decision], votes: Sequence[Vote], gold: Mapping[str, str]
 ) -> list[Doubted]:
     """List the rows that cleaning relabelled, dropped or queued for review, grouped by action."""
-    texts = {row.id: row.text for row in rows}
+    by_id = {row.id: row for row in rows}
     answers: dict[str, list[str]] = {}
     for vote in votes:
         answers.setdefault(vote.id, []).append(_answer(vote))
     rows_in_doubt = [
         Doubted(
             id=decision.id,
-            text=shortened(texts[decision.id]),
+            where=by_id[decision.id].where,
+            text=shortened(by_id[decision.id].text),
             given=decision.given,
             label=decision.label,
             action=decision.action,

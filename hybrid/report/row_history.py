@@ -13,7 +13,8 @@ SHORT = 12
 
 def row_history_lines(receipt: Receipt) -> list[str]:
     """Format the history of a row: its label, the votes on it, the decision, and the consequences."""
-    title = f"{receipt.id}: {'draft' if receipt.origin == 'synthetic' else f'{receipt.part} row'}"
+    place = f", {receipt.where}" if receipt.where else ""
+    title = f"{receipt.id}{place}: {'draft' if receipt.origin == 'synthetic' else f'{receipt.part} row'}"
     return [
         title,
         *_indented(receipt.text),

@@ -7,6 +7,9 @@ import msgspec
 from hybrid.data.row_ids import text_key
 from hybrid.types import Row
 
+DRAWN = "drawn at random, to estimate how many labels are right"
+"""Why a row is asked about that was not chosen. It comes back with the answer, and tells the two kinds apart."""
+
 
 class ReviewItem(Row, frozen=True, kw_only=True):
     """A row that waits for a person's label."""
@@ -26,6 +29,10 @@ class ReviewItem(Row, frozen=True, kw_only=True):
     teacher_confidence: float | None = None
     reason: str = ""
     """The teacher's rationale."""
+    why: str = ""
+    """Why the row was picked, for a person."""
+    where: str = ""
+    """Where a person finds the row: file and line when the rows were split; empty for texts of a service."""
 
 
 class Answer(Row, frozen=True, kw_only=True):
@@ -39,6 +46,8 @@ class Answer(Row, frozen=True, kw_only=True):
     """A sortable time stamp; empty if the tool exports none."""
     text_key: str = ""
     """Identifies the text that the person saw (`hybrid.data.row_ids.text_key`); empty if the file has no texts."""
+    drawn: bool = False
+    """Whether the row was drawn at random (`DRAWN`)."""
 
 
 class AnswerFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +73,11 @@ class Agreed(msgspec.Struct, frozen=True, kw_only=True):
 def key_of(text: object) -> str:
     """Identify the text of an entry; empty if it is none."""
     return text_key(text) if isinstance(text, str) and text.strip() else ""
+
+
+def is_drawn(why: object) -> bool:
+    """Whether an entry's reason says that its row was drawn at random."""
+    return isinstance(why, str) and why.startswith(DRAWN)
 
 
 def agree(answers: Sequence[Answer]) -> Agreed:

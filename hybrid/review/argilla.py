@@ -13,7 +13,7 @@ import msgspec
 from hybrid.errors import DataError
 from hybrid.files.table import write_json
 from hybrid.review.answer_files import Entries
-from hybrid.review.answers import Answer, AnswerFile, ReviewItem, key_of
+from hybrid.review.answers import Answer, AnswerFile, ReviewItem, is_drawn, key_of
 
 QUESTION = "label"
 RECORD_FIELDS = frozenset({"id", "fields", "metadata", "suggestions", "responses", "vectors"})
@@ -41,9 +41,11 @@ def write_records(items: Sequence[ReviewItem], labels: Sequence[str], path: Path
     answers = path.with_name(f"{path.stem}-answers.json")
     return [
         "  import json, argilla as rg",
-        '  settings = rg.Settings(fields=[rg.TextField("text"), rg.TextField("reason", required=False)],',
+        '  settings = rg.Settings(fields=[rg.TextField("text"), rg.TextField("reason", required=False),',
+        '      rg.TextField("why", required=False)],',
         f'      questions=[rg.LabelQuestion("{QUESTION}", labels={list(labels)!r})],',
-        '      metadata=[rg.TermsMetadataProperty("given"), rg.FloatMetadataProperty("gain")])',
+        '      metadata=[rg.TermsMetadataProperty("given"), rg.TermsMetadataProperty("where"),',
+        '      rg.FloatMetadataProperty("gain")])',
         '  dataset = rg.Dataset("review", settings=settings).create()',
         f'  dataset.records.from_json("{path}")',
         "  label, write the answers with their status (records.to_json leaves it out), and read them with: review read",
@@ -103,7 +105,13 @@ def _submitted(record: _Record, responses: Sequence[_Response], where: str) -> I
             raise DataError(f"{where}: the answer {response.value!r}; expected one label: correct it in Argilla")
         is_known = response.user_id not in (None, "", "None")
         who = str(response.user_id) if is_known else f"response {number} of {record.id}"
-        yield Answer(id=record.id, label=response.value, who=who, text_key=key_of(record.fields.get("text")))
+        yield Answer(
+            id=record.id,
+            label=response.value,
+            who=who,
+            text_key=key_of(record.fields.get("text")),
+            drawn=is_drawn(record.fields.get("why")),
+        )
 
 
 def _nested(raw: dict[str, Any], where: str) -> _Record:
@@ -129,15 +137,17 @@ def _flat(raw: dict[str, Any], where: str) -> _Record:
             {"value": value, "user_id": user, "status": status}
             for value, user, status in zip(values, users, statuses, strict=True)
         ]
-    return _nested({"id": raw["id"], "fields": {"text": raw.get("text")}, "responses": responses}, where)
+    return _nested(
+        {"id": raw["id"], "fields": {name: raw.get(name) for name in ("text", "why")}, "responses": responses}, where
+    )
 
 
 def _record(item: ReviewItem) -> dict[str, Any]:
     suggestion = {"value": item.label, "score": item.belief, "agent": "decided"}
     return {
         "id": item.id,
-        "fields": {"text": item.text, "reason": item.reason or "no teacher voted"},
-        "metadata": {"given": item.given, "gain": item.gain},
+        "fields": {"text": item.text, "reason": item.reason or "no teacher voted", "why": item.why},
+        "metadata": {"given": item.given, "gain": item.gain} | ({"where": item.where} if item.where else {}),
         "suggestions": {QUESTION: suggestion},
         "responses": {},
         "vectors": {},

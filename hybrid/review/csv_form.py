@@ -8,9 +8,9 @@ from pathlib import Path
 from hybrid.files.spreadsheet_cells import guard, unguard
 from hybrid.files.table import write_bytes
 from hybrid.review.answer_files import Entries
-from hybrid.review.answers import Answer, AnswerFile, ReviewItem, key_of
+from hybrid.review.answers import Answer, AnswerFile, ReviewItem, is_drawn, key_of
 
-COLUMNS = ("id", "text", "given", "decided", "teacher", "reason", "gain", "label")
+COLUMNS = ("id", "where", "text", "given", "decided", "teacher", "reason", "why", "gain", "label")
 
 
 def write_sheet(items: Sequence[ReviewItem], labels: Sequence[str], path: Path) -> list[str]:
@@ -19,7 +19,16 @@ def write_sheet(items: Sequence[ReviewItem], labels: Sequence[str], path: Path) 
     writer = csv.writer(buffer)
     writer.writerow(COLUMNS)
     for item in items:
-        texts = (item.id, item.text, item.given, item.label, item.teacher_label, item.reason)
+        texts = (
+            item.id,
+            item.where,
+            item.text,
+            item.given,
+            item.label,
+            item.teacher_label,
+            item.reason,
+            item.why,
+        )
         writer.writerow((*map(guard, texts), item.gain, ""))
     # The byte order mark tells a spreadsheet that the file is UTF-8.
     write_bytes(path, buffer.getvalue().encode("utf-8-sig"))
@@ -30,7 +39,13 @@ def read_sheet(file: Entries) -> AnswerFile:
     """Read the answers in a sheet; a line with an empty label is unanswered."""
     # Each line counts as another person, so that two labels of one row are a conflict and not a correction.
     answers = [
-        Answer(id=_cell(cells, "id"), label=label, who=f"line {number}", text_key=key_of(_cell(cells, "text")))
+        Answer(
+            id=_cell(cells, "id"),
+            label=label,
+            who=f"line {number}",
+            text_key=key_of(_cell(cells, "text")),
+            drawn=is_drawn(_cell(cells, "why")),
+        )
         for number, cells in zip(file.numbers, file.entries, strict=True)
         if (label := _cell(cells, "label"))
     ]

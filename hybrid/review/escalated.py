@@ -130,7 +130,20 @@ def _item(row: Escalated, n_requests: int) -> ReviewItem:
         teacher_label=row.decoder_label or "",
         teacher_confidence=row.decoder_confidence,
         reason=row.rationale or row.reason,
+        why=_why(row, n_requests, p_right),
     )
+
+
+def _why(row: Escalated, n_requests: int, p_right: float) -> str:
+    times = "once" if n_requests == 1 else f"{n_requests} times"
+    sure = f"the encoder says {row.encoder_label} ({row.encoder_confidence:.0%})"
+    decoded = f", {row.decoder} says {row.decoder_label}" if row.decoder_label else f", {row.outcome} by the decoder"
+    answer = (
+        f"; {row.answer_label} was answered, right with probability {p_right:.0%}"
+        if row.answer_label
+        else "; no label was answered"
+    )
+    return f"escalated {times}; {sure}{decoded}{answer}"
 
 
 def _id_of(text: str) -> str:

@@ -4,33 +4,55 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
+from hybrid.data.trusted import sample_order
 from hybrid.errors import ConfigError
 from hybrid.files.table import read_rows
 from hybrid.labels.methods import method_of
 from hybrid.pipeline.context import RunContext
-from hybrid.review.answers import ReviewItem
+from hybrid.review.answers import DRAWN, ReviewItem, is_drawn
 from hybrid.review.gain import blend_stated_confidence
 from hybrid.review.queue import review_queue
 from hybrid.review.targets import write_items
-from hybrid.types import Decision, Vote
+from hybrid.types import Decision, Example, Vote
 
 
-def export(context: RunContext, path: Path, *, to: str, n_rows: int) -> list[str]:
-    """Write the first `n_rows` of the queue for the tool `to`, a key of `hybrid.review.targets.TARGETS`; return lines to print.
+def export(context: RunContext, path: Path, *, to: str, n_rows: int, n_random: int = 0) -> list[str]:
+    """Write the first `n_rows` of the queue for the tool `to`, a key of `hybrid.review.targets.TARGETS`, and `n_random`
+    rows that are drawn at random; return lines to print.
 
     Raises:
         ConfigError: the task is multi-label.
     """
-    items = queue_of(context)[:n_rows]
+    queue = queue_of(context)
+    items = _with_drawn(queue, n_rows, sample_order(context.rows()), n_random)
     steps = write_items(items, context.labels, path, to=to)
     expected_wrong = sum(1 - item.belief for item in items)
     decided = ", ".join(f"{n} {label}" for label, n in Counter(item.label for item in items).most_common())
+    n_drawn = sum(is_drawn(item.why) for item in items)
     return [
         f"{len(items)} rows written to {path}: decided as {decided}",
         f"  about {expected_wrong:.0f} of their labels are expected to be wrong",
+        *([f"  {n_drawn} of them were drawn at random: they tell how many labels are right"] if n_drawn else []),
         *steps,
+    ]
+
+
+def _with_drawn(queue: Sequence[ReviewItem], n_rows: int, order: Sequence[Example], n_random: int) -> list[ReviewItem]:
+    """Return the first `n_rows` of the queue and the first `n_random` of its rows in a random order."""
+    by_id = {item.id: item for item in queue}
+    drawn = [by_id[row.id] for row in order if row.id in by_id][:n_random]
+    ids = {item.id for item in drawn}
+    chosen = [item for item in queue[:n_rows] if item.id not in ids]
+    chosen_ids = {item.id for item in queue[:n_rows]}
+    return [
+        *chosen,
+        *(
+            msgspec.structs.replace(item, why=f"{DRAWN}; {item.why}" if item.id in chosen_ids else DRAWN)
+            for item in drawn
+        ),
     ]
 
 

@@ -30,10 +30,14 @@ NEIGHBOURS = 10
 
 
 class Gains(msgspec.Struct, frozen=True, kw_only=True):
-    """For each row [n]: the gain of a review, and the probability that the decided label is wrong."""
+    """For each row [n]: the gain of a review, the probability that the decided label is wrong, and what else made the gain."""
 
     gain: np.ndarray
     wrong: np.ndarray
+    company: np.ndarray
+    """The part of a row's gain, before its weight, that comes from its neighbours [n]."""
+    weight: np.ndarray
+    """The weight c of each row's decided label [n]."""
     correlation: float
     """The correlation r of disagreement between neighbours, 0 to 1."""
 
@@ -70,7 +74,8 @@ def expected_gains(belief: np.ndarray, decided: np.ndarray, disagree: np.ndarray
     spread = (similarity * same_label * np.einsum("nk,njk->nj", other, other[near])).sum(axis=1)
     counts = np.bincount(decided, minlength=belief.shape[1])
     weight = len(decided) / (np.count_nonzero(counts) * counts[decided])
-    return Gains(gain=weight * (wrong + correlation * spread), wrong=wrong, correlation=correlation)
+    company = correlation * spread
+    return Gains(gain=weight * (wrong + company), wrong=wrong, company=company, weight=weight, correlation=correlation)
 
 
 def _neighbours(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -51,13 +51,13 @@ def read(context: RunContext, path: Path, *, store: str = "") -> list[str]:
     escalated = agree(under_ids_of_texts(of_escalated, texts))
     _check_labels(agreed, context, path)
     table, rows = context.traces.parent / REVIEWED, context.rows()
-    before = {row.id: row.label for row in read_reviewed(table, rows, context.labels).trusted}
+    before = {row.id: row for row in read_reviewed(table, rows, context.labels).trusted}
     return [
         *_file_lines(file),
         *_add_escalated(context, escalated, texts),
         *(_answer_lines(context, agreed) if matched.answers else []),
         *_left_out_lines(matched),
-        *(_add_trusted(table, rows, agreed, before) if matched.answers else []),
+        *(_add_trusted(table, rows, matched, before) if matched.answers else []),
     ]
 
 
@@ -122,23 +122,25 @@ def _add_escalated(context: RunContext, escalated: Agreed, texts: Mapping[str, s
     ]
 
 
-def _add_trusted(table: Path, rows: Sequence[Example], agreed: Agreed, before: Mapping[str, str]) -> list[str]:
+def _add_trusted(table: Path, rows: Sequence[Example], matched: Matched, before: Mapping[str, Trusted]) -> list[str]:
     """Write the answers beside those of earlier reviews; an answer to the same text replaces the earlier one."""
-    if agreed.labels:
+    labels = agree(matched.answers).labels
+    drawn = {answer.id for answer in matched.answers if answer.drawn} | {row.id for row in before.values() if row.drawn}
+    if labels:
         stored = read_rows(table, Trusted) if table.is_file() else []
-        answered = [_trusted(row, agreed.labels[row.id]) for row in rows if row.id in agreed.labels]
+        answered = [_trusted(row, labels[row.id], drawn=row.id in drawn) for row in rows if row.id in labels]
         replaced = {(row.id, row.text_key) for row in answered}
         write_rows(table, [*(row for row in stored if (row.id, row.text_key) not in replaced), *answered])
-    changed = [row_id for row_id, label in agreed.labels.items() if before.get(row_id, label) != label]
-    lines = [f"    {row_id}: {before[row_id]} is now {agreed.labels[row_id]}" for row_id in changed[:SHOWN]]
+    changed = [row_id for row_id, label in labels.items() if row_id in before and before[row_id].label != label]
+    lines = [f"    {row_id}: {before[row_id].label} is now {labels[row_id]}" for row_id in changed[:SHOWN]]
     return [
         *([f"  {len(changed)} replace an earlier answer:", *lines] if changed else []),
-        f"  {len({**before, **agreed.labels})} trusted rows in {table}; the next run of the recipe uses them",
+        f"  {len({*before, *labels})} trusted rows in {table}; the next run of the recipe uses them",
     ]
 
 
-def _trusted(row: Example, label: str) -> Trusted:
-    return Trusted(id=row.id, label=label, source="review", text_key=text_key(row.text))
+def _trusted(row: Example, label: str, *, drawn: bool) -> Trusted:
+    return Trusted(id=row.id, label=label, source="review", text_key=text_key(row.text), drawn=drawn)
 
 
 def _file_lines(file: AnswerFile) -> list[str]:

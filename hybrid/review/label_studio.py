@@ -13,7 +13,7 @@ import msgspec
 from hybrid.errors import DataError
 from hybrid.files.table import write_bytes, write_json
 from hybrid.review.answer_files import Entries
-from hybrid.review.answers import Answer, AnswerFile, ReviewItem, key_of
+from hybrid.review.answers import Answer, AnswerFile, ReviewItem, is_drawn, key_of
 
 QUESTION = "label"
 ROW = "row_id"
@@ -46,13 +46,14 @@ class _FlatAnnotation(msgspec.Struct, frozen=True, kw_only=True):
     annotation_id: object = None
     annotator: object = None
     text: str = ""
+    why: object = ""
     updated_at: str | None = None
     label: object = None
 
 
 TASK_FIELDS = frozenset({"data", "predictions"})
 """The fields of a task as it is exported to Label Studio."""
-_DATA_FIELDS = frozenset({ROW, "text", "given", "decided", "teacher", "reason", "gain", "where"})
+_DATA_FIELDS = frozenset({ROW, "text", "given", "decided", "teacher", "reason", "why", "gain", "where"})
 _FLAT_FIELDS = _DATA_FIELDS | {
     "id",
     "annotation_id",
@@ -127,7 +128,8 @@ def read_flat(file: Entries) -> AnswerFile:
         if label:
             who = _annotator(entry.annotator, entry.annotation_id, position)
             key, when = key_of(entry.text), entry.updated_at or ""
-            answers.append(Answer(id=str(entry.row_id), label=label, who=who, when=when, text_key=key))
+            drawn = is_drawn(entry.why)
+            answers.append(Answer(id=str(entry.row_id), label=label, who=who, when=when, text_key=key, drawn=drawn))
         else:
             open_rows.add(str(entry.row_id))
         others.update(dict.fromkeys(name for name, value in raw.items() if name not in _FLAT_FIELDS and value))
@@ -146,6 +148,8 @@ def _task(item: ReviewItem) -> dict[str, Any]:
         "decided": item.label,
         "teacher": item.teacher_label,
         "reason": item.reason,
+        "why": item.why,
+        "where": item.where,
         "gain": item.gain,
     }
     return {"data": data, "predictions": predictions}
@@ -165,6 +169,8 @@ def _interface(labels: Sequence[str]) -> str:
   </Choices>
   <Header value="What the teacher said" size="5"/>
   <Text name="reason" value="$reason"/>
+  <Header value="Why this row" size="5"/>
+  <Text name="why" value="$why"/>
 </View>
 """
 
@@ -193,6 +199,7 @@ def _answer(task: _Task, annotation: _Annotation, where: str) -> Answer | None:
         who=_annotator(annotation.completed_by, annotation.id, id(annotation)),
         when=annotation.updated_at or annotation.created_at or "",
         text_key=key_of(task.data.get("text")),
+        drawn=is_drawn(task.data.get("why")),
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hybrid.config import NO_VOTE
 from hybrid.data.annotations import is_no_vote
-from hybrid.data.row_ids import RowIndex, is_line_id, text_key
+from hybrid.data.row_ids import RowIndex, is_line_id
 from hybrid.data.sheets import read_data
 from hybrid.errors import DataError
 from hybrid.files.sheet import Cells, Sheet
@@ -83,7 +83,7 @@ def _check_columns(sheet: Sheet, file: str) -> None:
 def _rows_of(cells: Cells, where: str, index: RowIndex) -> Sequence[Example]:
     """Return the rows that a line is about; there is at least one."""
     row_id, text = _cell(cells, "id"), _cell(cells, "text")
-    found = index.find(row_id, text_key(text) if text else "")
+    found = index.find_text(row_id, text)
     if found:
         return found
     if text:
