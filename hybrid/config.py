@@ -109,6 +109,9 @@ class LLMConfig(Section, frozen=True, kw_only=True):
     """The most calls in flight at once; fewer while the server is overloaded."""
     timeout_s: Positive = 60.0
     """The longest that one call may take."""
+    max_failed: Share = 0.25
+    """[teacher], [second]: a run stops once more than this share of the questions so far has failed, from ten failures on.
+    A decoder's failures stop nothing."""
     batch: bool = False
     """Whether questions may wait for the Message Batches API: half the price, within 24 hours."""
     cache: bool | None = None

@@ -88,6 +88,7 @@ RERUN: dict[str, tuple[Any, str]] = {
             "thinking": 2000,
             "workers": 1,
             "timeout_s": 1.0,
+            "max_failed": 0.5,
             "batch": True,
             "cache": True,
             "prices": "prices.toml",

@@ -87,7 +87,9 @@ class Priced:
 
     def ask(self, request: Request) -> Reply:
         cost = float(request.text) if request.text else None
-        return Reply(status="ok", text="x", model="priced", input_tokens=7, output_tokens=3, cost_usd=cost)
+        return Reply(
+            status="ok", text='{"label": "positive"}', model="priced", input_tokens=7, output_tokens=3, cost_usd=cost
+        )
 
 
 def test_usage_adds_up_and_an_unknown_price_makes_the_cost_unknown(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_the_request_has_the_labels_the_policy_and_the_sample() -> None:
 
 def test_every_vote_has_a_status_and_the_counts_add_up() -> None:
     rows = [msgspec.structs.replace(ROW, id=str(i), text=f"text {i}") for i in range(4)]
-    teacher = FakeTeacher(said("complaint", 0.6), said("praise", 1.0), said("Praise"), "nonsense")
+    teacher = FakeTeacher(said("complaint", 0.6), said("praise", 1.0), said("applause"), "nonsense")
     result = run(teacher, rows)
     assert [vote.id for vote in result.votes] == ["0", "1", "2", "3"]
     assert [vote.status for vote in result.votes] == ["ok", "ok", "unreadable", "unreadable"]

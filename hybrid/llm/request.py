@@ -9,7 +9,8 @@ from msgspec import UNSET, UnsetType
 from hybrid.config import Thinking
 from hybrid.files.hashing import sha256_of
 
-ReplyStatus = Literal["ok", "refused", "cut_off", "failed"]
+ReplyStatus = Literal["ok", "unreadable", "refused", "cut_off", "failed"]
+"""unreadable: a whole answer, but not the JSON object that was asked for (`hybrid.llm.answers`)."""
 
 
 class FailureKind(StrEnum):
@@ -60,7 +61,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """One answer, or why there is none. Only an `ok` reply is a whole answer."""
+    """One answer, or why there is none. Only an `ok` reply is an answer that can be read."""
 
     status: ReplyStatus
     text: str = ""

@@ -342,7 +342,7 @@ def _summary_line(report: Report) -> str:
 CALIBRATE = Stage(
     name="calibrate",
     purpose="calibration rows -> probabilities and threshold of what ships, and the bundle",
-    version=4,
+    version=5,
     reads=_reads,
     writes=(SCORED.path, "bundle/bundle.json", "bundle/model.onnx", "bundle/tokenizer.json"),
     code=(

@@ -368,7 +368,7 @@ def _score_bundle(io: StageIO, rows: Sequence[Example], ask: Ask) -> Evaluated:
 EVALUATE = Stage(
     name="evaluate",
     purpose="test rows -> scores of the bundle: encoder alone, and with escalation",
-    version=3,
+    version=4,
     reads=_reads,
     writes=(JUDGED.path,),
     code=(

@@ -107,7 +107,7 @@ def _summary_line(report: Report) -> str:
 VERIFY = Stage(
     name="verify",
     purpose="training rows -> votes",
-    version=3,
+    version=4,
     reads=_reads,
     writes=(VOTES.path,),
     code=(

@@ -114,7 +114,8 @@ def ask_votes(
     llm, config = teacher.llm, teacher.config
     requests = [label_request(prompt, row.text, labels, config, policy=teacher.policy, sample=n) for row, n in samples]
     progress = (lambda done: on_done(done, len(samples))) if on_done else None
-    replies = ask_all(requests, llm, config.workers, progress)
+    names = [f"row {row.id}" for row, _ in samples]
+    replies = ask_all(requests, llm, config.workers, progress, names=names, max_failed=config.max_failed)
     votes = [
         read_vote(row.id, reply, labels, teacher=llm.name, sample=sample)
         for (row, sample), reply in zip(samples, replies, strict=True)

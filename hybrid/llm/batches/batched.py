@@ -80,7 +80,11 @@ class Batched:
         job = _Job(self._cached, dict(zip(digests, requests, strict=True)), self._messages.unpriced)
         while missing := job.look_up_missing():
             job.handed_over.update(self._hand_over(missing))
-            for batch in open_batches(self._calls):
+            batches = open_batches(self._calls)
+            if not batches:
+                # Another run asks all that is missing, one by one.
+                time.sleep(self._polling.first_wait_s)
+            for batch in batches:
                 for results in self._collect(batch):
                     job.add(results, self._messages.failed)
                     if on_done is not None:
@@ -96,9 +100,8 @@ class Batched:
                     drop(self._calls, batch)
             in_open_batches = {digest for batch in open_batches(self._calls) for digest in batch.calls}
             # Looked up after the open batches, so that what another process settles meanwhile is in one of the two.
-            fresh = [
-                r for digest, r in missing.items() if digest not in in_open_batches and not self._cached.find(digest)
-            ]
+            elsewhere = in_open_batches | self._cached.claims.others()
+            fresh = [r for digest, r in missing.items() if digest not in elsewhere and not self._cached.find(digest)]
             handed_over: list[str] = []
             for chunk in self._chunks(fresh):
                 number, n_fit = reserve_batch(self._ledger, chunk)

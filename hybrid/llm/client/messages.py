@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET
 
 from hybrid.errors import LLMError
+from hybrid.llm.answers import judged
 from hybrid.llm.client.limiter import Limiter
 from hybrid.llm.client.retry import CallFailure, Retry, failure_of
 from hybrid.llm.cost.ledger import CostLedger, NullLedger
@@ -116,7 +117,7 @@ class Messages:
 
     def read(self, message: dict[str, Any], request: Request, *, batch: bool = False) -> Reply:
         """Convert a message, the answer to `request`, to a reply with its cost: the worst where its usage is none."""
-        reply = read_message(message, self.name)
+        reply = judged(request, read_message(message, self.name))
         if reply.odd_usage is UNSET:
             return msgspec.structs.replace(reply, cost_usd=cost_usd(self.pricing.price, reply, batch=batch))
         worst_nano = self.pricing.worst_nano(request, batch=batch)
@@ -136,9 +137,8 @@ class Messages:
 
     def fatal(self, failure: CallFailure) -> LLMError:
         """Build the error that stops a run in which every request would fail in this way."""
-        is_other_protocol = failure.kind is FailureKind.UNREADABLE
-        to_correct = "base_url" if is_other_protocol else f"the model ({self.name!r}), the key or the base_url"
-        return _llm_error(failure, f"{failure.reason}; correct {to_correct}, then run again")
+        advice = f"correct the model ({self.name!r}), the key or the base_url, then run again"
+        return _llm_error(failure, f"{failure.reason}; {advice}")
 
     def failure(self, error: Exception) -> CallFailure:
         """Explain an error of the SDK, of the transport under it, or of an answer that is not JSON."""
@@ -148,7 +148,7 @@ class Messages:
 
     def _give_up(self, failure: CallFailure, number: int, seconds: float) -> Reply:
         """Turn the failure of the last try, `number`, into a reply, or stop the run if other requests would fail too."""
-        if failure.fatal or (failure.kind is FailureKind.UNREADABLE and not self._has_answered):
+        if failure.fatal and not self._has_answered:
             raise self.fatal(failure)
         if failure.never_connected and not self._has_answered:
             # The server was never reachable, so the other rows would fail one by one.

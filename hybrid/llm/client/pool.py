@@ -5,7 +5,11 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Protocol, runtime_checkable
 
 from hybrid.errors import HybridError
+from hybrid.llm.client.watch import Watch
 from hybrid.llm.request import LLM, Reply, Request
+
+_MOST_CHARS = 60
+"""The most characters of a text that stands for a name."""
 
 
 @runtime_checkable
@@ -17,20 +21,36 @@ class AsksMany(Protocol):
 
 
 def ask_all(
-    requests: Iterable[Request], llm: LLM, workers: int, on_done: Callable[[int], None] | None = None
+    requests: Iterable[Request],
+    llm: LLM,
+    workers: int,
+    on_done: Callable[[int], None] | None = None,
+    *,
+    names: Sequence[str] | None = None,
+    max_failed: float = 1.0,
 ) -> list[Reply]:
     """Get a reply to each request, in their order, with `workers` threads, or in batches if the model supports them.
 
-    `on_done` is called in the calling thread with the number of requests answered so far.
+    Args:
+        on_done: called in the calling thread with the number of requests answered so far.
+        names: what people call the requests, for messages; their texts where there are none.
+        max_failed: the share of failed requests that stops the others (`hybrid.llm.client.watch`).
 
     Raises:
-        HybridError: the first error of `llm`. Requests not yet sent are dropped; those in flight are waited for.
+        HybridError: the first error of `llm`, or too many requests failed. Requests not yet sent are dropped; those in
+            flight are waited for.
     """
+    asked = list(requests)
+    named = names or [_shortened(request.text or request.user) for request in asked]
+    watch = Watch(llm.name, max_failed)
     if isinstance(llm, AsksMany):
-        return llm.ask_many(list(requests), on_done)
+        replies = llm.ask_many(asked, on_done)
+        for name, reply in zip(named, replies, strict=True):
+            watch.note(name, reply)
+        return replies
     pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="llm")
     try:
-        futures = [pool.submit(llm.ask, request) for request in requests]
+        futures = [pool.submit(watch.ask, llm, name, request) for name, request in zip(named, asked, strict=True)]
         for n_done, future in enumerate(as_completed(futures), start=1):
             future.result()
             if on_done is not None:
@@ -44,3 +64,8 @@ def ask_all(
         raise
     pool.shutdown()
     return [future.result() for future in futures]
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text.split())
+    return f"'{line if len(line) <= _MOST_CHARS else line[: _MOST_CHARS - 3] + '...'}'"

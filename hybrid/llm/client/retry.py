@@ -12,8 +12,9 @@ from hybrid.urls import hide_user_info
 
 _RETRYABLE = {408, 409, 425, 429, 499}
 """HTTP statuses below 500 that may be temporary; all from 500 on may be."""
-_TOO_LARGE = 413
-"""The status of a request that is too large, which says nothing about other requests."""
+_FATAL = {401, 402, 404, 405}
+"""HTTP statuses that say that no request will be answered: a wrong key, no such model or path. Every other may be about
+one text: a filter of the provider, a firewall, a prompt that is too long."""
 _RATE_LIMITED = {429, 529}
 _TIMED_OUT = {"APITimeoutError", "TimeoutException"}
 """Exceptions of the SDK and its transport for calls that took too long."""
@@ -49,7 +50,7 @@ class CallFailure(msgspec.Struct, frozen=True, kw_only=True):
     retryable: bool = False
     """Whether a retry may get an answer."""
     fatal: bool = False
-    """Whether no request of this kind will ever be answered."""
+    """Whether no request will ever be answered, unless the server has answered some before."""
     billed: bool = False
     """Whether the provider may charge for it: it may have had the whole request, and did not say in the protocol that it
     failed. The error page of a gateway says nothing about what happened behind it."""
@@ -86,7 +87,7 @@ def failure_of(error: Exception, where: str) -> CallFailure:
         reason=f"{where}: status {status}: {_message_of(error)}",
         status=status,
         retryable=retryable,
-        fatal=not retryable and status != _TOO_LARGE,
+        fatal=status in _FATAL,
         billed=not is_error(getattr(error, "body", None)),
         retry_after_s=retry_after_s(headers.get("retry-after", "")) or 0.0,
     )

@@ -55,12 +55,12 @@ class TraceRows:
         return bool(self.db.execute("SELECT 1 FROM calls WHERE id = ? AND state = 'sent'", (call,)).fetchall())
 
     def settle(self, call: int, request: Request, reply: Reply) -> None:
-        """Put what the call cost in the place of its worst, and keep the answer if it is ok."""
+        """Put what the call cost in the place of its worst, and keep the answer if there is one."""
         self._end(call, "billed", None if reply.cost_usd is None else round(reply.cost_usd * NANO))
         tokens = [getattr(reply, name) for name in TOKEN_FIELDS]
         columns = ", ".join(f"{name} = ?" for name in ("status", *TOKEN_FIELDS))
         self.db.execute(f"UPDATE calls SET {columns} WHERE id = ?", (reply.status, *tokens, call))
-        if reply.status == "ok":
+        if reply.status in ("ok", "unreadable"):
             store_answer(self.db, key(self._model, request), self._model, request, reply)
 
     def free(self, call: int) -> None:

@@ -6,6 +6,7 @@ import msgspec
 
 from hybrid.config import LLMConfig
 from hybrid.errors import DataError
+from hybrid.llm.answers import UnreadableAnswerError, read_answer
 from hybrid.llm.request import Reply, Request
 from hybrid.llm.tasks.label import object_schema
 from hybrid.prompts import fence, label_list, policy_section, render
@@ -39,8 +40,17 @@ GENERIC = (
     Attribute("distance", ("a clear case of its label", "close to the border to another label")),
 )
 """Attributes that apply to any kind of text, for a teacher whose answer named none."""
-_decode = msgspec.json.Decoder(_Answer).decode
-_decode_attributes = msgspec.json.Decoder(_Attributes).decode
+DRAFT_SCHEMA = object_schema({"plan": {"type": "string"}, "text": {"type": "string"}})
+ATTRIBUTES_SCHEMA = object_schema(
+    {
+        "attributes": {
+            "type": "array",
+            "items": object_schema(
+                {"name": {"type": "string"}, "values": {"type": "array", "items": {"type": "string"}}}
+            ),
+        }
+    }
+)
 
 
 def attributes_request(
@@ -54,11 +64,10 @@ def attributes_request(
     rendered = render(
         "attributes", labels=label_list(labels), policy=policy_section(policy), examples=_fenced(examples)
     )
-    attribute = object_schema({"name": {"type": "string"}, "values": {"type": "array", "items": {"type": "string"}}})
     return Request(
         system=rendered.system,
         user=rendered.user,
-        schema=object_schema({"attributes": {"type": "array", "items": attribute}}),
+        schema=ATTRIBUTES_SCHEMA,
         max_tokens=max(config.max_tokens, ATTRIBUTE_TOKENS),
         temperature=config.temperature,
         thinking=config.thinking,
@@ -70,8 +79,8 @@ def read_attributes(reply: Reply) -> tuple[Attribute, ...]:
     if reply.status != "ok":
         return GENERIC
     try:
-        attributes = _decode_attributes(reply.text).attributes
-    except (msgspec.DecodeError, UnicodeEncodeError):
+        attributes = msgspec.convert(read_answer(reply.text, ATTRIBUTES_SCHEMA), _Attributes).attributes
+    except (UnreadableAnswerError, msgspec.ValidationError):
         return GENERIC
     cleaned = [
         Attribute(attribute.name.strip(), tuple(dict.fromkeys(v.strip() for v in attribute.values if v.strip())))
@@ -108,7 +117,7 @@ def draft_request(
     return Request(
         system=rendered.system,
         user=rendered.user,
-        schema=object_schema({"plan": {"type": "string"}, "text": {"type": "string"}}),
+        schema=DRAFT_SCHEMA,
         max_tokens=config.max_tokens,
         temperature=config.temperature if temperature is None else temperature,
         thinking=config.thinking,
@@ -130,9 +139,9 @@ def read_draft(draft_id: str, label: str, parents: Sequence[Example], reply: Rep
         reason = f"the teacher's answer {reply.status}: {reply.reason}"
         return Draft(id=draft_id, text="", label=label, parents=ids, status="no_answer", reason=reason)
     try:
-        answer = _decode(reply.text)
-    except (msgspec.DecodeError, UnicodeEncodeError):
-        reason = "the teacher's answer unreadable: not the JSON object asked for"
+        answer = msgspec.convert(read_answer(reply.text, DRAFT_SCHEMA), _Answer)
+    except (UnreadableAnswerError, msgspec.ValidationError) as error:
+        reason = f"the teacher's answer unreadable: {error}"
         return Draft(id=draft_id, text="", label=label, parents=ids, status="no_answer", reason=reason)
     if not answer.text.strip():
         reason = "the teacher's answer unreadable: an empty text"

@@ -1,23 +1,13 @@
-"""The task of labelling: the request, and the vote read from the answer, which must be exactly a label of the set."""
+"""The task of labelling: the request, and the vote read from the answer, which must be a label of the set."""
 
 from collections.abc import Sequence
 from typing import Literal
 
-import msgspec
-
 from hybrid.config import LLMConfig
+from hybrid.llm.answers import UnreadableAnswerError, read_answer
 from hybrid.llm.request import Reply, Request
 from hybrid.prompts import fence, label_list, policy_section, render
 from hybrid.types import Vote
-
-
-class _Answer(msgspec.Struct, frozen=True):
-    label: object = None
-    rationale: object = ""
-    confidence: object = None
-
-
-_decode = msgspec.json.Decoder(_Answer).decode
 
 
 def label_schema(labels: Sequence[str], *, reasoned: bool = True) -> dict[str, object]:
@@ -64,27 +54,23 @@ def read_vote(row_id: str, reply: Reply, labels: Sequence[str], *, teacher: str,
     """Read a vote from a reply.
 
     A refusal is `abstained`; a failed or cut-off reply is `failed`; an answer that is not the requested JSON, or whose
-    label is not exactly one of `labels`, is `unreadable`. Such a vote has no label. A confidence that is absent or not
-    within 0 to 1 is left out.
+    label is none of `labels` (case and white space aside), is `unreadable`. Such a vote has no label. A confidence that is
+    absent or not within 0 to 1 is left out.
     """
-    if reply.status != "ok":
+    if reply.status not in ("ok", "unreadable"):
         status: Literal["abstained", "failed"] = "abstained" if reply.status == "refused" else "failed"
         return Vote(id=row_id, status=status, teacher=teacher, sample=sample, reason=reply.reason or reply.status)
     try:
-        answer = _decode(reply.text)
-    except (msgspec.DecodeError, UnicodeEncodeError):
-        reason = f"not the JSON object asked for: {_short(reply.text)}"
-        return Vote(id=row_id, status="unreadable", teacher=teacher, sample=sample, reason=reason)
-    rationale = answer.rationale if isinstance(answer.rationale, str) else ""
-    if not isinstance(answer.label, str) or answer.label not in labels:
-        reason = f"{_short(answer.label)} is not a label"
-        return Vote(id=row_id, status="unreadable", rationale=rationale, teacher=teacher, sample=sample, reason=reason)
+        answer = read_answer(reply.text, label_schema(labels))
+    except UnreadableAnswerError as error:
+        return Vote(id=row_id, status="unreadable", teacher=teacher, sample=sample, reason=str(error))
+    rationale = answer.get("rationale")
     return Vote(
         id=row_id,
         status="ok",
-        label=answer.label,
-        rationale=rationale,
-        confidence=_confidence(answer.confidence),
+        label=answer["label"],
+        rationale=rationale if isinstance(rationale, str) else "",
+        confidence=_confidence(answer.get("confidence")),
         teacher=teacher,
         sample=sample,
     )
@@ -94,8 +80,3 @@ def _confidence(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         return None
     return float(value)
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

@@ -7,6 +7,7 @@ import msgspec
 
 from hybrid.config import LLMConfig
 from hybrid.errors import DataError, LLMError
+from hybrid.llm.answers import UnreadableAnswerError, read_answer
 from hybrid.llm.request import Reply, Request
 from hybrid.llm.tasks.label import object_schema
 from hybrid.prompts import fence, label_list, render
@@ -48,7 +49,16 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     borderline: list[str] = []
 
 
-_decode = msgspec.json.Decoder(Policy).decode
+def _schema(labels: Sequence[str]) -> dict[str, object]:
+    definition = object_schema({"label": {"type": "string", "enum": list(labels)}, "definition": {"type": "string"}})
+    return object_schema(
+        {
+            "observations": {"type": "string"},
+            "rule": {"type": "string"},
+            "definitions": {"type": "array", "items": definition},
+            "borderline": {"type": "array", "items": {"type": "string"}},
+        }
+    )
 
 
 def policy_request(
@@ -65,18 +75,10 @@ def policy_request(
     rendered = render(
         "policy", labels=label_list(labels), source=SOURCES[source], examples="\n\n".join(map(_example, shown))
     )
-    definition = object_schema({"label": {"type": "string", "enum": list(labels)}, "definition": {"type": "string"}})
     return Request(
         system=rendered.system,
         user=rendered.user,
-        schema=object_schema(
-            {
-                "observations": {"type": "string"},
-                "rule": {"type": "string"},
-                "definitions": {"type": "array", "items": definition},
-                "borderline": {"type": "array", "items": {"type": "string"}},
-            }
-        ),
+        schema=_schema(labels),
         max_tokens=max(config.max_tokens, TOKENS + TOKENS_A_LABEL * len(labels)),
         temperature=config.temperature,
     )
@@ -88,14 +90,14 @@ def read_policy(reply: Reply, labels: Sequence[str]) -> Policy:
     Raises:
         LLMError: the answer is incomplete, or does not define every label exactly once.
     """
-    if reply.status != "ok":
+    if reply.status not in ("ok", "unreadable"):
         raise LLMError(
             f"policy: {reply.model}: expected a whole answer, got one that is {reply.status} ({reply.reason}); run again, or "
             "write the file yourself"
         )
     try:
-        policy = _decode(reply.text)
-    except (msgspec.DecodeError, UnicodeEncodeError) as error:
+        policy = msgspec.convert(read_answer(reply.text, _schema(labels)), Policy)
+    except (UnreadableAnswerError, msgspec.ValidationError) as error:
         raise LLMError(
             f"policy: {reply.model} did not answer with the requested JSON ({error}); choose a stronger teacher"
         ) from error

@@ -8,7 +8,9 @@ from typing import Protocol, runtime_checkable
 import msgspec
 from msgspec import UNSET
 
+from hybrid.llm.answers import judged
 from hybrid.llm.request import LLM, Reply, Request, key
+from hybrid.llm.traces.claims import Claims
 from hybrid.llm.traces.database import TraceDatabase
 
 _STRIPES = 1024
@@ -38,7 +40,8 @@ class CachedLLM:
     """A language model with a store: it calls the model behind it only for answers that the store lacks.
 
     Safe across threads and processes. Each ok answer is committed as it arrives, so a kill loses only the calls in
-    flight. Failed, refused and cut-off replies are never stored. Two threads with the same request call once.
+    flight. Failed, refused and cut-off replies are never stored, unreadable ones apart from the answers. Whoever asks the
+    same question at the same time, in this process or another, calls once.
     """
 
     def __init__(self, llm: LLM, file: TraceDatabase | Path) -> None:
@@ -51,6 +54,7 @@ class CachedLLM:
         self.file = TraceDatabase(file) if isinstance(file, Path) else file
         self._lock = Lock()
         self._asking = [Lock() for _ in range(_STRIPES)]
+        self.claims = Claims(self.file)
         self._usage = Usage()
 
     @property
@@ -63,15 +67,23 @@ class CachedLLM:
         digest = key(self.name, request)
         with self._asking[int(digest[:8], 16) % _STRIPES]:
             stored = self.find(digest)
+            if stored is None and self.claims.take(digest) == "answered":
+                stored = self.find(digest)
             if stored is not None:
                 self.count(stored, hit=True)
                 return stored
-            reply = self._llm.ask(request)
-            self.count(reply, hit=False)
-            if reply.status == "ok":
-                with self.file.transaction() as db:
-                    store_answer(db, digest, self.name, request, reply)
-            return reply
+            try:
+                return self._ask_and_store(digest, request)
+            finally:
+                self.claims.release(digest)
+
+    def _ask_and_store(self, digest: str, request: Request) -> Reply:
+        reply = judged(request, self._llm.ask(request))
+        self.count(reply, hit=False)
+        if reply.status in ("ok", "unreadable"):
+            with self.file.transaction() as db:
+                store_answer(db, digest, self.name, request, reply)
+        return reply
 
     def find(self, digest: str) -> Reply | None:
         """Look up the answer stored under the key of a request; None if there is none."""
@@ -85,6 +97,7 @@ class CachedLLM:
 
     def close(self) -> None:
         """Close the file; the store cannot be used after it."""
+        self.claims.close()
         self.file.close()
 
     def count(self, reply: Reply, *, hit: bool) -> None:
@@ -113,9 +126,15 @@ class Counted(Protocol):
 
 
 def store_answer(db: sqlite3.Connection, digest: str, model: str, request: Request, reply: Reply) -> None:
-    """Write an ok answer under its key, within a transaction. An answer that is there already stays."""
+    """Write an answer under its key, within a transaction. One that is there already stays.
+
+    An unreadable one is kept apart, the last in the place of those before: its question is asked again.
+    """
     row = (digest, model, msgspec.json.encode(request).decode(), msgspec.json.encode(reply).decode())
-    db.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?)", row)
+    if judged(request, reply).status == "unreadable":
+        db.execute("INSERT OR REPLACE INTO unreadable VALUES (?, ?, ?, ?)", row)
+    else:
+        db.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?)", row)
 
 
 def usage_of(llm: LLM | None) -> Usage | None:

@@ -7,7 +7,11 @@ from pathlib import Path
 from threading import RLock
 from typing import Any
 
+import msgspec
+
 from hybrid.errors import StorageError
+from hybrid.llm.answers import judged
+from hybrid.llm.request import Reply, Request
 
 _FIRST_TABLES = (
     """CREATE TABLE IF NOT EXISTS answers (
@@ -28,7 +32,17 @@ _FIRST_TABLES = (
         batch_id TEXT UNIQUE, state TEXT NOT NULL
     )""",
 )
-_MIGRATIONS = (_FIRST_TABLES,)
+_UNREADABLE_AND_ASKING = (
+    # The last unreadable answer to a question, for people; a run asks the question again.
+    """CREATE TABLE IF NOT EXISTS unreadable (
+        key TEXT PRIMARY KEY, model TEXT NOT NULL, request TEXT NOT NULL, reply TEXT NOT NULL
+    ) WITHOUT ROWID""",
+    # The questions that live processes ask now: `hybrid.llm.traces.claims`.
+    "CREATE TABLE IF NOT EXISTS asking (key TEXT PRIMARY KEY, owner TEXT NOT NULL) WITHOUT ROWID",
+    "INSERT OR REPLACE INTO unreadable SELECT * FROM answers WHERE is_unreadable(request, reply)",
+    "DELETE FROM answers WHERE key IN (SELECT key FROM unreadable)",
+)
+_MIGRATIONS = (_FIRST_TABLES, _UNREADABLE_AND_ASKING)
 """What brings a store from version n to n + 1, at place n. A store of version 0 is new, or was written before stores
 carried a version; both get the first tables, as far as they lack them."""
 VERSION = len(_MIGRATIONS)
@@ -95,6 +109,7 @@ class TraceDatabase:
                     f"{self.path}: a trace store of version {version}, and this hybrid reads versions up to {VERSION}; "
                     "install the hybrid that wrote it, or a later one"
                 )
+            db.create_function("is_unreadable", 2, _is_unreadable, deterministic=True)
             for statements in _MIGRATIONS[version:]:
                 for statement in statements:
                     db.execute(statement)
@@ -109,3 +124,13 @@ class TraceDatabase:
                 f"{self.path}: the trace store cannot be used ({error}); free some space, or move the file away "
                 "if it is damaged, then run again: stored answers are kept"
             ) from error
+
+
+def _is_unreadable(request: str, reply: str) -> bool:
+    """Whether an answer that an earlier version stored is none that can be read."""
+    try:
+        stored = msgspec.json.decode(reply, type=Reply)
+        return judged(msgspec.json.decode(request, type=Request), stored).status == "unreadable"
+    except msgspec.MsgspecError:
+        # What is no answer at all is named where it is read.
+        return False

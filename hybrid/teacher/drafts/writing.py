@@ -61,7 +61,14 @@ def write_drafts(
         )
         for task in tasks
     ]
-    replies = ask_all(requests, teacher.llm, teacher.config.workers, lambda done: on_done(done, len(requests)))
+    replies = ask_all(
+        requests,
+        teacher.llm,
+        teacher.config.workers,
+        lambda done: on_done(done, len(requests)),
+        names=[task.id for task in tasks],
+        max_failed=teacher.config.max_failed,
+    )
     return [
         _with_attributes(read_draft(task.id, task.label, task.parents, reply), task.attributes)
         for task, reply in zip(tasks, replies, strict=True)

@@ -76,7 +76,15 @@ def ask_strategies(
         for answer, n in samples
         for row in rows
     ]
-    replies = ask_all(requests, teacher, llm.workers, lambda done: on_done(done, len(requests)))
+    names = [f"row {row.id}" for _ in samples for row in rows]
+    replies = ask_all(
+        requests,
+        teacher,
+        llm.workers,
+        lambda done: on_done(done, len(requests)),
+        names=names,
+        max_failed=llm.max_failed,
+    )
     by_sample = {key: replies[i * len(rows) : (i + 1) * len(rows)] for i, key in enumerate(samples)}
     return [_answers(strategy, rows, labels, by_sample, teacher.name) for strategy in strategies]
 
