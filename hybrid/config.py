@@ -96,6 +96,9 @@ class LLMConfig(Section, frozen=True, kw_only=True):
     """The JSONL file of recorded answers, for `recorded`."""
     base_url: str = ""
     """A server that speaks the Messages protocol."""
+    use_environment: bool = False
+    """Claude alone: whether ANTHROPIC_BASE_URL and ANTHROPIC_CUSTOM_HEADERS of the environment say where, and with which
+    further headers, its API is asked. Either way a line on the screen says what becomes of them."""
     policy: str = ""
     """The labelling policy, a text file: what the labels mean."""
     max_tokens: Count = 400

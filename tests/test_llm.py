@@ -155,7 +155,7 @@ def test_claude_is_asked_with_the_key_and_priced(monkeypatch: pytest.MonkeyPatch
     with MessagesServer(label("positive")) as server:
         monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-mine")
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
-        config = LLMConfig(model="claude-haiku-4-5-20251001")
+        config = LLMConfig(model="claude-haiku-4-5-20251001", use_environment=True)
         llm = open_llm(config, folder=tmp_path, store=None, role="teacher")
         assert llm is not None
         assert llm.ask(REQUEST).cost_usd == pytest.approx((100 * 1 + 20 * 5) / 1e6)

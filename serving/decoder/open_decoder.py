@@ -1,5 +1,6 @@
 """Opens the decoder that a service's settings name."""
 
+import logging
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,7 @@ from serving.decoder.spend_cap import SpendCap
 from serving.interfaces import Observer
 from serving.settings import DecoderSettings, Settings
 
+_log = logging.getLogger(__name__)
 FIRST_WAIT_S = 0.2
 """The wait before the first retry of a call."""
 LONGEST_WAIT_S = 2.0
@@ -66,6 +68,7 @@ def _open_llm(decoder: DecoderSettings, engine: sql.Engine) -> LLM:
     llm = open_llm(
         msgspec.structs.replace(decoder, timeout_s=min(decoder.timeout_s, decoder.deadline_ms / 1000)),
         role="decoder",
+        say=_log.warning,
         retry=Retry(tries=1 + decoder.retries, first_wait_s=FIRST_WAIT_S, longest_wait_s=LONGEST_WAIT_S),
         ledger=_ledger(decoder, engine) if backend_of(decoder).is_paid else None,
     )

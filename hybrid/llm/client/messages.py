@@ -1,7 +1,6 @@
 """Client for Claude and every other server of the Messages protocol, through the `anthropic` SDK."""
 
 import math
-import os
 import time
 from typing import Any
 
@@ -10,6 +9,7 @@ from msgspec import UNSET
 
 from hybrid.errors import LLMError
 from hybrid.llm.answers import judged
+from hybrid.llm.client.connection import open_sdk_client, place_of
 from hybrid.llm.client.limiter import Limiter
 from hybrid.llm.client.retry import CallFailure, Retry, failure_of
 from hybrid.llm.cost.ledger import CostLedger, NullLedger
@@ -17,7 +17,6 @@ from hybrid.llm.cost.prices import cost_usd
 from hybrid.llm.cost.pricing import NANO, Pricing
 from hybrid.llm.messages_format import decode_body, is_message, read_message, to_params
 from hybrid.llm.request import FailureKind, Reply, Request
-from hybrid.urls import hide_user_info
 from hybrid.whole_call import call_limits, limit_whole_calls
 
 MAX_ANSWER_BYTES = 16 << 20
@@ -38,6 +37,7 @@ class Messages:
         model: str,
         *,
         base_url: str = "",
+        use_environment: bool = False,
         timeout_s: float = 60.0,
         workers: int = 8,
         retry: Retry = Retry(),  # noqa: B008 a frozen struct
@@ -45,11 +45,15 @@ class Messages:
     ) -> None:
         """Open a client; nothing is sent yet. At most `workers` calls are under way at once.
 
+        The server is `base_url`, else Claude's API, else (`use_environment`) the place that the environment names.
+
         Raises:
-            LLMError: the package or the key is missing.
+            LLMError: the package or the key is missing, or the environment's proxies or certificates cannot be used.
         """
         self.name = model
-        self.where = hide_user_info(base_url) or "the Claude API"
+        self.sdk = _sdk()
+        place = place_of(model, base_url, use_environment=use_environment)
+        self.where = place.name
         self.retry = retry
         self._ledger = ledger or NullLedger(Pricing(model=model))
         self.pricing = self._ledger.pricing
@@ -57,19 +61,17 @@ class Messages:
         self._timeout_s = timeout_s
         self._has_answered = False
         """Whether the server gave an answer of the protocol before: later failures are then of one call alone."""
-        self.sdk = _sdk()
         import httpx2
 
         self._response_type = httpx2.Response
         self.transport_error = httpx2.RequestError
         """The base error of the SDK's transport, raised unwrapped where a body breaks off."""
-        self.client = self.sdk.Anthropic(
-            api_key=_key_for(model, base_url),
-            base_url=base_url or None,
-            timeout=timeout_s,
-            max_retries=0,
-            http_client=_limited(self.sdk.DefaultHttpxClient()),
-        )
+        self.client = open_sdk_client(self.sdk, place, timeout_s=timeout_s, open_http=self._open_http)
+
+    def _open_http(self, **settings: Any) -> Any:
+        http_client = self.sdk.DefaultHttpxClient(**settings)
+        limit_whole_calls(http_client)
+        return http_client
 
     def ask(self, request: Request, *, until: float = math.inf) -> Reply:
         """Send one request, again where that can help and it is not yet `until` (of `time.monotonic`).
@@ -213,20 +215,3 @@ def _sdk() -> Any:
             "run: pip install 'hybrid-cascade[llm]'"
         ) from error
     return anthropic
-
-
-def _limited(http_client: Any) -> Any:
-    limit_whole_calls(http_client)
-    return http_client
-
-
-def _key_for(model: str, base_url: str) -> str:
-    if base_url:
-        return os.environ.get("HYBRID_LLM_API_KEY", "none")
-    key = os.environ.get("ANTHROPIC_API_KEY", "")
-    if not key:
-        raise LLMError(
-            f"{model}: the environment variable ANTHROPIC_API_KEY is not set, expected the key of the Claude API; "
-            "set it, or choose the model 'recorded' or 'local', or a server with base_url"
-        )
-    return key

@@ -77,9 +77,7 @@ def failure_of(error: Exception, where: str) -> CallFailure:
     headers = error.response.headers  # type: ignore[attr-defined] # an error with a status has the response
     if status < 400:
         target = hide_user_info(str(headers.get("location", "elsewhere")))[:_MAX_MESSAGE_CHARS]
-        reason = (
-            f"{where}: status {status} redirects to {target}, and redirects are not followed, key and texts in hand"
-        )
+        reason = f"{where}: status {status} redirects to {target}; redirects are not followed, since key and texts would go there"
         return CallFailure(kind=FailureKind.REJECTED, reason=reason, status=status, fatal=True, billed=True)
     retryable = status in _RETRYABLE or status >= 500
     return CallFailure(
