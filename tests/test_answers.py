@@ -116,6 +116,8 @@ def test_an_unreadable_answer_is_kept_apart_and_its_question_asked_again(tmp_pat
         assert Teacher(server, path).llm.ask(questions(1)[0]).status == "unreadable"
         assert apart(path) == ["Positively!"]
         assert export_traces(path, tmp_path / "answers.jsonl") == 0
+        assert export_traces(path, tmp_path / "apart.jsonl", unreadable=True) == 1
+        assert "Positively!" in (tmp_path / "apart.jsonl").read_text()
         assert Teacher(server, path).llm.ask(questions(1)[0]).status == "ok"
         assert Teacher(server, path).llm.ask(questions(1)[0]).status == "ok"
         assert len(server.bodies) == 3

@@ -4,6 +4,8 @@ import subprocess
 import sys
 
 from hybrid.config import LLMConfig
+from hybrid.errors import BudgetError
+from hybrid.llm import Reply, Request
 from hybrid.llm.client.messages import Messages, Retry
 from hybrid.runtime.decoder import LLMDecoder
 from tests.messages_server import MessagesServer, answer, label, status
@@ -39,6 +41,24 @@ def test_a_key_that_is_refused_gives_failed_votes_with_the_reason() -> None:
         votes = decoder(server).decide(["one", "two"])
     assert [vote.status for vote in votes] == ["failed", "failed"]
     assert "invalid key" in votes[0].reason
+
+
+def test_answers_before_the_budget_is_used_up_stay_and_nobody_is_asked_after() -> None:
+    class Limited:
+        name = "m"
+        n_asked = 0
+
+        def ask(self, request: Request) -> Reply:
+            self.n_asked += 1
+            if self.n_asked > 2:
+                raise BudgetError("decoder.budget_usd = 1: used up")
+            return Reply(status="ok", text='{"label": "positive"}', model="m")
+
+    llm = Limited()
+    votes = LLMDecoder(llm, LABELS, config=LLMConfig(workers=1)).decide([f"text {i}" for i in range(40)])
+    assert [vote.status for vote in votes] == ["ok"] * 2 + ["failed"] * 38
+    assert {vote.reason for vote in votes[2:]} == {"decoder.budget_usd = 1: used up"}
+    assert llm.n_asked == 3
 
 
 def test_no_texts_ask_nobody() -> None:

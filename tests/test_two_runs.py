@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+from hybrid.config import LLMConfig
 from hybrid.errors import StorageError
-from hybrid.llm import Reply, key
+from hybrid.llm import Reply, key, open_llm
+from hybrid.llm.cost.trace_ledger import reserve_batch
 from hybrid.llm.traces.cache import store_answer
 from hybrid.llm.traces.claims import Claims
 from hybrid.llm.traces.database import TraceDatabase
@@ -103,6 +105,21 @@ def test_a_batch_leaves_out_what_another_run_asks_at_that_moment(tmp_path: Path)
         assert [reply.status for reply in replies] == ["ok"] * 3
         assert [len(batch["results"]) for batch in server.batches.values()] == [2]
         assert len(server.answers) == 2
+
+
+def test_a_run_without_batches_says_what_an_earlier_one_left_in_open_batches(tmp_path: Path) -> None:
+    said: list[str] = []
+    with BillingServer() as server:
+        batches = Batches(server, tmp_path / "store", budget=100.0)
+        reserve_batch(batches.ledger, questions(7))
+        config = LLMConfig(model="m", base_url=server.url)
+        open_llm(config, role="teacher", store=tmp_path / "store", say=said.append)
+        assert said == [
+            "teacher: an earlier run with batch = true left 7 questions in open batches; set it again to collect their answers, "
+            "else they are asked and paid for anew"
+        ]
+        open_llm(config, role="decoder", store=tmp_path / "store", say=said.append)
+        assert len(said) == 1
 
 
 def test_the_lock_file_of_an_owner_goes_with_it(tmp_path: Path) -> None:

@@ -19,6 +19,9 @@ def add_traces(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     for step in (export, import_):
         _add_store(step)
         step.add_argument("file", type=Path, help="the JSONL file")
+    export.add_argument(
+        "--unreadable", action="store_true", help="write the unreadable answers instead, the last one to each question"
+    )
     cost = steps.add_parser("cost", help="what the calls of a store cost, by role")
     _add_store(cost)
     cost.set_defaults(act=_cost)
@@ -29,7 +32,8 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    print(f"{export_traces(options.store, options.file)} answers written to {options.file}")
+    count = export_traces(options.store, options.file, unreadable=options.unreadable)
+    print(f"{count} {'unreadable ' * options.unreadable}answers written to {options.file}")
 
 
 def _import(options: argparse.Namespace) -> None:

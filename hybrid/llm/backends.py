@@ -190,9 +190,17 @@ def _open_server(config: LLMConfig, surroundings: Surroundings) -> LLM:
     if database is None:
         return model
     cached = CachedLLM(model, database)
-    if not (config.batch and isinstance(ledger, Ledger)):
-        return cached
     from hybrid.llm.batches.batched import Batched
+    from hybrid.llm.batches.journal import open_batches
+
+    if not (config.batch and isinstance(ledger, Ledger)):
+        n_open = sum(len(batch.calls) for batch in open_batches(ledger.store)) if isinstance(ledger, Ledger) else 0
+        if n_open and surroundings.say:
+            surroundings.say(
+                f"{surroundings.role}: an earlier run with batch = true left {n_open} questions in open batches; set it again to "
+                "collect their answers, else they are asked and paid for anew"
+            )
+        return cached
 
     return Batched(cached, model, ledger)
 

@@ -32,6 +32,8 @@ class FailureKind(StrEnum):
     """The answer holds no text."""
     NO_PRICE = "no_price"
     """It was not sent: there is a budget, and no price is known for a prompt that may be so long."""
+    NOT_ASKED = "not_asked"
+    """It was not sent: the model cannot be used, or no budget is left."""
     NOT_RECORDED = "not_recorded"
     """The file of recorded answers has none for this request."""
     LOCAL_ERROR = "local_error"

@@ -42,6 +42,7 @@ REASON_OF_FAILURE: Mapping[str, NoLabelReason] = {
     FailureKind.UNREADABLE: "unreadable_answer",
     FailureKind.EMPTY: "unreadable_answer",
     FailureKind.NO_PRICE: "unpriced",
+    FailureKind.NOT_ASKED: "unusable",
     FailureKind.NOT_RECORDED: "not_recorded",
     FailureKind.LOCAL_ERROR: "local_error",
     FailureKind.EXPIRED: "timed_out",

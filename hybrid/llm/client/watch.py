@@ -14,7 +14,13 @@ FEWEST_FAILED = 10
 """A share of failed questions stops a run from this many failures on."""
 NAMED = 3
 """The questions that the error names."""
-_OF_NO_SERVER = {FailureKind.NOT_RECORDED, FailureKind.LOCAL_ERROR, FailureKind.NO_PRICE, FailureKind.EXPIRED}
+_OF_NO_SERVER = {
+    FailureKind.NOT_ASKED,
+    FailureKind.NOT_RECORDED,
+    FailureKind.LOCAL_ERROR,
+    FailureKind.NO_PRICE,
+    FailureKind.EXPIRED,
+}
 """Failures that cost nothing and say nothing about a server."""
 _ADVICE = "run again: every answer is kept"
 

@@ -24,13 +24,14 @@ class StoredAnswer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     reply: Reply
 
 
-def export_traces(store: Path, target: Path) -> int:
-    """Write all answers of a store, in the order of their keys; return how many.
+def export_traces(store: Path, target: Path, *, unreadable: bool = False) -> int:
+    """Write all answers of a store, or those kept apart as unreadable, in the order of their keys; return how many.
 
     Raises:
         DataError: there is no such store.
     """
-    rows = open_existing(store).read("SELECT key, model, request, reply FROM answers ORDER BY key")
+    table = "unreadable" if unreadable else "answers"
+    rows = open_existing(store).read(f"SELECT key, model, request, reply FROM {table} ORDER BY key")
     encode = msgspec.json.Encoder().encode
     with whole_file(target) as file:
         for digest, model, request, reply in rows:
