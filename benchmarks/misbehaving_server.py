@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.misbehaving_server import Outcome, misbehave
 
 SEEDS = 20
-ROWS = 1_500
+ROWS = 1_650
 KILLS = 2
 """Of each of the three processes."""
 BUDGETS = (1_000.0, 200.0)

@@ -34,19 +34,16 @@ def read_answer(text: str, schema: Mapping[str, Any]) -> dict[str, Any]:
     """
     properties = schema.get("properties", {})
     enums = {name: field["enum"] for name, field in properties.items() if "enum" in field}
-    whole = [found for found in _objects(text) if properties.keys() & found.keys()]
-    objects = [found for found in whole if enums.keys() & found.keys()] or whole
-    if not objects:
+    candidates = [answer for answer in _objects(text) if properties.keys() & answer.keys()]
+    answers = [answer for answer in candidates if enums.keys() & answer.keys()] or candidates
+    if not answers:
         raise UnreadableAnswerError(f"not the JSON object asked for: {_short(text)}")
-    for found in objects:
-        for name, members in enums.items():
-            found[name] = member_of(found.get(name), members)
-    first = objects[0]
-    if any((other != first) if not enums else any(other[name] != first[name] for name in enums) for other in objects):
+    named = [{name: member_of(answer.get(name), members) for name, members in enums.items()} for answer in answers]
+    if any(other != named[0] for other in named) or (not enums and any(other != answers[0] for other in answers)):
         raise UnreadableAnswerError(f"several JSON objects that differ: {_short(text)}")
     if not enums:
-        _check_required(first, schema)
-    return first
+        _check_required(answers[0], schema)
+    return answers[0] | named[0]
 
 
 def member_of(value: object, members: Sequence[str]) -> str:
@@ -66,7 +63,7 @@ def member_of(value: object, members: Sequence[str]) -> str:
 
 def judged(request: Request, reply: Reply) -> Reply:
     """The reply as it is, or as an unreadable one where a whole answer is not what the request asks for."""
-    if reply.status != "ok":
+    if reply.status != "ok" or "properties" not in request.schema:
         return reply
     try:
         read_answer(reply.text, request.schema)
@@ -80,17 +77,17 @@ def _objects(text: str) -> Iterator[dict[str, Any]]:
     at = 0
     while begin := _BEGINS_OBJECT.search(text, at):
         try:
-            found, at = _decode(text, begin.start())
+            value, at = _decode(text, begin.start())
         except (ValueError, RecursionError):
             raise UnreadableAnswerError(f"not the JSON object asked for: {_short(text)}") from None
-        yield _without_surrogates(found)
+        yield _without_surrogates(value)
 
 
-def _check_required(found: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
+def _check_required(answer: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
     for name in schema.get("required", ()):
         kind = schema["properties"][name].get("type")
-        if not isinstance(found.get(name), _TYPES.get(kind, object)):
-            raise UnreadableAnswerError(f"expected {kind} as {name!r}, got {_short(found.get(name))}")
+        if not isinstance(answer.get(name), _TYPES.get(kind, object)):
+            raise UnreadableAnswerError(f"expected {kind} as {name!r}, got {_short(answer.get(name))}")
 
 
 def _without_surrogates(value: Any) -> Any:
