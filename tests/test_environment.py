@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from hybrid.client import AsyncClient, Client, ServerError
 from hybrid.config import LLMConfig
 from hybrid.errors import ConfigError, LLMError
 from hybrid.llm import Reply, open_llm
@@ -163,6 +164,38 @@ def test_proxies_and_certificates_that_cannot_be_used_are_one_sentence(
     assert str(error.value).startswith(said)
     assert "secret" not in str(error.value)
     assert "\n" not in str(error.value)
+
+    for client in (Client, AsyncClient):
+        with pytest.raises(ConfigError) as refusal:
+            client("http://127.0.0.1:1")
+        assert str(refusal.value).startswith(said)
+
+
+@pytest.mark.parametrize("code", [301, 302, 307, 308])
+def test_the_client_of_the_service_follows_no_redirect(code: int) -> None:
+    with MessagesServer(label("good")) as elsewhere:
+        target = redirect(code, f"{elsewhere.url}/v1/messages")
+        with MessagesServer(label("good")) as server:
+            server.serve_other = target  # type: ignore[method-assign,assignment]
+            with (
+                Client(server.url, api_key="secret") as client,
+                pytest.raises(ServerError, match="redirects elsewhere"),
+            ):
+                client.classify("The soup.")
+            with pytest.raises(ServerError, match=f"status {code}: the service redirects elsewhere"):
+                asyncio.run(classified(server.url))
+        assert elsewhere.headers == []
+
+
+async def classified(url: str) -> None:
+    async with AsyncClient(url, api_key="secret") as client:
+        await client.classify("The soup.")
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "http://", "http://x:port"])
+def test_a_url_of_a_service_that_is_none_is_one_sentence(url: str) -> None:
+    with pytest.raises(ConfigError, match="not the URL of a service"):
+        Client(url)
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://x", "http://", "http://x:port", "http://[bad", "x"])

@@ -9,6 +9,7 @@ import httpx
 from hybrid.client.errors import UnanswerableError
 from hybrid.client.messages import Answer, Failed
 from hybrid.errors import ConfigError
+from hybrid.urls import hide_user_info
 
 API_KEY = "HYBRID_API_KEY"
 """The environment variable that holds the API key."""
@@ -24,14 +25,21 @@ def connection(url: str, api_key: str | None) -> dict[str, Any]:
     Raises:
         ConfigError: it is not the URL of a service.
     """
-    if not url.startswith(("http://", "https://")):
-        raise ConfigError(f"{url!r}: not the URL of a service; expected one such as http://127.0.0.1:8000")
+    try:
+        is_url = url.startswith(("http://", "https://")) and bool(httpx.URL(url).host)
+    except httpx.InvalidURL:
+        is_url = False
+    if not is_url:
+        raise ConfigError(
+            f"{hide_user_info(url)!r}: not the URL of a service; expected one such as http://127.0.0.1:8000"
+        )
     key = os.environ.get(API_KEY, "") if api_key is None else api_key
     # The service compresses no reply, and one that unpacks to gigabytes is none.
     headers = {"content-type": "application/json", "accept-encoding": "identity"}
     headers |= {"authorization": f"Bearer {key}"} if key else {}
     limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
-    return {"base_url": url, "headers": headers, "limits": limits}
+    # Another server would get the key and the texts.
+    return {"base_url": url, "headers": headers, "limits": limits, "follow_redirects": False}
 
 
 def checked(inputs: str | Sequence[str]) -> Sequence[str]:

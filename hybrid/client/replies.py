@@ -54,6 +54,12 @@ def error_of(outcome: Received | NoReply, first: int) -> ClientError:
     """Return the error for a request without answers; `first` as in `read_reply`."""
     if isinstance(outcome, NoReply):
         return DeadlineError(outcome.reason) if outcome.timed_out else UnreachableError(outcome.reason)
+    if 300 <= outcome.status < 400:
+        return ServerError(
+            f"status {outcome.status}: the service redirects elsewhere, and redirects are not followed, since key and texts "
+            "would go there; correct the URL",
+            status=outcome.status,
+        )
     error_type = BY_STATUS.get(outcome.status, ServerError)
     wait_s = retry_after_s(outcome.retry_after)
     try:

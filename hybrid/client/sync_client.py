@@ -11,6 +11,8 @@ from hybrid.client.connection import MAX_REPLY_BYTES, checked, connection, only_
 from hybrid.client.exchange import PATH, Answers, ClientConfig, Send, exchange
 from hybrid.client.messages import Answer, Failed, Options
 from hybrid.client.replies import NoReply, Received
+from hybrid.errors import ConfigError
+from hybrid.network_settings import explained
 from hybrid.urls import hide_user_info
 from hybrid.whole_call import call_limits, limit_whole_calls
 
@@ -22,9 +24,13 @@ class Client:
         """Connect to the service at `url`, such as http://127.0.0.1:8000, at the first call.
 
         `api_key`: None takes the one of the environment variable HYBRID_API_KEY, if it is set.
+
+        Raises:
+            ConfigError: it is not a URL, or the proxies or certificates of the environment cannot be used.
         """
         self._config = config or ClientConfig()
-        self._http = httpx.Client(**connection(url, api_key))
+        with explained(ConfigError):
+            self._http = httpx.Client(**connection(url, api_key))
         limit_whole_calls(self._http)
 
     @overload
