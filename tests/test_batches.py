@@ -121,6 +121,17 @@ def test_a_batch_that_expires_is_handed_over_three_times_and_costs_nothing(tmp_p
         assert (spent.calls, spent.settled_usd, spent.unsettled_usd) == (0, 0, 0)
 
 
+def test_a_batch_of_which_too_many_rows_are_refused_stops_the_run_and_keeps_the_answers(tmp_path: Path) -> None:
+    with BillingServer() as server:
+        server.outcome = by_turn("succeeded", "invalid_request_error")
+        teacher = Teacher(server, tmp_path / "store")
+        with pytest.raises(
+            LLMError, match=r"more than max_failed = 0\.25 \(row r1: errored in the batch: invalid_request"
+        ):
+            ask_all(questions(40), teacher.llm, 4, names=[f"row r{i}" for i in range(40)], max_failed=0.25)
+        assert teacher.n_answers() == 20
+
+
 def test_what_a_person_canceled_is_not_asked_again(tmp_path: Path) -> None:
     with BillingServer() as server:
         server.outcome = by_turn("succeeded", "canceled")
