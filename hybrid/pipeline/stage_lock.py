@@ -37,6 +37,7 @@ NEUTRAL = (
     "hybrid.retry_after",
     "hybrid.stages.stage",
     "hybrid.machine",
+    "hybrid.network_settings",
     "hybrid.types",
     "hybrid.urls",
     "hybrid.whole_call",
