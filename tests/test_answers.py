@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from hybrid.config import LLMConfig
+from hybrid.config import LLMConfig, VerifyConfig
 from hybrid.errors import LLMError
 from hybrid.llm import CachedLLM, Reply, Request, ask_all, key
 from hybrid.llm.answers import UnreadableAnswerError, read_answer
@@ -19,6 +19,10 @@ from hybrid.llm.tasks.drafts import DRAFT_SCHEMA
 from hybrid.llm.tasks.label import label_request, label_schema, read_vote
 from hybrid.llm.traces.database import TraceDatabase
 from hybrid.llm.traces.export import export_traces
+from hybrid.stages.verify import VERIFY
+from hybrid.teacher.vote_collection import Teacher as RowTeacher
+from hybrid.teacher.vote_collection import collect_votes
+from hybrid.types import Example
 from tests.messages_server import Act, Handler, MessagesServer, answer, label
 
 LABELS = ("negative", "positive")
@@ -146,6 +150,21 @@ def test_unreadable_answers_of_an_earlier_version_are_asked_again_and_readable_o
         assert [r.status for r in ask_all(questions(2), Teacher(server, path).llm, 1)] == ["ok", "ok"]
         assert len(server.bodies) == 4
     assert apart(path) == ["Positive, surely."]
+
+
+def test_a_stage_with_unreadable_answers_of_a_live_teacher_is_done_again_by_the_next_run(tmp_path: Path) -> None:
+    rows = [Example(id=f"r{i}", text=f"Dish {i}.", label="negative") for i in range(2)]
+    with MessagesServer(label("positive"), answer("Well."), label("negative")) as server:
+        for unreadable in (1, 0):
+            config = LLMConfig(model="m", base_url=server.url, workers=1)
+            teacher = RowTeacher(llm=Teacher(server, tmp_path / "store").llm, config=config)
+            report = collect_votes(
+                rows, LABELS, VerifyConfig(), teacher=teacher, on_done=lambda done, total: None
+            ).report
+            assert (report["unreadable"], report["complete"]) == (unreadable, not unreadable)
+            line = VERIFY.summary_line(report | {"imported": {}})
+            assert ("1 could not be read, and the next run asks them again" in line) == bool(unreadable)
+        assert len(server.bodies) == 3
 
 
 @pytest.mark.parametrize(

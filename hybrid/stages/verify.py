@@ -95,6 +95,8 @@ def _beliefs(io: StageIO, rows: Sequence[Example]) -> np.ndarray:
 
 def _summary_line(report: Report) -> str:
     line = f"{report['ok']} votes of {report['asked']} asked" if report["asked"] else "no teacher: labels as given"
+    if report.get("unreadable") and not report.get("complete", True):
+        line += f"; {report['unreadable']} could not be read, and the next run asks them again"
     if report.get("odd_usage"):
         line += f"; {report['odd_usage']} of them without token counts that a call can have, booked at the most they could cost"
     line += "".join(f"; {n} imported from {source}" for source, n in report["imported"].items())

@@ -42,7 +42,7 @@ def ask_decoder(
 def usage_report(model: LLM | None, config: LLMConfig, votes: Sequence[Vote] = ()) -> Report:
     """Report the calls, tokens and cost of a model in this process.
 
-    `complete` is False if a live model failed on rows that it may answer on a later run.
+    `complete` is False if a live model failed on rows, or gave answers that cannot be read: a later run asks them again.
     """
     usage = usage_of(model)
     live = usage is not None
@@ -60,5 +60,5 @@ def usage_report(model: LLM | None, config: LLMConfig, votes: Sequence[Vote] = (
         "budget_usd": config.budget_usd,
         "cost_usd": usage.cost_usd if usage else 0.0,
         "first_failure": first_failure,
-        "complete": not (live and first_failure),
+        "complete": not (live and any(vote.status in ("failed", "unreadable") for vote in votes)),
     }
