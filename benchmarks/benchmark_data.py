@@ -16,6 +16,11 @@ def banking77_folder(arguments: Sequence[str]) -> Path | None:
     return _folder("banking77", ("train.jsonl", "test.jsonl"), arguments)
 
 
+def obqa_folder(arguments: Sequence[str]) -> Path | None:
+    """Return the folder named, or `../shared/data/obqa`; None, said on the screen, where it is not there."""
+    return _folder("obqa", ("train.jsonl", "test.jsonl"), arguments)
+
+
 def _folder(name: str, files: Sequence[str], arguments: Sequence[str]) -> Path | None:
     folder = Path(arguments[0]) if arguments else BESIDE / name
     if all((folder / file).is_file() for file in files):

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from targets import bar, finish
 
-from hybrid.calibration.calibrators import cross_fit
+from hybrid.calibration.averaging import cross_fit
 from hybrid.calibration.threshold import choose_threshold, naive_threshold
 from hybrid.config import CalibrateConfig
 from hybrid.files.table import read_rows
@@ -84,7 +84,8 @@ def one_split(logits: np.ndarray, gold: np.ndarray, n_calibration: int, seed: in
     order = np.random.default_rng(seed).permutation(len(gold))
     drawn, rest = order[:n_calibration], order[n_calibration:]
     config = CalibrateConfig()
-    fitted = cross_fit(logits[drawn], gold[drawn], config.methods, folds=config.folds, seed=seed)
+    targets = np.eye(logits.shape[1])[gold[drawn]]
+    fitted = cross_fit(logits[drawn], targets, config.methods, folds=config.folds, seed=seed)
     confidence, correct = fitted.probs.max(axis=1), fitted.probs.argmax(axis=1) == gold[drawn]
     probs = apply(fitted.calibration, logits)
     right = probs.argmax(axis=1) == gold

@@ -28,8 +28,8 @@ def main() -> None:
     labels = summary["labels"]
     bar("wrong_labels_cleaned", labels["wrong_cleaned"], "<= 0.13", labels["wrong_cleaned"] <= 0.13)
     bar("macro_f1_gain_over_given", round(gain, 4), ">= 0.01", gain >= 0.01)
-    honest = sum(c["ece_after"] <= c["ece_null95"] for c in calibrations)
-    bar("seeds_with_ece_under_null95", honest, f">= {SEEDS}", honest >= SEEDS)
+    honest = sum(c["ece_after"] <= c["ece_refit95"] for c in calibrations)
+    bar("seeds_with_ece_under_the_refitted_limit", honest, f">= {SEEDS}", honest >= SEEDS)
     better = sum(c["nll_after"] < c["nll_before"] for c in calibrations)
     bar("seeds_with_better_nll", better, f">= {SEEDS}", better >= SEEDS)
     finish()
@@ -51,7 +51,8 @@ def table(summary: dict) -> None:
     for seed in seeds:
         c = seed["calibration"]
         print(
-            f"seed {seed['seed']}: ECE {c['ece_before']:.4f} -> {c['ece_after']:.4f} (null95 {c['ece_null95']:.4f}), "
+            f"seed {seed['seed']}: ECE {c['ece_before']:.4f} -> {c['ece_after']:.4f} "
+            f"(limit {c['ece_refit95']:.4f} refitted, {c['ece_null95']:.4f} perfect), "
             f"NLL {c['nll_before']:.4f} -> {c['nll_after']:.4f}"
         )
 

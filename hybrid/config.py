@@ -280,9 +280,10 @@ class QuantizeConfig(Section, frozen=True, kw_only=True):
 class CalibrateConfig(Section, frozen=True, kw_only=True):
     """Probabilities that mean what they say, and the point of escalation."""
 
-    methods: tuple[str, ...] = ("temperature", "vector", "top_label", "isotonic")
-    """Tried; a richer one is taken where its cross-validated NLL is lower by more than its standard error.
-    multi_label: temperature and vector (there Platt scaling a label) against none; the others are about one label."""
+    methods: tuple[str, ...] = ("temperature", "vector", "top_label")
+    """Fitted and averaged, together with the encoder's own probabilities, with the weights of the lowest cross-validated
+    NLL. There is also isotonic, which needs thousands of rows.
+    multi_label: of none, temperature and vector (there Platt scaling a label) the simplest within one standard error."""
     folds: Annotated[int, Meta(ge=2)] = 5
     target: Annotated[float, Meta(gt=0, lt=1)] = 0.9
     """The accuracy promised for what the encoder keeps."""

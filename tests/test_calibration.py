@@ -35,7 +35,10 @@ def some_logits(n_rows: int, seed: int = 0, temperature: float = 1.0) -> tuple[n
 
 def all_kinds() -> list[Calibration]:
     logits, gold = some_logits(300)
-    return [Calibration(), *(Fits(logits, gold).of(method) for method in ("temperature", "vector", "isotonic"))]
+    return [
+        Calibration(),
+        *(Fits(logits, np.eye(logits.shape[1])[gold]).of(method) for method in ("temperature", "vector", "isotonic")),
+    ]
 
 
 def test_none_temperature_and_vector_are_softmax_of_their_formulas() -> None:
@@ -53,7 +56,7 @@ def test_none_temperature_and_vector_are_softmax_of_their_formulas() -> None:
 def test_isotonic_is_scikit_learns_regression_floored_and_normalised() -> None:
     logits, gold = some_logits(400)
     fresh = some_logits(200, seed=1)[0]
-    calibration = Fits(logits, gold).of("isotonic")
+    calibration = Fits(logits, np.eye(logits.shape[1])[gold]).of("isotonic")
     columns = []
     for label in range(3):
         model = IsotonicRegression(out_of_bounds="clip").fit(scipy_softmax(logits, axis=1)[:, label], gold == label)

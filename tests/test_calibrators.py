@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid.calibration import calibrators
-from hybrid.calibration.calibrators import FITS, Fits, cross_fit
+from hybrid.calibration.averaging import refit
+from hybrid.calibration.calibrators import FITS, Fits
 from hybrid.calibration.label_calibrators import FROM_SIMPLE_TO_RICH
 from hybrid.config import CalibrateConfig
-from hybrid.errors import ConfigError
+from hybrid.errors import BundleError, ConfigError
 from hybrid.recipe_files.read import read_recipe
 from hybrid.runtime.calibration import (
     CALIBRATORS,
@@ -43,6 +44,14 @@ def calibrations(draw: st.DrawFn, method: str, n_labels: int) -> Calibration:
         x = sorted(draw(st.sets(probability, min_size=1, max_size=6)))
         return Knots(x=tuple(x), y=tuple(sorted(draw(st.tuples(*[probability] * len(x))))))
 
+    if method == "average":
+        weights = draw(st.lists(st.floats(0.01, 1), min_size=1, max_size=3))
+        members = draw(st.tuples(*[st.sampled_from(sorted(KEEPS_TOP | {"vector", "isotonic"}))] * len(weights)))
+        return Calibration(
+            method=method,
+            members=tuple(draw(calibrations(member, n_labels)) for member in members),
+            weights=tuple(weight / sum(weights) for weight in weights),
+        )
     return Calibration(
         method=method,
         temperature=draw(factor),
@@ -120,9 +129,9 @@ def test_many_labels_take_the_array_and_give_the_same() -> None:
         np.testing.assert_allclose(apply_one(calibration, logits), apply(calibration, np.array([logits]))[0])
 
 
-def test_every_method_but_none_has_a_fit() -> None:
-    assert [*FITS] == [method for method in CALIBRATORS if method != "none"]
-    assert set(CalibrateConfig().methods) == set(FITS)
+def test_every_method_that_a_recipe_may_name_has_a_fit() -> None:
+    assert [*FITS] == [method for method, entry in CALIBRATORS.items() if entry.in_recipe]
+    assert set(CalibrateConfig().methods) <= set(FITS)
     assert [*FROM_SIMPLE_TO_RICH] == [method for method, entry in CALIBRATORS.items() if entry.apply_to_sets]
 
 
@@ -132,6 +141,37 @@ def test_a_calibration_that_the_table_does_not_have_is_refused(method: str, acti
         Calibration(method=method, activation=activation)  # type: ignore[arg-type]
     with pytest.raises(msgspec.ValidationError, match="expected one of none, "):
         msgspec.json.decode(msgspec.json.encode({"method": method, "activation": activation}), type=Calibration)
+
+
+@pytest.mark.parametrize(
+    ("members", "weights"),
+    [((), ()), ((Calibration(),), ()), ((Calibration(),), (0.5, 0.5))],
+)
+def test_an_average_without_a_weight_a_member_is_refused(
+    members: tuple[Calibration, ...], weights: tuple[float, ...]
+) -> None:
+    with pytest.raises(ValueError, match="expected a weight for each of one or more members"):
+        Calibration(method="average", members=members, weights=weights)
+    inner = Calibration(method="average", members=(Calibration(),), weights=(1.0,))
+    with pytest.raises(ValueError, match="that are no averages"):
+        Calibration(method="average", members=(inner,), weights=(1.0,))
+
+
+def test_an_average_refuses_logits_of_another_model() -> None:
+    vector = Calibration(method="vector", scale=(1.0,) * 3, bias=(0.0,) * 3)
+    with pytest.raises(BundleError, match=r"shape \[rows, 3\], got"):
+        apply(Calibration(method="average", members=(Calibration(), vector), weights=(0.5, 0.5)), np.zeros((2, 4)))
+
+
+def test_refitting_keeps_the_methods_and_their_weights() -> None:
+    logits = np.random.default_rng(0).normal(size=(90, 3))
+    members = (Calibration(), Calibration(method="temperature", temperature=3.0))
+    calibration = Calibration(method="average", members=members, weights=(0.25, 0.75))
+    again = refit(calibration, logits, np.eye(3)[logits.argmax(axis=1)])
+    assert [member.method for member in again.members] == ["none", "temperature"]
+    assert again.weights == (0.25, 0.75)
+    assert again.members[1].temperature < 1  # the labels follow the logits for certain
+    assert refit(members[1], logits, np.eye(3)[logits.argmax(axis=1)]) == again.members[1]
 
 
 RECIPE = """
@@ -144,7 +184,7 @@ methods = {methods}
 """
 
 
-@pytest.mark.parametrize("methods", ['["temperature", "flattened"]', "[]", '["none"]'])
+@pytest.mark.parametrize("methods", ['["temperature", "flattened"]', "[]", '["none"]', '["average"]'])
 def test_a_recipe_names_methods_of_the_table(methods: str, tmp_path: Path) -> None:
     path = tmp_path / "recipe.toml"
     path.write_text(RECIPE.format(methods=methods))
@@ -169,8 +209,7 @@ def test_one_entry_in_each_table_adds_a_calibrator(monkeypatch: pytest.MonkeyPat
     path.write_text(RECIPE.format(methods='["flattened"]'))
     methods = read_recipe(path).calibrate.methods
     logits = np.random.default_rng(0).normal(size=(60, 3))
-    calibration = cross_fit(logits, logits.argmax(axis=1), methods, folds=3, seed=0).calibration
-    assert calibration == Fits(logits, logits.argmax(axis=1)).of("flattened")
+    calibration = Fits(logits, np.eye(3)[logits.argmax(axis=1)]).of(methods[0])
     manifest = msgspec.json.encode(msgspec.structs.replace(BUNDLE, calibration=calibration))
     bundle = msgspec.json.decode(manifest, type=type(BUNDLE))
     prediction = predict_one(bundle, [9.0, 0.0, 0.0])

@@ -37,7 +37,7 @@ def rows_of(gold: np.ndarray) -> list[Example]:
 
 def run(logits: np.ndarray, gold: np.ndarray, **config: object) -> Calibrated:
     settings = CalibrateConfig(**config)  # type: ignore[arg-type]
-    return calibrate(rows_of(gold), LABELS, logits, settings, seed=0, judged_by_gold=True, task="multi_label")
+    return calibrate(rows_of(gold), LABELS, logits, settings, seed=0, task="multi_label")
 
 
 def test_one_scale_recovers_the_one_that_the_logits_were_spoilt_with() -> None:
@@ -162,7 +162,7 @@ def test_rows_of_another_label_and_logits_of_another_model_are_refused() -> None
     logits, gold = draw(50)
     rows = [*rows_of(gold)[:-1], Example(id="49", text="x", label="fast|slow")]
     with pytest.raises(DataError, match="'slow'"):
-        calibrate(rows, LABELS, logits, CalibrateConfig(), seed=0, judged_by_gold=True, task="multi_label")
+        calibrate(rows, LABELS, logits, CalibrateConfig(), seed=0, task="multi_label")
     with pytest.raises(BundleError, match=r"shape \[rows, 4\], got"):
         apply(run(logits, gold).calibration, logits[:, :3])
 

@@ -52,7 +52,7 @@ def test_a_thousand_labels_go_from_training_to_an_answer(task: Task, bert: Path,
     logits = Encoder(exported, n_labels=N_LABELS, reading=READING).logits([row.text for row in given[:400]])
     # One step of the richest methods would do the same to 400 rows as to 4,000, only slower.
     config = CalibrateConfig(methods=("temperature", "vector"), folds=2)
-    found = calibrate(given[:400], LABELS, logits, config, seed=0, judged_by_gold=True, task=task)
+    found = calibrate(given[:400], LABELS, logits, config, seed=0, task=task)
     bundle = tmp_path / "bundle"
     write_bundle(
         bundle,
@@ -94,7 +94,7 @@ def test_every_method_calibrates_a_thousand_labels_in_seconds() -> None:
     logits, gold = spoilt(1200)
     found = [Example(id=str(i), text="x", label=LABELS[label]) for i, label in enumerate(gold)]
     start = time.process_time()
-    calibrated = calibrate(found, LABELS, logits, CalibrateConfig(), seed=0, judged_by_gold=True)
+    calibrated = calibrate(found, LABELS, logits, CalibrateConfig(), seed=0)
     assert set(calibrated.report["cv_nll"]) == {"temperature", "vector", "top_label", "isotonic"}
     assert calibrated.report["after"]["nll"] < calibrated.report["before"]["nll"]
     assert time.process_time() - start < 60
@@ -108,17 +108,13 @@ def test_a_thousand_labels_are_scored_with_intervals_in_seconds(task: Task) -> N
     config, threshold, nobody = EvaluateConfig(bootstrap=2000), 0.5, frozenset[str]()
     start = time.process_time()
     if task == "multi_label":
-        calibration = calibrate(
-            test, LABELS, logits, CalibrateConfig(), seed=0, judged_by_gold=True, task=task
-        ).calibration
+        calibration = calibrate(test, LABELS, logits, CalibrateConfig(), seed=0, task=task).calibration
         found = evaluate_sets(test, logits, calibration, LABELS, config, threshold=threshold, leaked_ids=nobody, seed=0)
     else:
         answers = Answers(
             logits=logits,
             probs=apply(
-                calibrate(
-                    test, LABELS, logits, CalibrateConfig(methods=("temperature",)), seed=0, judged_by_gold=True
-                ).calibration,
+                calibrate(test, LABELS, logits, CalibrateConfig(methods=("temperature",)), seed=0).calibration,
                 logits,
             ),
         )

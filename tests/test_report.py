@@ -140,7 +140,7 @@ def test_the_figures_of_the_page_are_those_of_the_summary(finished: Path) -> Non
     assert f"Accuracy on test {served['accuracy']:.1%} macro-F1 {served['macro_f1']:.3f}" in said
     low, high = served["accuracy_interval"]
     assert f"(served) {served['accuracy']:.3f} {low:.3f} to {high:.3f}" in said
-    null = f"{c['ece_null_mean']:.3f} {c['ece_null95']:.3f}"
+    null = f"{c['ece_refit95']:.3f} {c['ece_null95']:.3f}"
     assert f"ECE {c['ece_before']:.3f} {c['ece_after']:.3f} {null}" in said
     assert f"NLL {c['nll_before']:.3f} {c['nll_after']:.3f} Brier {c['brier_before']:.3f}" in said
     assert f"On the test rows the encoder answers {t['test']['kept']:.1%}" in said

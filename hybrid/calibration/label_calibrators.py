@@ -45,12 +45,14 @@ def cross_fit_sets(
     *,
     folds: int,
     seed: int,
+    fits_confidence: bool = True,
 ) -> CrossFittedSets:
     """Choose a method by cross-validated NLL, fit it on all rows, and compute its out-of-sample results.
 
     Folds are stratified on `classes` [n] and drawn with `seed`. `simplest` compares none, temperature and vector
     (the latter two only where `methods` has them). Cutoffs and the confidence in the set are fitted on the
-    out-of-sample probabilities; those of a row, on the rows of the other folds.
+    out-of-sample probabilities; those of a row, on the rows of the other folds. Without `fits_confidence` the confidence
+    stays the product over the labels, and only the cutoffs are fitted.
     """
     logits = np.asarray(logits, dtype=np.float64)
     fold = stratified_folds(classes, folds, seed)
@@ -60,9 +62,9 @@ def cross_fit_sets(
     chosen = simplest(losses)
     probs = tried[chosen]
     return CrossFittedSets(
-        calibration=fit_decisions(fit_labels(chosen, logits, gold), probs, gold),
+        calibration=fit_decisions(fit_labels(chosen, logits, gold), probs, gold, fits_confidence=fits_confidence),
         probs=probs,
-        decided=_decided_out_of_sample(probs, gold, fold),
+        decided=_decided_out_of_sample(probs, gold, fold, fits_confidence=fits_confidence),
         cv_nll={method: float(loss.mean()) for method, loss in losses.items()},
     )
 
@@ -78,9 +80,11 @@ def fit_labels(method: str, logits: Floats, gold: Bools) -> Calibration:
     return Calibration(activation="sigmoid", method="vector", scale=tuple(scales.tolist()), bias=tuple(biases.tolist()))
 
 
-def fit_decisions(calibration: Calibration, probs: Floats, gold: Bools) -> Calibration:
-    """Add cutoffs and the confidence in the set to a calibration, fitted on `probs`."""
+def fit_decisions(calibration: Calibration, probs: Floats, gold: Bools, *, fits_confidence: bool = True) -> Calibration:
+    """Add cutoffs and, where `fits_confidence`, the confidence in the set to a calibration, fitted on `probs`."""
     with_cutoffs = msgspec.structs.replace(calibration, cutoffs=tuple(best_cutoffs(probs, gold).tolist()))
+    if not fits_confidence:
+        return with_cutoffs
     chosen = decide(with_cutoffs, probs).chosen
     correct = (chosen == gold).all(axis=1)
     scale, bias = fit_platt(set_log_odds(probs, chosen)[:, None], correct[:, None], start=1.0)
@@ -182,12 +186,13 @@ def _out_of_sample(method: str, logits: Floats, gold: Bools, fold: Indices) -> F
     return probs
 
 
-def _decided_out_of_sample(probs: Floats, gold: Bools, fold: Indices) -> Decided:
+def _decided_out_of_sample(probs: Floats, gold: Bools, fold: Indices, *, fits_confidence: bool) -> Decided:
     """Decide each row by the cutoffs and the confidence that are fitted on the other folds."""
     chosen, confidence = np.empty_like(gold), np.empty(len(gold))
     for index in np.unique(fold):
         held_out = fold == index
-        fitted = fit_decisions(Calibration(activation="sigmoid"), probs[~held_out], gold[~held_out])
+        plain = Calibration(activation="sigmoid")
+        fitted = fit_decisions(plain, probs[~held_out], gold[~held_out], fits_confidence=fits_confidence)
         decided = decide(fitted, probs[held_out])
         chosen[held_out], confidence[held_out] = decided.chosen, decided.confidence
     return Decided(chosen=chosen, confidence=confidence)

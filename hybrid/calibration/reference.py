@@ -7,12 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from hybrid.calibration.threshold import lower_bound
+from hybrid.calibration.threshold import Correct, lower_bound
 from hybrid.runtime.calibration import Threshold
 from hybrid.runtime.calibration_reference import Histogram, Point
 
 Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 MAX_CELLS = 10
 """Deciles, which the rules of thumb for the population stability index assume."""
@@ -44,7 +43,7 @@ def counts_by_label(predicted: Sequence[str]) -> dict[str, int]:
     return {label: counts[label] for label in sorted(counts, key=lambda label: (-counts[label], label))}
 
 
-def curve(confidence: Floats, correct: Bools, chosen: Threshold) -> tuple[Point, ...]:
+def curve(confidence: Floats, correct: Correct, chosen: Threshold) -> tuple[Point, ...]:
     """Compute share and accuracy of the kept rows for thresholds from low to high, the chosen threshold among them.
 
     The thresholds are steps of equal numbers of rows. `confidence` [n] and `correct` [n] must be out of sample.
@@ -57,9 +56,9 @@ def curve(confidence: Floats, correct: Bools, chosen: Threshold) -> tuple[Point,
     return tuple(_point(value, confidence, correct, chosen.delta) for value in thresholds)
 
 
-def _point(threshold: float, confidence: Floats, correct: Bools, delta: float) -> Point:
+def _point(threshold: float, confidence: Floats, correct: Correct, delta: float) -> Point:
     kept = confidence >= threshold
-    n_kept, n_correct = int(kept.sum()), int(correct[kept].sum())
+    n_kept, n_correct = int(kept.sum()), float(correct[kept].sum())
     return Point(
         threshold=threshold,
         kept=n_kept / len(confidence),

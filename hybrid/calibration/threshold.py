@@ -2,8 +2,9 @@
 
 The guarantee concerns the population from which the calibration rows are drawn: over draws of the calibration rows, the
 accuracy of the rows that the encoder keeps is below the target with a probability of at most delta. Throughout,
-`confidence` [n] is the probability of the predicted label, `correct` [n] is True where that is the true label, and a row
-is kept (not escalated) if its confidence reaches the threshold.
+`confidence` [n] is the probability of the predicted label, `correct` [n] is True where that is the true label (or the
+probability that it is, where the true label is only estimated), and a row is kept (not escalated) if its confidence reaches
+the threshold.
 """
 
 import math
@@ -16,7 +17,7 @@ from scipy.stats import beta, binom
 from hybrid.runtime.calibration import NOTHING_KEPT, Threshold
 
 Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
+Correct = npt.NDArray[np.bool_] | Floats
 
 MAX_THRESHOLDS = 30
 """The most thresholds that are tested: steps of about 3 % of the rows."""
@@ -31,12 +32,12 @@ MAX_ROWS = 10**9
 """The largest number of rows that is considered."""
 
 
-def lower_bound(n_correct: int, n_rows: int, delta: float) -> float:
+def lower_bound(n_correct: float, n_rows: int, delta: float) -> float:
     """Compute the one-sided exact lower bound at 1 - delta of a binomial proportion (Clopper and Pearson 1934)."""
     return float(beta.ppf(delta, n_correct, n_rows - n_correct + 1)) if n_correct else 0.0
 
 
-def choose_threshold(confidence: Floats, correct: Bools, *, target: float, delta: float) -> Threshold:
+def choose_threshold(confidence: Floats, correct: Correct, *, target: float, delta: float) -> Threshold:
     """Choose the lowest threshold that passes a fixed sequence of exact binomial tests.
 
     The thresholds of `candidates` are tested from high to low, each at level delta, and the first
@@ -53,7 +54,7 @@ def choose_threshold(confidence: Floats, correct: Bools, *, target: float, delta
     lowest_passed = NOTHING_KEPT
     for value in sequence:
         kept = confidence >= value
-        if lower_bound(int(correct[kept].sum()), int(kept.sum()), delta) < target:
+        if lower_bound(float(correct[kept].sum()), int(kept.sum()), delta) < target:
             break
         lowest_passed = value
     if lowest_passed < NOTHING_KEPT:
@@ -97,13 +98,13 @@ def fewest_rows(errors: int, target: float, delta: float) -> int:
     return sizes[bisect_left(sizes, True, key=lambda n_rows: bool(binom.cdf(errors, n_rows, 1 - target) <= delta))]
 
 
-def naive_threshold(confidence: Floats, correct: Bools, *, target: float, delta: float) -> Threshold:
+def naive_threshold(confidence: Floats, correct: Correct, *, target: float, delta: float) -> Threshold:
     """Find the lowest threshold at which the accuracy of the kept calibration rows reaches the target.
 
     For comparison only: it treats a point estimate as the truth, and misses the target about half the time.
     """
     order = np.argsort(-confidence, kind="stable")
-    accuracy = np.cumsum(correct[order]) / np.arange(1, len(order) + 1)
+    accuracy = np.cumsum(correct[order], dtype=np.float64) / np.arange(1, len(order) + 1)
     last_of_its_value = np.append(np.diff(confidence[order]) != 0, True)
     reached = np.flatnonzero((accuracy >= target) & last_of_its_value)
     value = float(confidence[order][reached[-1]]) if len(reached) else NOTHING_KEPT
@@ -134,7 +135,7 @@ def describe_threshold(threshold: Threshold) -> str:
 
 def _threshold(
     confidence: Floats,
-    correct: Bools,
+    correct: Correct,
     value: float,
     *,
     target: float,
@@ -143,7 +144,7 @@ def _threshold(
     rows_needed: int | None = None,
 ) -> Threshold:
     kept = confidence >= value
-    n_kept, n_correct = int(kept.sum()), int(correct[kept].sum())
+    n_kept, n_correct = int(kept.sum()), float(correct[kept].sum())
     return Threshold(
         value=value,
         target=target,
@@ -158,7 +159,7 @@ def _threshold(
 
 
 def _rows_needed(
-    confidence: Floats, correct: Bools, sequence: list[float], *, target: float, delta: float
+    confidence: Floats, correct: Correct, sequence: list[float], *, target: float, delta: float
 ) -> int | None:
     """Estimate how many calibration rows would pass the test, to two digits; None if no number would.
 

@@ -96,7 +96,14 @@ def reliability_bins(probs: Array, gold: Array, bins: int = 15) -> list[Reliabil
     "Posterior calibration and exploratory analysis for natural language processing models"). scikit-learn's
     `calibration_curve` cuts at quantiles, which puts ties on one side and leaves bins of unequal size.
     """
-    confidence, correct = _top(probs, gold)
+    return bins_of_confidence(*_top(probs, gold), bins)
+
+
+def bins_of_confidence(confidence: Floats, correct: Array, bins: int = 15) -> list[ReliabilityBin]:
+    """Return the bins of `reliability_bins` for the probability [n] that each row's answer is right.
+
+    `correct` [n] is whether it is right, or the probability of that where the truth is only estimated.
+    """
     order = np.argsort(confidence, kind="stable")
     parts = np.array_split(order, min(bins, len(order)))
     return [
@@ -112,8 +119,13 @@ def ece(probs: Array, gold: Array, bins: int = 15) -> float:
 
     Guo et al. 2017, "On calibration of modern neural networks", eq. 5, with equal-mass bins.
     """
-    points = reliability_bins(probs, gold, bins)
-    return float(sum(point.n_rows * abs(point.accuracy - point.confidence) for point in points) / len(gold))
+    return ece_of_confidence(*_top(probs, gold), bins)
+
+
+def ece_of_confidence(confidence: Floats, correct: Array, bins: int = 15) -> float:
+    """Return the `ece` of the probability [n] that each row's answer is right; `correct` as in `bins_of_confidence`."""
+    points = bins_of_confidence(confidence, correct, bins)
+    return float(sum(point.n_rows * abs(point.accuracy - point.confidence) for point in points) / len(correct))
 
 
 def ece_null(probs: Array, draws: int = 1000, seed: int = 0, bins: int = 15) -> NullEce:

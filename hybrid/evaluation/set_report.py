@@ -24,6 +24,7 @@ def set_report(
     *,
     threshold: float,
     not_leaked: np.ndarray,
+    refitted: metrics.NullEce,
     seed: int,
 ) -> Report:
     """Score the encoder on the test rows; no decoder is asked.
@@ -43,7 +44,7 @@ def set_report(
         "precision": dict(zip(labels, map(_rounded, precision), strict=True)),
         "gold_rows": dict(zip(labels, gold.sum(axis=0).tolist(), strict=True)),
         "confusion": None,
-        "calibration": _calibration(gold, logits, probs, decided, seed),
+        "calibration": _calibration(gold, logits, probs, decided, refitted, seed),
         "aurc": _rounded(metrics.risk_coverage(decided.confidence, correct).aurc),
         "threshold": _threshold_figures(threshold, gold, decided),
         "cascade": [],
@@ -68,7 +69,12 @@ def score_sets(gold: np.ndarray, chosen: np.ndarray, config: EvaluateConfig, *, 
 
 
 def _calibration(
-    gold: np.ndarray, logits: np.ndarray, probs: np.ndarray, decided: Decided, seed: int
+    gold: np.ndarray,
+    logits: np.ndarray,
+    probs: np.ndarray,
+    decided: Decided,
+    refitted: metrics.NullEce,
+    seed: int,
 ) -> dict[str, float]:
     """Return ECE of the confidence in whole sets, Brier and NLL summed over labels, before and after calibration.
 
@@ -78,6 +84,7 @@ def _calibration(
     before = apply(plain, logits)
     null = metrics.ece_null(decided.confidence[:, None], seed=seed)
     figures = {"ece_null_mean": null.mean, "ece_null95": null.p95}
+    figures |= {"ece_refit_mean": refitted.mean, "ece_refit95": refitted.p95}
     for name, label_probs, decisions in (("before", before, decide(plain, before)), ("after", probs, decided)):
         correct = (decisions.chosen == gold).all(axis=1)
         figures[f"ece_{name}"] = set_metrics.ece_of_confidence(decisions.confidence, correct)

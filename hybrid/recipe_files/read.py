@@ -114,7 +114,7 @@ def _check_calibrate(recipe: Recipe, path: Path) -> None:
         return  # most recipes: read without numpy
     from hybrid.runtime.calibration import CALIBRATORS
 
-    known = [method for method in CALIBRATORS if method != "none"]
+    known = [method for method, entry in CALIBRATORS.items() if entry.in_recipe]
     none_tried = not methods and recipe.task == "single_label"
     if none_tried or not set(methods) <= set(known):
         raise ConfigError(

@@ -50,8 +50,14 @@ def _calibration(summary: dict[str, Any]) -> str:
     figures = summary["calibration"]
     return (
         f"  calibration ({figures['method']})  ECE {figures['ece_before']:.3f} before, {figures['ece_after']:.3f} after "
-        f"(perfectly calibrated: {figures['ece_null_mean']:.3f}, at most {figures['ece_null95']:.3f} in 95 %)"
+        f"(noise alone: up to {limit_of(figures):.3f}; if the probabilities were perfect: {figures['ece_null95']:.3f})"
     )
+
+
+def limit_of(figures: dict[str, Any]) -> float:
+    """The calibration error up to which a run is judged calibrated; runs of earlier versions lack the refitted one."""
+    limit: float = figures["ece_null95"] if figures.get("ece_refit95") is None else figures["ece_refit95"]
+    return limit
 
 
 def _threshold(summary: dict[str, Any]) -> str:

@@ -12,8 +12,9 @@ Documented keys (a dot separates levels; a figure that cannot be known is null, 
   Variants: the encoder on `given`, `cleaned`, `cleaned_synthetic`, `gold`; `tfidf_given` and so on.
 - `test.without_twins`: the served variant without the test rows that have a near-duplicate in train.
 - `way_to_ceiling.accuracy`, `.macro_f1`: (cleaned - given) / (gold - given), with `--ablate`.
-- `calibration.ece_before`, `.ece_after`, `.ece_null_mean`, `.ece_null95`, `.brier_*`, `.nll_*`: on
-  test, mean over the seeds; `calibration.method`.
+- `calibration.ece_before`, `.ece_after`, `.brier_*`, `.nll_*`: on test, mean over the seeds; `calibration.method`.
+  `.ece_refit_mean`, `.ece_refit95`: mean and 95th percentile of the ECE of the calibrator refitted on drawn labels, by which
+  `.ece_after` is judged; `.ece_null_mean`, `.ece_null95`: those of perfect probabilities.
 - `threshold.value`, `.target`, `.delta`, `.met`, `.kept`, `.rows_needed`: from the calibration rows;
   `threshold.test.*`: what it does to the test rows.
 - `cascade[]`: `share`, `escalated`, `threshold`, `accuracy`, `macro_f1`.
@@ -48,6 +49,8 @@ CALIBRATION = (
     "ece_after",
     "ece_null_mean",
     "ece_null95",
+    "ece_refit_mean",
+    "ece_refit95",
     "brier_before",
     "brier_after",
     "nll_before",
@@ -61,7 +64,7 @@ class SeedFigures(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     labels: dict[str, float | None]
     test: dict[str, dict[str, Any]]
-    calibration: dict[str, float]
+    calibration: dict[str, float | None]
     threshold: dict[str, Any]
     llm_calls: int
     llm_cost_usd: float | None
@@ -83,7 +86,7 @@ class SeedFigures(msgspec.Struct, frozen=True, kw_only=True):
             seed=context.recipe.seed,
             labels=evaluated["labels"],
             test=test,
-            calibration={name: evaluated["calibration"][name] for name in CALIBRATION},
+            calibration={name: evaluated["calibration"].get(name) for name in CALIBRATION},
             threshold=evaluated["threshold"],
             llm_calls=sum(usage.get("calls", 0) for usage in usages),
             llm_cost_usd=_total(usage.get("cost_usd", 0.0) for usage in usages),

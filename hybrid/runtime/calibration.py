@@ -63,17 +63,30 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     """sigmoid: multiplies the log-odds that the whole set of labels is right, as the labels' probabilities have it."""
     set_bias: float = 0.0
     """sigmoid: added to the scaled log-odds."""
+    members: tuple["Calibration", ...] = ()
+    """average: the calibrations whose probabilities are averaged."""
+    weights: tuple[float, ...] = ()
+    """average: the weight of each member; they sum to 1."""
 
     def __post_init__(self) -> None:
-        """Refuse a method that does not exist, or that cannot calibrate several labels a text.
+        """Refuse a method that does not exist or cannot calibrate several labels a text, and an average of nothing.
 
         Raises:
-            ValueError: the table has no such method.
+            ValueError: the table has no such method, or the members of an average do not match its weights.
         """
         methods = [name for name, entry in CALIBRATORS.items() if self.activation == "softmax" or entry.apply_to_sets]
         if self.method not in methods:
             raise ValueError(
                 f"calibration method {self.method!r} with {self.activation}: expected one of {', '.join(methods)}"
+            )
+        if self.method == "average":
+            self._check_members()
+
+    def _check_members(self) -> None:
+        if not self.members or len(self.members) != len(self.weights) or any(m.members for m in self.members):
+            raise ValueError(
+                f"calibration method 'average': expected a weight for each of one or more members that are no averages, "
+                f"got {len(self.weights)} weights for {len(self.members)} members"
             )
 
 
@@ -87,8 +100,10 @@ class Calibrator(msgspec.Struct, frozen=True, kw_only=True):
     """Does the same for the logits [k] of one text."""
     apply_to_sets: Callable[[Calibration, Floats], Floats] | None = None
     """Turns logits [n, k] into a probability for each label on its own; None where a text must have one label."""
-    n_labels: Callable[[Calibration], int] | None = None
+    n_labels: Callable[[Calibration], int | None] | None = None
     """Counts the labels that a calibration was fitted for; None where it suits any number."""
+    in_recipe: bool = True
+    """Whether a recipe may name it among the methods to fit."""
 
 
 class Decided(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,7 +146,7 @@ def apply(calibration: Calibration, logits: npt.NDArray[Any]) -> Floats:
     """
     logits = np.asarray(logits, dtype=np.float64)
     calibrator = CALIBRATORS[calibration.method]
-    _check(calibration, calibrator, logits)
+    _check(calibration, logits)
     if calibration.activation == "sigmoid" and calibrator.apply_to_sets:
         return calibrator.apply_to_sets(calibration, logits)
     return calibrator.apply(calibration, logits)
@@ -193,7 +208,9 @@ def _normalised(values: Sequence[float]) -> list[float]:
 def _from_scaling(
     scale: Callable[[Calibration, Floats], Floats],
     scale_one: Callable[[Calibration, Sequence[float]], Sequence[float]],
-    n_labels: Callable[[Calibration], int] | None = None,
+    n_labels: Callable[[Calibration], int | None] | None = None,
+    *,
+    in_recipe: bool = True,
 ) -> Calibrator:
     """Make the calibrator that moves the logits and takes their softmax, or with several labels a text their sigmoid."""
     return Calibrator(
@@ -201,6 +218,7 @@ def _from_scaling(
         apply_one=lambda calibration, logits: _softmax_one(scale_one(calibration, logits)),
         apply_to_sets=lambda calibration, logits: sigmoid(scale(calibration, logits)),
         n_labels=n_labels,
+        in_recipe=in_recipe,
     )
 
 
@@ -254,6 +272,25 @@ def _isotonic_one(calibration: Calibration, logits: Sequence[float]) -> list[flo
     return _normalised([max(_interpolated(p, knots), calibration.floor) for p, knots in terms])
 
 
+def _average(calibration: Calibration, logits: Floats) -> Floats:
+    terms = zip(calibration.weights, calibration.members, strict=True)
+    return np.asarray(sum(weight * CALIBRATORS[member.method].apply(member, logits) for weight, member in terms))
+
+
+def _average_one(calibration: Calibration, logits: Sequence[float]) -> list[float]:
+    of_members = [CALIBRATORS[member.method].apply_one(member, logits) for member in calibration.members]
+    return [
+        sum(weight * p for weight, p in zip(calibration.weights, of_label, strict=True))
+        for of_label in zip(*of_members, strict=True)
+    ]
+
+
+def _n_labels_of_members(calibration: Calibration) -> int | None:
+    """Count the labels that the members were fitted for; None where they suit any number."""
+    counts = {n for member in calibration.members if (n := _n_labels(member)) is not None}
+    return max(counts, default=None)
+
+
 def _interpolated(x: float, knots: Knots) -> float:
     if x <= knots.x[0]:
         return knots.y[0]
@@ -265,7 +302,7 @@ def _interpolated(x: float, knots: Knots) -> float:
 
 
 CALIBRATORS: dict[str, Calibrator] = {
-    "none": _from_scaling(lambda _, logits: logits, lambda _, logits: logits),
+    "none": _from_scaling(lambda _, logits: logits, lambda _, logits: logits, in_recipe=False),
     "temperature": _from_scaling(
         lambda calibration, logits: logits / calibration.temperature,
         lambda calibration, logits: [logit / calibration.temperature for logit in logits],
@@ -277,17 +314,24 @@ CALIBRATORS: dict[str, Calibrator] = {
     "isotonic": Calibrator(
         apply=_isotonic, apply_one=_isotonic_one, n_labels=lambda calibration: len(calibration.knots)
     ),
+    "average": Calibrator(apply=_average, apply_one=_average_one, n_labels=_n_labels_of_members, in_recipe=False),
 }
 """Every method of calibration by its name. The settings of a recipe and the fits are held against these keys."""
 
 
-def _check(calibration: Calibration, calibrator: Calibrator, logits: Floats) -> None:
+def _n_labels(calibration: Calibration) -> int | None:
+    """Count the labels that a calibration was fitted for; None where it suits any number."""
+    count = CALIBRATORS[calibration.method].n_labels
+    return count(calibration) if count else len(calibration.cutoffs) or None
+
+
+def _check(calibration: Calibration, logits: Floats) -> None:
     """Refuse logits that cannot be those that the calibration was fitted for.
 
     Raises:
         BundleError: another number of labels, or a logit that is not finite.
     """
-    n_labels = calibrator.n_labels(calibration) if calibrator.n_labels else len(calibration.cutoffs) or None
+    n_labels = _n_labels(calibration)
     if logits.ndim != 2 or (n_labels is not None and logits.shape[1] != n_labels):
         shape = "[rows, labels]" if n_labels is None else f"[rows, {n_labels}]"
         raise BundleError(

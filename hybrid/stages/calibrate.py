@@ -8,18 +8,24 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from hybrid.calibration.calibrators import cross_fit
-from hybrid.calibration.label_calibrators import cross_fit_sets
+from hybrid.calibration.estimated_labels import (
+    Basis,
+    EstimatedLabels,
+    confusion_of,
+    describe_estimate,
+    estimate_labels,
+    gold_labels,
+)
+from hybrid.calibration.fit import Fit, fit_sets, fit_single
 from hybrid.calibration.reference import counts_by_label, curve, histogram
 from hybrid.calibration.threshold import choose_threshold, describe_threshold, naive_threshold
 from hybrid.config import CalibrateConfig, Recipe, recipe_hash
 from hybrid.errors import DataError
-from hybrid.evaluation import metrics, set_metrics
-from hybrid.label_sets import index_by_label, join_labels, label_matrix, rarest_labels
-from hybrid.runtime.calibration import Calibration, Decided, Threshold, apply, decide
+from hybrid.label_sets import join_labels, label_matrix
+from hybrid.runtime.calibration import Calibration, Threshold, apply, decide
 from hybrid.runtime.calibration_reference import Reference
 from hybrid.stages.asking import decoder_votes, may_weigh_decoder
-from hybrid.stages.stage import LABELS, ROWS, SCORED, Reads, Stage, StageIO
+from hybrid.stages.stage import DECISIONS, GOLD, LABELS, ROWS, SCORED, VOTES, Reads, Stage, StageIO
 from hybrid.types import Example, Report, Scored, Task
 
 if TYPE_CHECKING:
@@ -29,11 +35,8 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
-BINS = 15
-NOT_JUDGED_BY_GOLD = (
-    "Some calibration rows have no gold label: probabilities, accuracies and the guarantee of the threshold are about "
-    "agreement with the labels as given. How often those are right is unknown without gold labels."
-)
+MIN_VOTED_SHARE = 0.5
+"""Cleaning has measured the noise of the training labels where at least this share of the rows has a vote."""
 
 
 class Calibrated(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,19 +51,6 @@ class Calibrated(msgspec.Struct, frozen=True, kw_only=True):
     report: dict[str, object]
 
 
-class _Fit(msgspec.Struct, frozen=True, kw_only=True):
-    """The calibration that was chosen, and its out-of-sample results on the rows."""
-
-    calibration: Calibration
-    probs: Floats
-    confidence: Floats
-    correct: npt.NDArray[np.bool_]
-    cv_nll: dict[str, float]
-    before: dict[str, float]
-    after: dict[str, float]
-    null: metrics.NullEce
-
-
 def calibrate(
     rows: Sequence[Example],
     labels: Sequence[str],
@@ -68,23 +58,31 @@ def calibrate(
     config: CalibrateConfig,
     *,
     seed: int,
-    judged_by_gold: bool,
+    estimated: EstimatedLabels | None = None,
     task: Task = "single_label",
     tokens: Sequence[int] = (),
 ) -> Calibrated:
     """Fit calibration and threshold on `rows` and the exported model's `logits` [n, n_labels].
 
-    The `label` of a row is taken as the truth; `judged_by_gold` is True where all of them are gold. The figures called
-    `after`, and the test of the threshold, use cross-fitted probabilities: those of a row come from a fit that did not
-    see it. A row with several labels is right where its whole set of labels is, and its confidence is the probability
-    of that. `tokens` is the number of tokens that the encoder reads of each row; without it the reference has no lengths.
+    `estimated` has what is known about the true labels; without it the `label` of each row is the truth. Where nothing is
+    known but labels as given, the probabilities stay as they are. The figures called `after`, and the test of the
+    threshold, use cross-fitted probabilities: those of a row come from a fit that did not see it. A row with several
+    labels is right where its whole set of labels is, and its confidence is the probability of that. `tokens` is the
+    number of tokens that the encoder reads of each row; without it the reference has no lengths.
 
     Raises:
         DataError: logits and rows do not match, a label is not one of `labels`, or there are fewer rows than folds.
         BundleError: a logit is not finite.
     """
-    _check(rows, labels, logits, config)
-    fit = (_fit_single if task == "single_label" else _fit_sets)(rows, labels, logits, config, seed)
+    _check(rows, labels, logits, config, task)
+    if estimated is None:
+        estimated = known_labels(rows, labels, task)
+    fit = (
+        fit_single(estimated, logits, config, seed=seed)
+        if task == "single_label"
+        else fit_sets(rows, estimated, logits, config, seed=seed)
+    )
+    judged_by_gold = estimated.basis == "gold"
     threshold = choose_threshold(fit.confidence, fit.correct, target=config.target, delta=config.delta)
     naive = naive_threshold(fit.confidence, fit.correct, target=config.target, delta=config.delta)
     report: dict[str, object] = {
@@ -93,7 +91,13 @@ def calibrate(
         "trusted": judged_by_gold,  # its name in version 0.1.0
         "threshold": msgspec.to_builtins(threshold),
         "naive_threshold": msgspec.to_builtins(naive),
-        "sentences": [describe_threshold(threshold), *([] if judged_by_gold else [NOT_JUDGED_BY_GOLD])],
+        "labels": {
+            "basis": estimated.basis,
+            "without_gold": estimated.n_without_gold,
+            "labels_per_row": estimated.labels_per_row,
+            "right": estimated.right,
+        },
+        "sentences": [s for s in (describe_threshold(threshold), describe_estimate(estimated, len(rows))) if s],
     }
     return Calibrated(
         calibration=fit.calibration,
@@ -106,7 +110,7 @@ def calibrate(
 
 
 def _reference(
-    fit: _Fit,
+    fit: Fit,
     threshold: Threshold,
     logits: npt.NDArray[np.float32] | Floats,
     labels: Sequence[str],
@@ -129,64 +133,18 @@ def _reference(
     )
 
 
-def _figures_of_fit(fit: _Fit) -> dict[str, object]:
+def _figures_of_fit(fit: Fit) -> dict[str, object]:
     method = fit.calibration.method
     return {
         "method": method,
         "temperature": fit.calibration.temperature if method == "temperature" else None,
         "cv_nll": fit.cv_nll,
+        "weights": fit.weights,
         "before": fit.before,
         "after": fit.after,
         "ece_null_mean": fit.null.mean,
         "ece_null95": fit.null.p95,
     }
-
-
-def _fit_single(
-    rows: Sequence[Example],
-    labels: Sequence[str],
-    logits: npt.NDArray[np.float32] | Floats,
-    config: CalibrateConfig,
-    seed: int,
-) -> _Fit:
-    gold = _gold_indices(rows, labels)
-    before = apply(Calibration(), logits)
-    fitted = cross_fit(logits, gold, config.methods, folds=config.folds, seed=seed)
-    return _Fit(
-        calibration=fitted.calibration,
-        probs=fitted.probs,
-        confidence=fitted.probs.max(axis=1),
-        correct=fitted.probs.argmax(axis=1) == gold,
-        cv_nll=fitted.cv_nll,
-        before=_figures(before, gold),
-        after=_figures(fitted.probs, gold),
-        null=metrics.ece_null(fitted.probs, seed=seed, bins=BINS),
-    )
-
-
-def _fit_sets(
-    rows: Sequence[Example],
-    labels: Sequence[str],
-    logits: npt.NDArray[np.float32] | Floats,
-    config: CalibrateConfig,
-    seed: int,
-) -> _Fit:
-    joined = [row.label for row in rows]
-    gold = label_matrix(joined, labels)
-    classes = np.unique(rarest_labels(joined), return_inverse=True)[1]
-    plain = Calibration(activation="sigmoid")
-    before = apply(plain, logits)
-    fitted = cross_fit_sets(logits, gold, classes, config.methods, folds=config.folds, seed=seed)
-    return _Fit(
-        calibration=fitted.calibration,
-        probs=fitted.probs,
-        confidence=fitted.decided.confidence,
-        correct=(fitted.decided.chosen == gold).all(axis=1),
-        cv_nll=fitted.cv_nll,
-        before=_figures_of_sets(before, decide(plain, before), gold),
-        after=_figures_of_sets(fitted.probs, fitted.decided, gold),
-        null=metrics.ece_null(fitted.decided.confidence[:, None], seed=seed, bins=BINS),
-    )
 
 
 def _scored(
@@ -199,28 +157,12 @@ def _scored(
     ]
 
 
-def _figures(probs: Floats, gold: Indices) -> dict[str, float]:
-    return {
-        "ece": metrics.ece(probs, gold, BINS),
-        "brier": metrics.brier(probs, gold),
-        "nll": metrics.nll(probs, gold),
-        "accuracy": metrics.accuracy(gold, probs.argmax(axis=1)),
-    }
-
-
-def _figures_of_sets(probs: Floats, decided: Decided, gold: npt.NDArray[np.bool_]) -> dict[str, float]:
-    """Return the same figures for whole sets: ECE and accuracy of the set, Brier and NLL summed over the labels."""
-    correct = (decided.chosen == gold).all(axis=1)
-    return {
-        "ece": set_metrics.ece_of_confidence(decided.confidence, correct, BINS),
-        "brier": set_metrics.brier_of_sets(probs, gold),
-        "nll": float(set_metrics.nll_of_sets_by_row(probs, gold).mean()),
-        "accuracy": float(correct.mean()),
-    }
-
-
 def _check(
-    rows: Sequence[Example], labels: Sequence[str], logits: npt.NDArray[np.float32] | Floats, config: CalibrateConfig
+    rows: Sequence[Example],
+    labels: Sequence[str],
+    logits: npt.NDArray[np.float32] | Floats,
+    config: CalibrateConfig,
+    task: Task,
 ) -> None:
     if np.shape(logits) != (len(rows), len(labels)):
         raise DataError(
@@ -232,17 +174,28 @@ def _check(
             f"calibrate: {len(rows)} calibration rows for calibrate.folds = {config.folds}: expected at least one row a "
             "fold; raise split.calibration or lower calibrate.folds"
         )
+    if task == "single_label":
+        _check_labels(rows, labels)
 
 
-def _gold_indices(rows: Sequence[Example], labels: Sequence[str]) -> Indices:
-    position = index_by_label(labels)
-    unknown = next((row for row in rows if row.label not in position), None)
+def known_labels(
+    rows: Sequence[Example], labels: Sequence[str], task: Task, *, n_without_gold: int = 0
+) -> EstimatedLabels:
+    """Take the rows' labels as they stand: for the truth, or where some have no gold for labels of unknown quality."""
+    if task == "single_label":
+        return gold_labels(rows, labels)
+    matrix = label_matrix([row.label for row in rows], labels).astype(np.float64)
+    basis: Basis = "given" if n_without_gold else "gold"
+    return EstimatedLabels(targets=matrix, basis=basis, n_without_gold=n_without_gold)
+
+
+def _check_labels(rows: Sequence[Example], labels: Sequence[str]) -> None:
+    unknown = next((row for row in rows if row.label not in labels), None)
     if unknown is not None:
         raise DataError(
             f"calibrate: row {unknown.id!r} has the label {unknown.label!r}, expected one of {', '.join(labels)}; "
             "correct the row or add the label to the recipe"
         )
-    return np.array([position[row.label] for row in rows], dtype=np.int64)
 
 
 def _reads(recipe: Recipe) -> Reads:
@@ -253,14 +206,15 @@ def _reads(recipe: Recipe) -> Reads:
             "decoder.model",
             "decoder.base_url",
             "decoder.policy",
+            "verify.imports",
             "name",
             "task",
             "seed",
         ),
-        tables=(ROWS,),
+        tables=(ROWS, GOLD, VOTES, DECISIONS),
         files=("quantize/model.onnx", "quantize/tokenizer.json", "train/checkpoint/config.json"),
-        reports=(LABELS, "split.judged_by_gold", "quantize.precision"),
-        recipe_files=("decoder.policy",),
+        reports=(LABELS, "split.judged_by_gold", "clean.method_id", "clean.ignored_sources", "quantize.precision"),
+        recipe_files=("decoder.policy", "verify.imports"),
     )
     return reads.with_(Reads(llms=("decoder",), prompts=("decide",))) if may_weigh_decoder(recipe) else reads
 
@@ -278,7 +232,7 @@ def _work(io: StageIO) -> Report:
         logits,
         io.recipe.calibrate,
         seed=io.recipe.seed,
-        judged_by_gold=judged_by_gold,
+        estimated=_estimated_labels(io, rows, logits),
         task=io.recipe.task,
         tokens=[len(tokens) for tokens in encoded],
     )
@@ -288,6 +242,36 @@ def _work(io: StageIO) -> Report:
     _write_bundle(io, calibrated, decoder.reliability if decoder else None)
     report = decoder.report if decoder else {}
     return calibrated.report | {"decoder": report or None, "complete": report.get("complete", True)}
+
+
+def _estimated_labels(io: StageIO, rows: Sequence[Example], logits: npt.NDArray[np.float32]) -> EstimatedLabels:
+    """What is known about the true labels of the calibration rows: gold, votes on them, or the noise of the training rows."""
+    from hybrid.teacher.imported_votes import read_votes
+
+    with_gold = {row.id for row in io.read(GOLD)}
+    n_without_gold = sum(row.id not in with_gold for row in rows)
+    if io.recipe.task == "multi_label" or not n_without_gold:
+        return known_labels(rows, io.labels, io.recipe.task, n_without_gold=n_without_gold)
+    votes = read_votes(io.recipe.verify.imports, io.recipe_dir, io.rows(), io.labels, part="calibration")
+    return estimate_labels(
+        rows,
+        io.labels,
+        np.asarray(logits, dtype=np.float64),
+        with_gold=with_gold,
+        votes=votes,
+        confusion=confusion_of(io.read(DECISIONS), io.labels) if _cleaning_measured_noise(io) else None,
+    )
+
+
+def _cleaning_measured_noise(io: StageIO) -> bool:
+    """Whether cleaning could see how often the labels are wrong: it had trusted rows or a second opinion on most rows."""
+    method = io.report_field("clean.method_id")
+    if method != "consensus":
+        return bool(method == "repair")
+    rows, ignored = io.rows("train"), set(io.report_field("clean.ignored_sources"))
+    voted = {vote.id for vote in io.read(VOTES) if vote.status == "ok" and vote.source not in ignored}
+    several = sum(row.id in voted or len(row.annotations) > 1 for row in rows)
+    return several >= MIN_VOTED_SHARE * len(rows)
 
 
 def _write_bundle(io: StageIO, calibrated: Calibrated, decoder: "Reliability | None") -> None:
@@ -346,11 +330,12 @@ CALIBRATE = Stage(
     reads=_reads,
     writes=(SCORED.path, "bundle/bundle.json", "bundle/model.onnx", "bundle/tokenizer.json"),
     code=(
-        "hybrid.data.folds",
         "hybrid.calibration",
+        "hybrid.data",
         "hybrid.encoders",
         "hybrid.evaluation",
         "hybrid.label_sets",
+        "hybrid.labels",
         "hybrid.llm",
         "hybrid.runtime",
         "hybrid.stages.asking",

@@ -7,8 +7,10 @@ from functools import partial
 import msgspec
 import numpy as np
 
+from hybrid.calibration.refitted_limit import refitted_ece
 from hybrid.config import EvaluateConfig, Recipe
 from hybrid.evaluation.metrics import (
+    NullEce,
     accuracy,
     bootstrap_interval,
     brier,
@@ -28,7 +30,7 @@ from hybrid.runtime.calibration import Calibration, apply, decide, softmax
 from hybrid.runtime.combination import Reliability
 from hybrid.runtime.decision import predict_probs, with_vote
 from hybrid.stages.asking import decoder_votes
-from hybrid.stages.stage import DECISIONS, GOLD, JUDGED, LABELS, ROWS, TRUSTED, Reads, Stage, StageIO
+from hybrid.stages.stage import DECISIONS, GOLD, JUDGED, LABELS, ROWS, SCORED, TRUSTED, Reads, Stage, StageIO
 from hybrid.types import Example, Gold, Judged, Prediction, Report, Vote
 
 SHARES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
@@ -41,6 +43,8 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
 
     logits: np.ndarray
     probs: np.ndarray
+    refitted: NullEce | None = None
+    """The calibration error of the calibrator refitted on drawn labels (`hybrid.calibration.refitted_limit`), if known."""
 
 
 class Evaluated(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,6 +118,7 @@ def evaluate_sets(
     *,
     threshold: float,
     leaked_ids: frozenset[str],
+    refitted: NullEce,
     seed: int,
 ) -> Evaluated:
     """Score a bundle that gives several labels a text; decoders do not support that yet."""
@@ -135,7 +140,15 @@ def evaluate_sets(
     gold = label_matrix([row.label for row in rows], labels)
     not_leaked = np.array([row.id not in leaked_ids for row in rows])
     report = set_report(
-        gold, logits, calibration, labels, config, threshold=threshold, not_leaked=not_leaked, seed=seed
+        gold,
+        logits,
+        calibration,
+        labels,
+        config,
+        threshold=threshold,
+        not_leaked=not_leaked,
+        refitted=refitted,
+        seed=seed,
     )
     return Evaluated(judged=judged, report=report)
 
@@ -195,7 +208,7 @@ def _together(prediction: Prediction, vote: Vote | None, reliability: Reliabilit
     return answer.label if answer.escalation == "answered" else None
 
 
-def _calibration(answers: Answers, gold: np.ndarray, seed: int) -> dict[str, float]:
+def _calibration(answers: Answers, gold: np.ndarray, seed: int) -> dict[str, float | None]:
     """Return ECE, Brier and NLL on the test rows, before (softmax of the logits) and after calibration."""
     before = softmax(answers.logits.astype(np.float64))
     null = ece_null(answers.probs, seed=seed)
@@ -204,6 +217,8 @@ def _calibration(answers: Answers, gold: np.ndarray, seed: int) -> dict[str, flo
         "ece_after": _rounded(ece(answers.probs, gold)),
         "ece_null_mean": _rounded(null.mean),
         "ece_null95": _rounded(null.p95),
+        "ece_refit_mean": _rounded(answers.refitted.mean) if answers.refitted else None,
+        "ece_refit95": _rounded(answers.refitted.p95) if answers.refitted else None,
         "brier_before": _rounded(brier(before, gold)),
         "brier_after": _rounded(brier(answers.probs, gold)),
         "nll_before": _rounded(nll(before, gold)),
@@ -266,7 +281,7 @@ def _rounded(value: float) -> float:
 def _reads(_: Recipe) -> Reads:
     return Reads(
         settings=("evaluate", "encoder", "task", "seed"),
-        tables=(ROWS, GOLD, DECISIONS, TRUSTED),
+        tables=(ROWS, GOLD, DECISIONS, TRUSTED, SCORED),
         files=(
             "bundle/bundle.json",
             "bundle/model.onnx",
@@ -340,6 +355,8 @@ def _score_bundle(io: StageIO, rows: Sequence[Example], ask: Ask) -> Evaluated:
     classifier = load(io.input_folder("bundle"))
     bundle, logits = classifier.bundle, classifier.logits([row.text for row in rows])
     leaked_ids, seed = frozenset(io.report_field("split.twins")), io.recipe.seed
+    calibration_logits = np.array([row.logits for row in io.read(SCORED)])
+    refitted = refitted_ece(bundle.calibration, calibration_logits, logits, seed=seed)
     if io.recipe.task == "multi_label":
         return evaluate_sets(
             rows,
@@ -349,11 +366,12 @@ def _score_bundle(io: StageIO, rows: Sequence[Example], ask: Ask) -> Evaluated:
             io.recipe.evaluate,
             threshold=bundle.threshold.value,
             leaked_ids=leaked_ids,
+            refitted=refitted,
             seed=seed,
         )
     return evaluate(
         rows,
-        Answers(logits=logits, probs=apply(bundle.calibration, logits)),
+        Answers(logits=logits, probs=apply(bundle.calibration, logits), refitted=refitted),
         io.labels,
         io.recipe.evaluate,
         threshold=bundle.threshold.value,
@@ -372,6 +390,11 @@ EVALUATE = Stage(
     reads=_reads,
     writes=(JUDGED.path,),
     code=(
+        "hybrid.calibration.averaging",
+        "hybrid.calibration.calibrators",
+        "hybrid.calibration.label_calibrators",
+        "hybrid.calibration.refitted_limit",
+        "hybrid.data.folds",
         "hybrid.evaluation",
         "hybrid.label_sets",
         "hybrid.llm",

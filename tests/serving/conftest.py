@@ -34,7 +34,7 @@ def bundle_dir(tmp_path_factory: pytest.TempPathFactory, bert: Path) -> Path:
     encoder = Encoder(exported, n_labels=len(LABELS), reading=reading)
     tokens, logits = [len(one) for one in encoder.encode(texts)], encoder.logits(texts)
     settings = CalibrateConfig(methods=("temperature",), folds=2)
-    found = calibrate(rows, LABELS, logits, settings, seed=0, judged_by_gold=True, tokens=tokens)
+    found = calibrate(rows, LABELS, logits, settings, seed=0, tokens=tokens)
     write_bundle(
         folder / "bundle",
         exported=exported,
