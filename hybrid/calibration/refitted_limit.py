@@ -19,7 +19,7 @@ from hybrid.runtime.calibration import Calibration, apply, decide, set_log_odds
 Floats = npt.NDArray[np.float64]
 Logits = npt.NDArray[np.float32] | Floats
 
-DRAWS = 200
+DRAWS = 100
 FEWEST_DRAWS = 40
 FULL_DRAWS = 50_000
 """Calibration logits, rows by labels, up to which there are all `DRAWS` draws; with more, in proportion fewer."""
