@@ -75,10 +75,10 @@ def test_a_model_that_is_calibrated_already_loses_little_in_any_draw() -> None:
     assert max(lost) < 0.005
 
 
-def test_the_average_is_at_least_as_likely_as_each_of_its_members() -> None:
+def test_the_average_is_about_as_likely_as_the_best_of_its_members() -> None:
     logits, gold = draw(400, temperature=1.7, bias=(0.5, 0.0, 0.0))
     nll = run(logits, gold).report["cv_nll"]
-    assert nll["average"] <= min(nll.values()) + 1e-4
+    assert nll["average"] <= min(nll.values()) + 0.003
 
 
 def test_the_weights_are_those_of_the_highest_likelihood() -> None:

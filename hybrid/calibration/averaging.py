@@ -23,6 +23,9 @@ AVERAGE = "average"
 EM_STEPS = 500
 SMALLEST_CHANGE = 1e-6
 """The weights are final when no weight changes by more in one step."""
+ROWS_FOR_NONE = 2.0
+"""Pseudo-count: so many rows speak for the encoder's own probabilities. Where no method gains anything, they get nearly all
+of the weight, and where one does, they cost little."""
 MIN_WEIGHT = 0.01
 """A member with a smaller weight is left out: it costs time on every text and moves no probability by more."""
 
@@ -81,16 +84,18 @@ def out_of_sample(
 def stacking_weights(tried: Mapping[str, Floats], targets: Floats) -> dict[str, float]:
     """Find the weights with which the average of probabilities [n, k] has the lowest cross-entropy.
 
-    The problem is convex; expectation maximisation never leaves the simplex.
+    The problem is convex; expectation maximisation never leaves the simplex. `none` starts with `ROWS_FOR_NONE` rows.
     """
     rows, columns = np.nonzero(targets)
     of_target = targets[rows, columns]
     probs = np.stack([np.maximum(of_method[rows, columns], NLL_FLOOR) for of_method in tried.values()], axis=1)
+    prior = np.array([ROWS_FOR_NONE * (method == "none") for method in tried])
     weights = np.full(len(tried), 1 / len(tried))
     for _ in range(EM_STEPS):
         shares = probs * weights
         shares /= shares.sum(axis=1, keepdims=True)
-        updated = of_target @ shares / of_target.sum()
+        updated = of_target @ shares + prior
+        updated /= updated.sum()
         change = np.abs(updated - weights).max()
         weights = updated
         if change < SMALLEST_CHANGE:
