@@ -11,12 +11,8 @@ from hybrid.data.row_ids import RowIndex, is_line_id
 from hybrid.data.sheets import read_data
 from hybrid.errors import DataError
 from hybrid.files.sheet import Cells, Sheet
-<<<<<<< HEAD
 from hybrid.label_sets import label_named
-from hybrid.types import Example, Vote, VoteStatus
-=======
-from hybrid.types import Example, Part, Vote
->>>>>>> 0fbbea2 (calibration: an average of the calibrators, a limit that a fitted one can meet, labels estimated where there is no gold)
+from hybrid.types import Example, Part, Vote, VoteStatus
 
 COLUMNS = ("id", "text", "label", "rationale", "confidence", "source")
 
@@ -28,13 +24,9 @@ def read_votes(
 
     A line with a text is about the rows with this text; its id tells rows with the same text apart. Optional columns are
     `rationale`, `confidence` (0 to 1) and `source`, which defaults to the file's name. A source's later votes on the same
-<<<<<<< HEAD
     row are further samples. An empty label is an abstention, and so are the values of `hybrid.config.NO_VOTE`; another
-    label that is not in the set, case and outer white space aside, is unreadable, as a teacher's is. Votes on calibration and test rows are ignored: no vote may
-    change the labels that judge the model.
-=======
-    row are further samples. An empty label is an abstention. Votes on rows of other parts are passed over.
->>>>>>> 0fbbea2 (calibration: an average of the calibrators, a limit that a fitted one can meet, labels estimated where there is no gold)
+    label that is not in the set, case and outer white space aside, is unreadable, as a teacher's is. Votes on rows of other
+    parts are passed over.
 
     Args:
         files: csv, tsv, jsonl or parquet; relative ones count from `folder`.
@@ -49,22 +41,13 @@ def read_votes(
     for file in files:
         sheet = read_data(file, folder, "verify.imports", COLUMNS)
         _check_columns(sheet, file)
-<<<<<<< HEAD
         of_file = [
             (row, _vote(row.id, cells, sheet.stem, sheet.where(number), labels, n_samples))
             for number, cells in sheet.records
             for row in _rows_of(cells, sheet.where(number), index)
         ]
         _check_votes([vote for _, vote in of_file], file, labels)
-        votes += [vote for row, vote in of_file if row.part == "train"]
-=======
-        for number, cells in sheet.records:
-            where = sheet.where(number)
-            for row in _rows_of(cells, where, index):
-                vote = _vote(row.id, cells, sheet.stem, where, labels, n_samples)
-                if row.part == part:
-                    votes.append(vote)
->>>>>>> 0fbbea2 (calibration: an average of the calibrators, a limit that a fitted one can meet, labels estimated where there is no gold)
+        votes += [vote for row, vote in of_file if row.part == part]
     return votes
 
 
