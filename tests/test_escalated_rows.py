@@ -153,3 +153,9 @@ def test_answers_without_their_store_are_refused(story: RunContext, tmp_path: Pa
     with pytest.raises(DataError, match="no such text in the store"):
         read(story, sheet)
     assert not story.shared_file("escalated").exists()
+
+
+def test_a_reason_that_an_earlier_version_stored_is_read_without_the_password_of_its_url(tmp_path: Path) -> None:
+    engine = open_store(str(tmp_path / "escalations.sqlite"))
+    write_escalations(engine, [msgspec.structs.replace(ROW, reason="http://cook:s3cret@here/v1: status 500: no")])
+    assert [row.reason for row in read_escalations(engine)] == ["http://here/v1: status 500: no"]

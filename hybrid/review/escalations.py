@@ -160,9 +160,11 @@ def read_escalations(engine: sql.Engine) -> list[Escalated]:
     try:
         with engine.connect() as db:
             rows = db.execute(sql.select(*columns).order_by(escalations.c.id)).all()
-        return [msgspec.convert(dict(zip(fields, row, strict=True)), Escalated) for row in rows]
+        read = [msgspec.convert(dict(zip(fields, row, strict=True)), Escalated) for row in rows]
     except (SQLAlchemyError, msgspec.ValidationError) as error:
         raise DataError(f"{shown(str(engine.url))}: escalations cannot be read ({_first_line(error)})") from error
+    # Earlier versions stored the words of a failed call with the URL as the settings have it.
+    return [msgspec.structs.replace(row, reason=hide_user_info(row.reason)) for row in read]
 
 
 def shown(name: str) -> str:
