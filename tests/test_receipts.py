@@ -11,7 +11,7 @@ import pytest
 from hybrid.__main__ import main
 from hybrid.commands.open_run import open_run, shared_folder
 from hybrid.config import LLMConfig, VerifyConfig
-from hybrid.errors import StorageError
+from hybrid.errors import DataError, StorageError
 from hybrid.files.table import read_rows, write_json, write_rows
 from hybrid.llm import CachedLLM, key
 from hybrid.llm.client.messages import Messages
@@ -21,7 +21,7 @@ from hybrid.llm.cost.pricing import Pricing
 from hybrid.llm.tasks.label import label_request
 from hybrid.llm.traces.export import stored_answers
 from hybrid.prompts import text_hash
-from hybrid.provenance.build import read_receipts
+from hybrid.provenance.build import read_receipts, receipt_of
 from hybrid.provenance.rows import Receipt
 from hybrid.report.cards import Tally, render_data_card, tally
 from hybrid.teacher.vote_collection import Teacher, collect_votes
@@ -297,5 +297,9 @@ def test_a_row_is_found_by_file_and_line_and_its_receipt_says_them(
     assert row["text"] in lines[int(number) - 1].replace('"', "")
     assert main(["why", str(run), row["where"]]) == 0
     assert capsys.readouterr().out.startswith(f"{row['id']}, {row['where']}: {row['part']} row")
+    receipts = [Receipt(id="a", where="../my data.csv:3", text="t", part="train", origin="given", given="good")]
+    assert receipt_of(receipts, "my data.csv:3", run) == receipts[0]
+    with pytest.raises(DataError, match=r"no row 'data\.csv:3'"):
+        receipt_of(receipts, "data.csv:3", run)
     assert main(["why", str(run), "data.csv:9999"]) == 2
     assert f"or a place such as '{rows[0]['where']}'" in capsys.readouterr().err

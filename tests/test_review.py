@@ -476,6 +476,23 @@ def test_rows_drawn_at_random_are_told_from_chosen_ones_on_their_way_back(
     assert sum(row.drawn for row in trusted) == 12
 
 
+@pytest.mark.slow
+def test_a_run_whose_rows_were_split_anew_exports_nothing_and_takes_answers_by_text(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As after a run that stopped: the rows are new, and the decisions still call them by their lines."""
+    decisions = [json.loads(line) for line in (run / "clean/decisions.jsonl").open()]
+    renamed = [row | {"id": f"data/{i + 2}"} for i, row in enumerate(decisions)]
+    (run / "clean/decisions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in renamed))
+    assert main(["review", "export", str(run), str(tmp_path / "looks.csv")]) == 2
+    assert "its rows were split again and not cleaned since; run the recipe" in capsys.readouterr().err
+    text = next(row.text for row in open_run(run).rows("train"))
+    with (tmp_path / "answers.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("id", "text", "label"), ("data/2", text, "bad")])
+    assert main(["review", "read", str(run), str(tmp_path / "answers.csv")]) == 0
+    assert "1 rows answered, 0 not yet, 0 skipped\n  1 taken" in capsys.readouterr().out
+
+
 def test_trusted_rows_within_a_random_sample_belong_to_it_whoever_labelled_them(tmp_path: Path) -> None:
     rows = [Example(id=str(i), text=f"text {i}", label="good") for i in range(30)]
     order = [row.id for row in sample_order(rows)]

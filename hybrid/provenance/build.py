@@ -48,13 +48,13 @@ def read_receipts(context: RunContext) -> list[Receipt]:
 
 
 def receipt_of(receipts: Sequence[Receipt], name: str, run: Path) -> Receipt:
-    """Find the receipt of a row by its id, or by its place such as `rows.csv:17`.
+    """Find the receipt of a row by its id, or by its place such as `rows.csv:17`, with or without the file's folder.
 
     Raises:
         DataError: no row has this id or place, or several have the place.
     """
     by_id = [receipt for receipt in receipts if receipt.id == name]
-    found = by_id or [receipt for receipt in receipts if receipt.where == name]
+    found = by_id or [receipt for receipt in receipts if f"/{receipt.where}".endswith(f"/{name}")]
     if len(found) > 1:
         raise DataError(f"{run}: {len(found)} rows are {name!r}; name one by its id, such as {found[0].id!r}")
     if found:

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from hybrid.data.trusted import sample_order
-from hybrid.errors import ConfigError
+from hybrid.errors import ConfigError, DataError
 from hybrid.files.table import read_rows
 from hybrid.labels.methods import method_of
 from hybrid.pipeline.context import RunContext
@@ -57,12 +57,22 @@ def _with_drawn(queue: Sequence[ReviewItem], n_rows: int, order: Sequence[Exampl
 
 
 def queue_of(context: RunContext) -> list[ReviewItem]:
-    """Build the whole queue of a finished run, without rows that are already trusted."""
+    """Build the whole queue of a finished run, without rows that are already trusted.
+
+    Raises:
+        ConfigError: the task is multi-label.
+        DataError: the run's decisions are not about its rows.
+    """
     if context.recipe.task == "multi_label":
         raise ConfigError(f"{context.run.folder}: multi-label rows are kept as given, so there is nothing to review")
     decisions, votes = context.decisions(), read_rows(context.run.path("verify", "votes.jsonl"), Vote)
+    rows = context.rows("train")
+    if [row.id for row in rows] != [decision.id for decision in decisions]:
+        raise DataError(
+            f"{context.run.folder}: its rows were split again and not cleaned since; run the recipe to its end first"
+        )
     return review_queue(
-        context.rows("train"),
+        rows,
         decisions,
         votes,
         np.load(context.run.path("clean", "embeddings.npy")),

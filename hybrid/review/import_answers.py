@@ -155,8 +155,9 @@ def _file_lines(file: AnswerFile) -> list[str]:
 
 
 def _answer_lines(context: RunContext, agreed: Agreed) -> list[str]:
+    # A row that was split anew since has no decision yet.
     decided = {decision.id: decision.label for decision in context.decisions()}
-    wrong = sum(decided[row_id] != label for row_id, label in agreed.labels.items())
+    wrong = sum(decided.get(row_id, label) != label for row_id, label in agreed.labels.items())
     lines = [f"  {len(agreed.labels)} taken; {wrong} of them differ from the decided label"]
     if agreed.conflicts:
         lines.append(f"  {len(agreed.conflicts)} not taken, because people disagree:")
