@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from string import ascii_lowercase
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from hybrid.config import SplitConfig
 from hybrid.data.duplicates import near_duplicate_groups
 from hybrid.data.source_rows import SourceRow
 from hybrid.errors import DataError
-from hybrid.stages.split import split
+from hybrid.stages.split import check_split, split
 from tests.corpus import LABELS, noisy, texts_and_gold
 
 N = 300
@@ -134,3 +135,95 @@ def test_every_row_gets_one_part_copies_share_theirs_and_sizes_are_exact_without
         for label, n in Counter(row.label for row in rows).items():
             for part in ("train", "calibration", "test"):
                 assert abs(by_class[part, label] - n * sizes[part] / len(rows)) < len(labels)
+
+
+def rare(n_odd: int, *, gold_rows: int | None = None, n: int = 300) -> list[SourceRow]:
+    """Return the usual rows, and some of a further class."""
+    texts = [
+        " ".join(random.Random(i).choices(["zebra", "violin", "harbour", "lantern", "ladder"], k=9))
+        for i in range(n_odd)
+    ]
+    odd = [SourceRow(id=f"odd{i}", text=text, label="odd", gold="odd") for i, text in enumerate(texts)]
+    return [*source_rows(n, gold_rows=gold_rows), *odd]
+
+
+@pytest.mark.parametrize("n_odd", [3, 4, 7])
+def test_a_rare_class_has_a_row_in_every_part_where_it_has_rows_for_all(n_odd: int) -> None:
+    dealt = split(rare(n_odd), [*LABELS, "odd"], CONFIG, seed=0)
+    assert dealt.report["parts"] == {"train": 165 + n_odd, "calibration": 45, "test": 90}
+    assert all(dealt.report["classes"][part]["odd"] for part in ("train", "calibration", "test"))
+    check_split(dealt, folds=5)
+
+
+@pytest.mark.parametrize("n_odd", [1, 2])
+def test_a_class_too_rare_to_train_calibrate_and_test_is_refused_with_the_number_needed(n_odd: int) -> None:
+    dealt = split(rare(n_odd), [*LABELS, "odd"], CONFIG, seed=0)
+    with pytest.raises(
+        DataError, match=rf"label 'odd' has {n_odd} rows and none of them is for \w+; expected 3 or more"
+    ):
+        check_split(dealt, folds=5)
+
+
+def test_more_labels_than_calibration_rows_are_refused_with_the_number_needed() -> None:
+    texts, _ = texts_and_gold(400)
+    rows = [SourceRow(id=f"r{i}", text=text, label=f"l{i % 40}") for i, text in enumerate(texts)]
+    config = SplitConfig(calibration=30, test=100, near_duplicate=0.98)
+    with pytest.raises(DataError, match=r"30 calibration rows for 40 labels, and none for 'l\d+'; .* to 40 or more"):
+        check_split(split(rows, sorted({str(row.label) for row in rows}), config, seed=0), folds=5)
+
+
+def test_a_class_of_near_duplicates_alone_is_refused_for_what_it_is() -> None:
+    copies = [SourceRow(id=f"c{i}", text="one and the same text", label="odd", gold="odd") for i in range(9)]
+    dealt = split([*source_rows(), *copies], [*LABELS, "odd"], CONFIG, seed=0)
+    with pytest.raises(DataError, match=r"label 'odd' has 9 rows and none .* near-duplicates stay in one part"):
+        check_split(dealt, folds=5)
+
+
+def test_a_class_that_needs_more_gold_is_refused_with_the_number_needed() -> None:
+    rows = source_rows(gold_rows=80)
+    odd = [
+        SourceRow(id=f"o{i}", text=f"{i} zebras of {i}" * (i + 1), label="odd", gold="odd" if i < 1 else None)
+        for i in range(9)
+    ]
+    dealt = split([*rows, *odd], [*LABELS, "odd"], SplitConfig(near_duplicate=0.98), seed=0)
+    with pytest.raises(
+        DataError, match=r"label 'odd' has 1 rows with gold and none .* expected 2 or more, one for each of cal"
+    ):
+        check_split(dealt, folds=5)
+
+
+@pytest.mark.parametrize(("n_gold", "needed"), [(4, 13), (8, 13), (12, 13)])
+def test_too_few_gold_rows_are_refused_with_the_number_needed(n_gold: int, needed: int) -> None:
+    dealt = split(source_rows(gold_rows=n_gold), LABELS, SplitConfig(near_duplicate=0.98), seed=0)
+    said = rf"calibration rows of the {n_gold} rows with gold for calibrate\.folds = 5, .* expected {needed} or more rows with gold"
+    with pytest.raises(DataError, match=said):
+        check_split(dealt, folds=5)
+    check_split(split(source_rows(gold_rows=needed), LABELS, SplitConfig(near_duplicate=0.98), seed=0), folds=5)
+
+
+def test_too_few_calibration_and_test_rows_are_refused_before_anything_is_trained() -> None:
+    few = split(source_rows(), LABELS, SplitConfig(calibration=4, test=90, near_duplicate=0.98), seed=0)
+    with pytest.raises(
+        DataError, match=r"4 calibration rows for calibrate\.folds = 5, .* raise split\.calibration to 5"
+    ):
+        check_split(few, folds=5)
+    few = split(source_rows(20), LABELS, SplitConfig(calibration=0.1, test=0.5, near_duplicate=1.0), seed=0)
+    with pytest.raises(DataError, match=r"2 calibration rows for .*; expected 46 or more rows: add rows, or raise"):
+        check_split(few, folds=5)
+    none = split(source_rows(), LABELS, SplitConfig(calibration=45, test=0, near_duplicate=0.98), seed=0)
+    with pytest.raises(DataError, match=r"0 test rows; expected 2 or more: raise split\.test"):
+        check_split(none, folds=5)
+    parts = ["train"] * 250 + ["calibration"] * 49 + ["test"]
+    ready = [msgspec.structs.replace(row, part=part) for row, part in zip(source_rows(), parts, strict=True)]
+    with pytest.raises(DataError, match=r"1 test rows; expected 2 or more: add test rows"):
+        check_split(split(ready, LABELS, CONFIG, seed=0), folds=5)
+    with pytest.raises(
+        DataError, match=r"49 calibration rows for calibrate\.folds = 50, .* add calibration rows, 50 or more"
+    ):
+        check_split(split(ready, LABELS, CONFIG, seed=0), folds=50)
+
+
+def test_a_training_row_with_gold_alone_is_refused_where_it_stands() -> None:
+    rows = [msgspec.structs.replace(row, label=None, where=f"rows.csv:{n}") for n, row in enumerate(source_rows(), 2)]
+    with pytest.raises(DataError, match=r"rows\.csv:\d+: no given label in a training row, as in 165 rows"):
+        split(rows, LABELS, CONFIG, seed=0)

@@ -166,12 +166,12 @@ RERUN: dict[str, tuple[Any, str]] = {
         f"calibrate.{name}": (value, "calibrate")
         for name, value in {
             "methods": ("vector",),
-            "folds": 3,
             "target": 0.8,
             "delta": 0.2,
             "decoder_rows": 5,
         }.items()
     },
+    "calibrate.folds": (3, "split calibrate"),
     **{f"evaluate.{name}": (value, "evaluate") for name, value in {"bootstrap": 100, "interval": 0.9}.items()},
 }
 

@@ -2,24 +2,24 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
-import numpy as np
 
 from hybrid.config import DataConfig, Recipe, SplitConfig
 from hybrid.data.annotations import no_votes_phrase
+from hybrid.data.drawing import PARTS, DrawnParts, draw_parts
 from hybrid.data.duplicates import NearIndex, near_duplicate_groups
 from hybrid.data.escalated_rows import Joined, join_added, read_added
 from hybrid.data.label_checks import check_labels
-from hybrid.data.source_rows import SourceRow, labels_of
+from hybrid.data.part_checks import check_labels_of_parts, check_sizes
+from hybrid.data.source_rows import SourceRow, labels_in, labels_of
 from hybrid.data.sources import load_data
 from hybrid.errors import DataError
 from hybrid.hub import is_hub
-from hybrid.label_sets import rarest_labels, split_labels
+from hybrid.label_sets import split_labels
 from hybrid.stages.stage import GOLD, ROWS, Reads, Stage, StageIO
 from hybrid.types import Example, Gold, Part, Report, Task
-
-PARTS: tuple[Part, ...] = ("train", "calibration", "test")
 
 
 class Split(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,7 +27,8 @@ class Split(msgspec.Struct, frozen=True, kw_only=True):
 
     rows: list[Example]
     gold: list[Gold]
-    report: dict[str, object]
+    report: dict[str, Any]
+    drawn: DrawnParts
 
 
 def split(
@@ -49,10 +50,12 @@ def split(
     A split that comes with the data is kept as it is; calibration rows that it lacks are drawn from train.
 
     Raises:
-        DataError: the parts that the recipe asks for are larger than the data.
+        DataError: the parts that the recipe asks for are larger than the data, or a training row has no given label.
     """
-    parts, n_groups = _parts(rows, config, seed, task)
+    groups = near_duplicate_groups([row.text for row in rows], config.near_duplicate)
+    parts, drawn = draw_parts(rows, config, seed, task, groups)
     used = [(row, part) for row, part in zip(rows, parts, strict=True) if part is not None]
+    _check_given(used)
     examples = [_example(row, part) for row, part in used]
     gold = [Gold(id=row.id, label=row.gold) for row, _ in used if row.gold is not None]
     judged_by_gold = all(row.gold is not None for row, part in used if part != "train")
@@ -64,113 +67,38 @@ def split(
             "unused": len(rows) - len(used),
             "parts": {part: sum(example.part == part for example in examples) for part in PARTS},
             "classes": {part: _count(examples, part, labels, task) for part in PARTS},
-            "near_duplicates": len(rows) - n_groups,
+            "near_duplicates": len(rows) - int(groups.max()) - 1,
             "twins": _leaked_ids(examples, config.near_duplicate),
             "gold_rows": len(gold),
             "judged_by_gold": judged_by_gold,
             "trusted": judged_by_gold,  # its name in version 0.1.0
         },
+        drawn=drawn,
     )
 
 
-def _parts(rows: Sequence[SourceRow], config: SplitConfig, seed: int, task: Task) -> tuple[list[Part | None], int]:
-    """Return the part of each row, None where it is not used, and the number of near-duplicate groups."""
-    groups = near_duplicate_groups([row.text for row in rows], config.near_duplicate)
-    n_groups = int(groups.max()) + 1
-    parts: list[Part | None] = [row.part for row in rows]
-    has_split = any(part is not None for part in parts)
-    if has_split and "calibration" in parts:
-        return parts, n_groups
-    open_rows = [i for i, part in enumerate(parts) if part in (None, "train")]
-    has_gold = [rows[i].gold is not None for i in open_rows]
-    partial_gold = any(has_gold) and not all(has_gold)
-    judges = [i for i, gold in zip(open_rows, has_gold, strict=True) if gold or not partial_gold]
-    sizes = _sizes(len(open_rows), len(judges), config, has_split=has_split, partial_gold=partial_gold)
-    assigned = _assign(_strata([rows[i] for i in judges], task), judges, groups, sizes, seed)
-    for i in open_rows:
-        parts[i] = assigned.get(i, "train" if has_split or partial_gold or not config.train else None)
-    return parts, n_groups
+def check_split(dealt: Split, *, folds: int, task: Task = "single_label") -> None:
+    """Check that the later stages can use the parts: `folds` rows calibrate at least, and every label that is drawn.
+
+    Raises:
+        DataError: a part or a label has too few rows; the message has the number needed.
+    """
+    sizes = dealt.report["parts"]
+    check_sizes(sizes, dealt.drawn, folds=folds)
+    gold = {row.id: row.label for row in dealt.gold}
+    train = [row for row in dealt.rows if row.part == "train"]
+    cells = [{row.label, *row.annotations.values(), gold.get(row.id, row.label)} for row in train]
+    taught = Counter(label for labels in cells for cell in labels for label in labels_in(cell, task))
+    check_labels_of_parts(dealt.report["classes"], dealt.drawn, n_calibration=sizes["calibration"], taught=taught)
 
 
-def _sizes(
-    n_rows: int, n_judges: int, config: SplitConfig, *, has_split: bool, partial_gold: bool
-) -> dict[Part, int | None]:
-    """Return how many rows each part gets; None for train: the rest."""
-
-    def count(size: float) -> int:
-        return round(size * n_rows) if size < 1 else round(size)
-
-    test = 0 if has_split else count(config.test)
-    calibration = count(config.calibration)
-    if partial_gold and config.calibration < 1 and config.test < 1:
-        calibration = round(n_judges * calibration / max(1, calibration + test))
-        test = 0 if has_split else n_judges - calibration
-    train = None if has_split or partial_gold or not config.train else count(config.train)
-    total = calibration + test + (train or 0)
-    if total > n_judges or (train is None and calibration + test >= n_rows):
-        with_gold = " with a gold label" if partial_gold else ""
+def _check_given(used: Sequence[tuple[SourceRow, Part]]) -> None:
+    without = [row for row, part in used if part == "train" and row.label is None]
+    if without:
         raise DataError(
-            f"split: the recipe asks for {total} rows (calibration {calibration}, test {test}, train {train or 'the rest'}), "
-            f"but the data has {n_judges} rows{with_gold}; lower the sizes under [split] in the recipe"
+            f"{without[0].where or without[0].id}: no given label in a training row, as in {len(without)} rows that have gold "
+            "alone; write a given label there, or leave the rows to a file or a column that says they are for test"
         )
-    return {"calibration": calibration, "test": test, "train": train}
-
-
-def _strata(rows: Sequence[SourceRow], task: Task) -> list[str]:
-    """Return the class of each row: its label, or the rarest of several."""
-    labels = [(row.label if row.gold is None else row.gold) or "" for row in rows]
-    return labels if task == "single_label" else rarest_labels(labels)
-
-
-def _assign(
-    strata: Sequence[str], indices: list[int], groups: np.ndarray, sizes: dict[Part, int | None], seed: int
-) -> dict[int, Part]:
-    """Return the part of each row by its index. Whole groups go first; single rows then fill each class's quota."""
-    rng = np.random.default_rng(seed)
-    stratum = dict(zip(indices, strata, strict=True))
-    members: dict[int, list[int]] = {}
-    for i in rng.permutation(indices):
-        members.setdefault(int(groups[i]), []).append(int(i))
-    duplicates = sorted((group for group in members.values() if len(group) > 1), key=len, reverse=True)
-    singles = [group[0] for group in members.values() if len(group) == 1]
-    quota_left = _quotas(Counter(stratum.values()), sizes, len(indices))
-    assigned: dict[int, Part] = {}
-    for group in duplicates:
-        part = max(
-            quota_left, key=lambda part: (sum(quota_left[part][stratum[i]] for i in group), PARTS.index(part) == 0)
-        )
-        for i in group:
-            assigned[i] = part
-            quota_left[part][stratum[i]] -= 1
-    unplaced = []
-    for i in singles:
-        open_parts = [part for part in quota_left if quota_left[part][stratum[i]] > 0]
-        if not open_parts:
-            unplaced.append(i)
-            continue
-        assigned[i] = open_parts[0]
-        quota_left[open_parts[0]][stratum[i]] -= 1
-    for i in unplaced:
-        part = max(quota_left, key=lambda part: quota_left[part].total())
-        if quota_left[part].total() > 0:
-            assigned[i] = part
-            quota_left[part][max(quota_left[part], key=quota_left[part].__getitem__)] -= 1
-    return assigned
-
-
-def _quotas(classes: Counter[str], sizes: dict[Part, int | None], n_rows: int) -> dict[Part, Counter[str]]:
-    """Return how many rows of each class each part gets: largest remainders, so that the totals are exact."""
-    fixed = sum(size for size in sizes.values() if size is not None)
-    quotas = {}
-    for part, size in sizes.items():
-        n_part = n_rows - fixed if size is None else size
-        exact = {name: n_part * n / n_rows for name, n in sorted(classes.items())}
-        quota = Counter({name: int(share) for name, share in exact.items()})
-        by_remainder = sorted(exact, key=lambda name: exact[name] - int(exact[name]), reverse=True)
-        for name in by_remainder[: n_part - quota.total()]:
-            quota[name] += 1
-        quotas[part] = quota
-    return quotas
 
 
 def _example(row: SourceRow, part: Part) -> Example:
@@ -198,7 +126,7 @@ DATA_FILES = ("data.prepare", "data.train", "data.calibration", "data.test")
 
 def _reads(_: Recipe) -> Reads:
     return Reads(
-        settings=("data", "split", "labels", "task", "seed"),
+        settings=("data", "split", "labels", "task", "seed", "calibrate.folds"),
         recipe_files=DATA_FILES,
         shared_files=("escalated",),
         artefacts=True,  # `prepare` may fetch any of them
@@ -219,6 +147,7 @@ def _work(io: StageIO) -> Report:
     labels = sorted(recipe.labels) or labels_of(dataset)
     check_labels(dataset, labels)
     dealt = split(dataset.rows, labels, recipe.split, seed=recipe.seed, task=recipe.task)
+    check_split(dealt, folds=recipe.calibrate.folds, task=recipe.task)
     joined = Joined(rows=dealt.rows, gold=dealt.gold, report=dealt.report)
     escalated = [] if recipe.task == "multi_label" else read_added(io.shared_file("escalated"), labels)
     if escalated:
