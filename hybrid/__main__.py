@@ -6,21 +6,26 @@ This uses argparse and not typer, because a service installs the runtime alone.
 import argparse
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
 
 import hybrid
 from hybrid.command_exit import EPILOG, exit_status, take_debug
+from hybrid.commands.arguments import share
 from hybrid.commands.doctor import add_doctor
 from hybrid.commands.teacher import add_commands
 from hybrid.commands.traces import add_traces
 from hybrid.errors import ConfigError, DataError
+from hybrid.files.formats import FORMATS, is_table
+from hybrid.files.formats.lines import INVISIBLE, not_utf8, read_lines, split_file
 from hybrid.precisions import PRECISIONS
 from hybrid.runtime.bundle import MODEL, read_bundle
 from hybrid.runtime.made_with import other_versions
 from hybrid.runtime.text_encoder import TextLimits
 from hybrid.scoring.command import add_score
+from hybrid.scoring.rows import read_texts
 
 TEXTS_A_CALL = 256
 """The most texts that are read before they are classified together."""
@@ -45,9 +50,12 @@ def _parser() -> argparse.ArgumentParser:
     predict = commands.add_parser("predict", help="classify texts; writes one JSON object per line")
     predict.add_argument("bundle", type=Path, help="the folder of the bundle")
     predict.add_argument("texts", nargs="*", help="the texts; without any, each line of standard input is one")
-    predict.add_argument("--file", type=Path, help="a UTF-8 file with one text per line")
     predict.add_argument(
-        "--threshold", type=float, help="escalate below this confidence (default: the bundle's threshold)"
+        "--file", type=Path, help=f"a file of texts: {', '.join(FORMATS)}, or any other name for one text per line"
+    )
+    predict.add_argument("--text", default="text", metavar="COLUMN", help="the column of the texts (%(default)s)")
+    predict.add_argument(
+        "--threshold", type=share, help="escalate below this confidence (default: the bundle's threshold)"
     )
     predict.add_argument("--explain", action="store_true", help="add how much each word contributes to the answer")
     predict.set_defaults(act=_predict)
@@ -102,23 +110,19 @@ def _texts(options: argparse.Namespace) -> Iterable[str]:
         raise DataError("predict: got texts and --file; expected one of the two")
     if options.texts:
         return list(options.texts)
+    if options.file and is_table(options.file):
+        return read_texts(options.file, options.text)
     return _lines(options.file)
 
 
 def _lines(path: Path | None) -> Iterable[str]:
     where = "standard input" if path is None else str(path)
-    try:
-        file = sys.stdin.buffer if path is None else path.open("rb")
-    except OSError as error:
-        raise DataError(f"{where}: cannot be read ({error.strerror}); name a file that exists") from error
-    with file:
-        for number, line in enumerate(file, start=1):
+    with closing(split_file(sys.stdin.buffer, where) if path is None else read_lines(path, where)) as lines:
+        for number, start, line in lines:
             try:
-                text = line.decode("utf-8").strip()
+                text = line.decode("utf-8").strip().strip(INVISIBLE).strip()
             except UnicodeDecodeError as error:
-                raise DataError(
-                    f"{where}:{number}: not UTF-8 at byte {error.start} of the line; save it as UTF-8"
-                ) from error
+                raise DataError(not_utf8(where, number, start, error)) from error
             if text:
                 yield text
 

@@ -31,6 +31,7 @@ Profile = Annotated[str, typer.Option(help="A profile of the recipe, such as emb
 Teacher = Annotated[
     str, typer.Option(help="recorded, local, a .gguf file, claude-..., or none; instead of the recipe's.")
 ]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="One setting, as train.epochs=6; may repeat.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Repeat everything with this many seeds and report mean and spread.")]
 
 
@@ -51,9 +52,7 @@ def run(
     seed: Annotated[int | None, typer.Option(min=0, help="Instead of the recipe's.")] = None,
     seeds: Seeds = 1,
     ablate: Annotated[bool, typer.Option(help="Also train on labels as given, with drafts, and on gold.")] = False,
-    setting: Annotated[
-        list[str] | None, typer.Option("--set", help="One setting, as train.epochs=6; may repeat.")
-    ] = None,
+    setting: Settings = None,
     estimate: Annotated[
         bool, typer.Option(help="Say what the language models would be asked and what it costs; spend nothing.")
     ] = False,
@@ -98,6 +97,7 @@ def new(
     runs: Runs = Path("runs"),
     teacher: Teacher = "",
     seeds: Seeds = 1,
+    setting: Settings = None,
     write_only: Annotated[bool, typer.Option(help="Write the recipe and stop.")] = False,
 ) -> None:
     """Write a commented recipe for your own data, then run it."""
@@ -115,6 +115,7 @@ def new(
         annotators=tuple(part.strip() for part in annotators.split(",") if part.strip()),
         test=test,
         split=split,
+        settings=parse_settings(setting or []),
         folder=folder / name,
     )
     print(f"recipe: {path}")

@@ -22,6 +22,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "hybrid/scoring": (),
     "hybrid/files": (),
     "hybrid/files/formats/parquet.py": ("recipe",),
+    "hybrid/files/formats/xlsx.py": ("xlsx",),
     "hybrid/client": ("client",),
     "hybrid/llm": ("llm", "local"),
     "hybrid/review": ("train", "serve"),

@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import math
+import sys
+import zipfile
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
@@ -11,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import msgspec
+import openpyxl
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -20,7 +23,7 @@ from hypothesis import strategies as st
 from hybrid.config import DataConfig
 from hybrid.data.sources import load_data
 from hybrid.data.trusted import read_audit
-from hybrid.errors import DataError
+from hybrid.errors import ConfigError, DataError
 from hybrid.files.formats import FORMATS
 from hybrid.files.formats.delimited import Layout
 from hybrid.files.formats.dialect import DELIMITERS, Dialect
@@ -69,6 +72,7 @@ class Recfile:
     """A format of its own: a line `column: value` for each value, and a blank line after each record."""
 
     suffixes = (".rec",)
+    can_write = True
 
     @contextmanager
     def open(
@@ -321,6 +325,88 @@ def test_a_quote_after_a_space_far_down_in_a_file_is_refused_and_not_split(tmp_p
     assert [cells["text"] for _, cells in found] == [' "one" two, "three"', ' "one" two']
 
 
+def workbook(path: Path, **sheets: Sequence[Sequence[object]]) -> Path:
+    book = openpyxl.Workbook()
+    book.remove(book.active)
+    for title, rows in sheets.items():
+        sheet = book.create_sheet(title)
+        for row in rows:
+            sheet.append(list(row))
+    book.save(path)
+    return path
+
+
+def test_the_first_visible_sheet_of_a_workbook_is_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [
+        (),
+        ("text ", "label", None, "n", "day"),
+        ("one, two", "good", None, 1, date(2020, 1, 1)),
+        (None, None, None, None, None),
+        ("=1+1", True, None, 0.5, None),
+        ("three\nlines", None, None, None, None),
+    ]
+    path = workbook(tmp_path / "Book.XLSX", first=rows, second=[("other",)])
+    sheet = read_sheet(path, ("text", "label", "n"), name="Book.XLSX")
+    assert sheet.columns == ("text", "label", "", "n", "day")
+    # No program has computed the formula.
+    assert sheet.records == [
+        (3, {"text": "one, two", "label": "good", "n": "1"}),
+        (5, {"text": None, "label": "true", "n": "0.5"}),
+        (6, {"text": "three\nlines", "label": None, "n": None}),
+    ]
+    assert sheet.value_kinds == {"label": {"boolean"}, "n": {"number"}}
+    assert sheet.where(5) == "Book.XLSX, row 5"
+    assert caplog.messages == ["Book.XLSX: its first sheet, 'first', is read, and 1 more are not"]
+    with pytest.raises(DataError, match=r"row 3: day holds a datetime; expected text"):
+        read_sheet(path, ("day",))
+
+
+def test_a_workbook_trains(tmp_path: Path) -> None:
+    rows = [(f"text {n}", n % 2) for n in range(20)]
+    workbook(tmp_path / "rows.xlsx", data=[("text", "label"), *rows])
+    found = load_data(DataConfig(train="rows.xlsx"), folder=tmp_path, seed=0, fetch=Path).rows
+    assert [(row.text, row.label) for row in found] == [(text, str(label)) for text, label in rows]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.xlsx", b"", "cannot be read as a workbook"),
+        ("a.xlsx", b"text,label\n", "cannot be read as a workbook"),
+        ("a.xlsx", b"PK\x03\x04", "cannot be read as a workbook"),
+        ("a.xlsx", b"\xd0\xcf\x11\xe0", "cannot be read as a workbook .*without a password"),
+        ("a.xls", b"\xd0\xcf\x11\xe0", r"a spreadsheet of another kind \(\.xls\); save it as \.xlsx"),
+        ("a.ods", b"PK\x03\x04", r"a spreadsheet of another kind \(\.ods\); save it as \.xlsx"),
+    ],
+)
+def test_what_is_no_workbook_is_refused_in_one_sentence(name: str, content: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=said) as caught:
+        read_sheet(tmp_path / name, ("text",))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_sheet_and_a_cell_beyond_the_header_are_refused(tmp_path: Path) -> None:
+    path = workbook(tmp_path / "a.xlsx", data=[("text",), ("one",), ("two", None, "three")])
+    with pytest.raises(DataError, match=r"a\.xlsx, row 3: a cell beyond the header \('three'\)"):
+        read_sheet(path, ("text",))
+    with zipfile.ZipFile(path) as book:
+        files = {name: book.read(name) for name in book.namelist()}
+    with zipfile.ZipFile(tmp_path / "cut.xlsx", "w") as cut:
+        for name, content in files.items():
+            cut.writestr(name, content[:200] if "sheet1" in name else content)
+    with pytest.raises(DataError, match="cannot be read as a workbook"):
+        read_sheet(tmp_path / "cut.xlsx", ("text",))
+
+
+def test_without_openpyxl_a_workbook_is_refused_with_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    with pytest.raises(ConfigError, match=r"openpyxl is not installed; run `pip install openpyxl`, or save the sheet"):
+        read_sheet(tmp_path / "a.xlsx", ("text",))
+
+
 def test_a_file_without_the_columns_that_are_asked_for_keeps_the_delimiter_of_its_name(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("words,class\na;b,good\nc;d,bad,\n")
     assert read_sheet(tmp_path / "rows.csv", ("text",)).columns == ("words", "class")
@@ -389,7 +475,7 @@ def test_any_jsonl_comes_back_object_by_object_with_its_line_number(
 def test_any_bytes_are_records_or_problems_and_never_an_error_of_ours(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "rows").write_bytes(b'{"text": "a"}\n' + content)
     records = [record for batch in opened(FORMATS["jsonl"], tmp_path / "rows", "text") for record in batch]
-    blank = [line for line in content.split(b"\n") if not line.strip()]
+    blank = [line for line in content.split(b"\n") if not line.removeprefix(b"\xef\xbb\xbf").strip()]
     assert len(records) == 1 + content.count(b"\n") + 1 - len(blank)
     for record in records:
         assert record.problem or "text" not in record.values or record.values["text"] is not None or b"null" in content

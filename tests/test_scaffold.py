@@ -119,6 +119,53 @@ def test_another_recipe_is_not_overwritten_but_the_same_may_be_asked_for_again(d
     assert path.read_text().endswith("# my own\n")
 
 
+def test_settings_stand_in_the_recipe_and_hold_for_reading_the_data(tmp_path: Path) -> None:
+    rows = [(f"text {n}", ("good", "bad", "good", "GOOD")[n % 4]) for n in range(90)]
+    data = table(tmp_path / "rows.csv", rows)
+    with pytest.raises(DataError, match="cannot tell apart"):
+        written(data, tmp_path / "refused")
+    settings = {
+        "seed": 3,
+        "description": "with = signs",
+        "data": {"alike_labels": "join", "trusted": 2},
+        "split": {"calibration": 0.3, "near_duplicate": 0.9},
+        "train": {"epochs": 2, "row_weights": False},
+        "calibrate": {"methods": ["vector"]},
+        "quantize": {"precision": "fp32"},
+    }
+    path = tmp_path / "mine" / "recipe.toml"
+    recipe = written(data, path.parent, settings=settings)
+    assert recipe.labels == ("bad", "good")
+    assert (recipe.seed, recipe.description) == (3, "with = signs")
+    assert (recipe.data.alike_labels, recipe.data.trusted) == ("join", 2)
+    assert (recipe.split.calibration, recipe.split.near_duplicate, recipe.split.test) == (0.3, 0.9, 0.25)
+    assert (recipe.train.epochs, recipe.train.row_weights) == (2, False)
+    assert (recipe.calibrate.methods, recipe.quantize.precision) == (("vector",), "fp32")
+    lines = path.read_text().splitlines()
+    assert lines.count("epochs = 2") == 1
+    assert "# epochs = 8" not in lines
+
+
+def test_sets_of_labels_are_asked_for_by_a_setting(tmp_path: Path) -> None:
+    data = table(tmp_path / "rows.csv", [(f"text {n}", ("hot;new", "hot", "")[n % 3]) for n in range(90)])
+    recipe = written(data, tmp_path / "mine", settings={"task": "multi_label", "data": {"separator": ";"}})
+    assert (recipe.task, recipe.data.separator, recipe.labels) == ("multi_label", ";", ("hot", "new"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"train": {"epoch": 2}}, r"train\.epoch: unknown key; did you mean 'epochs'"),
+        ({"train": {"epochs": 0}}, r"train\.epochs = 0: expected"),
+        ({"trian": {"epochs": 2}}, "trian: unknown key; did you mean 'train'"),
+    ],
+)
+def test_a_wrong_setting_leaves_no_recipe(settings: dict[str, object], said: str, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=said):
+        written(data, tmp_path / "mine", settings=settings)
+    assert not (tmp_path / "mine").exists()
+
+
 def test_bad_data_leaves_no_recipe(data: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no column 'tag'"):
         new_recipe("mine", data=str(data), text="body", label="tag", folder=tmp_path / "mine")

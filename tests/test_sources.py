@@ -269,9 +269,9 @@ def test_an_unused_column_of_lists_is_no_matter(tmp_path: Path) -> None:
 
 def test_other_mistakes_are_refused(tmp_path: Path) -> None:
     write_csv(tmp_path / "rows.csv", TWENTY)
-    (tmp_path / "rows.xlsx").write_text("")
+    (tmp_path / "rows.docx").write_text("")
     refused(tmp_path, r"absent\.csv: no such file \(data\.train = 'absent\.csv'\)", train="absent.csv")
-    refused(tmp_path, r"a \.xlsx file; expected \.csv, \.tsv, \.jsonl, \.ndjson or \.parquet", train="rows.xlsx")
+    refused(tmp_path, r"a \.docx file; expected \.csv, .*, \.parquet, \.xlsx or \.xlsm", train="rows.docx")
     refused(tmp_path, r"no column 'truth' \(data\.gold\)", train="rows.csv", gold="truth")
     refused(tmp_path, r"no column 'x' \(data\.annotators\)", train="rows.csv", annotators=("x", "y"))
     refused(tmp_path, r"rows\.csv:4: id 'a' is used at rows\.csv:2 already", train="rows.csv", id="label")

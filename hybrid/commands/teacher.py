@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hybrid.commands.arguments import count, whole
 from hybrid.errors import ConfigError, DataError
 from hybrid.review.targets import TARGETS
 
@@ -18,18 +19,18 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Add the commands to those of `hybrid`."""
     policy = commands.add_parser("policy", help="let the teacher write the labelling policy")
     _add_recipe(policy)
-    policy.add_argument("--rows", type=int, default=40, help="rows that the teacher is shown (%(default)s)")
+    policy.add_argument("--rows", type=count, default=40, help="rows that the teacher is shown (%(default)s)")
     policy.add_argument("--force", action="store_true", help="replace a policy that is already there")
     policy.set_defaults(act=_needs_train(_policy))
 
     pilot = commands.add_parser("pilot", help="compare prompt strategies on trusted rows, in accuracy and price")
     _add_recipe(pilot)
-    pilot.add_argument("--rows", type=int, default=200, help="trusted rows to compare on, at most (%(default)s)")
+    pilot.add_argument("--rows", type=count, default=200, help="trusted rows to compare on, at most (%(default)s)")
     pilot.add_argument(
         "--models", default="", help="models to compare, separated by commas, instead of the recipe's teacher"
     )
     pilot.add_argument(
-        "--votes", type=int, default=3, help="votes per row where several are asked for; odd (%(default)s)"
+        "--votes", type=count, default=3, help="votes per row where several are asked for; odd (%(default)s)"
     )
     pilot.set_defaults(act=_needs_train(_pilot))
 
@@ -39,10 +40,10 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     _add_run(export)
     export.add_argument("file", type=Path, help="the file to write")
     export.add_argument("--to", choices=tuple(TARGETS), default="csv")
-    export.add_argument("--rows", type=int, default=100, help="rows to write (%(default)s)")
+    export.add_argument("--rows", type=count, default=100, help="rows to write (%(default)s)")
     export.add_argument(
         "--random",
-        type=int,
+        type=whole,
         default=0,
         help="further rows, drawn at random: their answers tell how many labels are right (%(default)s)",
     )
@@ -52,7 +53,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     escalations.add_argument("file", type=Path, help="the file to write")
     escalations.add_argument("--store", default="", help="the service's review store: a file, or a database URL")
     escalations.add_argument("--to", choices=tuple(TARGETS), default="csv")
-    escalations.add_argument("--rows", type=int, default=100, help="texts to write (%(default)s)")
+    escalations.add_argument("--rows", type=count, default=100, help="texts to write (%(default)s)")
     escalations.set_defaults(act=_needs_train(_review_escalations))
     read = steps.add_parser("read", help="read answers back as trusted rows")
     _add_run(read)

@@ -1,20 +1,23 @@
 """Write a commented recipe for a user's own data. Its settings stand at their defaults, but for the sizes of the parts."""
 
-import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from hybrid.artifacts import fetch
-from hybrid.config import CalibrateConfig, CleanConfig, DataConfig, EncoderConfig, TrainConfig, VerifyConfig
+from hybrid.config import CalibrateConfig, CleanConfig, DataConfig, EncoderConfig, Recipe, TrainConfig, VerifyConfig
 from hybrid.data.annotations import no_votes_phrase
 from hybrid.data.source_rows import Dataset, labels_of
 from hybrid.data.sources import load_data
 from hybrid.errors import ConfigError
 from hybrid.files.table import write_bytes
+from hybrid.overrides import merge
+from hybrid.recipe_files.toml_text import to_toml, with_settings
+from hybrid.toml_settings import to_struct
 
 
 def new_recipe(
@@ -28,6 +31,7 @@ def new_recipe(
     annotators: Sequence[str] = (),
     test: str = "",
     split: str = "",
+    settings: Mapping[str, Any] | None = None,
     folder: Path,
 ) -> Path:
     """Write `<folder>/recipe.toml` for a data set, after a look at the data, and return its path.
@@ -36,9 +40,10 @@ def new_recipe(
         data: a csv, tsv, jsonl or parquet file (from the working directory if relative), or `hf:owner/name[:split]`.
         test: the same for a ready test set.
         text, label, gold, id, annotators, split: columns, as in `hybrid.config.DataConfig`.
+        settings: further settings of the recipe, by section.
 
     Raises:
-        ConfigError: the name cannot name a folder, or another recipe is there already.
+        ConfigError: the name cannot name a folder, a setting is wrong, or another recipe is there already.
         DataError: the data cannot be read as described.
         StorageError: the recipe cannot be written.
     """
@@ -56,11 +61,15 @@ def new_recipe(
         annotators=tuple(annotators),
         split=split,
     )
-    # Read by absolute paths: the recipe's folder may not exist yet, and is not made where the data is refused.
-    located = msgspec.structs.replace(config, train=_absolute(data), test=_absolute(test))
-    dataset = load_data(located, folder=folder, seed=0, fetch=fetch)
-    content = "\n".join(_lines(name, config, dataset)) + "\n"
     path = folder / "recipe.toml"
+    recipe = to_struct(
+        merge({"name": name, "data": msgspec.to_builtins(config)}, settings or {}), Recipe, str(path), "settings"
+    )
+    # Read by absolute paths: the recipe's folder may not exist yet, and is not made where the data is refused.
+    located = msgspec.structs.replace(recipe.data, train=_absolute(data), test=_absolute(test))
+    dataset = load_data(located, folder=folder, seed=recipe.seed, fetch=fetch, task=recipe.task, labels=recipe.labels)
+    lines = with_settings(list(_lines(name, config, dataset)), settings or {})
+    content = "\n".join(lines) + "\n"
     if not path.exists():
         write_bytes(path, content.encode())
     elif path.read_bytes() != content.encode():
@@ -84,11 +93,11 @@ def _from_recipe(ref: str, folder: Path) -> str:
 def _lines(name: str, config: DataConfig, dataset: Dataset) -> Iterator[str]:
     yield "# Every setting that is commented out stands at its default."
     yield from (
-        f"name = {_toml(name)}",
+        f"name = {to_toml(name)}",
         "# The labels in the data, in the order in which the report shows them. A typo in a later row",
     )
     yield "# is then an error and not a new class."
-    yield from (f"labels = {_toml(labels_of(dataset))}", f"seed = {_toml(0)}", "")
+    yield from (f"labels = {to_toml(labels_of(dataset))}", f"seed = {to_toml(0)}", "")
     yield from _data_lines(config, dataset)
     yield from _split_lines(dataset)
     yield from _model_lines()
@@ -97,32 +106,32 @@ def _lines(name: str, config: DataConfig, dataset: Dataset) -> Iterator[str]:
 
 def _data_lines(config: DataConfig, dataset: Dataset) -> Iterator[str]:
     yield "# Paths start at the folder of this file."
-    yield from ("[data]", f"train = {_toml(config.train)}")
+    yield from ("[data]", f"train = {to_toml(config.train)}")
     if config.test:
-        yield f"test = {_toml(config.test)}"
-    yield f"text = {_toml(config.text)}"
+        yield f"test = {to_toml(config.test)}"
+    yield f"text = {to_toml(config.text)}"
     if config.annotators:
         yield "# One column an annotator; the given label is their majority."
-        yield f"annotators = {_toml(list(config.annotators))}"
+        yield f"annotators = {to_toml(list(config.annotators))}"
         yield "# Cells that mean no vote, in any case, beside empty ones. A value that stands in `labels` is a vote."
         if said := no_votes_phrase(dataset.no_votes, dataset.rows_without_vote).removeprefix("; "):
             yield f"# In these data: {said}."
-        yield f"# no_vote = {_toml(list(config.no_vote))}"
+        yield f"# no_vote = {to_toml(list(config.no_vote))}"
     else:
-        yield f"label = {_toml(config.label)}"
+        yield f"label = {to_toml(config.label)}"
     yield "# Labels that differ in nothing that a reader sees, or in case alone, are an error; join makes them one label."
-    yield f"{'# ' * (config.alike_labels == DataConfig().alike_labels)}alike_labels = {_toml(config.alike_labels)}"
+    yield f"# alike_labels = {to_toml(DataConfig().alike_labels)}"
     if config.gold:
         yield "# Trusted labels, on all rows or some: used for calibration and testing, never for training."
-        yield f"gold = {_toml(config.gold)}"
+        yield f"gold = {to_toml(config.gold)}"
     else:
         yield "# Without a column of trusted labels the given labels are used for scoring; the report says what that hides."
         yield '# gold = ""'
     if config.id:
-        yield f"id = {_toml(config.id)}"
+        yield f"id = {to_toml(config.id)}"
     if config.split:
         yield "# A column with train, calibration or test on every row."
-        yield f"split = {_toml(config.split)}"
+        yield f"split = {to_toml(config.split)}"
     yield ""
 
 
@@ -139,7 +148,7 @@ def _split_lines(dataset: Dataset) -> Iterator[str]:
         yield "test = 0"
     else:
         # More test rows than this narrow the intervals little, and training has fewer.
-        yield f"test = {_toml(0.25 if n_rows <= 20_000 else 5_000)}"
+        yield f"test = {to_toml(0.25 if n_rows <= 20_000 else 5_000)}"
     yield ""
 
 
@@ -148,7 +157,7 @@ def _calibration_lines(n_rows: int) -> Iterator[str]:
         yield "# Few rows, so a larger share: a threshold chosen on few rows guarantees little."
         yield "calibration = 0.2"
     else:
-        yield f"calibration = {_toml(_calibration_size(n_rows))}"
+        yield f"calibration = {to_toml(_calibration_size(n_rows))}"
 
 
 def _calibration_size(n_rows: int) -> float:
@@ -161,8 +170,8 @@ def _calibration_size(n_rows: int) -> float:
 def _model_lines() -> Iterator[str]:
     yield "[encoder]"
     yield '# Or "hf:microsoft/deberta-v3-base" (then also train.learning_rate = 2e-5), or a folder with a model.'
-    yield f"model = {_toml(EncoderConfig().model)}"
-    yield f"# max_length = {_toml(EncoderConfig().max_length)}"
+    yield f"model = {to_toml(EncoderConfig().model)}"
+    yield f"# max_length = {to_toml(EncoderConfig().max_length)}"
     yield ""
     yield '# Votes on the labels of the training rows. "none": only a classifier looks for suspect labels.'
     yield '# Else "claude-..." (key in ANTHROPIC_API_KEY), "local" (a small model in this process, for a trial run),'
@@ -180,27 +189,22 @@ def _stage_lines() -> Iterator[str]:
     yield from (
         "[verify]",
         "# Votes of the teacher per row; an odd number.",
-        f"# votes = {_toml(VerifyConfig().votes)}",
+        f"# votes = {to_toml(VerifyConfig().votes)}",
         "",
     )
     yield from (
         "[clean]",
         "# Quality of the consensus from which a row is relabelled. Below it the row waits for review.",
     )
-    yield from (f"# relabel = {_toml(CleanConfig().relabel)}", "")
+    yield from (f"# relabel = {to_toml(CleanConfig().relabel)}", "")
     yield from ("[train]", '# "given" trains on the given labels, for comparison.')
-    yield f"# labels = {_toml(train.labels)}"
-    yield f"# epochs = {_toml(train.epochs)}"
-    yield f"# batch_size = {_toml(train.batch_size)}"
-    yield f"# learning_rate = {_toml(train.learning_rate)}"
+    yield f"# labels = {to_toml(train.labels)}"
+    yield f"# epochs = {to_toml(train.epochs)}"
+    yield f"# batch_size = {to_toml(train.batch_size)}"
+    yield f"# learning_rate = {to_toml(train.learning_rate)}"
     yield '# "balanced" or "sqrt" gives rare classes more weight.'
-    yield f"# class_weights = {_toml(train.class_weights)}"
+    yield f"# class_weights = {to_toml(train.class_weights)}"
     yield ""
     yield "[calibrate]"
     yield "# Of the texts that the encoder keeps, at least this share is right (with probability 1 - delta)."
-    yield from (f"# target = {_toml(calibrate.target)}", f"# delta = {_toml(calibrate.delta)}")
-
-
-def _toml(value: str | float | list[str]) -> str:
-    """A value in TOML. Its strings are those of JSON, except that DEL is escaped."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    yield from (f"# target = {to_toml(calibrate.target)}", f"# delta = {to_toml(calibrate.delta)}")

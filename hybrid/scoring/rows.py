@@ -1,11 +1,17 @@
 """The text of a record that is scored, and the columns that its answer adds to it."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import msgspec
 
+from hybrid.errors import DataError
+from hybrid.files.formats import format_of
 from hybrid.files.formats.records import SHOWN, AddedColumns, Batch, Cell, ColumnKind, Record, Table
 from hybrid.types import Prediction
+
+_log = logging.getLogger(__name__)
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -33,6 +39,24 @@ def _text_of(record: Record, table: Table, column: str) -> str | Problem:
     if isinstance(value, str):
         return Problem(f"{where}: {column!r} is empty; expected a text")
     return Problem(f"{where}: {column!r} is {value.spelling:.{SHOWN}}; expected a string")
+
+
+def read_texts(path: Path, column: str) -> Iterator[str]:
+    """Yield the text of each row of a file.
+
+    Raises:
+        DataError: the file or a row cannot be read, or there is no such column.
+    """
+    with format_of(path).open(path, name=str(path), columns=(column,)) as table:
+        if table.note:
+            _log.warning("%s: %s", path, table.note)
+        if table.header is not None and column not in table.header:
+            names = ", ".join(filter(None, table.header)) or "none"
+            raise DataError(f"{path}: no column {column!r}; there are {names}: name one with --text")
+        for text in (text for batch in table.batches for text in texts_of(batch, table, column)):
+            if isinstance(text, Problem):
+                raise DataError(text.reason)
+            yield text
 
 
 def added_columns(labels: tuple[str, ...], *, prefix: str, probs: bool, errors: bool) -> AddedColumns:

@@ -80,6 +80,8 @@ def score(classifier: "Classifier", bundle_dir: Path, job: Job, progress: Progre
 def _format(job: Job) -> Format:
     suffix = job.source.suffix.lower()
     file_format = format_of(job.source)
+    if not file_format.can_write:
+        raise ConfigError(f"{job.source}: a {suffix} file is read and not written; save it as CSV UTF-8 and score that")
     if job.target.suffix.lower() != suffix:
         raise ConfigError(f"{job.target}: the input is a {suffix} file and so is the output; name it {suffix}")
     if job.target.exists() and job.source.exists() and job.target.samefile(job.source):

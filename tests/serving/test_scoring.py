@@ -209,6 +209,12 @@ def test_a_csv_of_any_delimiter_is_scored_and_written_with_it(
     assert run(bundle_dir, again).rows == 1
 
 
+def test_a_workbook_is_refused_with_what_to_do(bundle_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.xlsx").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"a \.xlsx file is read and not written; save it as CSV UTF-8"):
+        run(bundle_dir, Job(source=tmp_path / "in.xlsx", target=tmp_path / "out.xlsx"))
+
+
 def test_bad_rows_of_parquet_are_marked_with_their_number(bundle_dir: Path, tmp_path: Path) -> None:
     column = pyarrow.array([b"warm soup", None, b" ", b"caf\xe9", b"warm soup"]).cast(pyarrow.string(), safe=False)
     source = tmp_path / "in.parquet"

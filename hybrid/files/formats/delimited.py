@@ -44,6 +44,8 @@ class Layout(msgspec.Struct, frozen=True):
 class Delimited:
     """A table with a delimiter between its cells: the one that the name of the file promises, or the one found in it."""
 
+    can_write = True
+
     def __init__(self, delimiter: str, suffixes: tuple[str, ...]) -> None:
         self._delimiter = delimiter
         self.suffixes = suffixes

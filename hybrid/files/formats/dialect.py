@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from hybrid.files.formats.lines import LONGEST_LINE, not_utf8
+from hybrid.files.formats.lines import INVISIBLE, LONGEST_LINE, not_utf8
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -17,8 +17,6 @@ DELIMITERS: dict[str, str] = {",": "commas", ";": "semicolons", "\t": "tabs", "|
 """The delimiters that are looked for, and what messages call them."""
 SAMPLE_BYTES = 256 << 10
 """How much of a file is read to find its dialect."""
-INVISIBLE = "\ufeff\u200b"
-"""Characters that may surround the name of a column without being seen."""
 _NAMED = re.compile(rb'"?sep=([^"\r\n])"?[\r\n]*', re.IGNORECASE)
 
 Line = tuple[int, int, bytes]

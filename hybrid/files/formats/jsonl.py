@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from hybrid.files.formats.lines import join_bytes, not_utf8, read_lines
+from hybrid.files.formats.lines import BOM, join_bytes, not_utf8, read_lines
 from hybrid.files.formats.records import (
     BATCH_ROWS,
     SHOWN,
@@ -30,6 +30,7 @@ class Jsonl:
     """A JSON object a line. Types are not guessed: "01" stays apart from 1, and a date stays a string."""
 
     suffixes = (".jsonl", ".ndjson")
+    can_write = True
 
     @contextmanager
     def open(
@@ -70,7 +71,9 @@ def _records(
     lines: Iterator[tuple[int, int, bytes]], name: str, columns: tuple[str, ...], *, with_originals: bool
 ) -> Iterator[tuple[Record, Fields | None]]:
     decode = msgspec.json.Decoder(Fields).decode
-    for number, start, line in lines:
+    for number, start, marked in lines:
+        # Files that were put together have the mark of each at its start.
+        line = marked.removeprefix(BOM)
         if not line.strip():
             continue
         problem = ""

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Generator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from hybrid.errors import DataError
 from hybrid.files.table import whole_file
@@ -10,6 +11,8 @@ from hybrid.files.table import whole_file
 LONGEST_LINE = 64 << 20
 """Bytes. A file without line ends would be read whole otherwise."""
 BOM = b"\xef\xbb\xbf"
+INVISIBLE = "\ufeff\u200b"
+"""Characters that may surround a text or the name of a column without being seen."""
 _OTHER_FORMATS = {
     b"PK\x03\x04": "a zip file (a workbook of Excel is one); expected text: name it .xlsx, or save the sheet as CSV UTF-8",
     b"\xd0\xcf\x11\xe0": "an old workbook of Excel; expected text: save the sheet as CSV UTF-8",
@@ -32,23 +35,32 @@ def read_lines(path: Path, name: str) -> Generator[tuple[int, int, bytes], None,
     """
     try:
         with path.open("rb") as file:
-            number, start = 0, 0
-            while line := file.readline(LONGEST_LINE + 1):
-                number += 1
-                if len(line) > LONGEST_LINE:
-                    raise DataError(
-                        f"{name}:{number}: a line of more than {LONGEST_LINE >> 20} MiB; expected one row a line: is "
-                        "the file of the format that its name says?"
-                    )
-                end = start + len(line)
-                if number == 1:
-                    _refuse_other_formats(line, name)
-                    while line.startswith(BOM):
-                        line = line.removeprefix(BOM)
-                yield number, end - len(line), line
-                start = end
+            yield from split_file(file, name)
     except OSError as error:
         raise DataError(f"{name}: cannot be read ({error.strerror}); name a file that exists") from error
+
+
+def split_file(file: BinaryIO, name: str) -> Generator[tuple[int, int, bytes], None, None]:
+    """Yield the lines of an open file, as `read_lines` does.
+
+    Raises:
+        DataError: as `read_lines`.
+    """
+    number, start = 0, 0
+    while line := file.readline(LONGEST_LINE + 1):
+        number += 1
+        if len(line) > LONGEST_LINE:
+            raise DataError(
+                f"{name}:{number}: a line of more than {LONGEST_LINE >> 20} MiB; expected one row a line: is "
+                "the file of the format that its name says?"
+            )
+        end = start + len(line)
+        if number == 1:
+            _refuse_other_formats(line, name)
+            while line.startswith(BOM):
+                line = line.removeprefix(BOM)
+        yield number, end - len(line), line
+        start = end
 
 
 def _refuse_other_formats(first_line: bytes, name: str) -> None:

@@ -34,6 +34,7 @@ class Parquet:
     """A parquet file; needs pyarrow."""
 
     suffixes = (".parquet",)
+    can_write = True
 
     @contextmanager
     def open(

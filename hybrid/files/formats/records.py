@@ -92,6 +92,10 @@ class Format(Protocol):
     def suffixes(self) -> tuple[str, ...]:
         """The endings of the names of its files, in lower case, such as `.csv`."""
 
+    @property
+    def can_write(self) -> bool:
+        """Whether `render` and `join` work; a format may be for reading alone."""
+
     def open(
         self,
         path: Path,
