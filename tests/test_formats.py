@@ -40,6 +40,7 @@ from hybrid.files.formats.records import (
     in_batches,
 )
 from hybrid.files.sheet import read_sheet
+from hybrid.review.targets import read_answers
 from hybrid.scoring.score import Job, score
 from hybrid.teacher.imported_votes import read_votes
 from hybrid.types import Example, Prediction
@@ -359,6 +360,31 @@ def test_the_first_visible_sheet_of_a_workbook_is_read(tmp_path: Path, caplog: p
     assert caplog.messages == ["Book.XLSX: its first sheet, 'first', is read, and 1 more are not"]
     with pytest.raises(DataError, match=r"row 3: day holds a datetime; expected text"):
         read_sheet(path, ("day",))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("looks.csv", "id;text;label\r\na;x;good\r\nb;y;\r\n"),
+        ("looks.CSV", "sep=;\r\nid;text;label;;\r\na;x;good;;\r\nb;y;;;\r\n"),
+        ("looks.csv", "\ufeffid\ttext\tlabel\na\tx\tgood\nb\ty\t\n"),
+        ("looks.csv", 'id, text, label\n"a", "x", "good"\n"b", "y", ""\n'),
+        ("looks.xlsx", ""),
+    ],
+)
+def test_answers_and_audits_are_read_as_a_spreadsheet_saves_them(name: str, content: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    if content:
+        path.write_text(content, encoding="utf-8", newline="")
+    else:
+        workbook(path, looks=[("id", "text", "label"), ("a", "x", "good"), ("b", "y", None)])
+    found = read_answers(path)
+    assert [(answer.id, answer.label) for answer in found.answers] == [("a", "good")]
+    assert found.unanswered == 1
+    rows = [Example(id=row_id, text=text, label="bad") for row_id, text in (("a", "x"), ("b", "y"))]
+    assert [(row.id, row.label) for row in read_audit(path, rows, ["bad", "good"])] == [("a", "good")]
+    votes = read_votes([name], tmp_path, rows, ["bad", "good"])
+    assert [(vote.id, vote.label) for vote in votes] == [("a", "good"), ("b", None)]
 
 
 def test_a_workbook_trains(tmp_path: Path) -> None:

@@ -1,15 +1,19 @@
 """Rows come in as they stand in the file, and what cannot be right is refused in one sentence."""
 
 import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from hybrid.config import DataConfig
 from hybrid.data.label_checks import check_labels
-from hybrid.data.label_spellings import Spelling
+from hybrid.data.label_spellings import Spelling, label_key
 from hybrid.data.row_ids import ContentIds
 from hybrid.data.source_rows import Dataset, SourceRow, labels_of
 from hybrid.data.sources import load_data
@@ -396,6 +400,53 @@ def test_a_typed_column_of_the_test_file_gives_the_type_too(tmp_path: Path) -> N
     write_csv(tmp_path / "train.csv", [(f"a{n}", "01"[n % 2]) for n in range(20)])
     write_parquet(tmp_path / "test.parquet", {"text": [f"b{n}" for n in range(10)], "label": [0.0, 1.0] * 5})
     assert labels_of(load(tmp_path, train="train.csv", test="test.parquet")) == ["0", "1"]
+
+
+SPELLINGS = [
+    "good",
+    "Good",
+    "GOOD",
+    " good ",
+    "good\u200b",
+    "bad",
+    "b\u0061d",
+    "bad  one",
+    "bad one",
+    "1",
+    "1.0",
+    "01",
+    "é",
+    "e\u0301",
+]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    labels=st.lists(st.sampled_from(SPELLINGS), min_size=1, max_size=5, unique=True),
+    delimiter=st.sampled_from([",", ";", "\t", "|"]),
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+    mark=st.sampled_from(["", "\ufeff"]),
+    alike=st.sampled_from(["refuse", "join", "keep"]),
+)
+def test_labels_of_any_spelling_are_those_of_the_file_or_refused(
+    labels: list[str], delimiter: str, quoting: Literal[0, 1], mark: str, alike: str, tmp_path: Path
+) -> None:
+    page = io.StringIO(newline="")
+    cells = [(f"text, {n}; of", labels[n % len(labels)]) for n in range(60)]
+    csv.writer(page, delimiter=delimiter, quoting=quoting).writerows([("text", "label"), *cells])
+    (tmp_path / "r.csv").write_text(mark + page.getvalue(), encoding="utf-8", newline="")
+    names = {label.strip() for label in labels}
+    groups = {label_key(label) for label in names}
+    try:
+        found = load(tmp_path, train="r.csv", alike_labels=alike)
+    except DataError as error:
+        assert "\n" not in str(error)
+        assert len(groups) < 2 or (alike == "refuse" and len(groups) < len(names))
+        return
+    assert [row.text for row in found.rows] == [text for text, _ in cells]
+    same = label_key if alike == "join" else str
+    assert [same(row.label or "") for row in found.rows] == [same(label.strip()) for _, label in cells]
+    assert len(labels_of(found)) == (len(groups) if alike == "join" else len(names))
 
 
 def test_a_label_that_only_the_test_file_has_is_refused_with_the_nearest_of_train(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def other_spellings(
 
     Numbers that are equal are one label where a column of labels holds numbers by its type, and so are truth values in
     any case; labels that look alike are one where the recipe joins them. The label takes the spelling that the recipe
-    lists, else the most frequent one of the training rows.
+    lists, else the most frequent one of the training rows, and the plainest of those that are equally frequent.
 
     Args:
         counts: the labels of the data.
@@ -65,7 +65,13 @@ def other_spellings(
     for group in _groups([*recipe_labels, *counts.all], lambda label: _key(label, value_kinds, alike)):
         name = min(
             group,
-            key=lambda label: (label not in recipe_labels, -counts.given.get(label, 0), -_n(counts, label), label),
+            key=lambda label: (
+                label not in recipe_labels,
+                -counts.given.get(label, 0),
+                -_n(counts, label),
+                label != label_key(label),
+                label,
+            ),
         )
         others = [label for label in group if label != name and label in counts.all]
         spellings += [Spelling(spelling=label, label=name, n_cells=_n(counts, label)) for label in others]
@@ -83,7 +89,8 @@ def refuse_alike(counts: LabelCounts, recipe_labels: Sequence[str], where: str) 
     more = f"; and {len(groups) - _SHOWN} more" if len(groups) > _SHOWN else ""
     raise DataError(
         f"{where}: labels that a reader cannot tell apart, with the number of their cells: {shown}{more}; spell them "
-        'alike in the data, or set data.alike_labels = "join" to make them one label, or "keep" if they are different ones'
+        'alike in the data, or set data.alike_labels = "join" (--set data.alike_labels=join) to make them one label, or "keep" if they '
+        "are different ones"
     )
 
 

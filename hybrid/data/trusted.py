@@ -10,7 +10,7 @@ from hybrid.config import NO_VOTE
 from hybrid.data.annotations import is_no_vote
 from hybrid.data.row_ids import RowIndex, is_line_id, text_key
 from hybrid.errors import DataError
-from hybrid.files.formats import FORMATS
+from hybrid.files.formats import FORMATS, is_table
 from hybrid.files.hashing import sha256_of
 from hybrid.files.sheet import read_sheet
 from hybrid.label_sets import label_named
@@ -191,8 +191,7 @@ def _no_row(record: _Record, index: RowIndex) -> str:
 
 def _records(path: Path) -> Iterator[_Record]:
     """Yield the lines of a file; one whose name has no known ending is read as csv."""
-    known = any(path.suffix.lower() in file_format.suffixes for file_format in FORMATS.values())
-    sheet = read_sheet(path, COLUMNS, file_format=None if known else FORMATS["csv"])
+    sheet = read_sheet(path, COLUMNS, file_format=None if is_table(path) else FORMATS["csv"])
     if sheet.has_header:
         if "label" not in sheet.columns:
             raise DataError(f"{path}: no column 'label' in its first line; expected label and id or text")

@@ -9,7 +9,7 @@ from hybrid.errors import DataError
 from hybrid.files.formats import format_of
 from hybrid.files.sheet import read_sheet
 
-TABLES = (".csv", ".tsv")
+TABLES = (".csv", ".tsv", ".xlsx", ".xlsm")
 
 
 class Entries(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +29,7 @@ class Entries(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_entries(path: Path) -> Entries:
-    """Read a csv, tsv, parquet, JSON or JSON Lines file.
+    """Read a csv, tsv, xlsx, parquet, JSON or JSON Lines file.
 
     A JSON file is a list of objects, an object of columns, or an object of objects.
 

@@ -50,7 +50,7 @@ def read_texts(path: Path, column: str) -> Iterator[str]:
     with format_of(path).open(path, name=str(path), columns=(column,)) as table:
         if table.note:
             _log.warning("%s: %s", path, table.note)
-        if table.header is not None and column not in table.header:
+        if table.header is not None and (not column or column not in table.header):
             names = ", ".join(filter(None, table.header)) or "none"
             raise DataError(f"{path}: no column {column!r}; there are {names}: name one with --text")
         for text in (text for batch in table.batches for text in texts_of(batch, table, column)):

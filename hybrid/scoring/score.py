@@ -126,7 +126,7 @@ def _checked(
 def _check_header(table: Table, header: tuple[str, ...], added: AddedColumns, job: Job) -> None:
     if not header:
         raise DataError(f"{job.source}:1: the file is empty; expected a header that names each column")
-    if job.text not in header:
+    if not job.text or job.text not in header:
         raise DataError(
             f"{job.source}: no column {job.text!r}; there are {', '.join(filter(None, header))}: name one with --text"
         )

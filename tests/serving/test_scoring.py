@@ -209,6 +209,12 @@ def test_a_csv_of_any_delimiter_is_scored_and_written_with_it(
     assert run(bundle_dir, again).rows == 1
 
 
+def test_a_column_without_a_name_holds_no_texts(bundle_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("id,\n1,warm soup\n")
+    with pytest.raises(DataError, match=r"no column ''; there are id: name one with --text"):
+        run(bundle_dir, Job(source=tmp_path / "in.csv", target=tmp_path / "out.csv", text=""))
+
+
 def test_a_workbook_is_refused_with_what_to_do(bundle_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "in.xlsx").write_bytes(b"")
     with pytest.raises(ConfigError, match=r"a \.xlsx file is read and not written; save it as CSV UTF-8"):
