@@ -300,6 +300,12 @@ def test_a_label_outside_the_recipe_is_refused_with_the_nearest(tmp_path: Path) 
         check_labels(dataset, ["a", "b", "positive"])
 
 
+def test_a_number_outside_the_recipe_is_refused_with_the_label_of_the_same_number() -> None:
+    row = SourceRow(id="r", text="t", label="1.0")
+    with pytest.raises(DataError, match=r"r: label '1\.0' is not one .*; write '1' there"):
+        check_labels(Dataset([row]), ["0", "1"])
+
+
 def test_an_annotators_label_outside_the_recipe_is_refused() -> None:
     row = SourceRow(id="r", text="t", label="a", annotations={"x": "a", "y": "unsure"})
     with pytest.raises(DataError, match="r: label 'unsure'"):

@@ -23,8 +23,8 @@ def check_labels(dataset: Dataset, labels: Sequence[str]) -> None:
         cells = (cell for cell in (row.label, row.gold, *row.annotations.values()) if cell is not None)
         for label in (label for cell in cells for label in labels_in(cell, dataset.task)):
             if label not in known:
-                near = difflib.get_close_matches(label, labels, n=1)
-                hint = f"write {near[0]!r} there" if near else "correct the row"
+                near = _nearest(label, labels)
+                hint = f"write {near!r} there" if near is not None else "correct the row"
                 raise DataError(
                     f"{row.where or row.id}: label {label!r} is not one of the recipe's ({', '.join(labels)}); "
                     f"{hint}, or add it to `labels`"
@@ -65,7 +65,7 @@ def check_trained(dataset: Dataset) -> None:
     if not missing:
         return
     shown = ", ".join(
-        f"{spelled(label)} ({n} rows{_nearest(label, trained)})" for label, n in list(missing.items())[:_SHOWN]
+        f"{spelled(label)} ({n} rows{_nearest_trained(label, trained)})" for label, n in list(missing.items())[:_SHOWN]
     )
     more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
     raise DataError(
@@ -81,8 +81,13 @@ def _training_labels(row: SourceRow, dataset: Dataset) -> list[str]:
     return [label for cell in cells for label in labels_in(cell, dataset.task)]
 
 
-def _nearest(label: str, trained: Mapping[str, int]) -> str:
+def _nearest_trained(label: str, trained: Mapping[str, int]) -> str:
+    near = _nearest(label, list(trained))
+    return "" if near is None else f"; the nearest is {spelled(near)}, in {trained[near]}"
+
+
+def _nearest(label: str, labels: Sequence[str]) -> str | None:
+    """Return the label that was probably meant: the same number, or a similar word; None if there is none."""
     number = as_number(label)
-    equal = [name for name in trained if number is not None and as_number(name) == number]
-    near = equal or difflib.get_close_matches(label, list(trained), n=1)
-    return f"; the nearest is {spelled(near[0])}, in {trained[near[0]]}" if near else ""
+    equal = [name for name in labels if number is not None and as_number(name) == number]
+    return next(iter(equal or difflib.get_close_matches(label, labels, n=1)), None)

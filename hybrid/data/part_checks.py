@@ -38,7 +38,7 @@ def check_sizes(sizes: Mapping[Part, int], parts: DrawnParts, *, folds: int) -> 
             f"fold; {advice}"
         )
     if sizes["test"] < LEAST_TEST:
-        advice = "raise split.test" if "test" in parts.drawn else "add test rows"
+        advice = "raise split.test" if "test" in parts.drawn or not sizes["test"] else "add test rows"
         raise DataError(f"split: {sizes['test']} test rows{of_gold}; expected {LEAST_TEST} or more: {advice}")
 
 
