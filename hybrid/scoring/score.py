@@ -119,14 +119,10 @@ def _checked(
                 if isinstance(text, Problem):
                     raise DataError(f"{text.reason}; or mark such rows with --skip-bad")
     settings = {name: value for name, value in msgspec.structs.asdict(job).items() if name not in ("source", "target")}
-<<<<<<< HEAD
-    bundle = sha256_of_file(manifest)
-=======
     if table.note:
         # An earlier version read such a file in another way, and parts of its output may be there.
         settings["read_as"] = table.note
-    bundle = sha256_of_file(bundle_dir / MANIFEST)
->>>>>>> 01f5dc7 (split, labels: nearest by number; advice on test rows)
+    bundle = sha256_of_file(manifest)
     return Fingerprint(input=sha256_of_file(job.source), bundle=bundle, settings=settings), n_rows
 
 
