@@ -44,6 +44,19 @@ BAD = {
     "a missing column": (recipe('gold = "gold"', 'gold = "truth"'), ("truth", "text, label, gold")),
     "an unknown key": (recipe("epochs", "epoch"), ("train.epoch", "unknown key", "did you mean 'epochs'")),
     "a label outside the set": (data(lambda lines: [*lines, "A new dish,tasty,good\n"]), ("data.csv:422", "tasty")),
+    "labels that look alike": (
+        data(lambda lines: [*lines, "A new dish,Good,good\n"]),
+        ("'good'", "'Good' (1)", 'data.alike_labels = "join"'),
+    ),
+    "a label that no training row has": (
+        data(lambda lines: [*lines, "A new dish,good,goood\n"]),
+        ("'goood' (1 rows; the nearest is 'good'", "training rows"),
+    ),
+    "too few rows to calibrate": (
+        recipe("calibration = 90", "calibration = 4"),
+        ("split: 4 calibration rows", "raise split.calibration to 5"),
+    ),
+    "one column twice": (recipe('gold = "gold"', 'gold = "label"'), ("data.label and data.gold are both 'label'",)),
     "an empty text": (data(lambda lines: [*lines, "  ,good,good\n"]), ("data.csv:422", "empty")),
     "one class only": (
         data(lambda lines: [lines[0], *(f"dish {i},bad,bad\n" for i in range(99))]),
