@@ -174,6 +174,29 @@ def test_a_malformed_row_that_is_skipped_keeps_its_id(
     assert list(map(int, ids)) == [6, 7]
 
 
+@pytest.mark.parametrize(
+    ("quotes", "bad"),
+    [
+        ({2: 'cold "soup'}, 0),
+        ({2: '"soup'}, 1),
+        ({2: '"soup', 4: '"plate'}, 2),
+        ({2: '"soup', 3: '"soup', 4: '"plate', 5: '"plate'}, 4),
+        ({5: '"plate'}, 1),
+        ({2: '"so""up', 3: 'a ""plate""'}, 1),
+    ],
+)
+def test_a_quote_that_is_not_closed_spoils_its_own_line_alone(
+    bundle_dir: Path, tmp_path: Path, quotes: dict[int, str], bad: int
+) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text("id,text\n" + "".join(f"{n},{quotes.get(n, 'warm soup')}\n" for n in range(6)))
+    job = Job(source=source, target=tmp_path / "out.csv", skip_bad=True)
+    tally = run(bundle_dir, job)
+    assert (tally.rows, tally.bad) == (6, bad)
+    with job.target.open(newline="") as file:
+        assert [row["id"] for row in csv.DictReader(file)] == [str(n) for n in range(6)]
+
+
 def test_a_cut_number_is_no_id(bundle_dir: Path, tmp_path: Path) -> None:
     source = tmp_path / "in.jsonl"
     source.write_text('{"id": 6, "text": "warm soup"}\n{"text": "soup", "id": 12')

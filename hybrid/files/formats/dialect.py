@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -131,7 +132,7 @@ def fitted(cells: list[str], header: Sequence[str]) -> list[str] | None:
 
 def read_rows(lines: Iterator[Line], name: str, dialect: Dialect) -> Iterator[Cells]:
     """Yield the rows of a file that are not blank; those that cannot be read carry the reason."""
-    return _rows(_Lines(lines, name), name, dialect)
+    return _rows(_Lines(lines, name), name, dialect, may_end_within=False)
 
 
 class _Lines:
@@ -140,33 +141,55 @@ class _Lines:
     def __init__(self, lines: Iterator[Line], name: str) -> None:
         self._lines = lines
         self._name = name
+        self._again: deque[Line] = deque()
+        self._row: list[Line] = []
         self.of_row: list[str] = []
-        self.first = 1
-        """The number of the row's first line."""
         self.problem = ""
 
+    @property
+    def first(self) -> int:
+        """The number of the row's first line."""
+        return self._row[0][0]
+
     def start_row(self) -> None:
-        self.of_row, self.problem = [], ""
+        """Forget the row that was read."""
+        self._row, self.of_row, self.problem = [], [], ""
 
-    def __iter__(self) -> Iterator[str]:
-        for number, start, line in self._lines:
-            try:
-                text = line.decode()
-            except UnicodeDecodeError as error:
-                self.problem = self.problem or not_utf8(self._name, number, start, error)
-                text = line.decode(errors="replace")
-            if not self.of_row:
-                # Files that were put together have the mark of each at its start.
-                text = text.removeprefix("\ufeff")
-                self.first = number
-            self.of_row.append(text)
-            yield text
+    def end_row_at_first_line(self) -> None:
+        """Give the lines after the row's first one out again, as rows of their own."""
+        self._again.extendleft(reversed(self._row[1:]))
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        ended = self._again.popleft() if self._again else next(self._lines)
+        number, start, line = ended
+        try:
+            text = line.decode()
+        except UnicodeDecodeError as error:
+            self.problem = self.problem or not_utf8(self._name, number, start, error)
+            text = line.decode(errors="replace")
+        if not self._row:
+            # Files that were put together have the mark of each at its start.
+            text = text.removeprefix("\ufeff")
+        self._row.append(ended)
+        self.of_row.append(text)
+        return text
 
 
-def _rows(lines: _Lines, name: str, dialect: Dialect) -> Iterator[Cells]:
+def _rows(lines: _Lines, name: str, dialect: Dialect, *, may_end_within: bool = True) -> Iterator[Cells]:
+    """Yield rows; a quote that is never closed spoils the line that it is on and no other.
+
+    Args:
+        lines: the lines of a file.
+        name: what messages call it.
+        dialect: how it separates its cells.
+        may_end_within: whether the lines are a part of the file, whose last row may go on after it.
+    """
     # The default limit of a cell would refuse long documents.
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST_LINE))
-    reader = dialect.reader(iter(lines))
+    reader = dialect.reader(lines)
     while True:
         lines.start_row()
         try:
@@ -177,6 +200,8 @@ def _rows(lines: _Lines, name: str, dialect: Dialect) -> Iterator[Cells]:
             hint = 'wrap a cell that holds a quote in quotes and write "" for each quote in it'
             problem = lines.problem or f"{name}:{lines.first}: not a well-formed line ({error}); {hint}"
             yield Cells(lines.first, _guess(lines.of_row, dialect), problem)
+            if not may_end_within:
+                lines.end_row_at_first_line()
             continue
         if not cells:
             continue
