@@ -184,7 +184,7 @@ def _summary_line(report: Report) -> str:
 SPLIT = Stage(
     name="split",
     purpose="given rows -> train | calibration | test",
-    version=5,
+    version=6,
     reads=_reads,
     writes=(ROWS.path, GOLD.path),
     code=("hybrid.data", "hybrid.label_sets"),
