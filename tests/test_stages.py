@@ -99,7 +99,7 @@ RERUN: dict[str, tuple[Any, str]] = {
     "decoder.model": ("none", "calibrate evaluate"),
     "verify.votes": (3, ASKED),
     "verify.answer": ("direct", ASKED),
-    "verify.imports": (("votes.csv",), "verify"),
+    "verify.imports": (("votes.csv",), "verify calibrate"),
     "verify.max_calls": (11, "verify"),
     "verify.more_calls": (11, "verify"),
     "verify.more": ("votes", "verify"),
