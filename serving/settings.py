@@ -48,7 +48,7 @@ class Limits(Section, frozen=True, kw_only=True):
     queued_tokens: Count = 200_000
     """The most tokens of all waiting requests together."""
     queued_bytes: Count = 64 << 20
-    """The most bytes of text of all waiting requests together."""
+    """The most bytes of the bodies of all requests in the service together, and of their texts."""
     wait_ms: Positive = 2_000
     """A request whose expected wait is longer is refused with 429."""
     timeout_ms: Positive = 10_000
@@ -115,6 +115,9 @@ class DecoderSettings(LLMConfig, frozen=True, kw_only=True):
     """The most that the calls of any 24 hours may cost; `budget_usd` limits the calls of all time."""
     cached_answers: Annotated[int, Meta(ge=0)] = 10_000
     """How many of the decoder's answers are cached; 0: none."""
+    text_bytes: Annotated[int, Meta(ge=256)] = 32 << 10
+    """The most bytes of a text that the decoder is sent and the review store keeps; a longer one is cut where the encoder
+    cuts it, and the answer says `truncated`. Also the most bytes of the caller's own instructions and labels."""
 
 
 class Settings(Section, frozen=True, kw_only=True):

@@ -1,6 +1,7 @@
 """The decoder's client: equal questions share one call, every question has a deadline, and a decoder that fails is paused."""
 
 import asyncio
+import hashlib
 import logging
 import time
 from collections import Counter, OrderedDict
@@ -27,6 +28,8 @@ FIRST_PATIENCE_S = 1.0
 """A decoder that has never answered counts as failing after this long without an answer."""
 PATIENCE_FACTOR = 3.0
 """Later it counts as failing after this many times its usual answer time; a caller's shorter deadline is no failure."""
+MAX_RATIONALE_CHARS = 4000
+"""The most characters of a decoder's explanation that are passed on, cached and kept for review."""
 MARGIN_S = 0.05
 """Reserved from a caller's time, so that the answer without the decoder still arrives in time."""
 EMA_WEIGHT = 0.1
@@ -150,7 +153,7 @@ class DecoderClient:
         )
         self._pool = ThreadPoolExecutor(max_workers=settings.workers, thread_name_prefix="decoder")
         self._in_flight: dict[DecoderQuestion, _InFlight] = {}
-        self._cache: OrderedDict[DecoderQuestion, DecoderResult] = OrderedDict()
+        self._cache: OrderedDict[bytes, DecoderResult] = OrderedDict()
         self._usual_s: float | None = None
         self._logged_at: dict[NoLabelReason, float] = {}
 
@@ -262,20 +265,26 @@ class DecoderClient:
         self._usual_s = (1 - EMA_WEIGHT) * usual_s + EMA_WEIGHT * seconds
 
     def _from_cache(self, question: DecoderQuestion) -> DecoderResult | None:
-        cached = self._cache.get(question)
+        key = cache_key(question)
+        cached = self._cache.get(key)
         if cached is None:
             return None
-        self._cache.move_to_end(question)
+        self._cache.move_to_end(key)
         return msgspec.structs.replace(cached, cached=True, cost_usd=0.0, seconds=0.0)
 
     def _to_cache(self, question: DecoderQuestion, result: DecoderResult) -> None:
-        self._cache[question] = result
+        self._cache[cache_key(question)] = result
         while len(self._cache) > self._settings.cached_answers:
             self._cache.popitem(last=False)
 
     def _reported(self, result: DecoderResult) -> DecoderResult:
         self._observer.escalation_ended(result.outcome, result.seconds, result.cost_usd)
         return result
+
+
+def cache_key(question: DecoderQuestion) -> bytes:
+    """A hash of a question: thousands of answers are cached, and their texts are long."""
+    return hashlib.sha256(repr(msgspec.structs.astuple(question)).encode()).digest()
 
 
 def requests_of(question: DecoderQuestion, config: LLMConfig, votes: int) -> list[Request]:
@@ -341,6 +350,7 @@ def result_of(question: DecoderQuestion, outcomes: Sequence[CallOutcome], model:
     counts = Counter(str(vote.label) for vote in labelled)
     label, count = counts.most_common(1)[0]
     chosen = next(vote for vote in labelled if vote.label == label)
+    chosen = msgspec.structs.replace(chosen, rationale=chosen.rationale[:MAX_RATIONALE_CHARS])
     if len(outcomes) > 1:
         chosen = msgspec.structs.replace(chosen, confidence=count / len(labelled))
     shares = {name: number / len(labelled) for name, number in counts.items()}

@@ -8,6 +8,7 @@ import msgspec
 from hybrid.review.escalations import Escalated
 from hybrid.runtime.bundle import Bundle
 from serving.decoder.client import DecoderClient, DecoderQuestion, DecoderResult
+from serving.decoder.kept_text import cut_text
 from serving.decoder.merge_answer import decoder_answer, merge_vote, without_vote
 from serving.decoder.review_log import ReviewLog
 from serving.errors import UnanswerableError
@@ -41,6 +42,9 @@ class EscalationHandler:
             DeadlineError: the caller's deadline had passed.
         """
         deadline.check("escalation")
+        whole, text = text, cut_text(text, self._settings.text_bytes, bundle.reading.truncate)
+        if len(text) < len(whole):
+            answer = msgspec.structs.replace(answer, truncated=True)
         if bundle.task == "multi_label":
             result = DecoderResult(outcome="failed", reason="several_labels")
         else:
@@ -59,7 +63,7 @@ class EscalationHandler:
         """Ask the decoder a question whose options are not the bundle's labels.
 
         Raises:
-            UnanswerableError: it cannot answer, or there are fewer than two options.
+            UnanswerableError: it cannot answer, there are fewer than two options, or they are too long.
             DeadlineError: the caller's deadline had passed.
         """
         deadline.check("escalation")
@@ -67,8 +71,15 @@ class EscalationHandler:
             raise UnanswerableError(
                 f"expected two or more different options, got {len(labels)}, of which {len(set(labels))} are different"
             )
-        question = DecoderQuestion(text=text, labels=labels, policy=instructions, scope="")
-        return decoder_answer(question, await self._client.ask(question, deadline.left_s()))
+        n_bytes = sum(len(words.encode("utf-8", "replace")) for words in (instructions, *labels))
+        if n_bytes > self._settings.text_bytes:
+            raise UnanswerableError(
+                f"instructions and labels have {n_bytes} bytes; expected at most {self._settings.text_bytes}"
+            )
+        kept = cut_text(text, self._settings.text_bytes, "right")
+        question = DecoderQuestion(text=kept, labels=labels, policy=instructions, scope="")
+        final = decoder_answer(question, await self._client.ask(question, deadline.left_s()))
+        return msgspec.structs.replace(final, truncated=len(kept) < len(text))
 
     async def close(self, within_s: float = CLOSING_S) -> None:
         """Wait for the questions in flight, then write the review log's last rows, all `within_s` at most."""

@@ -1,6 +1,7 @@
 """Writes escalations to the review store, in batches and on a thread of its own, so that the event loop never waits."""
 
 import logging
+import sys
 import threading
 from collections import deque
 
@@ -11,11 +12,20 @@ from hybrid.review.escalations import Escalated, shown, write_escalations
 
 MOST_WAITING = 20_000
 """Rows kept in memory while the store does not respond; further rows are dropped and counted."""
+MOST_WAITING_BYTES = 64 << 20
+"""The same in bytes of memory."""
+ROW_BYTES = 2000
+"""The memory of a row without its texts, about."""
 BATCH = 500
 """The most rows of one write."""
 TRY_AGAIN_S = 1.0
 """The pause after a failed write."""
 _log = logging.getLogger(__name__)
+
+
+def memory_of(row: Escalated) -> int:
+    """The bytes of memory of a row, about."""
+    return ROW_BYTES + sum(map(sys.getsizeof, (row.text, row.rationale, row.reason)))
 
 
 class ReviewLog:
@@ -29,6 +39,8 @@ class ReviewLog:
         """Rows in the store."""
         self._engine = engine
         self._waiting: deque[Escalated] = deque()
+        self._n_bytes = 0
+        """The memory of the rows that wait."""
         self._changed = threading.Condition()
         self._closing = False
         self._writer = threading.Thread(target=self._write_all, name="review-log", daemon=True)
@@ -37,8 +49,10 @@ class ReviewLog:
     def note(self, row: Escalated) -> None:
         """Hand a row to the writer."""
         with self._changed:
-            if len(self._waiting) < MOST_WAITING:
+            n_bytes = memory_of(row)
+            if len(self._waiting) < MOST_WAITING and self._n_bytes + n_bytes <= MOST_WAITING_BYTES:
                 self._waiting.append(row)
+                self._n_bytes += n_bytes
             else:
                 self._drop(1)
             self._changed.notify()
@@ -66,7 +80,7 @@ class ReviewLog:
                 continue
             with self._changed:
                 for _ in range(min(len(batch), len(self._waiting))):
-                    self._waiting.popleft()
+                    self._n_bytes -= memory_of(self._waiting.popleft())
                 self.written += len(batch)
 
     def _next(self) -> list[Escalated]:

@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute, Route
 from serving.errors import MethodError, NotFoundError, ServingError
 from serving.http.docs_page import docs_routes
 from serving.http.endpoint import endpoint, error_response
+from serving.http.held_bodies import HeldBodies
 from serving.http.host_check import allowed_hosts
 from serving.http.middleware import RequestMiddleware, read_keys
 from serving.interfaces import Service
@@ -42,9 +43,11 @@ def build_app(service: Service, settings: Settings, extra_routes: Sequence[BaseR
 def _routes(service: Service, settings: Settings) -> list[Route]:
     """Build one route per path; its methods may have different handlers."""
     by_path: dict[str, dict[str, Handler]] = {}
+    held = HeldBodies(settings.limits.queued_bytes)
     for protocol in PROTOCOLS:
         for operation in protocol.operations:
-            by_path.setdefault(operation.path, {})[operation.method] = endpoint(operation, service, settings)
+            handler = endpoint(operation, service, settings, held)
+            by_path.setdefault(operation.path, {})[operation.method] = handler
     return [Route(path, _by_method(handlers), methods=list(handlers)) for path, handlers in by_path.items()]
 
 

@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from serving.errors import BadRequestError, ServingError, SlowBodyError, TooLargeError, UnsupportedError
+from serving.http.held_bodies import HeldBodies, HeldBody
 from serving.interfaces import Service
 from serving.protocols.all import protocol_of
 from serving.protocols.operation import TIMEOUT_HEADER, Call, Operation, WithTail, check_timeout
@@ -39,19 +40,23 @@ WATCH_AFTER_S = 0.05
 
 
 def endpoint(
-    operation: Operation, service: Service, settings: Settings
+    operation: Operation, service: Service, settings: Settings, held: HeldBodies
 ) -> Callable[[Request], Coroutine[Any, Any, Response]]:
     """Build the function that answers requests to an operation."""
     decoder = None if operation.asks is None else msgspec.json.Decoder(operation.asks)
 
     async def handle(request: Request) -> Response:
+        with held.of_request() as held_body:
+            return await answer(request, held_body)
+
+    async def answer(request: Request, held_body: HeldBody) -> Response:
         started, timings = time.perf_counter(), Timings()
         try:
             deadline = _deadline(request, settings.limits)
             body, tail = None, b""
             if decoder is not None:
                 _check_type(request.headers, operation)
-                content = await read_body(request, settings.limits, deadline.left_s())
+                content = await read_body(request, settings.limits, deadline.left_s(), held_body)
                 head, tail = _split(content, request.headers, operation.json_length_header)
                 body = _decoded(head, decoder)
             call = Call(
@@ -133,7 +138,7 @@ def _server_timing(timings: Timings, total_s: float) -> str:
     return ", ".join(f"{name};dur={seconds * 1000:.3f}" for name, seconds in stages.items())
 
 
-async def read_body(request: Request, limits: Limits, within_s: float) -> bytes:
+async def read_body(request: Request, limits: Limits, within_s: float, held: HeldBody) -> bytes:
     """Read the body and decompress it.
 
     Raises:
@@ -141,6 +146,7 @@ async def read_body(request: Request, limits: Limits, within_s: float) -> bytes:
         UnsupportedError: its encoding is not supported.
         SlowBodyError: it did not arrive within `within_s` or `limits.body_timeout_ms`.
         BadRequestError: it is not what its Content-Encoding says.
+        OverloadedError: the service holds too many bytes of bodies.
         ClientDisconnect: the client left before all of it arrived.
     """
     declared = request.headers.get("content-length", "")
@@ -151,10 +157,13 @@ async def read_body(request: Request, limits: Limits, within_s: float) -> bytes:
     try:
         async with asyncio.timeout(timeout_s):
             async for chunk in request.stream():
+                held.add(len(chunk))
                 reader.add(chunk)
     except TimeoutError as error:
         raise SlowBodyError(f"the body did not arrive within {timeout_s:.3g} s; send it faster") from error
-    return reader.end()
+    body = reader.end()
+    held.add(len(body) - held.n_bytes)  # what it was unpacked to
+    return body
 
 
 class _PlainBody:

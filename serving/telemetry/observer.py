@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 LOGGED_CHARACTERS = 500
 """The most characters of each text in the log, if texts are logged."""
+LOGGED_TEXTS = 20
+"""The most texts of one request in the log: thousands of lines may wait for a slow reader."""
 OVERLOAD_LINES_A_SECOND = 20
 """The most log lines a second about requests refused for overload; the metrics count all of them."""
 
@@ -111,7 +113,7 @@ class Telemetry:
             n_truncated=sum(answer.truncated for answer in answers),
             bundle=self._bundle_id,
             **{f"{stage}_s": round(stage_s, 6) for stage, stage_s in timings.by_stage().items()},
-            **({"texts": [text[:LOGGED_CHARACTERS] for text in texts]} if self._log_texts else {}),
+            **({"texts": [text[:LOGGED_CHARACTERS] for text in texts[:LOGGED_TEXTS]]} if self._log_texts else {}),
         )
 
     def refused(self, route: str, error: ServingError, seconds: float) -> None:
