@@ -8,8 +8,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import uvicorn
@@ -39,6 +39,7 @@ EXIT_MARGIN_S = 0.3
 KEEP_ALIVE_S = 75
 """How long a connection may be idle: longer than the 60 s of the usual proxies, which would otherwise send a request into
 a connection that is being closed."""
+ANY_IPV4, ANY_IPV6 = "0.0.0.0", "::"
 LISTEN_BACKLOG = 2048
 """Connections that the kernel holds until they are accepted (listen(2))."""
 GC_THRESHOLD = 50_000
@@ -95,10 +96,10 @@ def run(service: ClassifierService, app: Starlette, settings: Settings, *, on_re
     _tune_gc()
     with (
         closing(JsonLogs()),
-        listen(settings) as listener,
+        listening(settings) as listeners,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        runner.run(_serve(service, app, settings, listener, on_ready))
+        runner.run(_serve(service, app, settings, listeners, on_ready))
 
 
 def _tune_gc() -> None:
@@ -108,24 +109,62 @@ def _tune_gc() -> None:
     gc.set_threshold(GC_THRESHOLD)
 
 
-def listen(settings: Settings) -> socket.socket:
-    """Open a socket that listens at the host and port of the settings.
+@contextmanager
+def listening(settings: Settings) -> Iterator[list[socket.socket]]:
+    """Listen at every address of the host until the block ends: `localhost` has one of IPv4 and one of IPv6.
+
+    `::` serves both; where the system cannot do that with one socket, `0.0.0.0` is listened at beside it.
 
     Raises:
-        ConfigError: the address cannot be bound.
+        ConfigError: an address cannot be bound.
     """
+    with ExitStack() as stack:
+        listeners: list[socket.socket] = []
+        port = settings.port
+        try:
+            for family, address in _addresses(settings.host, port):
+                listener = _listen(family, address, port)
+                listeners.append(stack.enter_context(listener))
+                port = listener.getsockname()[1]  # 0 picks one, which is the port of all
+        except OSError as error:
+            raise ConfigError(
+                f"{settings.host}:{settings.port}: cannot listen there ({error.strerror}); "
+                "end what does, or name another place with --host and --port"
+            ) from error
+        yield listeners
+
+
+def _addresses(host: str, port: int) -> list[tuple[int, str]]:
+    """The family and address of each place to listen at."""
+    if host == ANY_IPV6:
+        both_in_one = socket.has_dualstack_ipv6()
+        return [(socket.AF_INET6, ANY_IPV6), *([] if both_in_one else [(socket.AF_INET, ANY_IPV4)])]
+    places = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    found = [(int(family), str(place[0])) for family, *_, place in places]
+    return [place for place in dict.fromkeys(found) if len(found) == 1 or _has(*place)]
+
+
+def _has(family: int, address: str) -> bool:
+    """Whether this machine has the address: names are often listed with one of IPv6 where that is switched off."""
     try:
-        family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((settings.host, settings.port), family=family, backlog=LISTEN_BACKLOG)
-    except OSError as error:
-        raise ConfigError(
-            f"{settings.host}:{settings.port}: cannot listen there ({error.strerror}); "
-            "end what does, or name another place with --host and --port"
-        ) from error
+        with socket.socket(family) as probe:
+            probe.bind((address, 0))
+    except OSError:
+        return False
+    return True
+
+
+def _listen(family: int, address: str, port: int) -> socket.socket:
+    dual = address == ANY_IPV6 and socket.has_dualstack_ipv6()
+    return socket.create_server((address, port), family=family, backlog=LISTEN_BACKLOG, dualstack_ipv6=dual)
 
 
 async def _serve(
-    service: ClassifierService, app: Starlette, settings: Settings, listener: socket.socket, on_ready: OnReady
+    service: ClassifierService,
+    app: Starlette,
+    settings: Settings,
+    listeners: Sequence[socket.socket],
+    on_ready: OnReady,
 ) -> None:
     server = _Server(
         uvicorn.Config(
@@ -141,11 +180,11 @@ async def _serve(
             timeout_graceful_shutdown=LAST_BYTES_S,
         )
     )
-    host, port = listener.getsockname()[:2]
+    host, port = listeners[0].getsockname()[:2]
     signals = _Signals(service, server, settings.drain_s + STOP_GRACE_S - EXIT_MARGIN_S)
     starting = asyncio.create_task(service.start())
     # It listens while the engine starts: the probes are answered from the first moment.
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    serving = asyncio.create_task(server.serve(sockets=list(listeners)))
     try:
         await asyncio.wait([starting, serving], return_when=asyncio.FIRST_COMPLETED)
         if starting.done() and not server.should_exit:

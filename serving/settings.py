@@ -129,6 +129,9 @@ class Settings(Section, frozen=True, kw_only=True):
     hosts: tuple[str, ...] = ()
     """Further names that requests may have as their Host, such as that of a proxy in front. Without an API key, a service
     that listens on this machine alone answers only to these and to localhost; any other service only where this is set."""
+    root_path: Annotated[str, Meta(pattern=r"^(/[^/?#]+)*$")] = ""
+    """The prefix, such as `/soup`, that a proxy in front leaves in the paths that it passes on. One that takes its prefix
+    off needs no setting: the page, `/docs` and the OpenAPI document name paths relative to their own."""
     limits: Limits = Limits()
     engine: EngineSettings = EngineSettings()
     decoder: DecoderSettings = DecoderSettings()

@@ -17,6 +17,7 @@ from serving.http.endpoint import endpoint, error_response
 from serving.http.held_bodies import HeldBodies
 from serving.http.host_check import allowed_hosts
 from serving.http.middleware import RequestMiddleware, read_keys
+from serving.http.root_path import RootPath
 from serving.interfaces import Service
 from serving.protocols.all import PROTOCOLS
 from serving.settings import Settings
@@ -33,7 +34,10 @@ def build_app(service: Service, settings: Settings, extra_routes: Sequence[BaseR
     keys = read_keys(os.environ)
     app = Starlette(
         routes=[*_routes(service, settings), *docs_routes(), *extra_routes],
-        middleware=[Middleware(RequestMiddleware, keys=keys, hosts=allowed_hosts(settings, requires_key=bool(keys)))],
+        middleware=[
+            Middleware(RootPath, prefix=settings.root_path),
+            Middleware(RequestMiddleware, keys=keys, hosts=allowed_hosts(settings, requires_key=bool(keys))),
+        ],
         exception_handlers={HTTPException: _route_not_found, ServingError: _error},
     )
     app.router.redirect_slashes = False  # /v1/classify/ is no route; a redirected POST would arrive without its body

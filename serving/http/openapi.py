@@ -44,6 +44,7 @@ def build_openapi() -> dict[str, Any]:
     page = {
         "openapi": "3.1.0",
         "info": {"title": "hybrid", "version": __version__, "description": _ABOUT},
+        "servers": [{"url": "./"}],
         "paths": paths,
         "components": {"schemas": components, "securitySchemes": _SECURITY},
     }

@@ -22,7 +22,8 @@ export async function ask(path, body, signal) {
   const headers = { accept: "application/json", ...(key && { authorization: `Bearer ${key}` }), ...(body && { "content-type": "application/json" }) };
   let response;
   try {
-    response = await fetch(path, { method: body ? "POST" : "GET", headers, signal, body: body && JSON.stringify(body) });
+    // Relative to the page, which a proxy may serve below a prefix.
+    response = await fetch(path.slice(1), { method: body ? "POST" : "GET", headers, signal, body: body && JSON.stringify(body) });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Refusal("The service cannot be reached. It may be starting again, or the network is down.");
