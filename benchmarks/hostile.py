@@ -2,7 +2,7 @@
 
 `python benchmarks/hostile.py [RUN] [--seconds S]`: RUN is a finished run of the sentiment recipe; without it the recipe
 runs first. Each case of `hostile_cases.py` is sent for S seconds, all of them twice: what the second pass adds to the
-memory of the first is growth. Texts that escalate go to a decoder that sends `103 Early Hints` for ever. Meanwhile
+memory that is held after the first is growth. Texts that escalate go to a decoder that sends `103 Early Hints` for ever. Meanwhile
 another process asks /livez, on a new connection each time; and at the end, with questions at the decoder, SIGTERM.
 """
 
@@ -62,25 +62,25 @@ def main() -> None:
 def hostile(service: Running, seconds: float) -> None:
     quiet = probed(service, lambda: time.sleep(5))
     before = memory_mb(service.pid)
-    most = [0.0, 0.0]
-    times: list[list[float]] = [[], []]
+    most, settled, times = 0.0, [0.0, 0.0], []
     for turn in range(2):
         worst: list[tuple[float, str]] = []
         for case in cases():
             case_times = probed(service, lambda case=case: asyncio.run(play(service.port, case, seconds)))
-            times[turn] += case_times
+            times += case_times
             worst.append((max(case_times), case.name))
-            most[turn] = max(most[turn], memory_mb(service.pid))
+            most = max(most, memory_mb(service.pid))
+        time.sleep(SETTLE_S)
+        settled[turn] = memory_mb(service.pid)
         print("slowest:", "; ".join(f"{name} {ms:.0f} ms" for ms, name in sorted(worst, reverse=True)[:5]))
-    time.sleep(SETTLE_S)
-    print(f"/livez with nothing else to do: {said(quiet)}; under the list: {said(times[0] + times[1])}")
+    print(f"/livez with nothing else to do: {said(quiet)}; under the list: {said(times)}")
     print(
-        f"memory {before:.0f} MB before, {most[0]:.0f} at most in the first pass, {most[1]:.0f} in the second, "
-        f"{memory_mb(service.pid):.0f} after it"
+        f"memory {before:.0f} MB before, {most:.0f} at most, {settled[0]:.0f} after one pass, {settled[1]:.0f} after two"
     )
-    n_cases, p99 = len(cases()), float(np.percentile(times[0] + times[1], 99))
+    n_cases, p99, grown = len(cases()), float(np.percentile(times, 99)), settled[1] - settled[0]
     bar(f"hostile_{n_cases}_cases_livez_p99_ms", f"{p99:.1f}", "<= 50", p99 <= 50)
-    bar("hostile_memory_growth_mb", f"{most[1] - most[0]:.1f}", "<= 50", most[1] - most[0] <= 50)
+    bar("hostile_memory_growth_mb", f"{grown:.1f}", "<= 50", grown <= 50)
+    bar("hostile_memory_mb", f"{most:.0f}", "<= 1024", most <= 1024)
     stopped_after = stop_s(service)
     bar("hostile_sigterm_after_s", f"{stopped_after:.2f}", f"<= {DRAIN_S + 2:g}", stopped_after <= DRAIN_S + 2)
 
