@@ -17,7 +17,7 @@ from served import Running, ours, running
 from served_bundles import make_kit
 from targets import bar, finish
 
-ROUNDS = 300
+ROUNDS = 2000
 IN_HEAD, IN_BODY = 7_000, 50_000
 """The smaller size of a value in the head, which has 64 KiB, and in the body."""
 FACTOR = 8
@@ -54,6 +54,8 @@ HEADERS = [
     "Cookie",
     "Origin",
 ]
+BEGINS = ["", "", 'application/json; a="', "application/json;", "Basic ", "00-", '{"inputs": "']
+"""What a value begins with; an empty one is replaced by a few fragments."""
 IN_BODIES = ("a text", "the body", "a JSON value", "a chunk's extension")
 Place = Callable[[str], bytes]
 
@@ -62,6 +64,8 @@ def places() -> dict[str, Place]:
     """Where a value can stand in a request, by name."""
     return {
         **{f"the header {name}": lambda value, name=name: post(BODY, f"{name}: {value}") for name in HEADERS},
+        "the header Content-Type": lambda value: post(BODY, media=value),
+        "the header Host": lambda value: post(BODY).replace(b"localhost", value.encode(), 1),
         "the path": lambda value: post(BODY, path="/v2/models/" + value.replace(" ", "+").replace("\t", "+")),
         "the query": lambda value: post(BODY, path=PATH + "?" + value.replace(" ", "+").replace("\t", "+")),
         "a chunk's extension": lambda value: chunked(BODY, 5).replace(b"5\r\n", b"5;" + value.encode() + b"\r\n", 1),
@@ -89,7 +93,8 @@ def fuzz(service: Running, rounds: int) -> None:
         choose = random.Random(number)
         where, build = choose.choice([*places().items(), ("a text", lambda text: inputs(text, truncate="right"))])
         known = TEXTS if where == "a text" else FRAGMENTS
-        begin, part = (("".join(choose.choices(known, k=choose.randint(1, 4)))) for _ in range(2))
+        begin = choose.choice(BEGINS) or "".join(choose.choices(known, k=choose.randint(1, 3)))
+        part = "".join(choose.choices(known, k=choose.choice((1, 1, 2, 4))))
         size = IN_BODY if where in IN_BODIES else IN_HEAD
         small, large = (
             cost_s(service, build(begin + part * (times * size // len(part.encode())))) for times in (1, FACTOR)

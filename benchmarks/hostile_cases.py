@@ -63,6 +63,7 @@ def _heads() -> list[Case]:
         "semicolons": "application/json" + ";" * LONG,
         "brackets": "application/json; charset=utf-8" + "(" * LONG,
         "quotes": 'application/json; a="' + '\\"' * (LONG // 2),
+        "semicolons in a quote": 'application/json; a="' + ";" * LONG,
         "continued parameters": "application/json" + ";a*0*=x" * (LONG // 7),
     }
     values = {
