@@ -23,6 +23,7 @@ from hybrid.files.formats.lines import INVISIBLE, not_utf8, read_lines, split_fi
 from hybrid.precisions import PRECISIONS
 from hybrid.runtime.bundle import MODEL, read_bundle
 from hybrid.runtime.made_with import other_versions
+from hybrid.runtime.promises import promise_lines, threshold_line
 from hybrid.runtime.text_encoder import TextLimits
 from hybrid.scoring.command import add_score
 from hybrid.scoring.rows import read_texts
@@ -148,19 +149,12 @@ def _limits_line(limits: TextLimits) -> str:
 def _info(options: argparse.Namespace) -> None:
     bundle = read_bundle(options.bundle)
     size = (options.bundle / MODEL).stat().st_size / 1e6
-    threshold = bundle.threshold
-    promise = (
-        f"{threshold.value:.4f}: at least {threshold.target:.0%} of the answers that do not escalate are right, "
-        f"with probability {1 - threshold.delta:.0%} ({threshold.kept:.0%} of {threshold.n_rows} calibration rows do not escalate)"
-        if threshold.met
-        else f"everything escalates: {threshold.n_rows} calibration rows do not support {threshold.target:.0%}"
-    )
     for name, value in {
         "name": bundle.name,
         "labels": ", ".join(bundle.labels),
         "encoder": f"{bundle.encoder}, {bundle.precision}, {size:.0f} MB, {_limits_line(bundle.reading)}",
         "calibration": bundle.calibration.method,
-        "threshold": promise,
+        "threshold": threshold_line(bundle.threshold),
         "recipe": bundle.recipe_hash[:12],
         "files": ", ".join(f"{name} {digest[:12]}" for name, digest in bundle.files.items()) + " (checked)",
         "made with": ", ".join(f"{name} {version}" for name, version in bundle.versions.items()),
@@ -168,6 +162,8 @@ def _info(options: argparse.Namespace) -> None:
         **({"other here": others} if (others := other_versions(bundle.versions)) else {}),
     }.items():
         print(f"{name:<12} {value}")
+    for i, line in enumerate(promise_lines(bundle.reference)):
+        print(f"{'' if i else 'promises':<12} {line}")
 
 
 def _portable_line(folder: Path) -> str:

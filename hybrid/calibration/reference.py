@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from hybrid.calibration.threshold import Correct, lower_bound
+from hybrid.calibration.threshold import Correct, choose_threshold, lower_bound
 from hybrid.runtime.calibration import Threshold
-from hybrid.runtime.calibration_reference import Histogram, Point
+from hybrid.runtime.calibration_reference import Histogram, Point, Promise
 
 Floats = npt.NDArray[np.float64]
 
@@ -21,6 +21,8 @@ N_CURVE_POINTS = 50
 """The number of thresholds on the curve, in steps of 2 % of the rows."""
 THRESHOLD_TOLERANCE = 2e-6
 """Thresholds that differ by less, which is rounding, count as equal."""
+TARGETS = (0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.99)
+"""The accuracies of which a bundle says what they take, beside the recipe's own."""
 MIN_ROWS_KEPT = 10
 """The curve ends at this many kept rows, because fewer cannot show an accuracy."""
 
@@ -54,6 +56,20 @@ def curve(confidence: Floats, correct: Correct, chosen: Threshold) -> tuple[Poin
     others = {value for value in values if abs(value - chosen.value) > THRESHOLD_TOLERANCE}
     thresholds = sorted({*others, *([chosen.value] if chosen.kept else [])})
     return tuple(_point(value, confidence, correct, chosen.delta) for value in thresholds)
+
+
+def promises(confidence: Floats, correct: Correct, *, target: float, delta: float) -> tuple[Promise, ...]:
+    """Find for several accuracies, `target` among them, the threshold that supports it, or how many rows would."""
+    found = [choose_threshold(confidence, correct, target=t, delta=delta) for t in sorted({*TARGETS, target})]
+    return tuple(
+        Promise(
+            target=chosen.target,
+            threshold=chosen.value if chosen.met else None,
+            kept=chosen.kept,
+            rows_needed=chosen.rows_needed,
+        )
+        for chosen in found
+    )
 
 
 def _point(threshold: float, confidence: Floats, correct: Correct, delta: float) -> Point:

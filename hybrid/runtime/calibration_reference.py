@@ -31,6 +31,19 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     several that were tried."""
 
 
+class Promise(msgspec.Struct, frozen=True, kw_only=True):
+    """What the calibration rows support of one accuracy that could be promised, or how many rows would."""
+
+    target: float
+    """The accuracy of what the encoder keeps."""
+    threshold: float | None = None
+    """The lowest confidence to keep with which the rows support it; None where they do not."""
+    kept: float = 0.0
+    """The share of the rows whose confidence reaches the threshold."""
+    rows_needed: int | None = None
+    """About how many calibration rows would support it; None where it is supported, or where no number would."""
+
+
 class Reference(msgspec.Struct, frozen=True, kw_only=True):
     """The bundle's answers to the calibration rows, in figures."""
 
@@ -48,3 +61,5 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True):
     """The probability that a lower bound of the curve is missed."""
     curve: tuple[Point, ...]
     """Points by increasing threshold; the first keeps every row."""
+    promises: tuple[Promise, ...] = ()
+    """Promises by increasing target; empty in bundles of earlier versions."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import hybrid
 from hybrid.files.formats import FORMATS
 from hybrid.progress import PLAIN_EVERY_S
+from hybrid.runtime.promises import advice, effect_line
 from hybrid.scoring.parts import Tally
 from hybrid.scoring.score import Job, score
 
@@ -47,8 +48,16 @@ def _score(options: argparse.Namespace) -> None:
         probs=options.probs,
         skip_bad=options.skip_bad,
     )
+    classifier, progress = hybrid.load(options.bundle), StderrProgress()
+    bundle = classifier.bundle
+    if hint := (
+        advice(bundle.threshold, bundle.reference)
+        if job.threshold is None
+        else effect_line(bundle.reference, job.threshold)
+    ):
+        progress.say(hint)
     try:
-        tally = score(hybrid.load(options.bundle), options.bundle, job, StderrProgress())
+        tally = score(classifier, options.bundle, job, progress)
     except KeyboardInterrupt:
         print("\nstopped; run the same command again to continue", file=sys.stderr)
         sys.exit(INTERRUPTED)

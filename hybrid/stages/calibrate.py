@@ -17,7 +17,7 @@ from hybrid.calibration.estimated_labels import (
     gold_labels,
 )
 from hybrid.calibration.fit import Fit, fit_sets, fit_single
-from hybrid.calibration.reference import counts_by_label, curve, histogram
+from hybrid.calibration.reference import counts_by_label, curve, histogram, promises
 from hybrid.calibration.threshold import choose_threshold, describe_threshold, naive_threshold
 from hybrid.config import CalibrateConfig, Recipe, recipe_hash
 from hybrid.errors import DataError
@@ -130,6 +130,7 @@ def _reference(
         escalated=int((served.confidence < threshold.value).sum()),
         delta=threshold.delta,
         curve=curve(fit.confidence, fit.correct, threshold),
+        promises=promises(fit.confidence, fit.correct, target=threshold.target, delta=threshold.delta),
     )
 
 
@@ -319,6 +320,7 @@ def _summary_line(report: Report) -> str:
         f"threshold {threshold['value']:.3f} keeps {threshold['kept']:.0%}"
         if threshold["met"]
         else f"{threshold['n_rows']} rows do not support {threshold['target']:.0%}: everything escalates"
+        + (f"; about {threshold['rows_needed']:,} rows would" if threshold["rows_needed"] else "")
     )
     return f"{report['method']}, {escalation}"
 

@@ -31,7 +31,21 @@ export function showThreshold(threshold, reference) {
   }
   byId("slider").max = reference.curve.length - 1;
   drawCurve();
+  listPromises(reference);
   showOwn();
+}
+
+/** List what each accuracy that could be promised takes; bundles of earlier versions do not know. */
+function listPromises(reference) {
+  const promises = reference.promises ?? [];
+  byId("promises").hidden = promises.length === 0;
+  byId("promise-list").replaceChildren(...promises.map((promise) => make("li", {}, describePromise(promise, reference.n_rows))));
+}
+
+function describePromise({ target, threshold, kept, rows_needed }, n_rows) {
+  if (threshold !== null) return `${percent(target)} right: a threshold of ${threshold.toFixed(3)} keeps ${percent(kept)}`;
+  const needed = rows_needed ? `about ${rows_needed.toLocaleString("en")} would` : "no number of rows would";
+  return `${percent(target)} right: ${n_rows} calibration rows do not support it; ${needed}`;
 }
 
 function showOwn() {
@@ -47,7 +61,8 @@ function showOwn() {
   byId("at-threshold").textContent = "none";
   byId("at-escalated").textContent = "100 %";
   mark(null);
-  describe(`The ${reference.n_rows} calibration rows do not support ${percent(threshold.target)} at any threshold, so with the bundle’s own threshold every text escalates. Move the slider to choose one for this page.`);
+  const needed = threshold.rows_needed ? `; about ${threshold.rows_needed.toLocaleString("en")} rows would` : "";
+  describe(`The ${reference.n_rows} calibration rows do not support ${percent(threshold.target)} at any threshold${needed}, so with the bundle’s own threshold every text escalates. Move the slider to choose one for this page.`);
 }
 
 function choose(index) {
