@@ -7,7 +7,8 @@ rows that judge, against gold. Compared, for test ECE and the promise of 90 %, a
 
 - none: probabilities as the encoder gives them
 - as given: calibrated to the noisy labels
-- confusion: what ships where cleaning of the training rows measured the noise, here of labels of the same noise
+- confusion: what ships where cleaning of the training rows measured the noise, here of labels of the same noise; where it
+  finds too much of it, the probabilities stay as they are
 - votes: what ships where three more raters' labels are imported for the calibration rows
 - gold: the best that there is, for comparison
 
@@ -30,7 +31,7 @@ from hybrid.config import CalibrateConfig, CleanConfig
 from hybrid.evaluation.metrics import ece
 from hybrid.files.table import read_rows
 from hybrid.labels.cleaning import clean
-from hybrid.runtime.calibration import Calibration, apply
+from hybrid.runtime.calibration import apply
 from hybrid.types import Example, Gold, Vote
 
 LEVELS = (0.1, 0.2, 0.3)
@@ -121,11 +122,11 @@ def outcome(run: Noisy, way: str, split: int) -> tuple[float, float, float, floa
     order = np.random.default_rng(split).permutation(len(run.gold))
     drawn, rest = order[: run.n_calibration], order[run.n_calibration :]
     estimated = run.estimated("as given" if way == "none" else way, drawn)
-    methods = () if way == "none" else CONFIG.methods
+    methods = CONFIG.methods if way != "none" and estimated.calibrates else ()
     fitted = cross_fit(run.logits[drawn], estimated.targets, methods, folds=CONFIG.folds, seed=split)
     correct = estimated.correct(fitted.probs.argmax(axis=1))
     threshold = choose_threshold(fitted.probs.max(axis=1), correct, target=CONFIG.target, delta=CONFIG.delta)
-    probs = apply(Calibration() if way == "none" else fitted.calibration, run.logits)
+    probs = apply(fitted.calibration, run.logits)
     kept, right = probs.max(axis=1) >= threshold.value, probs.argmax(axis=1) == run.gold
     accuracy = right[rest][kept[rest]].mean() if kept[rest].any() else np.nan
     missed = bool(kept.any() and right[kept].mean() < CONFIG.target)

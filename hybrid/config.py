@@ -135,7 +135,8 @@ class VerifyConfig(Section, frozen=True, kw_only=True):
     """Whether the teacher reasons before it says a label; `hybrid pilot` measures which pays."""
     imports: tuple[str, ...] = ()
     """Files beside the recipe with columns label, text or id and, where known, rationale, confidence and source: votes of
-    annotators or of another system, beside the teacher's."""
+    annotators or of another system, beside the teacher's. Votes on calibration rows without gold, two a row or more, are
+    what calibration estimates their noise from."""
     max_calls: Whole = 0
     """Calls that the first votes may take, first on trusted rows (up to half of the calls), then where the given label is
     believed least, by repair or, without trusted rows, by a cross-fitted classifier; 0: every row is asked."""

@@ -26,6 +26,8 @@ the training rows. given: nothing beside the labels as given, whose noise is unk
 
 MIN_LABELS = 3
 """Labels a row, on average, from which its true label is estimated: two that differ cannot tell which one is wrong."""
+MAX_WRONG = 1 / 6
+"""The share of wrong labels up to which a confusion matrix serves: of more noise, cleaning finds too small a part."""
 PRIOR_ROWS = 1.0
 """Pseudo-count: each label of a confusion matrix starts with so many rows, distributed by the overall share of right ones."""
 MAX_STEPS = 200
@@ -44,7 +46,7 @@ class EstimatedLabels(msgspec.Struct, frozen=True, kw_only=True):
     labels_per_row: float = 1.0
     """How many labels a row without gold has on average."""
     right: float | None = None
-    """The estimated share of the given labels of those rows that are right; None where it is unknown."""
+    """The estimated share of the given labels of those rows that are right; None where nothing is known about it."""
     cautious: Floats | None = None
     """A second estimate [n, k] for the threshold, which finds less noise; None where `targets` serve for that too."""
 
@@ -65,8 +67,13 @@ def describe_estimate(estimated: EstimatedLabels, n_rows: int) -> str:
         return ""
     without = f"{estimated.n_without_gold} of {n_rows} calibration rows have no gold label"
     if estimated.basis == "given":
+        known = (
+            "how often their labels are right is unknown"
+            if estimated.right is None
+            else f"cleaning finds {1 - estimated.right:.0%} of such labels wrong, too many for an estimate of the true ones"
+        )
         return (
-            f"{without}, and how often their labels are right is unknown. So the probabilities stay as the encoder gives "
+            f"{without}, and {known}. So the probabilities stay as the encoder gives "
             "them, because calibration would learn the noise, and the guarantee of the threshold is about agreement with "
             f"the labels as given. For calibrated probabilities, give gold labels to a few hundred rows (data.gold), or "
             f"{MIN_LABELS} labels or more a calibration row (data.annotators, verify.imports), or a teacher that checks "
@@ -120,6 +127,11 @@ def estimate_labels(
         targets[unknown] = _with_encoder(confusion[:, given[unknown]].T, logits[unknown])
         # The confusion holds for a class as a whole, so an encoder that is sure of a wrong label would pass for right.
         cautious = (targets + as_given) / 2
+        right = float(targets[unknown, given[unknown]].mean())
+        if 1 - right > MAX_WRONG:
+            return EstimatedLabels(
+                targets=as_given, basis="given", n_without_gold=len(without), labels_per_row=per_row, right=right
+            )
     return EstimatedLabels(
         targets=targets,
         basis=basis,
