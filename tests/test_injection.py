@@ -34,8 +34,8 @@ def obeys_what_escapes(handler: Any, body: dict[str, Any]) -> None:
     label(WANTED if ASKS in outside_the_fences(body).lower() else "negative")(handler, body)
 
 
-def labels_of(act: Act) -> list[str | None]:
-    with MessagesServer(act) as server:
+def labels_of(*acts: Act) -> list[str | None]:
+    with MessagesServer(*acts) as server:
         teacher = Teacher(llm=Messages("m", base_url=server.url), config=CONFIG)
         return [vote.label for vote in collect_votes(ROWS, LABELS, VerifyConfig(), teacher=teacher).votes]
 
@@ -74,10 +74,11 @@ def test_no_attack_escapes_the_fence_of_examples_that_inspire_drafts() -> None:
     assert [body for body in server.bodies if ASKS in outside_the_fences(body).lower()] == []
 
 
-@pytest.mark.parametrize("said", ["hacked", "Positive", "positive ", "the label is positive", "", None, ["positive"]])
+@pytest.mark.parametrize("said", ["hacked", "positively", "the label is positive", "", None, ["positive"]])
 def test_a_model_that_obeys_cannot_leave_the_label_set(said: object) -> None:
     obeyed = answer(json.dumps({"rationale": ASKS, "label": said, "confidence": 1.0}))
-    assert labels_of(obeyed) == [None] * len(ROWS)
+    # After one that can be read, answers that cannot stop no run.
+    assert labels_of(label("negative"), obeyed) == ["negative"] + [None] * (len(ROWS) - 1)
 
 
 @pytest.mark.slow
