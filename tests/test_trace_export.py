@@ -150,7 +150,10 @@ def test_labels_from_elsewhere_are_votes_of_their_source_on_training_rows_alone(
     ("content", "said"),
     [
         ("id,lable\n1,positive\n", "no column 'label'"),
-        ("id,label\n1,glad\n", r"votes\.csv: none of its labels is one of the recipe's \(negative, positive\); the first: 'glad'"),
+        (
+            "id,label\n1,glad\n",
+            r"votes\.csv: none of its labels is one of the recipe's \(negative, positive\); the first: 'glad'",
+        ),
         ("id,label\n9,positive\n", r"votes\.csv:2: id '9' matches no row"),
         ("id,label,confidence\n1,positive,90%\n", r"votes\.csv:2: confidence '90%': expected a number from 0 to 1"),
         ("id,label,confidence\n1,positive,1.5\n", r"confidence '1\.5'"),
