@@ -33,7 +33,7 @@ SECONDS = 1.5
 PROBE_S = 0.02
 DRAIN_S = 3.0
 SETTLE_S = 3.0
-ESCALATING = Case("at the end", inputs("soup " * 100, escalate="always"), connections=20)
+ESCALATING = Case("at the end", inputs("soup " * 100, escalate="always", timeout_ms=60_000), connections=20)
 
 
 def main() -> None:
@@ -52,6 +52,8 @@ def main() -> None:
             f"drain_s={DRAIN_S}",
             'decoder.model="judge"',
             f'decoder.base_url="{decoder}"',
+            "decoder.breaker_failures=1000000",  # so that questions are at the decoder when the stop comes
+            "decoder.deadline_ms=60000",
             f'reviews="{scratch}/reviews.sqlite"',
         )
         with running(ours(bundle, "ours", *settings), []) as service:

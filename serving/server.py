@@ -25,7 +25,7 @@ from serving.interfaces import Escalator
 from serving.page import files as page
 from serving.service import ClassifierService
 from serving.settings import Settings
-from serving.telemetry.logs import JsonLogs
+from serving.telemetry.logs import GATHER_S, JsonLogs
 from serving.telemetry.observer import Telemetry
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ LAST_BYTES_S = 1
 """How long connections stay open after the last answer, for their clients to read it."""
 STOP_GRACE_S = 2.0
 """A stop takes at most this much longer than `drain_s`, whatever a decoder, a disk or a thread does."""
-EXIT_MARGIN_S = 0.3
+EXIT_MARGIN_S = 0.5
 """What is left of the grace when a process that has not ended by itself is ended."""
 KEEP_ALIVE_S = 75
 """How long a connection may be idle: longer than the 60 s of the usual proxies, which would otherwise send a request into
@@ -212,7 +212,7 @@ def end_process_in(seconds: float) -> None:
 
 def _end_process() -> None:
     log.error("a thread has not ended in time (a decoder, a disk or a name server does not answer); ending the process")
-    time.sleep(EXIT_MARGIN_S / 2)  # for the thread that writes the log
+    time.sleep(2 * GATHER_S)  # for the thread that writes the log
     os._exit(0)
 
 
