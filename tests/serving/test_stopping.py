@@ -24,7 +24,7 @@ PLACES = [
     "hybrid.command_exit:exit_status",
     "hybrid.overrides:merge",
     "serving.server:build",
-    "serving.server:listen",
+    "serving.server:_listen",
     "serving.service:ClassifierService.start",
     "serving.replica:Replica.start",
     "serving.engine.process:EngineProcess.start",
