@@ -13,7 +13,7 @@ OPTIMUM_PIP := $(OPTIMUM)/bin/python -m pip --disable-pip-version-check install 
 PYTEST := $(BIN)/python -m pytest
 BESIDE := -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: sentiment serve quick test test-optimum check format stage-lock bench bench-all clean
+.PHONY: sentiment serve quick test test-optimum check format stage-lock bench bench-all machines clean
 
 sentiment: $(VENV)/.all
 	cd $(HERE) && $(BIN)/python -m hybrid.recipe sentiment $(ARGS)
@@ -53,6 +53,11 @@ stage-lock: $(VENV)/.dev
 bench: $(VENV)/.dev
 	@test -f '$(HERE)benchmarks/$(BENCH).py' || { echo "BENCH=NAME, where NAME is one of:"; echo $(BENCHES); exit 2; }
 	cd $(HERE) && $(BIN)/python benchmarks/$(BENCH).py $(ARGS)
+
+# One bundle on processors that this machine does not have, in emulation (QEMU's user mode, from Debian): minutes.
+RUN ?=
+machines: $(VENV)/.dev
+	cd $(HERE) && $(BIN)/python benchmarks/machines.py $(RUN)
 
 # Every benchmark that has targets of its own, one after the other: hours.
 BENCHES = $(notdir $(basename $(shell grep -l '^    finish()' $(HERE)benchmarks/*.py)))

@@ -27,14 +27,20 @@ class Kit:
     """Of mixed lengths."""
 
 
+def sentiment_run(run: Path | None, folder: Path) -> Path:
+    """A finished run of the sentiment recipe: the one that is named, else one that is made now below `folder`."""
+    if run is not None:
+        return run
+    from hybrid.recipe import main as recipe
+
+    if status := recipe(["sentiment", "--runs", str(folder / "runs")]):
+        sys.exit(status)
+    return folder / "runs" / "sentiment" / "embedded"
+
+
 def make_kit(run: Path | None, folder: Path) -> Kit:
     """Return what to serve, of a finished run of the sentiment recipe; without one the recipe runs first."""
-    if run is None:
-        from hybrid.recipe import main as recipe
-
-        if status := recipe(["sentiment", "--runs", str(folder / "runs")]):
-            sys.exit(status)
-        run = folder / "runs" / "sentiment" / "embedded"
+    run = sentiment_run(run, folder)
     shipped = run / "bundle"
     precision = json.loads((shipped / "bundle.json").read_text())["precision"]
     # A busy machine makes every figure of time worthless; this tells.
