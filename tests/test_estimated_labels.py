@@ -1,15 +1,21 @@
 """Calibration rows without gold: their true labels are estimated, and what nothing is known about calibrates nothing."""
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.special import softmax
 
 from hybrid.calibration.estimated_labels import EstimatedLabels, confusion_of, dawid_skene, estimate_labels
-from hybrid.config import CalibrateConfig
+from hybrid.config import CalibrateConfig, DataConfig, Recipe, VerifyConfig
 from hybrid.evaluation import metrics
+from hybrid.files.table import write_rows
 from hybrid.labels.sources import LabelSource
 from hybrid.runtime.calibration import Calibration, apply
-from hybrid.stages.calibrate import Calibrated, calibrate
+from hybrid.stages.calibrate import CALIBRATE, Calibrated, _estimated_labels, calibrate
+from hybrid.stages.stage import StageIO
 from hybrid.types import Decision, Example, Vote
 
 LABELS = ("bad", "good", "plain")
@@ -181,3 +187,49 @@ def test_the_confusion_of_the_given_labels_comes_from_what_cleaning_decided() ->
     assert found.sum(axis=1) == pytest.approx(1)
     dropped = Decision(id="x", action="drop", given="plain", label="bad", weight=0, probs=(), reason="")
     np.testing.assert_array_equal(confusion_of([*decisions, dropped], LABELS), found)
+
+
+def stage_io(folder: Path, *, method: str = "consensus", ignored: tuple[str, ...] = (), n_voted: int = 60) -> StageIO:
+    """The stage's reads in a run folder: 60 training rows, 6 of them relabelled, and 30 calibration rows without gold."""
+    train = [Example(id=f"t{i}", text=f"train {i}", label="good" if i % 2 else "bad") for i in range(60)]
+    rows = rows_of(np.arange(30) % 2)
+    decisions = [
+        Decision(
+            id=row.id,
+            action="keep",
+            given=row.label,
+            label="good" if i < 12 else row.label,
+            weight=1.0,
+            probs=(),
+            reason="",
+        )
+        for i, row in enumerate(train)
+    ]
+    votes = [Vote(id=row.id, status="ok", label=row.label, teacher="teacher") for row in train[:n_voted]]
+    tables = {"split/rows": [*train, *rows], "split/gold": [], "clean/decisions": decisions, "verify/votes": votes}
+    for name, table in tables.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_rows(folder / f"{name}.jsonl", table)
+    reports = {"split": {"labels": LABELS}, "clean": {"method_id": method, "ignored_sources": ignored}}
+    imports = ("crowd.csv",) if (folder / "crowd.csv").is_file() else ()
+    recipe = Recipe(name="dishes", data=DataConfig(), verify=VerifyConfig(imports=imports))
+    resources: Any = SimpleNamespace(folder=folder, recipe_dir=folder, report=reports.__getitem__)
+    return StageIO("calibrate", CALIBRATE.reads(recipe), CALIBRATE.writes, recipe, resources, "key")
+
+
+def basis_in(io: StageIO) -> str:
+    logits = np.random.default_rng(0).normal(size=(30, 3)).astype(np.float32)
+    return _estimated_labels(io, io.rows("calibration"), logits).basis
+
+
+def test_the_stage_takes_imported_votes_on_calibration_rows(tmp_path: Path) -> None:
+    lines = [f"{i},{LABELS[i % 2]},{voter}" for i in range(30) for voter in ("ada", "bo")]
+    (tmp_path / "crowd.csv").write_text("\n".join(["id,label,source", *lines, "t3,good,ada"]) + "\n")
+    assert basis_in(stage_io(tmp_path)) == "votes"
+
+
+def test_the_stage_takes_what_cleaning_corrected_where_it_could_see_the_noise(tmp_path: Path) -> None:
+    assert basis_in(stage_io(tmp_path)) == "confusion"
+    assert basis_in(stage_io(tmp_path, method="repair", n_voted=0)) == "confusion"
+    for blind in ({"n_voted": 20}, {"ignored": ("teacher#0",)}, {"method": "given"}, {"method": "prune"}):
+        assert basis_in(stage_io(tmp_path, **blind)) == "given"  # type: ignore[arg-type]
