@@ -84,7 +84,11 @@ def test_a_run_that_goes_on_is_not_stopped_by_the_one_row_that_is_left(refusal: 
             assert statuses(rows(20, {3}), teacher(server, tmp_path / "store")).count("failed") == 1
 
 
-@pytest.mark.parametrize("refusal", [status(401), status(404), page(404), status(500), reset, status(400)], ids=str)
+@pytest.mark.parametrize(
+    "refusal",
+    [status(401), status(404), page(404), status(500), reset, status(400)],
+    ids=["401", "404", "page", "500", "reset", "400"],
+)
 def test_after_an_answer_no_status_ends_the_run_over_one_row(refusal: Act) -> None:
     with MessagesServer(unless_bomb(refusal)) as server:
         assert statuses(rows(12, {6}), teacher(server, workers=1)) == ["ok"] * 6 + ["failed"] + ["ok"] * 5
