@@ -132,6 +132,30 @@ def test_a_batch_of_which_too_many_rows_are_refused_stops_the_run_and_keeps_the_
         assert teacher.n_answers() == 20
 
 
+def test_rows_that_are_refused_at_the_start_of_a_batch_fail_alone(tmp_path: Path) -> None:
+    with BillingServer() as server:
+        server.outcome = lambda number, request: "errored" if number < 6 else "succeeded"
+        replies = Teacher(server, tmp_path / "store").ask(questions(20))
+        assert [reply.status for reply in replies] == ["failed"] * 6 + ["ok"] * 14
+
+
+def test_two_runs_that_wait_for_one_batch_both_get_its_answers(tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    with BillingServer() as server:
+        first, second = Teacher(server, path), Teacher(server, path)
+        of_second: list[Reply] = []
+
+        def collect_in_between(handler: Any, look: dict[str, Any]) -> None:
+            server.on_look = None
+            of_second.extend(second.ask(questions(5)))
+
+        server.on_look = collect_in_between
+        replies = first.ask(questions(5))
+        assert [reply.status for reply in replies] == [reply.status for reply in of_second] == ["ok"] * 5
+        assert n_handed_over(server) == 5
+        check_books(server, first.ledger.spent())
+
+
 def test_what_a_person_canceled_is_not_asked_again(tmp_path: Path) -> None:
     with BillingServer() as server:
         server.outcome = by_turn("succeeded", "canceled")

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from hybrid.errors import LLMError
 from hybrid.llm.batches.api import BatchApi, PollingPolicy
@@ -85,7 +85,7 @@ class Batched:
                 # Another run asks all that is missing, one by one.
                 time.sleep(self._polling.first_wait_s)
             for batch in batches:
-                for results in self._collect(batch):
+                for results in self._collect(batch, job.requests):
                     job.add(results, self._messages.failed)
                     if on_done is not None:
                         on_done(len(requests) - len(job.missing()))
@@ -183,13 +183,17 @@ class Batched:
                     return True
         return False
 
-    def _collect(self, batch: OpenBatch) -> Iterator[list[Result]]:
-        """Wait for a batch and yield its results in parts, each once settled. A request without a result counts as lost."""
+    def _collect(self, batch: OpenBatch, asked: Mapping[str, Request]) -> Iterator[list[Result]]:
+        """Wait for a batch and yield its results in parts, each once settled. A request without a result counts as lost.
+
+        The results of requests in `asked` are read whether or not another process has settled them meanwhile.
+        """
         assert batch.batch_id is not None, "a batch is found or dropped before it is waited for"
         without_result = set(batch.calls)
         state = self._api.wait(batch.batch_id)
         if state != "gone":
-            requests = requests_of(self._calls, batch)
+            own = {digest: asked[digest] for digest in batch.calls if digest in asked}
+            requests = requests_of(self._calls, batch) | own
             results = self._api.results(batch.batch_id, requests, state)
             for start in range(0, len(results), SETTLED_AT_ONCE):
                 part = results[start : start + SETTLED_AT_ONCE]
@@ -208,7 +212,7 @@ class _Job:
     ) -> None:
         self.handed_over: Counter[str] = Counter()
         self._cached = cached
-        self._requests = requests
+        self.requests = requests
         self._from_store: dict[str, Reply] = {}
         self._replies = {digest: reply for digest, request in requests.items() if (reply := refuse(request))}
 
@@ -223,12 +227,12 @@ class _Job:
     def missing(self) -> dict[str, Request]:
         """The requests that have no reply yet, by key."""
         answered = self._replies.keys() | self._from_store.keys()
-        return {digest: request for digest, request in self._requests.items() if digest not in answered}
+        return {digest: request for digest, request in self.requests.items() if digest not in answered}
 
     def add(self, results: Sequence[Result], failed: Callable[[FailureKind, str], Reply]) -> None:
         """Turn results into replies; after a temporary error a request stays missing until its `MAX_ROUNDS`th submission."""
         for result in results:
-            if result.key not in self._requests or result.key in self._from_store:
+            if result.key not in self.requests or result.key in self._from_store:
                 continue
             if result.reply is not None:
                 self._replies[result.key] = result.reply

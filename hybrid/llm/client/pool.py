@@ -45,8 +45,7 @@ def ask_all(
     watch = Watch(llm.name, max_failed)
     if isinstance(llm, AsksMany):
         replies = llm.ask_many(asked, on_done)
-        for name, reply in zip(named, replies, strict=True):
-            watch.note(name, reply)
+        watch.note_all(named, replies)
         return replies
     pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="llm")
     try:

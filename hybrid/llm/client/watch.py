@@ -60,8 +60,17 @@ class Watch:
         Raises:
             LLMError: it is no use to ask on.
         """
+        self.note_all([name], [reply])
+
+    def note_all(self, names: Sequence[str], replies: Sequence[Reply]) -> None:
+        """Take in replies that arrived together, in no order: none of them is the first.
+
+        Raises:
+            LLMError: it is no use to ask on.
+        """
         with self._lock:
-            self._count(name, reply)
+            for name, reply in zip(names, replies, strict=True):
+                self._count(name, reply)
             try:
                 self._check()
             except LLMError as error:
