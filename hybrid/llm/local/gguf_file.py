@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from hybrid.errors import ConfigError, LLMError
+from hybrid.errors import ConfigError, LLMError, StorageError
 from hybrid.files.file_check import first_changed
 from hybrid.files.hashing import sha256_of_file
 from hybrid.files.table import write_json
@@ -83,7 +83,7 @@ def fast_copy(path: Path) -> Path:
         stamp.unlink(missing_ok=True)
         part.replace(copy)
         write_json(stamp, {copy.name: digest})
-    except OSError:
+    except (OSError, StorageError):
         return path
     finally:
         part.unlink(missing_ok=True)
