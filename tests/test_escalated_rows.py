@@ -16,7 +16,7 @@ from hybrid.pipeline.stages import run_stage
 from hybrid.progress import Screen
 from hybrid.recipe_files.read import read_recipe
 from hybrid.review.escalated import export_escalations, queue_of_escalations
-from hybrid.review.escalations import Escalated, open_store, read_escalations, versions, write_escalations
+from hybrid.review.escalations import Escalated, open_store, read_escalations, shown, versions, write_escalations
 from hybrid.review.import_answers import read
 from hybrid.stages.split import SPLIT
 from hybrid.types import Example, Gold
@@ -153,6 +153,12 @@ def test_answers_without_their_store_are_refused(story: RunContext, tmp_path: Pa
     with pytest.raises(DataError, match="no such text in the store"):
         read(story, sheet)
     assert not story.shared_file("escalated").exists()
+
+
+@pytest.mark.parametrize("password", ["s3cret", "s/cret", "s#cret", "s?cret"])
+def test_a_store_is_named_without_its_password_whatever_is_in_it(password: str) -> None:
+    assert shown(f"postgresql://cook:{password}@here:5432/dishes") == "postgresql://here:5432/dishes"
+    assert shown("runs/escalations.sqlite") == "runs/escalations.sqlite"
 
 
 def test_a_reason_that_an_earlier_version_stored_is_read_without_the_password_of_its_url(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 import sqlalchemy as sql
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from hybrid.errors import DataError, StorageError
 from hybrid.urls import hide_user_info
@@ -169,7 +169,14 @@ def read_escalations(engine: sql.Engine) -> list[Escalated]:
 
 def shown(name: str) -> str:
     """The name of a store without user name and password, for messages."""
-    return hide_user_info(name)
+    if "://" not in name:
+        return name
+    try:
+        url = sql.make_url(name)
+    except ArgumentError:
+        return hide_user_info(name)
+    # Not by `hide_user_info` alone: the password of a database may hold the characters that end it elsewhere, such as a slash.
+    return url._replace(username=None, password=None).render_as_string()
 
 
 def _options(url: str) -> dict[str, Any]:
