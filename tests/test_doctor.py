@@ -6,17 +6,19 @@ import socket
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import msgspec
 import pytest
 from packaging.requirements import Requirement
 
 import hybrid.artifacts
 from hybrid.__main__ import main
 from hybrid.doctor import environment, int8, machine, network, packages, training
-from hybrid.doctor.bundle import bundle_checks
+from hybrid.doctor.bundle import bundle_checks, loaded_check
 from hybrid.doctor.check import Check, render
 from hybrid.encoders.device import PrecisionChoice
 from hybrid.errors import BundleError
@@ -25,6 +27,7 @@ from hybrid.machine.processor import Processor
 from hybrid.machine.threads import Threads
 from hybrid.recipe_files.find import find_recipe
 from hybrid.recipe_files.read import read_recipe
+from hybrid.runtime.bundle import read_bundle
 
 XEON = Processor(name="Xeon", architecture="x86_64", features=("AVX2", "AVX512", "VNNI", "AMX-INT8"))
 HASWELL = Processor(name="Haswell", architecture="x86_64", features=("AVX2",))
@@ -123,6 +126,16 @@ def test_a_server_that_is_silent_is_given_up(silent: str) -> None:
     assert "--profile embedded" in check.remedy
 
 
+def test_an_index_that_is_no_url_fails() -> None:
+    check = network.index_check("http://[::1", network.ask("http://[::1"))
+    assert (check.verdict, check.fact[:11]) == ("fails", "http://[::1")
+
+
+def test_every_extra_for_users_is_looked_at() -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    assert set(project["optional-dependencies"]) - {"all", "dev", "recipe"} == set(packages.USED)
+
+
 def test_a_port_where_nobody_listens_is_no_connection() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -209,6 +222,13 @@ def test_a_bundle_is_timed_on_its_golden_texts(finished: Path) -> None:
     checks = bundle_checks(finished / "bundle")
     assert [check.name for check in checks] == ["bundle", "speed"]
     assert "golden texts hold" in checks[0].fact
+
+
+def test_a_portable_bundle_whose_fp32_graph_answers_is_slow(finished: Path) -> None:
+    made = msgspec.structs.replace(read_bundle(finished / "bundle"), precision="int8")
+    check = loaded_check(msgspec.structs.replace(made, precision="fp32"), made)
+    assert (check.verdict, "fp32: its" in check.fact) == ("slow", True)
+    assert "the int8 graph computes something else here" in check.because
 
 
 def test_a_bundle_that_this_processor_computes_otherwise_fails(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:

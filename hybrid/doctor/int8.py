@@ -51,8 +51,8 @@ def judged(product: int, processor: Processor) -> Check:
         name="int8",
         fact=f"saturates in onnxruntime {onnxruntime.__version__}{kernels}: {product} for {exact}",
         verdict="slow",
-        because="an int8 bundle may answer otherwise than where it was made, and is refused then",
-        remedy="make the bundle on this machine, or ship it in fp32",
+        because="an int8 bundle may answer otherwise than where it was made; it is refused then, unless it is portable",
+        remedy="make the bundle on this machine, or ship one of `hybrid bundle RUN FOLDER --portable`",
     )
 
 

@@ -43,7 +43,7 @@ def processor_check(processor: Processor) -> Check:
             fact=fact,
             verdict="slow",
             because="without VNNI, int8 saves little time and may saturate",
-            remedy="a bundle is checked against its golden texts when it loads; where it is refused, ship it in fp32",
+            remedy="a bundle is checked against its golden texts when it loads; where it is refused, ship a portable one",
         )
     return Check(name="processor", fact=fact)
 

@@ -5,10 +5,10 @@ import queue
 import ssl
 import threading
 import urllib.error
-import urllib.parse
 import urllib.request
 
 from hybrid.doctor.check import Check
+from hybrid.urls import hide_user_info
 
 LIMIT_S = 1.0
 INDEX = "https://pypi.org/simple/"
@@ -30,10 +30,10 @@ def network_checks() -> list[Check]:
 def index_check(url: str, answer: str) -> Check:
     """The package index, from which packaged encoders come."""
     if not answer:
-        return Check(name="package index", fact=f"{shown(url)} answers")
+        return Check(name="package index", fact=f"{hide_user_info(url)} answers")
     return Check(
         name="package index",
-        fact=f"{shown(url)}: {answer}",
+        fact=f"{hide_user_info(url)}: {answer}",
         verdict="fails",
         because="packaged encoders and data that are not in the cache cannot be downloaded",
         remedy="check the network and PIP_INDEX_URL, or put the files in the cache by hand",
@@ -43,10 +43,10 @@ def index_check(url: str, answer: str) -> Check:
 def hub_check(url: str, answer: str) -> Check:
     """The Hugging Face hub, from which `hf:` models come."""
     if not answer:
-        return Check(name="hub", fact=f"{shown(url)} answers")
+        return Check(name="hub", fact=f"{hide_user_info(url)} answers")
     return Check(
         name="hub",
-        fact=f"{shown(url)}: {answer}",
+        fact=f"{hide_user_info(url)}: {answer}",
         verdict="fails",
         because="`hf:` models that are not in its cache cannot be downloaded",
         remedy="use a packaged encoder (--profile embedded), a folder, or a filled HF_HOME",
@@ -84,7 +84,7 @@ def ask(url: str, *, limit_s: float = LIMIT_S) -> str:
 def _ask(url: str, limit_s: float) -> str:
     try:
         context = ssl.create_default_context(cafile=os.environ.get("PIP_CERT") or None)
-        request = urllib.request.Request(shown(url), method="HEAD")
+        request = urllib.request.Request(hide_user_info(url), method="HEAD")
         opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context))
         with opener.open(request, timeout=limit_s):
             return ""
@@ -94,9 +94,3 @@ def _ask(url: str, limit_s: float) -> str:
     except Exception as error:
         reason = getattr(error, "reason", error)
         return f"no connection ({str(reason).strip() or type(reason).__name__})"
-
-
-def shown(url: str) -> str:
-    """The URL without user and password."""
-    parts = urllib.parse.urlsplit(url)
-    return urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
