@@ -210,8 +210,8 @@ class _Reply:
 
 async def _misdirected(host: str, scope: Scope, receive: Receive, reply: _Reply) -> None:
     error = MisdirectedError(
-        f"Host: got {host[:80]!r}, expected a name of this service; it requires no API key, so it answers to localhost alone: "
-        "add the name with the setting hosts, or set HYBRID_API_KEYS"
+        f"Host: got {host[:80]!r}, expected localhost or another name of this service; add the name with the "
+        "setting hosts or, where that is empty, set HYBRID_API_KEYS"
     )
     await error_response(error, scope["path"], scope["state"]["request_id"])(scope, receive, reply)
 
