@@ -20,7 +20,8 @@ INTERRUPTED = 130
 
 def add_score(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to those of `hybrid`."""
-    command = commands.add_parser("score", help=f"label every row of a file of any size ({', '.join(FORMATS)})")
+    formats = ", ".join(name for name, file_format in FORMATS.items() if file_format.can_write)
+    command = commands.add_parser("score", help=f"label every row of a file of any size ({formats})")
     command.add_argument("input", type=Path, metavar="IN", help="the file to score")
     command.add_argument(
         "output", type=Path, metavar="OUT", help="the file to write: the same rows with label, confidence and escalate"

@@ -74,7 +74,7 @@ def _workbook(path: Path, name: str) -> Any:
         import openpyxl
     except ImportError as error:
         raise ConfigError(
-            "xlsx: openpyxl is not installed; run `pip install openpyxl`, or save the sheet as CSV UTF-8"
+            "xlsx: openpyxl is not installed; run `pip install 'hybrid-cascade[xlsx]'`, or save the sheet as CSV UTF-8"
         ) from error
     try:
         return openpyxl.load_workbook(path, read_only=True, data_only=True)
