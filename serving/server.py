@@ -140,8 +140,8 @@ def _addresses(host: str, port: int) -> list[tuple[int, str]]:
         both_in_one = socket.has_dualstack_ipv6()
         return [(socket.AF_INET6, ANY_IPV6), *([] if both_in_one else [(socket.AF_INET, ANY_IPV4)])]
     places = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    found = [(int(family), str(place[0])) for family, *_, place in places]
-    return [place for place in dict.fromkeys(found) if len(found) == 1 or _has(*place)]
+    addresses = [(int(family), str(place[0])) for family, *_, place in places]
+    return [place for place in dict.fromkeys(addresses) if len(addresses) == 1 or _has(*place)]
 
 
 def _has(family: int, address: str) -> bool:

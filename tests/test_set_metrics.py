@@ -55,8 +55,8 @@ def test_a_confidence_that_is_right_as_often_as_it_says_has_no_calibration_error
     confidence = np.repeat([0.25, 0.75], 100)
     correct = np.concatenate([np.arange(100) < 25, np.arange(100) < 75])
     order = np.random.default_rng(0).permutation(200)
-    assert set_metrics.ece_of_confidence(confidence[order], correct[order], bins=2) == pytest.approx(0)
-    assert set_metrics.ece_of_confidence(confidence + 0.1, correct, bins=2) == pytest.approx(0.1)
+    assert metrics.ece_of_confidence(confidence[order], correct[order], bins=2) == pytest.approx(0)
+    assert metrics.ece_of_confidence(confidence + 0.1, correct, bins=2) == pytest.approx(0.1)
 
 
 def test_the_error_of_macro_f1_is_far_wider_than_a_shares_where_a_label_is_rare() -> None:

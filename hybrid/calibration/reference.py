@@ -60,7 +60,9 @@ def curve(confidence: Floats, correct: Correct, chosen: Threshold) -> tuple[Poin
 
 def promises(confidence: Floats, correct: Correct, *, target: float, delta: float) -> tuple[Promise, ...]:
     """Find for several accuracies, `target` among them, the threshold that supports it, or how many rows would."""
-    found = [choose_threshold(confidence, correct, target=t, delta=delta) for t in sorted({*TARGETS, target})]
+    chosen_thresholds = [
+        choose_threshold(confidence, correct, target=t, delta=delta) for t in sorted({*TARGETS, target})
+    ]
     return tuple(
         Promise(
             target=chosen.target,
@@ -68,7 +70,7 @@ def promises(confidence: Floats, correct: Correct, *, target: float, delta: floa
             kept=chosen.kept,
             rows_needed=chosen.rows_needed,
         )
-        for chosen in found
+        for chosen in chosen_thresholds
     )
 
 

@@ -73,8 +73,8 @@ class RowIndex:
         """
         if not text:
             return self.find(row_id) or self.find(unguard(row_id))
-        found = self.find(row_id, text_key(text))
-        return found or self.find(unguard(row_id), text_key(unguard(text)))
+        rows = self.find(row_id, text_key(text))
+        return rows or self.find(unguard(row_id), text_key(unguard(text)))
 
     def __contains__(self, row_id: str) -> bool:
         """Whether a row has this id, whatever its text."""

@@ -123,10 +123,10 @@ def read_audit(path: Path, rows: Sequence[Example], labels: Sequence[str]) -> li
     for record in _records(path):
         if is_no_vote(record.label, NO_VOTE, labels):
             continue
-        found = index.find_text(record.id, record.text)
-        if not found:
+        matches = index.find_text(record.id, record.text)
+        if not matches:
             raise DataError(_no_row(record, index))
-        by_id |= _of_train(found, _label(record, labels), "audit", drawn=False)
+        by_id |= _of_train(matches, _label(record, labels), "audit", drawn=False)
     return list(by_id.values())
 
 
@@ -150,11 +150,11 @@ def read_reviewed(path: Path, rows: Sequence[Example], labels: Sequence[str]) ->
                 f"{record.where}: id {record.id!r} names a row by its line, as an earlier version did, and lines move; "
                 "move the file away, and read the answered sheets again with: review read"
             )
-        found = index.find(record.id, record.key)
-        n_gone += not found
-        n_judging += bool(found) and all(row.part != "train" for row in found)
-        if found:
-            by_id |= _of_train(found, _label(record, labels), "review", drawn=record.drawn)
+        matches = index.find(record.id, record.key)
+        n_gone += not matches
+        n_judging += bool(matches) and all(row.part != "train" for row in matches)
+        if matches:
+            by_id |= _of_train(matches, _label(record, labels), "review", drawn=record.drawn)
     return Reviewed(trusted=list(by_id.values()), n_gone=n_gone, n_judging=n_judging)
 
 

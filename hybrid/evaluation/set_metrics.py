@@ -12,7 +12,7 @@ import numpy.typing as npt
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 
 from hybrid.evaluation.intervals import Estimate
-from hybrid.evaluation.metrics import NLL_FLOOR, ece
+from hybrid.evaluation.metrics import NLL_FLOOR
 
 Floats = npt.NDArray[np.float64]
 Array = npt.NDArray[Any]
@@ -66,11 +66,6 @@ def nll_of_sets_by_row(probs: Array, gold: Array) -> Floats:
 def brier_of_sets(probs: Array, gold: Array) -> float:
     """Return the mean over rows of the squared distance of the probabilities from 0 and 1, summed over the labels."""
     return float(np.mean(((np.asarray(probs, dtype=np.float64) - gold) ** 2).sum(axis=1)))
-
-
-def ece_of_confidence(confidence: Floats, correct: Array, bins: int = 15) -> float:
-    """Return the expected calibration error of the probability [n] that a row is right, as `metrics.ece`."""
-    return ece(*as_one_label(confidence, correct), bins)
 
 
 def as_one_label(confidence: Floats, correct: Array) -> tuple[Floats, npt.NDArray[np.int64]]:

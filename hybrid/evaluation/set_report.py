@@ -87,7 +87,7 @@ def _calibration(
     figures |= {"ece_refit_mean": refitted.mean, "ece_refit95": refitted.p95}
     for name, label_probs, decisions in (("before", before, decide(plain, before)), ("after", probs, decided)):
         correct = (decisions.chosen == gold).all(axis=1)
-        figures[f"ece_{name}"] = set_metrics.ece_of_confidence(decisions.confidence, correct)
+        figures[f"ece_{name}"] = metrics.ece_of_confidence(decisions.confidence, correct)
         figures[f"brier_{name}"] = set_metrics.brier_of_sets(label_probs, gold)
         figures[f"nll_{name}"] = float(set_metrics.nll_of_sets_by_row(label_probs, gold).mean())
     return {name: _rounded(value) for name, value in figures.items()}

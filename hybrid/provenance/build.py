@@ -54,11 +54,11 @@ def receipt_of(receipts: Sequence[Receipt], name: str, run: Path) -> Receipt:
         DataError: no row has this id or place, or several have the place.
     """
     by_id = [receipt for receipt in receipts if receipt.id == name]
-    found = by_id or [receipt for receipt in receipts if f"/{receipt.where}".endswith(f"/{name}")]
-    if len(found) > 1:
-        raise DataError(f"{run}: {len(found)} rows are {name!r}; name one by its id, such as {found[0].id!r}")
-    if found:
-        return found[0]
+    matches = by_id or [receipt for receipt in receipts if f"/{receipt.where}".endswith(f"/{name}")]
+    if len(matches) > 1:
+        raise DataError(f"{run}: {len(matches)} rows are {name!r}; name one by its id, such as {matches[0].id!r}")
+    if matches:
+        return matches[0]
     example = receipts[0]
     place = f", or a place such as {example.where!r}" if example.where else ""
     raise DataError(f"{run}: no row {name!r}; expected an id of split/rows.jsonl, such as {example.id!r}{place}")

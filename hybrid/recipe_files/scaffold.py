@@ -114,8 +114,8 @@ def _data_lines(config: DataConfig, dataset: Dataset) -> Iterator[str]:
         yield "# One column an annotator; the given label is their majority."
         yield f"annotators = {to_toml(list(config.annotators))}"
         yield "# Cells that mean no vote, in any case, beside empty ones. A value that stands in `labels` is a vote."
-        if said := no_votes_phrase(dataset.no_votes, dataset.rows_without_vote).removeprefix("; "):
-            yield f"# In these data: {said}."
+        if phrase := no_votes_phrase(dataset.no_votes, dataset.rows_without_vote).removeprefix("; "):
+            yield f"# In these data: {phrase}."
         yield f"# no_vote = {to_toml(list(config.no_vote))}"
     else:
         yield f"label = {to_toml(config.label)}"

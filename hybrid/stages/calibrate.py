@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from hybrid.runtime.combination import Reliability
 
 Floats = npt.NDArray[np.float64]
-Indices = npt.NDArray[np.int64]
 
 MIN_VOTED_SHARE = 0.5
 """Cleaning has measured the noise of the training labels where at least this share of the rows has a vote."""

@@ -85,9 +85,9 @@ def _check_columns(sheet: Sheet, file: str) -> None:
 def _rows_of(cells: Cells, where: str, index: RowIndex) -> Sequence[Example]:
     """Return the rows that a line is about; there is at least one."""
     row_id, text = _cell(cells, "id"), _cell(cells, "text")
-    found = index.find_text(row_id, text)
-    if found:
-        return found
+    rows = index.find_text(row_id, text)
+    if rows:
+        return rows
     if text:
         mismatch = f", and the row with the id {row_id!r} has another" if row_id in index else ""
         raise DataError(f"{where}: no row of the data has this text{mismatch}; correct the line or remove it")
