@@ -7,9 +7,10 @@ import msgspec
 
 from hybrid.review.escalations import Escalated
 from hybrid.runtime.bundle import Bundle
-from serving.decoder.client import DecoderClient, DecoderQuestion, DecoderResult
+from serving.decoder.client import DecoderClient
 from serving.decoder.kept_text import cut_text
 from serving.decoder.merge_answer import decoder_answer, merge_vote, without_vote
+from serving.decoder.question import DecoderQuestion, DecoderResult
 from serving.decoder.review_log import ReviewLog
 from serving.errors import UnanswerableError
 from serving.settings import DecoderSettings

@@ -7,7 +7,7 @@ import msgspec
 from hybrid.runtime.bundle import Bundle
 from hybrid.runtime.decision import with_vote, without_label
 from hybrid.types import Prediction
-from serving.decoder.client import DecoderQuestion, DecoderResult
+from serving.decoder.question import DecoderQuestion, DecoderResult
 from serving.errors import UnanswerableError
 from serving.settings import OnFailure
 from serving.types import REASONS, Answer, NoLabelReason

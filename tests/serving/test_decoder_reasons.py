@@ -13,7 +13,7 @@ from hybrid.errors import LLMError
 from hybrid.llm.client.messages import Messages
 from hybrid.review.escalations import FILE, open_store, read_escalations
 from hybrid.urls import hide_user_info
-from serving.decoder.client import REASON_OF_FAILURE
+from serving.decoder.question import REASON_OF_FAILURE
 from serving.errors import UnanswerableError
 from serving.telemetry.logs import JsonFormatter, JsonLogs
 from serving.types import REASONS, Deadline, NoLabelReason

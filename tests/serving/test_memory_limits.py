@@ -15,8 +15,8 @@ import pytest
 
 from hybrid.review.escalations import open_store, read_escalations
 from serving.decoder import review_log
-from serving.decoder.client import MAX_RATIONALE_CHARS, DecoderQuestion, cache_key
 from serving.decoder.kept_text import MARK, cut_text
+from serving.decoder.question import MAX_RATIONALE_CHARS, DecoderQuestion, cache_key
 from serving.decoder.review_log import ReviewLog
 from serving.errors import OverloadedError, UnanswerableError
 from serving.http.held_bodies import HeldBodies

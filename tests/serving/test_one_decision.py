@@ -17,8 +17,8 @@ from hybrid.runtime.combination import Reliability, Weights
 from hybrid.runtime.text_encoder import Encoded
 from hybrid.stages.evaluate import Answers, evaluate, evaluate_sets
 from hybrid.types import AnswerStatus, Example, Judged, Prediction, Vote
-from serving.decoder.client import DecoderResult
 from serving.decoder.merge_answer import merge_vote, without_vote
+from serving.decoder.question import DecoderResult
 from serving.errors import UnanswerableError
 from serving.replica import encoder_answer
 from serving.settings import OnFailure
