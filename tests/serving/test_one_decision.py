@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import hybrid.client
 from hybrid.config import EvaluateConfig
+from hybrid.evaluation.metrics import NullEce
 from hybrid.runtime.bundle import Bundle
 from hybrid.runtime.calibration import FEW_LABELS, NOTHING_KEPT, Calibration, Knots, apply
 from hybrid.runtime.cascade import Classifier
@@ -236,6 +237,7 @@ def test_several_labels_a_text_are_decided_alike() -> None:
             EvaluateConfig(bootstrap=2),
             threshold=bundle.threshold.value,
             leaked_ids=frozenset(),
+            refitted=NullEce(mean=0.0, p95=0.0),
             seed=0,
         ).judged[0]
         assert (judged.label, judged.confidence) == (label, pytest.approx(prediction.confidence, abs=1e-6))
