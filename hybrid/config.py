@@ -41,8 +41,8 @@ class DataConfig(Section, frozen=True, kw_only=True):
     prepare: str = ""
     """A Python file beside the recipe with `prepare(fetch, seed) -> list[dict]`; instead of files."""
     train: str = ""
-    """csv, tsv, jsonl or parquet beside the recipe, or `hf:owner/name[@revision][:split]`. Without a revision a run pins
-    the commit that it first sees."""
+    """csv, tsv, jsonl, parquet or xlsx beside the recipe, or `hf:owner/name[@revision][:split]`. Without a revision a run
+    pins the commit that it first sees."""
     calibration: str = ""
     test: str = ""
     text: str = "text"

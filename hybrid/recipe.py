@@ -85,7 +85,7 @@ def run(
 @app.command()
 def new(
     name: Annotated[str, typer.Argument(help="The name of the recipe, and of its folder under --folder.")],
-    data: Annotated[str, typer.Option(help="csv, tsv, jsonl or parquet, or hf:owner/name: the rows to train on.")],
+    data: Annotated[str, typer.Option(help="csv, tsv, jsonl, parquet or xlsx, or hf:owner/name: the rows.")],
     text: Annotated[str, typer.Option(help="The column of the texts.")],
     label: Annotated[str, typer.Option(help="The column of the given labels.")] = "",
     gold: Annotated[str, typer.Option(help="A column of trusted labels; may be empty on some rows.")] = "",

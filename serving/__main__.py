@@ -92,8 +92,12 @@ def _serve(folder: Path, settings: "Settings") -> None:
 
 
 def _headline(bundle: "Bundle") -> str:
+    from hybrid.runtime.calibration import NOTHING_KEPT
+
     labels = ", ".join(bundle.labels[:5]) + (f" and {len(bundle.labels) - 5} more" if len(bundle.labels) > 5 else "")
-    return f"serving {bundle.name}: {labels} ({bundle.precision}, escalates below {bundle.threshold.value:.3g})"
+    threshold = bundle.threshold.value
+    escalates = "every text escalates" if threshold == NOTHING_KEPT else f"escalates below {threshold:.3g}"
+    return f"serving {bundle.name}: {labels} ({bundle.precision}, {escalates})"
 
 
 if __name__ == "__main__":

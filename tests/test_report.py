@@ -266,6 +266,15 @@ def test_the_closing_lines_say_whose_labels_judge_and_what_the_threshold_guarant
     assert cannot in "\n".join(closing_lines(folder))
 
 
+def test_the_closing_lines_say_why_probabilities_are_not_calibrated(folder: Path) -> None:
+    write(folder)
+    assert "not calibrated" not in "\n".join(closing_lines(folder))
+    summary = summary_of(folder)
+    calibration = summary["calibration"] | {"method": "none", "basis": "given"}
+    (folder / "summary.json").write_bytes(msgspec.json.encode(summary | {"calibration": calibration}))
+    assert "not calibrated: calibration rows lack gold labels" in "\n".join(closing_lines(folder))
+
+
 def test_a_changed_stage_makes_a_new_page(folder: Path) -> None:
     change_report(folder, "train", resumed_from_step=17)
     assert "resumed from its checkpoint at step 17" in words(write(folder))

@@ -37,7 +37,7 @@ def new_recipe(
     """Write `<folder>/recipe.toml` for a data set, after a look at the data, and return its path.
 
     Args:
-        data: a csv, tsv, jsonl or parquet file (from the working directory if relative), or `hf:owner/name[:split]`.
+        data: a csv, tsv, jsonl, parquet or xlsx file (from the working directory if relative), or `hf:owner/name[:split]`.
         test: the same for a ready test set.
         text, label, gold, id, annotators, split: columns, as in `hybrid.config.DataConfig`.
         settings: further settings of the recipe, by section.

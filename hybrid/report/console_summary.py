@@ -13,7 +13,7 @@ def closing_lines(folder: Path) -> list[str]:
         "",
         *_labels(summary),
         *_scores(summary),
-        _calibration(summary),
+        *_calibration(summary),
         _threshold(summary),
         "",
         f"  report  {folder / 'report.html'}",
@@ -46,12 +46,18 @@ def _scores(summary: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _calibration(summary: dict[str, Any]) -> str:
+def _calibration(summary: dict[str, Any]) -> list[str]:
     figures = summary["calibration"]
-    return (
+    lines = [
         f"  calibration ({figures['method']})  ECE {figures['ece_before']:.3f} before, {figures['ece_after']:.3f} after "
         f"(noise alone: up to {limit_of(figures):.3f}; if the probabilities were perfect: {figures['ece_null95']:.3f})"
-    )
+    ]
+    if figures.get("basis") == "given":
+        lines.append(
+            "    not calibrated: calibration rows lack gold labels, and the noise of their labels cannot be estimated; "
+            "the report says what would help"
+        )
+    return lines
 
 
 def limit_of(figures: dict[str, Any]) -> float:

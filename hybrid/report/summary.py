@@ -13,6 +13,7 @@ Documented keys (a dot separates levels; a figure that cannot be known is null, 
 - `test.without_twins`: the served variant without the test rows that have a near-duplicate in train.
 - `way_to_ceiling.accuracy`, `.macro_f1`: (cleaned - given) / (gold - given), with `--ablate`.
 - `calibration.ece_before`, `.ece_after`, `.brier_*`, `.nll_*`: on test, mean over the seeds; `calibration.method`.
+  `calibration.basis`: the labels it learns from, `gold`, `votes`, `confusion` (what cleaning corrected) or `given` (none).
   `.ece_refit_mean`, `.ece_refit95`: mean and 95th percentile of the ECE of the calibrator refitted on drawn labels, by which
   `.ece_after` is judged; `.ece_null_mean`, `.ece_null95`: those of perfect probabilities.
 - `threshold.value`, `.target`, `.delta`, `.met`, `.kept`, `.rows_needed`: from the calibration rows;
@@ -111,7 +112,7 @@ def summarise(context: RunContext, figures: Sequence[SeedFigures]) -> Report:
         "way_to_ceiling": {name: _way_to_ceiling(test, name) for name in ("accuracy", "macro_f1")},
         "precision": _precision(run, evaluated),
         "calibration": {name: _mean(seed.calibration[name] for seed in figures) for name in CALIBRATION}
-        | {"method": calibrated["method"]},
+        | {"method": calibrated["method"], "basis": calibrated.get("labels", {}).get("basis")},
         "threshold": calibrated["threshold"] | {"test": evaluated["threshold"]},
         "cascade": evaluated["cascade"],
         "seconds": {stage: run.report(stage)["seconds"] for stage in STAGE_NAMES},

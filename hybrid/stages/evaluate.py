@@ -336,13 +336,15 @@ def _wrong_labels(io: StageIO, train: Sequence[Example], decided: dict[str, str]
 
 
 def _scores_in_fp32(io: StageIO, rows: Sequence[Example]) -> Report | None:
-    """The scores of the fp32 graph, for comparison with the served one; None for several labels a text, which calibration decides."""
+    """The scores of the fp32 graph, calibrated as the served one is, for comparison; None for several labels a text."""
+    from hybrid.runtime import load
     from hybrid.runtime.encoder import Encoder
 
     if io.recipe.task == "multi_label":
         return None
     encoder = Encoder(io.input_folder("export"), n_labels=len(io.labels), reading=io.limits)
-    best = encoder.logits([row.text for row in rows]).argmax(axis=1)
+    calibration = load(io.input_folder("bundle")).bundle.calibration
+    best = apply(calibration, encoder.logits([row.text for row in rows])).argmax(axis=1)
     position = index_by_label(io.labels)
     gold = np.array([position[row.label] for row in rows])
     return {"accuracy": _rounded(accuracy(gold, best)), "macro_f1": _rounded(macro_f1(gold, best, len(io.labels)))}
@@ -383,10 +385,17 @@ def _score_bundle(io: StageIO, rows: Sequence[Example], ask: Ask) -> Evaluated:
     )
 
 
+def _line(report: Report) -> str:
+    """The scores of the encoder, and of the cascade where a decoder answered."""
+    encoder, cascade = report["encoder"], report["threshold"]
+    escalated = f"; with escalation {cascade['accuracy']:.3f}" if cascade["answered"] else ""
+    return f"accuracy {encoder['accuracy']:.3f}, macro-F1 {encoder['macro_f1']:.3f}{escalated}"
+
+
 EVALUATE = Stage(
     name="evaluate",
     purpose="test rows -> scores of the bundle: encoder alone, and with escalation",
-    version=4,
+    version=5,
     reads=_reads,
     writes=(JUDGED.path,),
     code=(
@@ -403,8 +412,5 @@ EVALUATE = Stage(
         "hybrid.teacher",
     ),
     work=_work,
-    summary_line=lambda r: (
-        f"accuracy {r['encoder']['accuracy']:.3f}, macro-F1 {r['encoder']['macro_f1']:.3f}; "
-        f"with escalation {r['threshold']['accuracy']:.3f}"
-    ),
+    summary_line=_line,
 )

@@ -29,7 +29,7 @@ def read_votes(
     parts are passed over.
 
     Args:
-        files: csv, tsv, jsonl or parquet; relative ones count from `folder`.
+        files: csv, tsv, jsonl, parquet or xlsx; relative ones count from `folder`.
 
     Raises:
         DataError: a column is missing, no row has a line's id or its text, no label of a file is in the set, or a
