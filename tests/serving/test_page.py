@@ -195,6 +195,9 @@ def test_the_slider_says_what_the_calibration_rows_predict_and_the_texts_follow_
     assert n_below[0] > n_below[1]
     page.get_by_role("button", name="Back to the bundle").click()
     assert page.get_by_role("button", name="Back to the bundle").is_disabled()
+    page.locator("#promises summary").click()
+    promised = page.locator("#promise-list li").all_inner_texts()
+    assert [line.split(" right")[0] for line in promised][-2:] == ["95 %", "99 %"], "targets are whole percents"
 
 
 def test_live_numbers_come_while_somebody_looks_and_only_then(page: "Page", site: Site) -> None:

@@ -43,9 +43,10 @@ function listPromises(reference) {
 }
 
 function describePromise({ target, threshold, kept, rows_needed }, n_rows) {
-  if (threshold !== null) return `${percent(target)} right: a threshold of ${threshold.toFixed(3)} keeps ${percent(kept)}`;
+  const promised = `${Number((100 * target).toFixed(1))} % right`;
+  if (threshold !== null) return `${promised}: a threshold of ${threshold.toFixed(3)} keeps ${percent(kept)}`;
   const needed = rows_needed ? `about ${rows_needed.toLocaleString("en")} would` : "no number of rows would";
-  return `${percent(target)} right: ${n_rows} calibration rows do not support it; ${needed}`;
+  return `${promised}: ${n_rows} calibration rows do not support it; ${needed}`;
 }
 
 function showOwn() {
@@ -82,7 +83,7 @@ function show(index) {
   byId("at-accuracy").textContent = percent(accuracy);
   byId("at-bound").textContent = percent(lower_bound);
   mark(reference.curve[index]);
-  const right = reference.trusted ? "right" : "in agreement with the labels as given, which are not gold,";
+  const right = reference.trusted ? "right" : "right, by labels that are not all gold,";
   const onRows = `Of the ${reference.n_rows} calibration rows this keeps ${Math.round(kept * reference.n_rows)}, ${right} in ${percent(accuracy)}.`;
   const promise = chosen === null
     ? `This is the bundle’s own threshold: with probability ${percent(1 - threshold.delta)}, at least ${percent(threshold.target)} of the texts it keeps are right.`
