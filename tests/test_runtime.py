@@ -210,3 +210,10 @@ def test_where_the_decoder_gives_no_label_the_encoders_answer_stands_and_says_so
     after = with_vote(before, Vote(id="0", status=status, teacher="t", reason="why"))  # type: ignore[arg-type]
     assert (after.label, after.source, after.escalation) == ("a", "encoder", escalation)
     assert (after.reason, after.rationale) == ("why", "")
+
+
+def test_the_folder_of_a_run_is_refused_with_the_bundle_in_it(tmp_path: Path) -> None:
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "bundle.json").write_text("{}")
+    with pytest.raises(BundleError, match="the folder of a run: name .*bundle"):
+        read_bundle(tmp_path)

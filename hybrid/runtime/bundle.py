@@ -83,10 +83,13 @@ def read_bundle(folder: Path) -> Bundle:
         bundle = msgspec.json.decode(content, type=Bundle)
         seal = seal_of(content)
     except OSError as error:
-        raise BundleError(
-            f"{folder}: not a bundle ({MANIFEST}: {error.strerror}); expected a folder that `python -m hybrid.recipe` made, "
-            "such as runs/sentiment/embedded/bundle"
-        ) from error
+        inside = folder / "bundle"
+        expected = (
+            f"this is the folder of a run: name {inside}"
+            if (inside / MANIFEST).is_file()
+            else "expected a folder that `python -m hybrid.recipe` made, such as runs/sentiment/embedded/bundle"
+        )
+        raise BundleError(f"{folder}: not a bundle ({MANIFEST}: {error.strerror}); {expected}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BundleError(f"{path}: changed or cut off ({error}); copy the bundle again or rerun the recipe") from error
     if bundle.format >= FIRST_SEALED and bundle.seal != seal:
