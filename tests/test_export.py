@@ -8,7 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from transformers import MPNetConfig, MPNetForSequenceClassification
+from transformers import AlbertConfig, AlbertForSequenceClassification
 
 from hybrid.config import ExportConfig
 from hybrid.encoders.checkpoint import load_classifier, load_tokenizer, write_tokenizer
@@ -91,9 +91,9 @@ def test_an_encoder_without_a_lean_graph_is_left_to_torch(bert: Path, tmp_path: 
     tokenizer = load_tokenizer(bert)
     torch.manual_seed(1)
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
-    config = MPNetConfig(vocab_size=len(tokenizer), num_labels=3, max_position_embeddings=64, **sizes)
+    config = AlbertConfig(vocab_size=len(tokenizer), num_labels=3, max_position_embeddings=64, **sizes)
     checkpoint = tmp_path / "checkpoint"
-    MPNetForSequenceClassification(config).save_pretrained(checkpoint)
+    AlbertForSequenceClassification(config).save_pretrained(checkpoint)
     tokenizer.save_pretrained(checkpoint)
     write_tokenizer(tokenizer, checkpoint / "tokenizer.json", READING)
     found = export(checkpoint, ROWS[:8], LABELS, ExportConfig(), folder=tmp_path / "out", reading=READING)

@@ -444,7 +444,9 @@ def test_without_openpyxl_a_workbook_is_refused_with_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "openpyxl", None)
-    with pytest.raises(ConfigError, match=r"openpyxl is not installed; run `pip install openpyxl`, or save the sheet"):
+    with pytest.raises(
+        ConfigError, match=r"openpyxl is not installed; run `pip install 'hybrid-cascade\[xlsx\]'`, or save the sheet"
+    ):
         read_sheet(tmp_path / "a.xlsx", ("text",))
 
 
