@@ -57,6 +57,19 @@ def test_without_hardware_for_bf16_nothing_is_timed(monkeypatch: pytest.MonkeyPa
     assert steps == []
 
 
+@pytest.mark.parametrize(("amx", "avx512_bf16"), [(False, False), (True, False), (False, True), (True, True)])
+def test_amx_or_avx512_bf16_is_hardware_for_bf16(amx: bool, avx512_bf16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
+    assert device.has_bf16("cpu") == (amx or avx512_bf16)
+
+
+def test_a_torch_that_cannot_say_trains_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in device.CPU_BF16:
+        monkeypatch.delattr(torch.cpu, name)
+    assert not device.has_bf16("cpu")
+
+
 @pytest.mark.parametrize(
     ("fp32", "bf16", "precision", "reason"),
     [

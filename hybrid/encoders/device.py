@@ -19,6 +19,8 @@ Batch = Mapping[str, torch.Tensor]
 BatchLoss = Callable[[Any, Batch], torch.Tensor]
 """The loss of a model on a batch."""
 
+CPU_BF16 = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+"""torch's questions whether this processor multiplies bf16: Intel since 2023 has both, AMD since Zen 4 the second."""
 TRIAL_STEPS = 3
 TRIAL_SECONDS = 60.0
 """The trial starts no further round once its steps have taken this long together."""
@@ -53,12 +55,13 @@ def training_device() -> Device:
 
 
 def has_bf16(device: Device) -> bool:
-    """Whether `device` multiplies bf16 in hardware: a GPU that reports it, or a CPU with AMX."""
+    """Whether `device` multiplies bf16 in hardware: a GPU that reports it, or a CPU with AMX or AVX512-BF16."""
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device == "mps":
         return False  # Metal emulates it on many Macs, and no machine that this is tested on has one
-    return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
+    # Underscored in torch, and without a public counterpart: a torch that lacks one of them answers no.
+    return any(getattr(torch.cpu, name, lambda: False)() for name in CPU_BF16)
 
 
 def choose_precision(model: Any, batch: Batch, loss: BatchLoss) -> PrecisionChoice:
