@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from hybrid.errors import DataError as DataError
     from hybrid.errors import HybridError as HybridError
     from hybrid.errors import LLMError as LLMError
+    from hybrid.from_python.fit import fit as fit
+    from hybrid.from_python.fitted import Fitted as Fitted
     from hybrid.runtime.cascade import Classifier as Classifier
-    from hybrid.runtime.cascade import Decoder as Decoder
     from hybrid.runtime.cascade import load as load
     from hybrid.runtime.decoder import LLMDecoder as LLMDecoder
+    from hybrid.runtime.decoder_choice import Decoder as Decoder
     from hybrid.runtime.explain import Explanation as Explanation
     from hybrid.types import Prediction as Prediction
     from hybrid.types import Vote as Vote
@@ -29,11 +31,13 @@ __all__ = [
     "DataError",
     "Decoder",
     "Explanation",
+    "Fitted",
     "HybridError",
     "LLMDecoder",
     "LLMError",
     "Prediction",
     "Vote",
+    "fit",
     "load",
 ]
 
@@ -43,8 +47,11 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
     "hybrid.errors": ("BundleError", "ConfigError", "DataError", "HybridError", "LLMError"),
-    "hybrid.runtime.cascade": ("Classifier", "Decoder", "load"),
+    "hybrid.from_python.fit": ("fit",),
+    "hybrid.from_python.fitted": ("Fitted",),
+    "hybrid.runtime.cascade": ("Classifier", "load"),
     "hybrid.runtime.decoder": ("LLMDecoder",),
+    "hybrid.runtime.decoder_choice": ("Decoder",),
     "hybrid.runtime.explain": ("Explanation",),
     "hybrid.types": ("Prediction", "Vote"),
 }

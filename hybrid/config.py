@@ -189,8 +189,9 @@ class EncoderConfig(Section, frozen=True, kw_only=True):
     """The model that serves."""
 
     model: str = "packaged:all-MiniLM-L6-v2"
-    """`packaged:NAME`, `hf:owner/name[@revision]`, or a folder with config.json, weights and tokenizer.json. Without a
-    revision a run pins the commit that it first sees."""
+    """`packaged:NAME`, `hf:owner/name[@revision]`, a folder with config.json, weights and tokenizer.json, or a Python file
+    beside the recipe whose `build(fetch, folder)` writes such a folder. Without a revision a run pins the commit that it
+    first sees."""
     max_length: Annotated[int, Meta(ge=8)] = 128
     """Tokens at once; a longer text is cut, and its prediction says so, or it is read in windows."""
     truncate: Literal["right", "left", "both"] = "right"

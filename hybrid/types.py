@@ -1,5 +1,8 @@
 """The rows that flow from stage to stage, one struct a table."""
 
+from collections.abc import Callable
+from html import escape
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -53,6 +56,8 @@ AnswerSource = Literal["encoder", "decoder", "both"]
 EscalationOutcome = Literal["none", "answered", "undecided", "failed"]
 """How asking the decoder ended. none: it was not asked. undecided: it answered without one of the labels.
 failed: it could not be asked, or its answer did not arrive."""
+Fetch = Callable[[str], Path]
+"""Returns the folder of a pinned artefact by its name."""
 Report = dict[str, Any]
 """The figures of a stage, as JSON holds them."""
 
@@ -277,6 +282,17 @@ class Prediction(Row, frozen=True, kw_only=True):
     def status(self) -> AnswerStatus:
         """What became of the text, in the words of the service; the library itself never abstains."""
         return "escalated" if self.escalate else "accepted"
+
+    def _repr_html_(self) -> str:
+        """Show the answer in a notebook: the label, how sure it is, and the probability of every label as a bar."""
+        words = [f"{self.confidence:.1%} sure", self.status, f"by {self.source}", self.reason or self.rationale]
+        line = " &middot; ".join(escape(word) for word in words if word)
+        bars = "".join(
+            f"<tr><td>{escape(label)}</td><td>{prob:.3f}</td>"
+            f'<td><div style="width:{120 * prob:.0f}px;height:.8em;background:#4878a8"></div></td></tr>'
+            for label, prob in sorted(self.probs.items(), key=lambda item: -item[1])
+        )
+        return f"<div><b>{escape(self.label) or '(no label)'}</b> {line}</div><table>{bars}</table>"
 
 
 class Judged(Row, frozen=True, kw_only=True):

@@ -38,7 +38,7 @@ except BundleError as error:
     labels = [str(error)]
 """
 MISTAKES = """
-hybrid.load("bundle", decoder="always")
+hybrid.load("bundle", decoder=3)
 number: int = labels[0]
 print(hybrid.lod)
 """
@@ -79,7 +79,7 @@ def test_mypy_sees_the_types_in_a_users_script(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     errors = [line for line in done.stdout.splitlines() if "error:" in line]
     assert len(errors) == 3, done.stdout
-    assert 'wrong.py:24: error: Argument "decoder" to "load" has incompatible type "str"' in errors[0]
+    assert 'wrong.py:24: error: Argument "decoder" to "load" has incompatible type "int"' in errors[0]
     assert 'has type "str", variable has type "int"' in errors[1]
     assert 'Module has no attribute "lod"' in errors[2]
 

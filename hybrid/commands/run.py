@@ -7,8 +7,10 @@ from hybrid.pipeline.launch import Options, open_context, run_folder, run_lock, 
 from hybrid.progress import Screen
 
 
-def launch(recipe: Recipe, recipe_dir: Path, options: Options) -> Path:
+def launch(recipe: Recipe, recipe_dir: Path, options: Options, screen: Screen | None = None) -> Path:
     """Run a recipe once for each seed, and write summary, page and cards; return the folder of the run.
+
+    `screen` shows the progress; None: on the terminal.
 
     Raises:
         HybridError: an error that the user can fix; finished stages are kept.
@@ -17,7 +19,7 @@ def launch(recipe: Recipe, recipe_dir: Path, options: Options) -> Path:
     from hybrid.report.console_summary import closing_lines
     from hybrid.report.summary import SeedFigures
 
-    screen, folder = Screen(), run_folder(recipe, options)
+    screen, folder = screen or Screen(), run_folder(recipe, options)
     with run_lock(folder):
         seeds = run_seeds(recipe, recipe_dir, options, screen)
         figures = [SeedFigures.read(seed.context, seed.variants) for seed in seeds]

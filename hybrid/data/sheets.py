@@ -1,18 +1,17 @@
 """The rows of a recipe as sheets of text: a file beside the recipe, a hub data set, or the recipe's own `prepare`."""
 
 import errno
-import types
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hybrid.artifacts import cache_dir
-from hybrid.errors import ConfigError, DataError, StorageError
+from hybrid.errors import DataError, StorageError
 from hybrid.files.formats.records import NotText, Value, class_name, location_of, text_of, value_of
+from hybrid.files.python_file import function_in
 from hybrid.files.sheet import Cells, Sheet, read_sheet
 from hybrid.hub import parse_hub, refusal_of
-
-Fetch = Callable[[str], Path]
+from hybrid.types import Fetch as Fetch
 
 
 def read_data(ref: str, folder: Path, key: str, columns: Sequence[str]) -> Sheet:
@@ -108,18 +107,7 @@ def _kinds_of(values: Iterable[Value]) -> set[str]:
 
 def prepared_sheet(path: Path, ref: str, seed: int, fetch: Fetch) -> Sheet:
     """Return the rows of the `prepare(fetch, seed)` in a Python file."""
-    if not path.is_file():
-        raise ConfigError(
-            f"{path}: no such file (data.prepare = {ref!r}); correct the path, which starts at the recipe"
-        )
-    # Run from its text and not imported: an import would leave bytecode in the recipe's folder.
-    module = types.ModuleType(f"hybrid_prepare_{path.stem}")
-    module.__file__ = str(path)
-    try:
-        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
-        prepare = module.prepare
-    except (SyntaxError, AttributeError) as error:
-        raise ConfigError(f"{path}: no usable prepare(fetch, seed) in it ({_first_line(error)}); define one") from error
+    prepare = function_in(path, "prepare", "(fetch, seed)", setting=f"data.prepare = {ref!r}")
     columns: dict[str, None] = {}
     records: list[tuple[int, Cells]] = []
     value_kinds: dict[str, set[str]] = {}

@@ -10,6 +10,7 @@ from hybrid.artifacts import fetch, model_folder
 from hybrid.config import LLMConfig, Recipe
 from hybrid.data.escalated_rows import ADDED, Added, read_added
 from hybrid.data.trusted import REVIEWED
+from hybrid.encoders.built_encoder import PYTHON_FILE, built_encoder
 from hybrid.errors import ConfigError, DataError
 from hybrid.files.hashing import sha256_of, sha256_of_file
 from hybrid.files.table import read_rows, write_json
@@ -167,7 +168,12 @@ class RunContext:
         """
         from hybrid.encoders.checkpoint import check_length
 
-        folder = model_folder(self._encoder_reference(), on_start=self.run.screen.say)
+        reference = self._encoder_reference()
+        if reference.endswith(PYTHON_FILE):
+            target = self.run.path(f"encoder-{self.encoder_identity()[:12]}")
+            folder = built_encoder(self._encoder_file(), self.recipe.encoder.model, target, self.fetch)
+        else:
+            folder = model_folder(reference, on_start=self.run.screen.say)
         check_length(folder, self.recipe.encoder.max_length)
         return folder
 
@@ -179,6 +185,10 @@ class RunContext:
             return f"{reference}@{pin.sha256}" if pin else reference
         if is_hub(reference):
             return reference
+        if reference.endswith(PYTHON_FILE):
+            # It may fetch any pinned artefact.
+            pins = {name: artifact.sha256 for name, artifact in ARTIFACTS.items()}
+            return sha256_of([sha256_of_file(self._encoder_file()), pins])
         suffixes = (".json", ".safetensors", ".bin", ".model")
         files = [path for path in sorted(Path(reference).glob("*")) if path.suffix in suffixes]
         return sha256_of({path.name: sha256_of_file(path) for path in files})
@@ -227,6 +237,14 @@ class RunContext:
     def _encoder_reference(self) -> str:
         model = self.pinned(self.recipe.encoder.model)
         return model if model.startswith(_PACKAGED) or is_hub(model) else str(self.recipe_dir / model)
+
+    def _encoder_file(self) -> Path:
+        path = self.recipe_dir / self.recipe.encoder.model
+        if not path.is_file():
+            raise ConfigError(
+                f"{path}: the recipe names this file (encoder.model), but it is not there; correct the recipe"
+            )
+        return path
 
     def _data_references(self) -> tuple[str, ...]:
         data = self.recipe.data

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hybrid.runtime.cascade import Classifier as Classifier
-    from hybrid.runtime.cascade import Decoder as Decoder
     from hybrid.runtime.cascade import load as load
+    from hybrid.runtime.decoder_choice import Decoder as Decoder
 
 __all__ = ["Classifier", "Decoder", "load"]
 

@@ -21,6 +21,9 @@ FIRST_SEALED = 3
 MANIFEST = "bundle.json"
 MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
+DEMO = "demo"
+"""The name of the bundle that ships with the package."""
+DEMO_BUNDLE = Path(__file__).parents[1] / "demo_bundle"
 FALLBACK = "fp32"
 """The folder, in a portable bundle, of the same model in fp32: a bundle with its own calibration and golden texts."""
 MAX_MANIFEST_BYTES = 256 << 20
@@ -68,6 +71,12 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     one do not hold; empty: there is none."""
     seal: str = ""
     """SHA-256 of all other fields, so that labels and calibration are those that were measured; empty in format 2."""
+
+
+def bundle_path(name_or_path: str | Path) -> Path:
+    """Return the folder of a bundle: the path itself, or for "demo", where no folder is called so, the one that ships."""
+    path = Path(name_or_path)
+    return DEMO_BUNDLE if path == Path(DEMO) and not path.exists() else path
 
 
 def read_bundle(folder: Path) -> Bundle:

