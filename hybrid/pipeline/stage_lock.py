@@ -38,6 +38,7 @@ NEUTRAL = (
     "hybrid.stages.stage",
     "hybrid.machine",
     "hybrid.network_settings",
+    "hybrid.toml_settings",
     "hybrid.types",
     "hybrid.urls",
     "hybrid.whole_call",
