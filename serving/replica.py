@@ -18,8 +18,7 @@ from serving.engine.process import EngineProcess
 from serving.engine.supervisor import EngineSupervisor
 from serving.errors import ItemError
 from serving.interfaces import Observer
-from serving.scheduler.admission import Admission, Backlog
-from serving.scheduler.cost import BatchCost
+from serving.scheduler.admission import Admission, Backlog, BatchCost
 from serving.scheduler.queue import Job
 from serving.settings import Settings
 from serving.tokenization import THREADS, RequestTokenizer

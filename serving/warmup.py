@@ -14,7 +14,7 @@ from hybrid.runtime.integrity import check_golden
 from hybrid.runtime.made_with import other_versions
 from hybrid.runtime.text_encoder import TextEncoder, pool
 from serving.engine.process import EngineError, EngineProcess
-from serving.scheduler.cost import BatchCost
+from serving.scheduler.admission import BatchCost
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,7 @@ from serving.engine.process import EngineError, EngineLostError
 from serving.engine.supervisor import EngineSupervisor, Quarantine
 from serving.errors import EngineDownError, ServingError
 from serving.interfaces import Observer
-from serving.scheduler.admission import QueueLoad
-from serving.scheduler.cost import BatchCost
+from serving.scheduler.admission import BatchCost, QueueLoad
 from serving.scheduler.queue import Job, RequestQueue, Row
 
 HOLD_S = 1.5

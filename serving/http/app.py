@@ -12,12 +12,11 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from serving.errors import MethodError, NotFoundError, ServingError
+from serving.http.access import allowed_hosts, read_keys
+from serving.http.body import HeldBodies
 from serving.http.docs_page import docs_routes
 from serving.http.endpoint import endpoint, error_response
-from serving.http.held_bodies import HeldBodies
-from serving.http.host_check import allowed_hosts
-from serving.http.middleware import RequestMiddleware, read_keys
-from serving.http.root_path import RootPath
+from serving.http.middleware import RequestMiddleware, RootPath
 from serving.interfaces import Service
 from serving.protocols.all import PROTOCOLS
 from serving.settings import Settings

@@ -14,8 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serving.errors import BadRequestError, ServingError
 from serving.http.endpoint import error_response
-from serving.http.head_filter import HeadFilter
-from serving.http.head_limits import header_error, url_error
+from serving.http.head import HeadFilter, header_error, url_error
 
 HEAD_TIMEOUT_S = 10.0
 """From the start of the connection, or the first byte of a later request, to the end of the headers."""

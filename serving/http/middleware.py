@@ -1,27 +1,22 @@
-"""Middleware for every request, whatever its route: its id, API key and context, and error replies."""
+"""Middleware for every request, whatever its route: its path, id and context, who may send it, and error replies."""
 
-import base64
-import binascii
-import hmac
 import logging
 import re
 import secrets
 import traceback
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import msgspec
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hybrid.errors import ConfigError
 from serving.errors import MisdirectedError, ServingError, UnauthorizedError
+from serving.http.access import AllowedHosts, Keys, hosts_of, key_of
 from serving.http.endpoint import error_response
-from serving.http.host_check import AllowedHosts, hosts_of
 from serving.protocols.all import PUBLIC_PATHS
-from serving.settings import API_KEYS
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -59,60 +54,6 @@ def request_id_of(scope: Scope) -> str:
         sent = Headers(scope=scope).get(REQUEST_ID, "")
         state["request_id"] = sent if SAFE_ID.fullmatch(sent) else secrets.token_hex(16)
     return state["request_id"]
-
-
-class Keys(msgspec.Struct, frozen=True):
-    """The SHA-256 of each API key that is accepted; with none, every request is."""
-
-    digests: tuple[bytes, ...] = ()
-
-    def __bool__(self) -> bool:
-        """Whether requests need a key."""
-        return bool(self.digests)
-
-    def accepts(self, key: bytes) -> bool:
-        """Whether this is one of the keys, in a time that depends only on how many there are."""
-        digest = sha256(key).digest()
-        accepted = False
-        for valid_digest in self.digests:
-            accepted |= hmac.compare_digest(digest, valid_digest)
-        return accepted
-
-
-def read_keys(environment: Mapping[str, str]) -> Keys:
-    """Read the accepted keys from the environment.
-
-    Raises:
-        ConfigError: the variable is set and has no key: to serve without keys should be a decision.
-    """
-    if API_KEYS not in environment:
-        return Keys()
-    names = [name.strip() for name in environment[API_KEYS].split(",")]
-    if not all(names):
-        raise ConfigError(
-            f"{API_KEYS}: an empty key; expected keys separated by commas, or the variable unset to serve without keys"
-        )
-    return Keys(tuple(sha256(name.encode()).digest() for name in names))
-
-
-def key_of(headers: Mapping[str, str]) -> bytes:
-    """The key of a request, empty where it has none.
-
-    It comes as `Authorization: Bearer` or `X-API-Key`; a browser sends it as the password of `Authorization: Basic`.
-    """
-    scheme, _, value = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return value.strip().encode("latin-1", "replace")
-    if scheme.lower() == "basic":
-        return _password(value)
-    return headers.get("x-api-key", "").strip().encode("latin-1", "replace")
-
-
-def _password(value: str) -> bytes:
-    try:
-        return base64.b64decode(value.strip(), validate=True).partition(b":")[2]
-    except (binascii.Error, ValueError):
-        return b""
 
 
 class RequestContext:
@@ -191,6 +132,27 @@ class RequestMiddleware:
                 raise
             internal = ServingError(f"internal error; the log has the details under the request id {request_id}")
             await error_response(internal, scope["path"], request_id)(scope, receive, reply)
+
+
+class RootPath:
+    """ASGI middleware that takes the prefix off. Paths without it are answered too, such as those of probes."""
+
+    def __init__(self, app: ASGIApp, *, prefix: str) -> None:
+        """Wrap an application; with an empty prefix it is left as it is."""
+        self._app = app
+        self._prefix = prefix
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        path = scope.get("path", "")
+        if not self._prefix or scope["type"] != "http" or not f"{path}/".startswith(f"{self._prefix}/"):
+            await self._app(scope, receive, send)
+        elif path == self._prefix and scope["method"] in ("GET", "HEAD"):
+            # The page's own paths are relative to the folder that it lies in.
+            await RedirectResponse(f"{self._prefix}/")(scope, receive, send)
+        else:
+            shorter = path[len(self._prefix) :] or "/"
+            await self._app(dict(scope, path=shorter, raw_path=shorter.encode()), receive, send)
 
 
 class _Reply:

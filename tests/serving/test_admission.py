@@ -5,8 +5,15 @@ import random
 import pytest
 
 from serving.errors import OverloadedError, TooLargeError
-from serving.scheduler.admission import Backlog, LatencyCorrection, WaitEstimate, check
-from serving.scheduler.cost import LEAST, REMEMBERED, BatchCost
+from serving.scheduler.admission import (
+    KEPT_BATCHES,
+    MIN_BATCHES,
+    Backlog,
+    BatchCost,
+    LatencyCorrection,
+    WaitEstimate,
+    check,
+)
 from serving.settings import Limits
 from serving.types import Deadline
 
@@ -28,7 +35,7 @@ def test_the_cost_of_a_batch_is_found_from_the_batches_that_ran() -> None:
 
 def test_the_cost_follows_a_machine_that_slows_down() -> None:
     cost = BatchCost()
-    for seconds in [0.01] * REMEMBERED + [0.05] * REMEMBERED:
+    for seconds in [0.01] * KEPT_BATCHES + [0.05] * KEPT_BATCHES:
         cost.add(100, 128, seconds)
     assert cost.batch_s(128) == pytest.approx(0.05)
     assert cost.wait_s(100 * 20, 256) == pytest.approx(20 * 0.05)  # padded as those before
@@ -37,7 +44,7 @@ def test_the_cost_follows_a_machine_that_slows_down() -> None:
 @pytest.mark.parametrize("ran", [[(8, 0.5), (256, 0.01)], [(64, 0.02)], [(10, 0.0), (20, 0.1)]])
 def test_noise_makes_no_cost_negative(ran: list[tuple[int, float]]) -> None:
     cost = BatchCost()
-    for padded, seconds in ran * LEAST:
+    for padded, seconds in ran * MIN_BATCHES:
         cost.add(padded, padded, seconds)
     assert all(cost.batch_s(n) >= 0 for n in (1, 8, 256, 5000))
 
@@ -51,7 +58,7 @@ def test_after_many_short_batches_the_cost_of_a_full_one_is_still_known() -> Non
 
 def test_nothing_is_expected_before_some_batches_ran() -> None:
     cost = BatchCost()
-    for n in range(LEAST):
+    for n in range(MIN_BATCHES):
         assert not cost.known
         assert cost.batch_s(256) == cost.wait_s(10_000, 256) == 0.0
         cost.add(8, 8, 0.5 / (n + 1))  # the first one is slow

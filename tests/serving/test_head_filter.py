@@ -2,7 +2,7 @@
 
 import pytest
 
-from serving.http.head_filter import HeadFilter
+from serving.http.head import HeadFilter
 
 BODY = b'{"inputs": "first line\nupgrade: second line\n\r\n\r\nUpgrade: third"}'
 HEAD = (

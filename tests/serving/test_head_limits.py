@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from serving.http import endpoint
-from serving.http.head_limits import MAX_BYTES_OF, MAX_HEADER_BYTES, MAX_HEADERS, MAX_URL_BYTES
+from serving.http.head import MAX_BYTES_OF, MAX_HEADER_BYTES, MAX_HEADERS, MAX_URL_BYTES
 from tests.serving.http_requests import DIALECTS, client, post, send, statuses
 from tests.serving.scripted import Scripted, at_once
 from tests.serving.threaded import served

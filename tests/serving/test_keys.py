@@ -9,8 +9,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from hybrid.errors import ConfigError
+from serving.http.access import Keys, read_keys
 from serving.http.app import build_app
-from serving.http.middleware import Keys, read_keys
 from serving.protocols.all import PUBLIC_PATHS
 from serving.settings import API_KEYS, Settings
 from tests.serving.http_requests import client
@@ -119,7 +119,7 @@ def test_comparing_looks_at_every_key_and_no_further_than_a_digest(monkeypatch: 
         looked.append(len(one) + len(other))
         return one == other
 
-    monkeypatch.setattr("serving.http.middleware.hmac.compare_digest", noted)
+    monkeypatch.setattr("serving.http.access.hmac.compare_digest", noted)
     assert keys.accepts(b"first")
     assert not keys.accepts(b"f" * 100_000)
     assert looked == [64] * 6

@@ -19,7 +19,7 @@ from serving.decoder.kept_text import MARK, cut_text
 from serving.decoder.question import MAX_RATIONALE_CHARS, DecoderQuestion, cache_key
 from serving.decoder.review_log import ReviewLog
 from serving.errors import OverloadedError, UnanswerableError
-from serving.http.held_bodies import HeldBodies
+from serving.http.body import HeldBodies
 from serving.settings import Limits, Settings
 from serving.telemetry import observer as telemetry
 from serving.types import Answer, Deadline, Timings

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from serving.http.host_check import name_of
+from serving.http.access import name_of
 from serving.http.openapi import build_openapi
 from serving.protocols.all import PROTOCOLS, PUBLIC_PATHS
 from serving.settings import API_KEYS, Settings, read_settings
