@@ -20,7 +20,7 @@ from hybrid.errors import BundleError, ConfigError
 from hybrid.llm import backend_of
 from serving.errors import ServingError
 from serving.http.app import build_app
-from serving.http.connection import BoundedHttpProtocol
+from serving.http.connection import protocol_below
 from serving.interfaces import Escalator
 from serving.page import files as page
 from serving.service import ClassifierService
@@ -169,7 +169,7 @@ async def _serve(
     server = _Server(
         uvicorn.Config(
             app,
-            http=BoundedHttpProtocol,
+            http=protocol_below(settings.root_path),
             ws="none",
             lifespan="off",
             log_config=None,

@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from serving.errors import BadRequestError, ServingError
 from serving.http.endpoint import error_response
 from serving.http.head import HeadFilter, header_error, url_error
+from serving.http.middleware import without_prefix
 
 HEAD_TIMEOUT_S = 10.0
 """From the start of the connection, or the first byte of a later request, to the end of the headers."""
@@ -37,6 +38,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     max_head_bytes = MAX_HEAD_BYTES
     rest_timeout_s = REST_TIMEOUT_S
     stalled_s = STALLED_S
+    path_prefix = ""
+    """The prefix that a proxy in front leaves in paths (`Settings.root_path`)."""
     url: bytes = b""
     _head_timer: asyncio.TimerHandle | None = None
     _rest_timer: asyncio.TimerHandle | None = None
@@ -130,7 +133,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse a head that is too large or no HTTP, in the error format of the path, as far as that was read."""
-        path = self.url.partition(b"?")[0].decode("ascii", "replace")
+        path = without_prefix(self.url.partition(b"?")[0].decode("ascii", "replace"), self.path_prefix)
         refusal = self._refusal or BadRequestError(f"{msg} Send HTTP/1.1 or 1.0")
         reply = error_response(refusal, path, secrets.token_hex(16))
         first = f"HTTP/1.1 {reply.status_code} {HTTPStatus(reply.status_code).phrase}\r\n".encode()
@@ -210,6 +213,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if not self.transport.is_closing():
             self.transport.write(b"HTTP/1.1 " + status + b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
             self.transport.close()
+
+
+def protocol_below(prefix: str) -> type[BoundedHttpProtocol]:
+    """Build the protocol of a service whose paths may begin with `prefix`."""
+    return type(BoundedHttpProtocol.__name__, (BoundedHttpProtocol,), {"path_prefix": prefix})
 
 
 class CoalescingTransport:

@@ -145,14 +145,19 @@ class RootPath:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         path = scope.get("path", "")
-        if not self._prefix or scope["type"] != "http" or not f"{path}/".startswith(f"{self._prefix}/"):
+        shorter = without_prefix(path, self._prefix)
+        if scope["type"] != "http" or shorter == path:
             await self._app(scope, receive, send)
         elif path == self._prefix and scope["method"] in ("GET", "HEAD"):
             # The page's own paths are relative to the folder that it lies in.
             await RedirectResponse(f"{self._prefix}/")(scope, receive, send)
         else:
-            shorter = path[len(self._prefix) :] or "/"
             await self._app(dict(scope, path=shorter, raw_path=shorter.encode()), receive, send)
+
+
+def without_prefix(path: str, prefix: str) -> str:
+    """Take a prefix such as `/soup` off a path; a path without it stays as it is."""
+    return (path[len(prefix) :] or "/") if f"{path}/".startswith(f"{prefix}/") else path
 
 
 class _Reply:

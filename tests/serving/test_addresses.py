@@ -17,9 +17,9 @@ from serving.http.app import build_app
 from serving.page import files as page
 from serving.server import listening
 from serving.settings import Settings, read_settings
-from tests.serving.http_requests import client
+from tests.serving.http_requests import client, send
 from tests.serving.scripted import Scripted, at_once
-from tests.serving.threaded import in_thread
+from tests.serving.threaded import in_thread, served
 
 HAS_IPV6 = Path("/proc/net/if_inet6").exists() and Path("/proc/net/if_inet6").read_text() != ""
 BODY = {"inputs": "soup"}
@@ -114,8 +114,7 @@ def stripping_proxy(scripted: Scripted) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def passing_proxy(scripted: Scripted) -> Iterator[str]:
     """The service behind a proxy that leaves the prefix in the path."""
-    app = build_app(scripted, Settings(root_path="/a/b"), page.routes())
-    with in_thread(scripted, app) as url:
+    with served(scripted, Settings(root_path="/a/b"), extra_routes=page.routes()) as url:
         yield f"{url}/a/b/"
 
 
@@ -151,3 +150,14 @@ def test_a_prefix_without_its_slash_leads_to_the_page_and_probes_need_none(passi
     assert client().get(f"{root}/a/bc/livez").status_code == 404
     with urllib.request.urlopen(f"{root}/a/b/livez") as probe:
         assert json.load(probe)
+
+
+@pytest.mark.parametrize("prefix", ["", "/a/b"])
+def test_a_head_that_is_no_http_is_refused_in_the_format_of_the_route_below_the_prefix(
+    passing_proxy: str, prefix: str
+) -> None:
+    server = passing_proxy.removesuffix("/a/b/")
+    for path, detail_type in (("/v2/models/soup/infer", str), ("/v1/classify", dict)):
+        reply = send(server, f"POST {prefix}{path} HTTP/1.1\r\nHost: localhost\r\nno colon\r\n\r\n".encode())
+        detail = json.loads(reply.partition(b"\r\n\r\n")[2])["error"]
+        assert isinstance(detail, detail_type), (path, detail)

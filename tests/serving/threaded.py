@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
 from serving.http.app import build_app
-from serving.http.connection import BoundedHttpProtocol
+from serving.http.connection import BoundedHttpProtocol, protocol_below
 from serving.interfaces import Service
 from serving.service import ClassifierService
 from serving.settings import Settings
@@ -22,11 +22,13 @@ def served(
     service: Service,
     settings: Settings | None = None,
     *,
-    http: type[BoundedHttpProtocol] = BoundedHttpProtocol,
+    http: type[BoundedHttpProtocol] | None = None,
     extra_routes: Sequence[BaseRoute] = (),
 ) -> Iterator[str]:
     """Serve until the block ends; gives the URL."""
-    with in_thread(service, build_app(service, settings or Settings(), extra_routes), http=http) as url:
+    settings = settings or Settings()
+    protocol = http or protocol_below(settings.root_path)
+    with in_thread(service, build_app(service, settings, extra_routes), http=protocol) as url:
         yield url
 
 
