@@ -99,7 +99,13 @@ class Trusted(Row, frozen=True, kw_only=True):
     text_key: str = ""
     """Identifies the text that the label is about (`hybrid.data.row_ids.text_key`); empty in old tables."""
     drawn: bool = False
-    """Whether the row was drawn at random from the training rows, and not chosen because its label is in doubt."""
+    """Whether the row was drawn at random from the training rows, and not chosen because its label is in doubt. Tables of
+    earlier versions do not tell: their reviewed rows count as chosen."""
+
+    @property
+    def is_representative(self) -> bool:
+        """Whether the row may judge a cleaning method: a review picks rows in doubt, which are unlike the others."""
+        return self.drawn or self.source != "review"
 
 
 class Vote(Row, frozen=True, kw_only=True):

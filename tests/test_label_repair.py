@@ -116,6 +116,39 @@ def test_without_trusted_rows_auto_is_the_consensus_and_repair_is_refused() -> N
         cleaned(rows, votes, [], "repair")
 
 
+def in_doubt(rows: Sequence[Example], n: int, *, drawn: bool) -> list[Trusted]:
+    """The answers of a review to the first `n` rows that are labelled wrong."""
+    wrong_rows = [(row, gold) for row, gold in zip(rows, TRUE, strict=True) if row.label != gold]
+    return [Trusted(id=row.id, label=gold, source="review", drawn=drawn) for row, gold in wrong_rows[:n]]
+
+
+def test_rows_that_a_review_picked_do_not_choose_the_method() -> None:
+    rows, votes = rows_of(noisy(TRUE, 0.15)), votes_of(noisy(TRUE, 0.1, seed=1))
+    picked = in_doubt(rows, 40, drawn=False)
+    on_picked = cleaned(rows, votes, picked, "auto")
+    assert on_picked.report["method_id"] == "consensus"
+    assert (on_picked.report["methods"], on_picked.report["picked_rows"]) == ({}, 40)
+    decided = {decision.id: decision.label for decision in on_picked.decisions}
+    assert all(decided[row.id] == row.label for row in picked), "their labels are trusted all the same"
+    # The control: the same rows would choose another method where they passed for a random sample.
+    as_if_drawn = cleaned(rows, votes, in_doubt(rows, 40, drawn=True), "auto")
+    assert as_if_drawn.report["method_id"] == "repair"
+    assert as_if_drawn.report["methods"]["consensus"]["right"] < 0.9
+
+
+def test_only_the_trusted_rows_that_were_drawn_judge_the_methods() -> None:
+    rows, votes = rows_of(noisy(TRUE, 0.15)), votes_of(noisy(TRUE, 0.1, seed=1))
+    drawn = trust(rows, 60)
+    ids = {row.id for row in drawn}
+    picked = [row for row in in_doubt(rows, 40, drawn=False) if row.id not in ids]
+    together = cleaned(rows, votes, [*drawn, *picked], "auto").report
+    assert (together["method_rows"], together["picked_rows"]) == (60, len(picked))
+    # Pruning and the given labels depend on no trusted row: their scores are those on the drawn rows alone.
+    alone = cleaned(rows, votes, drawn, "auto").report
+    for method in ("given", "prune", "consensus"):
+        assert together["methods"][method] == alone["methods"][method]
+
+
 def test_auto_reports_what_each_method_was_worth_on_the_trusted_rows() -> None:
     rows, votes = rows_of(noisy(TRUE, 0.35)), votes_of(noisy(TRUE, 0.08, seed=1))
     found = cleaned(rows, votes, trust(rows, 60), "auto")

@@ -15,7 +15,7 @@ import pytest
 from hybrid.__main__ import main
 from hybrid.commands.open_run import open_run
 from hybrid.commands.teacher import add_commands
-from hybrid.data.trusted import sample_order, trusted_rows
+from hybrid.data.trusted import draw_trusted, sample_order, trusted_rows
 from hybrid.errors import DataError
 from hybrid.files.spreadsheet_cells import guard, unguard
 from hybrid.files.table import write_rows
@@ -27,7 +27,7 @@ from hybrid.review.gain import blend_stated_confidence, expected_gains
 from hybrid.review.label_studio import write_tasks
 from hybrid.review.queue import review_queue
 from hybrid.review.targets import TARGETS, AnswerForm, ReviewTarget, read_answers, write_items
-from hybrid.types import Decision, Example, Trusted, Vote
+from hybrid.types import Decision, Example, Gold, Trusted, Vote
 
 LABELS = ("bad", "good")
 LOOKS = [
@@ -501,6 +501,23 @@ def test_trusted_rows_within_a_random_sample_belong_to_it_whoever_labelled_them(
     write_rows(tmp_path / "trusted.jsonl", [*chosen, *drawn])
     found = trusted_rows(rows, [], LABELS, n_gold=0, audit=[], reviewed=tmp_path / "trusted.jsonl", seed=0)
     assert {row.id for row in found if row.drawn} == set(order[:4])
+
+
+def test_rows_that_a_review_picked_are_no_sample_beside_gold_that_was_drawn(tmp_path: Path) -> None:
+    rows = [Example(id=str(i), text=f"text {i}", label="good") for i in range(40)]
+    gold = [Gold(id=row.id, label="good") for row in rows]
+    order = [row.id for row in sample_order(rows)]
+    picked = [Trusted(id=row_id, label="bad", source="review") for row_id in order[:10]]
+    old_line = json.dumps(
+        {"id": order[10], "label": "bad", "source": "review"}
+    )  # without `drawn`, as it was written once
+    path = tmp_path / "trusted.jsonl"
+    write_rows(path, picked)
+    path.write_text(path.read_text() + old_line + "\n")
+    vouched = trusted_rows(rows, gold, LABELS, n_gold=12, audit=[], reviewed=path, seed=0)
+    by_gold = {row.id for row in draw_trusted(rows, gold, 12, 0)}
+    assert {row.id for row in vouched if row.is_representative} == by_gold
+    assert len({*order[:11]} - by_gold) > 5
 
 
 @pytest.mark.slow

@@ -82,9 +82,13 @@ def sample_order(rows: Sequence[Example]) -> list[Example]:
 
 
 def _sampled(rows: Sequence[Example], trusted: Mapping[str, Trusted]) -> set[str]:
-    """Return the ids of the trusted rows that are a random sample: all before the last one that a review drew."""
-    order = [row.id for row in sample_order(rows)] if any(row.drawn for row in trusted.values()) else []
-    last = max((i for i, row_id in enumerate(order) if row_id in trusted and trusted[row_id].drawn), default=-1)
+    """Return the ids of the trusted rows that are a random sample: all before the last one that a review drew.
+
+    Gold is drawn in another order, and says nothing about the rows that a review picked.
+    """
+    reviewed = {row.id for row in trusted.values() if row.drawn and row.source == "review"}
+    order = [row.id for row in sample_order(rows)] if reviewed else []
+    last = max((i for i, row_id in enumerate(order) if row_id in reviewed), default=-1)
     return {row_id for row_id in order[: last + 1] if row_id in trusted}
 
 

@@ -29,8 +29,8 @@ class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
     The report's keys: `method` (its name), `method_id` (its key in `hybrid.labels.methods.METHODS`), `rows`, `suspects`,
     `actions`, `changes`, `source_weights`, `ignored_sources` (`not_heard` is the same under its older name),
     `classes_before`, `classes_after`, `trusted` (rows by source), and, empty without trusted rows, `methods` (the
-    scores of each: `hybrid.labels.method_selection`), `repair` (its model and losses) and `sources` (how each errs:
-    `hybrid.labels.source_report`).
+    scores of each: `hybrid.labels.method_selection`) on `method_rows` of them, `repair` (its model and losses) and
+    `sources` (how each errs: `hybrid.labels.source_report`). `picked_rows` of the trusted rows could not judge the methods.
     """
 
     decisions: list[Decision]
@@ -55,9 +55,9 @@ def clean(
     Out-of-sample probabilities come from logistic regression on frozen embeddings, cross-fitted on the given labels
     with balanced class weights (without them rows of rare classes are predicted as the majority class). Confident
     learning (Northcutt et al. 2021) finds the suspects among the given labels. The recipe's method
-    (`hybrid.labels.methods`) estimates what each label should be. With "auto" the method is chosen on the trusted rows,
-    and each method is scored on trusted labels it has not seen; without trusted rows it is the consensus. A trusted row
-    takes its trusted label under every method. A row whose label is too improbable is queued for review, and trains with
+    (`hybrid.labels.methods`) estimates what each label should be. With "auto" the method is chosen on the trusted rows that
+    are like the others (`Trusted.is_representative`), and each method is scored on trusted labels it has not seen; without
+    such rows it is the consensus. A trusted row takes its trusted label under every method. A row whose label is too improbable is queued for review, and trains with
     `review_weight` until a person answers.
 
     Raises:
@@ -80,7 +80,8 @@ def clean(
         folds=config.folds,
         seed=seed,
     )
-    estimates, scores = _estimates(inputs, config.method)
+    may_judge = np.array([row.is_representative for row in trusted], dtype=bool)
+    estimates, scores = _estimates(inputs, config.method, may_judge)
     estimate = estimates[scores.method] if scores else next(iter(estimates.values()))
     decisions = decisions_of(
         rows,
@@ -93,7 +94,8 @@ def clean(
         trusted=trusted,
     )
     report = _report(decisions, inputs.suspects, estimate, labels)
-    report |= {"methods": scores.scores} if scores else {}
+    report |= {"methods": scores.scores, "method_rows": int(may_judge.sum())} if scores else {}
+    report |= {"picked_rows": int((~may_judge).sum())} if config.method == AUTO else {}
     report |= {name: own.report for name, own in estimates.items() if own.report}
     report |= {"trusted": dict(Counter(row.source for row in trusted))}
     if trusted:
@@ -131,15 +133,20 @@ def keep_as_given(rows: Sequence[Example], labels: Sequence[str]) -> Cleaned:
     )
 
 
-def _estimates(inputs: CleaningInputs, method: str) -> tuple[Mapping[str, LabelEstimate], MethodChoice | None]:
-    """Estimate labels with the recipe's method; for "auto" with all methods, and choose one of them on the trusted rows."""
-    has_trusted = len(inputs.trusted) > 0
-    if method == AUTO and has_trusted:
+def _estimates(
+    inputs: CleaningInputs, method: str, may_judge: np.ndarray
+) -> tuple[Mapping[str, LabelEstimate], MethodChoice | None]:
+    """Estimate labels with the recipe's method; for "auto" with all methods, of which one is chosen.
+
+    `may_judge` [m] masks the trusted rows that choose it. On rows that were picked because their labels are in doubt, the
+    method that changes most labels looks best, and would change right ones among all the others.
+    """
+    if method == AUTO and may_judge.any():
         estimates = {name: each.estimate(inputs) for name, each in METHODS.items()}
-        held_out = {name: _held_out(estimate, inputs.trusted) for name, estimate in estimates.items()}
-        return estimates, choose(held_out, inputs.trusted_labels)
+        held_out = {name: _held_out(estimate, inputs.trusted, may_judge) for name, estimate in estimates.items()}
+        return estimates, choose(held_out, inputs.trusted_labels[may_judge])
     name = WITHOUT_TRUSTED if method == AUTO else method
-    if METHODS[name].needs_trusted and not has_trusted:
+    if METHODS[name].needs_trusted and not len(inputs.trusted):
         raise ConfigError(
             f"clean.method = {name!r}: no training row is trusted; set data.trusted or data.audit in the recipe, or "
             "choose another method"
@@ -147,9 +154,9 @@ def _estimates(inputs: CleaningInputs, method: str) -> tuple[Mapping[str, LabelE
     return {name: METHODS[name].estimate(inputs)}, None
 
 
-def _held_out(estimate: LabelEstimate, trusted: np.ndarray) -> HeldOutLabels:
+def _held_out(estimate: LabelEstimate, trusted: np.ndarray, may_judge: np.ndarray) -> HeldOutLabels:
     probs = estimate.probs[trusted] if estimate.held_out_probs is None else estimate.held_out_probs
-    return HeldOutLabels(probs=probs, kept=estimate.kept[trusted])
+    return HeldOutLabels(probs=probs[may_judge], kept=estimate.kept[trusted][may_judge])
 
 
 def _report(
@@ -174,6 +181,8 @@ def _report(
         "classes_after": {label: after[label] for label in labels},
         "trusted": {},
         "methods": {},
+        "method_rows": 0,
+        "picked_rows": 0,
         "repair": {},
         "sources": {},
     }

@@ -43,6 +43,10 @@ def _work(io: StageIO) -> Report:
     return cleaned.report | {"unused_answers": unused_answers(io)}
 
 
+NO_JUDGES = (
+    "; all of them were picked for a review, so none could choose the method (review export --random 100 draws rows that "
+    "can)"
+)
 _UNUSED = {"gone": "about texts no longer in the data", "judging": "about rows that calibrate or test now"}
 
 
@@ -51,6 +55,7 @@ def _summary_line(report: Report) -> str:
         f"{report['method']}: "
         + ", ".join(f"{n} {action}" for action, n in report["actions"].items())
         + (f"; {sum(report['trusted'].values())} trusted rows" if report["trusted"] else "")
+        + (NO_JUDGES if report.get("picked_rows") and not report["methods"] else "")
         + "".join(
             f"; {n} answers of reviews are {_UNUSED[why]}" for why, n in report.get("unused_answers", {}).items() if n
         )
@@ -61,7 +66,7 @@ def _summary_line(report: Report) -> str:
 CLEAN = Stage(
     name="clean",
     purpose="training rows + votes -> keep, relabel, drop, review",
-    version=4,
+    version=5,
     reads=_reads,
     writes=(DECISIONS.path, TRUSTED.path, EMBEDDINGS, CLASSIFIER),
     code=(
