@@ -1,6 +1,5 @@
 """More than a thousand labels go through train, export, calibrate and the runtime, and no stage chokes on them."""
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -91,23 +90,20 @@ def spoilt(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.slow
-def test_every_method_calibrates_a_thousand_labels_in_seconds() -> None:
+def test_every_method_calibrates_a_thousand_labels() -> None:
     logits, gold = spoilt(1200)
     found = [Example(id=str(i), text="x", label=LABELS[label]) for i, label in enumerate(gold)]
-    start = time.process_time()
     calibrated = calibrate(found, LABELS, logits, CalibrateConfig(), seed=0)
     assert set(calibrated.report["cv_nll"]) == {"none", "temperature", "vector", "top_label", "average"}
     assert calibrated.report["after"]["nll"] < calibrated.report["before"]["nll"]
-    assert time.process_time() - start < 60
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["single_label", "multi_label"])
-def test_a_thousand_labels_are_scored_with_intervals_in_seconds(task: Task) -> None:
+def test_a_thousand_labels_are_scored_with_intervals(task: Task) -> None:
     logits, _ = spoilt(600)
     test = rows(600, task)
     config, threshold, nobody = EvaluateConfig(bootstrap=2000), 0.5, frozenset[str]()
-    start = time.process_time()
     if task == "multi_label":
         calibration = calibrate(test, LABELS, logits, CalibrateConfig(), seed=0, task=task).calibration
         found = evaluate_sets(
@@ -128,7 +124,6 @@ def test_a_thousand_labels_are_scored_with_intervals_in_seconds(task: Task) -> N
         )  # fmt: skip
     low, high = found.report["encoder"]["accuracy_interval"]
     assert low <= found.report["encoder"]["accuracy"] <= high
-    assert time.process_time() - start < 60
 
 
 @pytest.mark.slow

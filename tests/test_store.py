@@ -18,6 +18,7 @@ from hybrid.llm import LLM, CachedLLM, Reply, Request, Usage, ask_all, open_llm,
 from hybrid.llm.client.messages import Messages, Retry
 from hybrid.llm.tasks.label import label_request
 from tests.messages_server import MessagesServer, answer, label, status
+from tests.waiting import wait_until
 
 LABELS = ("negative", "positive")
 
@@ -180,9 +181,7 @@ def test_a_killed_run_resumes_without_asking_again_what_was_answered(tmp_path: P
     path = tmp_path / "store.sqlite"
     with MessagesServer(slow) as server:
         run = subprocess.Popen([sys.executable, "-c", KILLED, server.url, str(path)], cwd=Path(__file__).parents[1])
-        deadline = time.monotonic() + 60
-        while len(server.bodies) < 12 and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_until(lambda: len(server.bodies) >= 12)
         os.kill(run.pid, signal.SIGKILL)
         run.wait()
         time.sleep(0.2)

@@ -7,7 +7,7 @@ lists exist once.
 
 import random
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import cast
 
 import msgspec
@@ -52,19 +52,27 @@ class Wait(msgspec.Struct, frozen=True):
 Answers = list[Answer | Failed]
 Exchange = Generator[Send | Wait, Received | NoReply | None, Answers]
 """Yields steps. It is sent the outcome of a `Send` and None after a `Wait`, and returns an answer for each text."""
+LeftS = Callable[[], float]
+"""The seconds that are left of the call."""
 
 
-def exchange(texts: Sequence[str], options: Options, config: ClientConfig) -> Exchange:
-    """Run one call; return an answer for each text, in their order.
+def exchange(
+    texts: Sequence[str], options: Options, config: ClientConfig, clock: Callable[[], float] = time.monotonic
+) -> Exchange:
+    """Run one call; return an answer for each text, in their order. `clock` gives the seconds of its deadline.
 
     Raises:
         ClientError: there are no answers.
     """
     timeout_s = options.get("timeout_s", config.timeout_s)
-    deadline = time.monotonic() + timeout_s
+    ends_at = clock() + timeout_s
+
+    def left_s() -> float:
+        return ends_at - clock()
+
     answers: Answers = []
     for first, part in parts_of(texts, config.max_items):
-        answers += yield from _part(part, first, options, config, deadline)
+        answers += yield from _part(part, first, options, config, left_s)
     return answers
 
 
@@ -82,34 +90,34 @@ def parts_of(texts: Sequence[str], max_items: int) -> Iterator[tuple[int, Sequen
         yield first, texts[first:]
 
 
-def _part(texts: Sequence[str], first: int, options: Options, config: ClientConfig, deadline: float) -> Exchange:
+def _part(texts: Sequence[str], first: int, options: Options, config: ClientConfig, left_s: LeftS) -> Exchange:
     """Send one part; if the service takes fewer texts at once, send each half."""
     try:
-        return (yield from _request(texts, first, options, config, deadline))
+        return (yield from _request(texts, first, options, config, left_s))
     except TooLargeError as error:
         if len(texts) == 1 or error.item is not None:
             raise
     middle = len(texts) // 2
-    left = yield from _part(texts[:middle], first, options, config, deadline)
-    right = yield from _part(texts[middle:], first + middle, options, config, deadline)
+    left = yield from _part(texts[:middle], first, options, config, left_s)
+    right = yield from _part(texts[middle:], first + middle, options, config, left_s)
     return left + right
 
 
-def _request(texts: Sequence[str], first: int, options: Options, config: ClientConfig, deadline: float) -> Exchange:
+def _request(texts: Sequence[str], first: int, options: Options, config: ClientConfig, left_s: LeftS) -> Exchange:
     """Send one request until it is answered, or cannot be answered in time."""
     for attempt in range(config.retries + 1):
-        left_s = min(deadline - time.monotonic(), LONGEST_REQUEST_S)
-        if left_s <= 0:
+        timeout_s = min(left_s(), LONGEST_REQUEST_S)
+        if timeout_s <= 0:
             raise DeadlineError(f"no time was left for the texts from {first} on; allow more with timeout_s")
         # Only a wait is followed by None.
-        outcome = cast(Received | NoReply, (yield Send(_body(texts, options, left_s), left_s)))
+        outcome = cast(Received | NoReply, (yield Send(_body(texts, options, timeout_s), timeout_s)))
         if isinstance(outcome, Received) and outcome.status == 200:
             return read_reply(outcome, texts, first)
         error = error_of(outcome, first)
         if error.kind == "item_failed":
             return [Failed(kind=error.kind, message=str(error), item=first + at) for at in range(len(texts))]
         pause = pause_s(attempt, error.retry_after_s)
-        if not error.may_pass or attempt == config.retries or pause >= deadline - time.monotonic():
+        if not error.may_pass or attempt == config.retries or pause >= left_s():
             raise error
         yield Wait(pause)
     raise AssertionError("the last attempt returns or raises")
@@ -125,6 +133,6 @@ def pause_s(attempt: int, retry_after_s: float | None) -> float:
     return FIRST_PAUSE_S * 2.0**attempt * (0.5 + random.random())
 
 
-def _body(texts: Sequence[str], options: Options, left_s: float) -> bytes:
+def _body(texts: Sequence[str], options: Options, timeout_s: float) -> bytes:
     fields = {name: value for name, value in options.items() if name != "timeout_s"}
-    return msgspec.json.encode(Request(inputs=tuple(texts), timeout_ms=1000 * left_s, **fields))  # type: ignore[arg-type]
+    return msgspec.json.encode(Request(inputs=tuple(texts), timeout_ms=1000 * timeout_s, **fields))  # type: ignore[arg-type]

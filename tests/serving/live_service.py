@@ -1,8 +1,6 @@
 """A live service in the event loop of a test, and an observer that remembers."""
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -37,7 +35,7 @@ class Heard(NullObserver):
     """Remembers what it was told."""
 
     def __init__(self) -> None:
-        self.states: list[tuple[str, float]] = []
+        self.states: list[str] = []
         self.reasons: list[str] = []
         self.batches: list[int] = []
         self.padded = 0
@@ -47,7 +45,7 @@ class Heard(NullObserver):
         self.timings: list[Timings] = []
 
     def engine_changed(self, state: str, reason: str = "") -> None:
-        self.states.append((state, time.monotonic()))
+        self.states.append(state)
         self.reasons.append(reason)
 
     def batch_ran(self, n_texts: int, tokens: int, padded_tokens: int, seconds: float) -> None:
@@ -67,10 +65,6 @@ class Heard(NullObserver):
         if refused:
             self.refused_bundles.append(refused)
 
-    def when(self, state: str) -> float:
-        """The time of the last change to a state."""
-        return [at for name, at in self.states if name == state][-1]
-
 
 @asynccontextmanager
 async def live(
@@ -89,11 +83,3 @@ async def ask(
 ) -> list[Answer | ItemError]:
     deadline = Deadline.after(timeout_s)
     return await service.classify(texts, options=Options(**options), deadline=deadline, route="test")  # type: ignore[arg-type]
-
-
-async def until(condition: Callable[[], object], within_s: float = 20.0) -> None:
-    """Wait until the condition holds; fail where it does not in time."""
-    end = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < end, "it never came"
-        await asyncio.sleep(0.01)

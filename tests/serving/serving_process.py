@@ -1,11 +1,9 @@
 """`python -m serving` as a user starts it: a process on a free port, and never one left behind."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,10 +18,6 @@ class Process(msgspec.Struct, frozen=True):
 
     popen: subprocess.Popen[str]
     url: str
-    began: float
-    """`time.monotonic()` at its start."""
-    ready_s: float
-    """From its start until it said that it takes requests."""
 
     @property
     def engines(self) -> list[int]:
@@ -32,6 +26,10 @@ class Process(msgspec.Struct, frozen=True):
 
     def get(self, path: str) -> int:
         return status_of(urllib.request.Request(self.url + path))
+
+    def read(self, path: str) -> str:
+        with urllib.request.urlopen(self.url + path, timeout=10) as reply:
+            return str(reply.read().decode())
 
     def classify(self, texts: list[str], timeout_s: float = 30.0, **options: str) -> dict[str, object]:
         request = urllib.request.Request(
@@ -63,16 +61,9 @@ def pss_mb(pid: int) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
-def cpu_s(pid: int) -> float:
-    """Processor seconds so far."""
-    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
-
-
 @contextmanager
 def started(bundle: Path, *words: str) -> Iterator[Process]:
     command = [sys.executable, "-m", "serving", str(bundle), "--port", "0", *words]
-    began = time.monotonic()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as popen:
         assert popen.stdout
         assert popen.stderr
@@ -82,7 +73,7 @@ def started(bundle: Path, *words: str) -> Iterator[Process]:
                 line = popen.stdout.readline()
                 assert line, popen.stderr.read()
                 said.append(line.strip())
-            yield Process(popen, said[-1].rpartition(" at ")[2], began, time.monotonic() - began)
+            yield Process(popen, said[-1].rpartition(" at ")[2])
         finally:
             if popen.poll() is None:
                 popen.send_signal(signal.SIGCONT)

@@ -4,27 +4,17 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 
 import pytest
 
 from serving.engine.process import cpu_s, is_working
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.alone
 
 
 SPINS = "while True: pass"
 SLEEPS = "import time; time.sleep(60)"
-
-
-def comes_true(claim: Callable[[], bool], within_s: float = 20.0) -> bool:
-    until = time.monotonic() + within_s
-    while time.monotonic() < until:
-        if claim():
-            return True
-        time.sleep(0.05)
-    return False
 
 
 @pytest.mark.slow
@@ -34,11 +24,11 @@ def test_one_that_spins_works_and_one_that_sleeps_or_is_stopped_does_not() -> No
         subprocess.Popen([sys.executable, "-c", SLEEPS]) as sleeps,
     ):
         try:
-            assert comes_true(lambda: not is_working(sleeps.pid))
+            wait_until(lambda: not is_working(sleeps.pid))
             assert is_working(spins.pid)
-            assert comes_true(lambda: cpu_s(spins.pid) > cpu_s(sleeps.pid))
+            wait_until(lambda: cpu_s(spins.pid) > cpu_s(sleeps.pid))
             spins.send_signal(signal.SIGSTOP)
-            assert comes_true(lambda: not is_working(spins.pid))
+            wait_until(lambda: not is_working(spins.pid))
         finally:
             spins.kill()
             sleeps.kill()

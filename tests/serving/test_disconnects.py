@@ -3,8 +3,7 @@
 import asyncio
 import contextlib
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,6 +14,7 @@ from serving.types import Answer
 from tests.serving.http_requests import DIALECTS, client, post, receive, statuses
 from tests.serving.scripted import Scripted, sure_of
 from tests.serving.threaded import served
+from tests.waiting import wait_until
 
 
 async def patient(text: str) -> Answer | ItemError:
@@ -38,26 +38,19 @@ def leaving(url: str, path: str, body: object) -> socket.socket:
     return wire
 
 
-def until(true: Callable[[], bool], timeout_s: float = 20) -> bool:
-    ends = time.monotonic() + timeout_s
-    while not true() and time.monotonic() < ends:
-        time.sleep(0.01)
-    return true()
-
-
 @pytest.mark.parametrize("protocol", DIALECTS)
 def test_work_ends_when_its_client_leaves_and_not_while_it_waits(slow: tuple[str, Scripted], protocol: str) -> None:
     url, service = slow
     dialect = DIALECTS[protocol]
     stays = leaving(url, dialect.path, dialect.body(["slow"]))
     leaves = leaving(url, dialect.path, dialect.body(["slow"]))
-    assert until(lambda: service.asked == 2)
+    wait_until(lambda: service.asked == 2)
     leaves.close()
-    assert until(lambda: service.cancelled == 1)
+    wait_until(lambda: service.cancelled == 1)
     assert client().post(url + dialect.path, json=dialect.body(["quick"])).status_code == 200
     assert service.cancelled == 1  # the control: the one that stays is still being worked for
     stays.close()
-    assert until(lambda: service.cancelled == 2)
+    wait_until(lambda: service.cancelled == 2)
 
 
 @pytest.mark.slow
@@ -72,10 +65,10 @@ def test_half_of_a_hundred_clients_leave_and_the_others_are_answered(slow: tuple
 
     service.act = gated
     wires = [leaving(url, "/v1/classify", {"inputs": f"soup {number}"}) for number in range(100)]
-    assert until(lambda: service.asked == 100)
+    wait_until(lambda: service.asked == 100)
     for wire in wires[::2]:
         wire.close()
-    assert until(lambda: service.cancelled == 50)
+    wait_until(lambda: service.cancelled == 50)
     gate.set()
     assert [statuses(receive(wire, quiet_s=0.01)) for wire in wires[1::2]] == [[200]] * 50
     assert (service.ended, service.cancelled) == (50, 50)

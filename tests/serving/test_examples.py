@@ -14,6 +14,7 @@ import pytest
 import hybrid
 from tests.corpus import texts_and_gold
 from tests.serving.service_process import started
+from tests.waiting import HANG_S
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 TEXTS = texts_and_gold(5, seed=7)[0]
@@ -62,12 +63,12 @@ def test_fastapi_answers_with_the_bundle_in_its_own_process(bundle_dir: Path) ->
 
 
 def answered(request: urllib.request.Request, process: "subprocess.Popen[bytes]") -> bytes:
-    end = time.monotonic() + 60
+    gives_up_at = time.monotonic() + HANG_S
     while True:
         try:
             with urllib.request.urlopen(request, timeout=30) as reply:
                 return bytes(reply.read())
         except OSError:
             assert process.poll() is None, "it ended"
-            assert time.monotonic() < end, "it never answered"
+            assert time.monotonic() < gives_up_at, "it never answered"
             time.sleep(0.1)

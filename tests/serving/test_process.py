@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 
@@ -15,17 +14,11 @@ import pytest
 
 from tests.corpus import texts_and_gold
 from tests.serving.bundles import changed, copied, negated
-from tests.serving.serving_process import Process, cpu_s, pss_mb, started
+from tests.serving.serving_process import Process, pss_mb, started
+from tests.waiting import HANG_S, wait_until
 
 TEXTS = texts_and_gold(16, seed=13)[0]
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
-
-
-def wait_for(condition: Callable[[], object], within_s: float = 10.0) -> None:
-    end = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.02)
 
 
 def alive(pid: int) -> bool:
@@ -57,7 +50,7 @@ class Client(threading.Thread):
                 return
 
 
-def test_it_is_ready_soon_small_idle_and_answers_over_http(bundle_dir: Path) -> None:
+def test_it_is_small_and_answers_over_http(bundle_dir: Path) -> None:
     with started(bundle_dir) as service:
         assert service.get("/livez") == service.get("/readyz") == 200
         found = service.classify(TEXTS)["answers"]
@@ -66,14 +59,6 @@ def test_it_is_ready_soon_small_idle_and_answers_over_http(bundle_dir: Path) -> 
         pids = [service.popen.pid, *service.engines]
         assert len(pids) == 2
         assert sum(map(pss_mb, pids)) < 200
-        assert service.ready_s < 10  # two seconds on a machine with nothing else to do
-        assert min(spent_s(pids, seconds=4) for _ in range(3)) <= 0.04  # a tick of the clock is a quarter of that
-
-
-def spent_s(pids: list[int], seconds: float) -> float:
-    before = sum(map(cpu_s, pids))
-    time.sleep(seconds)
-    return sum(map(cpu_s, pids)) - before
 
 
 def events(log: str, name: str) -> int:
@@ -86,7 +71,7 @@ def test_sigterm_under_load_answers_what_was_accepted_and_leaves_no_process(bund
         clients = [Client(service) for _ in range(6)]
         for client in clients:
             client.start()
-        wait_for(lambda: all(len(client.seen) > 2 for client in clients), 30)
+        wait_until(lambda: all(len(client.seen) > 2 for client in clients))
         service.popen.terminate()
         _, log = service.popen.communicate(timeout=30)
         assert service.popen.returncode == 0
@@ -112,7 +97,7 @@ def test_while_it_drains_it_is_alive_not_ready_and_refuses(bundle_dir: Path) -> 
         client.start()
         time.sleep(0.5)
         service.popen.terminate()
-        wait_for(lambda: service.get("/readyz") == 503)
+        wait_until(lambda: service.get("/readyz") == 503)
         assert service.get("/livez") == 200
         with pytest.raises(HTTPError, match="503"):
             service.classify(TEXTS)
@@ -132,7 +117,7 @@ def test_a_drain_has_an_end_though_the_engine_is_stuck(bundle_dir: Path) -> None
         client.start()
         time.sleep(0.5)
         service.popen.terminate()
-        assert service.popen.wait(15) == 0
+        assert service.popen.wait(HANG_S) == 0
         client.join(30)
         assert client.seen[0] == 503  # told so, and not cut off
         assert not alive(engine)
@@ -146,10 +131,10 @@ def test_a_second_sigterm_ends_at_once(bundle_dir: Path) -> None:
         client.start()
         time.sleep(0.5)
         service.popen.terminate()
-        wait_for(lambda: service.get("/readyz") == 503)
+        wait_until(lambda: service.get("/readyz") == 503)
         service.popen.terminate()
-        assert service.popen.wait(5) == -signal.SIGTERM
-        wait_for(lambda: not alive(engine))
+        assert service.popen.wait(HANG_S) == -signal.SIGTERM
+        wait_until(lambda: not alive(engine))
         client.join(30)
 
 
@@ -157,7 +142,7 @@ def test_sigterm_to_the_whole_group_answers_what_was_accepted(bundle_dir: Path) 
     with started(bundle_dir) as service:
         client = Client(service)
         client.start()
-        wait_for(lambda: client.seen)
+        wait_until(lambda: client.seen)
         for pid in (*service.engines, service.popen.pid):
             os.kill(pid, signal.SIGTERM)
         assert service.popen.wait(30) == 0
@@ -173,11 +158,11 @@ def test_sighup_serves_what_lies_in_the_folder_now(bundle_dir: Path, tmp_path: P
         for name in ("model.onnx", "bundle.json"):
             os.replace(tmp_path / "other" / name, folder / name)  # noqa: PTH105
         service.popen.send_signal(signal.SIGHUP)
-        wait_for(lambda: service.classify(TEXTS)["bundle_id"] != before, 20)
+        wait_until(lambda: service.classify(TEXTS)["bundle_id"] != before)
         taken = service.classify(TEXTS)["bundle_id"]
         changed(folder, labels=["one", "two"])
         service.popen.send_signal(signal.SIGHUP)
-        time.sleep(1)
+        wait_until(lambda: 'hybrid_bundle_swaps_total{outcome="refused"} 1.0' in service.read("/metrics"))
         assert service.classify(TEXTS)["bundle_id"] == taken
         assert service.get("/readyz") == 200
 

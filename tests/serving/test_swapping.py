@@ -14,7 +14,8 @@ from serving.service import ClassifierService
 from serving.types import Answer
 from tests.corpus import texts_and_gold
 from tests.serving.bundles import changed, copied, negated, sealed
-from tests.serving.live_service import Heard, ask, live, until
+from tests.serving.live_service import Heard, ask, live
+from tests.waiting import until
 
 TEXTS = texts_and_gold(8, seed=11)[0]
 SWAPS = 12

@@ -28,6 +28,7 @@ from serving.telemetry.observer import Telemetry
 from serving.telemetry.rolling_window import RATIO, SECONDS, RollingWindow, bucket, percentile
 from serving.types import Timings
 from tests.serving.answer_fixtures import BUNDLE_ID, answer, bundle_with, reference_of, traffic
+from tests.waiting import wait_until
 
 TIMINGS = Timings(tokenise_s=0.001, queue_s=0.002, inference_s=0.003)
 SECRET = "my name is Ada Lovelace"
@@ -329,10 +330,5 @@ def test_the_memory_of_the_engine_counts() -> None:
     before = resident_of_children(os.getpid())
     assert before is not None
     with subprocess.Popen([sys.executable, "-c", "x = b'1' * 50_000_000; input()"], stdin=subprocess.PIPE) as child:
-        end = time.monotonic() + 30
-        while (resident_of_children(os.getpid()) or 0) < before + 50_000_000 and time.monotonic() < end:
-            time.sleep(0.05)
-        during = resident_of_children(os.getpid())
+        wait_until(lambda: (resident_of_children(os.getpid()) or 0) > before + 50_000_000)
         child.communicate(b"\n")
-    assert during is not None
-    assert during - before > 45_000_000

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -126,9 +125,7 @@ def test_requests_are_answered_where_no_collector_listens() -> None:
         pass
     watch = Telemetry(Settings(otlp=url))
     client = client_of(watch)
-    began = time.perf_counter()
     assert {client.get("/v1/classify").status_code for _ in range(20)} == {200}
-    assert time.perf_counter() - began < 60
     assert current() is None
 
 
