@@ -96,7 +96,7 @@ def _headline(bundle: "Bundle") -> str:
 
     labels = ", ".join(bundle.labels[:5]) + (f" and {len(bundle.labels) - 5} more" if len(bundle.labels) > 5 else "")
     threshold = bundle.threshold.value
-    escalates = "every text escalates" if threshold == NOTHING_KEPT else f"escalates below {threshold:.3g}"
+    escalates = "every text escalates" if threshold == NOTHING_KEPT else f"escalates below {threshold!r}"
     return f"serving {bundle.name}: {labels} ({bundle.precision}, {escalates})"
 
 

@@ -67,7 +67,7 @@ def test_lines_name_rows_and_thresholds() -> None:
 def test_a_bundle_with_which_everything_escalates_says_which_threshold_would_help() -> None:
     threshold, reference = facts(600, target=0.93)
     best = [promise for promise in reference.promises if promise.threshold is not None][-1]
-    assert f"--threshold {best.threshold:.6g} instead promises {best.target:.0%}" in advice(threshold, reference)
+    assert f"--threshold {best.threshold} instead promises {best.target:.0%}" in advice(threshold, reference)
     old = msgspec.structs.replace(reference, promises=())
     assert "--threshold sets one of your own, without a promise" in advice(threshold, old)
     assert advice(*facts(600, target=0.7)) == ""

@@ -117,7 +117,7 @@ def describe_threshold(threshold: Threshold) -> str:
     if threshold.met:
         return (
             f"With probability {probability}, at least {target} of the encoder's own answers are right where its "
-            f"confidence is {threshold.value:.3f} or more. Those are {threshold.kept:.1%} of the {threshold.n_rows} "
+            f"confidence is {threshold.value!r} or more. Those are {threshold.kept:.1%} of the {threshold.n_rows} "
             f"calibration rows, and {threshold.accuracy_kept:.1%} of them are right."
         )
     if threshold.rows_needed is None:

@@ -76,7 +76,7 @@ def _threshold(summary: dict[str, Any]) -> str:
         )
     test = threshold["test"]
     return (
-        f"  threshold  {threshold['value']:.3f} guarantees {threshold['target']:.0%} accuracy of the encoder's own answers "
+        f"  threshold  {threshold['value']!r} guarantees {threshold['target']:.0%} accuracy of the encoder's own answers "
         f"with probability {1 - threshold['delta']:.0%}; on test it answers {test['kept']:.0%}"
         + (f", {test['accuracy_kept']:.1%} of them right" if test["accuracy_kept"] is not None else "")
     )

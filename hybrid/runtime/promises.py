@@ -1,4 +1,7 @@
-"""Says what a bundle's calibration rows support, and what choosing another threshold would do."""
+"""Says what a bundle's calibration rows support, and what choosing another threshold would do.
+
+Thresholds are printed with all of their digits: one that was rounded up would escalate the last row that it should keep.
+"""
 
 from hybrid.runtime.calibration import Threshold
 from hybrid.runtime.calibration_reference import Promise, Reference
@@ -8,7 +11,7 @@ def threshold_line(threshold: Threshold) -> str:
     """Describe a bundle's threshold and what it guarantees in one line."""
     if threshold.met:
         return (
-            f"{threshold.value:.4f}: at least {threshold.target:.0%} of the answers that do not escalate are right, "
+            f"{threshold.value!r}: at least {threshold.target:.0%} of the answers that do not escalate are right, "
             f"with probability {1 - threshold.delta:.0%} ({threshold.kept:.0%} of {threshold.n_rows} calibration rows do "
             "not escalate)"
         )
@@ -30,7 +33,7 @@ def effect_line(reference: Reference | None, threshold: float) -> str:
     point = points[0]
     right = "right" if reference.trusted else "in agreement with the labels as given or estimated"
     return (
-        f"--threshold {threshold:g} keeps about {point.kept:.0%} of {reference.n_rows} calibration rows, of which "
+        f"--threshold {threshold!r} keeps about {point.kept:.0%} of {reference.n_rows} calibration rows, of which "
         f"{point.accuracy:.1%} are {right} (at least {point.lower_bound:.1%} with probability {1 - reference.delta:.0%}, if "
         "it was chosen before looking)"
     )
@@ -42,7 +45,7 @@ def advice(threshold: Threshold, reference: Reference | None) -> str:
         return ""
     supported = [p for p in (reference.promises if reference else ()) if p.threshold is not None]
     other = (
-        f"--threshold {supported[-1].threshold:.6g} instead promises {supported[-1].target:.0%} and keeps "
+        f"--threshold {supported[-1].threshold!r} instead promises {supported[-1].target:.0%} and keeps "
         f"{supported[-1].kept:.0%}"
         if supported
         else "--threshold sets one of your own, without a promise"
@@ -55,7 +58,7 @@ def _promise_line(promise: Promise, n_rows: int) -> str:
         return (
             f"{promise.target:.0%} right: {n_rows} calibration rows do not support it; {_needed(promise.rows_needed)}"
         )
-    return f"{promise.target:.0%} right: --threshold {promise.threshold:.6g} keeps {promise.kept:.0%}"
+    return f"{promise.target:.0%} right: --threshold {promise.threshold!r} keeps {promise.kept:.0%}"
 
 
 def _needed(rows: int | None) -> str:

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from serving.http.body import _PlainBody
 from serving.http.connection import BoundedHttpProtocol
-from serving.http.endpoint import _PlainBody
 from serving.settings import Limits, Settings
 from tests.serving.http_requests import DIALECTS, client, post, receive, send, statuses
 from tests.serving.scripted import Scripted, at_once

@@ -44,7 +44,7 @@ function listPromises(reference) {
 
 function describePromise({ target, threshold, kept, rows_needed }, n_rows) {
   const promised = `${Number((100 * target).toFixed(1))} % right`;
-  if (threshold !== null) return `${promised}: a threshold of ${threshold.toFixed(3)} keeps ${percent(kept)}`;
+  if (threshold !== null) return `${promised}: a threshold of ${threshold} keeps ${percent(kept)}`;
   const needed = rows_needed ? `about ${rows_needed.toLocaleString("en")} would` : "no number of rows would";
   return `${promised}: ${n_rows} calibration rows do not support it; ${needed}`;
 }

@@ -55,7 +55,7 @@ function labelText(answer) {
 /** Explain the decision in a sentence. */
 export function decision(answer) {
   const sure = answer.encoder_confidence.toFixed(3);
-  const limit = answer.threshold > 1 ? "every text of this bundle escalates" : `the threshold is ${answer.threshold.toFixed(3)}`;
+  const limit = answer.threshold > 1 ? "every text of this bundle escalates" : `the threshold is ${answer.threshold}`;
   if (answer.status === "accepted") return `The encoder is sure enough: its confidence is ${sure}, and ${limit}.`;
   const unsure = `The encoder’s confidence is ${sure}, and ${limit}.`;
   const why = answer.reason ? ` (${answer.reason.replaceAll("_", " ")})` : "";
