@@ -78,7 +78,7 @@ def test_the_effect_of_a_threshold_is_that_of_the_nearest_point_above_it(value: 
     _, reference = facts(600, target=0.7)
     point = next(point for point in reference.curve if point.threshold >= value)
     line = effect_line(reference, value)
-    assert line.startswith(f"--threshold {value:g} keeps about {point.kept:.0%} of 600 calibration rows")
+    assert line.startswith(f"--threshold {value} keeps about {point.kept:.0%} of 600 calibration rows")
     assert f"{point.accuracy:.1%} are right" in line
 
 
