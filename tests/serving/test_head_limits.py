@@ -58,7 +58,7 @@ def test_a_long_header_is_refused_before_it_is_parsed(
     def parse(*values: Any) -> None:
         raise AssertionError(f"parsed: {values!r:.100}")
 
-    monkeypatch.setattr(endpoint, "_check_type", parse)
+    monkeypatch.setattr(endpoint, "check_type", parse)
     asked = scripted.asked
     value = f'a; a="{LONG[long] * (60_000 // len(LONG[long]))}z'
     reply = send(url, request(name, value))
