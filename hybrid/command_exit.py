@@ -1,7 +1,6 @@
 """How every command ends: an exit status, one sentence where something went wrong, and never a traceback.
 
-0: done. 1: a fault that the user cannot mend, here or in a library; the traceback is in a file. 2: something that the
-user can mend. 130: the user stopped it. With `--debug` the traceback is printed too.
+`STATUSES` has what each status means. With `--debug` the traceback is printed too.
 """
 
 import os
@@ -14,6 +13,13 @@ from pathlib import Path
 from hybrid.errors import CrashError, HybridError
 from hybrid.urls import hide_user_info
 
+STATUSES = {
+    0: "done",
+    1: "a fault of the program or of a library; the sentence names the file with its traceback",
+    2: "something that you can mend; the sentence says what",
+    130: "stopped with Ctrl-C; the same command goes on from there",
+}
+"""What each exit status means."""
 DEBUG = "--debug"
 EPILOG = "With --debug, an error shows its traceback."
 STOPPED = "stopped; the same command goes on from here\n"

@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = take_debug(arguments)
     options = _parser().parse_args(arguments)
-    return exit_status(lambda: _serve(options.bundle, _settings(options)), debug=debug)
+    return exit_status(lambda: serve(options), debug=debug)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -48,7 +48,13 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser(prog="python -m serving", description="Serve a bundle over HTTP.", epilog=EPILOG)
     parser.add_argument("--version", action="version", version=f"hybrid-cascade {hybrid.__version__}")
-    parser.add_argument("bundle", type=Path, help="the folder of a bundle, such as runs/sentiment/embedded/bundle")
+    add_serving_arguments(parser)
+    return parser
+
+
+def add_serving_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the service, for `python -m serving` and `hybrid serve` alike."""
+    parser.add_argument("bundle", help="the folder of a bundle, such as runs/sentiment/embedded/bundle")
     parser.add_argument("--settings", type=Path, help="a TOML file with settings")
     parser.add_argument("--host", help="the address to listen on; default: 127.0.0.1")
     parser.add_argument("--port", type=int, help="the port to listen on; default: 8000, and 0 picks any free port")
@@ -59,7 +65,17 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="override a setting, such as limits.items=64; may be repeated",
     )
-    return parser
+
+
+def serve(options: argparse.Namespace) -> None:
+    """Serve a bundle until a signal ends it.
+
+    Raises:
+        HybridError: anything that the user can mend.
+    """
+    from hybrid.runtime.bundle import bundle_path
+
+    _serve(bundle_path(options.bundle), _settings(options))
 
 
 def _settings(options: argparse.Namespace) -> "Settings":

@@ -18,6 +18,7 @@ NOT_INSTALLED_HERE = {"optimum": "optimum-onnx"}
 EXTRAS: dict[str, tuple[str, ...]] = {
     "hybrid": ("train", "llm", "local", "optimum"),
     "hybrid/__main__.py": (),
+    "hybrid/commands/completion.py": ("completion",),
     "hybrid/runtime": (),
     "hybrid/scoring": (),
     "hybrid/files": (),

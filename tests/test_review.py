@@ -14,7 +14,7 @@ import pytest
 
 from hybrid.__main__ import main
 from hybrid.commands.open_run import open_run
-from hybrid.commands.teacher import add_commands
+from hybrid.commands.review import add_arguments
 from hybrid.data.trusted import draw_trusted, sample_order, trusted_rows
 from hybrid.errors import DataError
 from hybrid.files.spreadsheet_cells import guard, unguard
@@ -548,7 +548,7 @@ def test_a_target_is_one_entry_that_the_command_and_the_reader_know(
     path = tmp_path / "quiz.json"
     TARGETS["quiz"].write(LOOKS, LABELS, path)
     assert agree(read_answers(path).answers).labels == {look.id: "good" for look in LOOKS}
-    commands = argparse.ArgumentParser().add_subparsers()
-    add_commands(commands)
-    options = commands.choices["review"].parse_args(["export", "run", "file", "--to", "quiz"])
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    options = parser.parse_args(["export", "run", "file", "--to", "quiz"])
     assert options.to == "quiz"

@@ -2,35 +2,37 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import msgspec
+from hybrid.commands.arguments import add_json
 
-from hybrid.doctor.check import Check, render
-
-
-def add_doctor(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command to those of `hybrid`."""
-    command = commands.add_parser("doctor", help="what this machine is, what works on it, and how fast")
-    command.add_argument("bundle", nargs="?", type=Path, help="a bundle whose golden texts are checked and timed here")
-    command.add_argument("--json", action="store_true", help="print one JSON object")
-    command.set_defaults(act=_doctor)
+if TYPE_CHECKING:
+    from hybrid.doctor.check import Check
 
 
-def _doctor(options: argparse.Namespace) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `hybrid doctor`."""
+    parser.add_argument("bundle", nargs="?", help="a bundle whose golden texts are checked and timed here")
+    add_json(parser)
+    parser.set_defaults(act=_doctor)
+
+
+def _doctor(options: argparse.Namespace) -> object:
+    from hybrid.doctor.check import render
     from hybrid.machine.facts import this_machine
+    from hybrid.runtime.bundle import bundle_path
 
     machine = this_machine()
-    checks = examine() if options.bundle is None else _examine_bundle(options.bundle)
-    if options.json:
-        print(msgspec.json.encode({"machine": machine, "checks": checks}).decode())
-        return
-    print(f"{machine.system}, Python {machine.python}\n")
-    print("\n".join(render(checks)))
-    failing = [check.name for check in checks if check.verdict == "fails"]
-    print(f"\n{'will not work: ' + ', '.join(failing) if failing else 'nothing here stands in the way'}")
+    checks = examine() if options.bundle is None else _examine_bundle(bundle_path(options.bundle))
+    if not options.json:
+        print(f"{machine.system}, Python {machine.python}\n")
+        print("\n".join(render(checks)))
+        failing = [check.name for check in checks if check.verdict == "fails"]
+        print(f"\n{'will not work: ' + ', '.join(failing) if failing else 'nothing here stands in the way'}")
+    return {"machine": machine, "checks": checks}
 
 
-def examine() -> list[Check]:
+def examine() -> "list[Check]":
     """Look at the machine, the packages, the environment and the network, and try a few training steps."""
     from hybrid.doctor.environment import environment_checks
     from hybrid.doctor.int8 import int8_check
@@ -51,7 +53,7 @@ def examine() -> list[Check]:
     ]
 
 
-def _examine_bundle(folder: Path) -> list[Check]:
+def _examine_bundle(folder: Path) -> "list[Check]":
     from hybrid.doctor.bundle import bundle_checks
     from hybrid.doctor.machine import processor_check, threads_check
     from hybrid.machine.facts import this_machine

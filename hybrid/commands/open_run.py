@@ -1,5 +1,6 @@
 """Open a recipe or a finished run for the commands that inspect the teacher's work."""
 
+import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,18 @@ class RecipeArguments(msgspec.Struct, frozen=True, kw_only=True):
     name: str = ""
     teacher: str = ""
     settings: tuple[str, ...] = ()
+
+
+def recipe_arguments(options: argparse.Namespace) -> RecipeArguments:
+    """What `hybrid.commands.arguments.add_recipe` has read."""
+    return RecipeArguments(
+        recipe=options.recipe,
+        profile=options.profile,
+        runs=options.runs,
+        name=options.name,
+        teacher=options.teacher,
+        settings=tuple(options.set),
+    )
 
 
 @contextmanager

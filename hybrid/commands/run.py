@@ -1,13 +1,32 @@
-"""Run a recipe from start to finish, or estimate what a run would cost."""
+"""`hybrid run`: a recipe from start to finish."""
 
+import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from hybrid.config import Recipe
-from hybrid.pipeline.launch import Options, open_context, run_folder, run_lock, run_seeds
-from hybrid.progress import Screen
+from hybrid.commands.arguments import add_json
+from hybrid.commands.run_arguments import add_run_arguments, read_arguments
+
+if TYPE_CHECKING:
+    from hybrid.config import Recipe
+    from hybrid.pipeline.launch import Options
+    from hybrid.progress import Screen
 
 
-def launch(recipe: Recipe, recipe_dir: Path, options: Options, screen: Screen | None = None) -> Path:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `hybrid run`."""
+    add_run_arguments(parser)
+    parser.add_argument(
+        "--estimate",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="say what the language models would be asked and what it costs; spend nothing (as hybrid estimate)",
+    )
+    add_json(parser)
+    parser.set_defaults(act=_run)
+
+
+def launch(recipe: "Recipe", recipe_dir: Path, options: "Options", screen: "Screen | None" = None) -> Path:
     """Run a recipe once for each seed, and write summary, page and cards; return the folder of the run.
 
     `screen` shows the progress; None: on the terminal.
@@ -15,6 +34,8 @@ def launch(recipe: Recipe, recipe_dir: Path, options: Options, screen: Screen | 
     Raises:
         HybridError: an error that the user can fix; finished stages are kept.
     """
+    from hybrid.pipeline.launch import run_folder, run_lock, run_seeds
+    from hybrid.progress import Screen
     from hybrid.report import write_outcome
     from hybrid.report.console_summary import closing_lines
     from hybrid.report.summary import SeedFigures
@@ -29,19 +50,21 @@ def launch(recipe: Recipe, recipe_dir: Path, options: Options, screen: Screen | 
     return folder
 
 
-def forecast(recipe: Recipe, recipe_dir: Path, options: Options) -> None:
-    """Print the calls that a run would make to its language models, and their cost; split the rows but send nothing.
+def outcome(run: Path) -> dict[str, Any]:
+    """Where a finished run has its results, and its summary."""
+    import msgspec
 
-    Raises:
-        HybridError: an error that the user can fix.
-    """
-    from hybrid.pipeline.estimate import estimate
-    from hybrid.pipeline.stages import run_stage
-    from hybrid.stages.split import SPLIT
+    return {
+        "run": str(run),
+        "bundle": str(run / "bundle"),
+        "report": str(run / "report.html"),
+        "summary": msgspec.json.decode((run / "summary.json").read_bytes()),
+    }
 
-    screen, folder = Screen(), run_folder(recipe, options)
-    with run_lock(folder):
-        context = open_context(recipe, recipe_dir, folder, options.runs, screen)
-        run_stage(SPLIT, context)
-        for line in estimate(context, context.traces):
-            screen.say(line)
+
+def _run(options: argparse.Namespace) -> object:
+    if options.estimate:
+        from hybrid.commands.estimate import forecast
+
+        return forecast(*read_arguments(options))
+    return outcome(launch(*read_arguments(options)))

@@ -2,28 +2,43 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hybrid.llm.cost.pricing import Pricing, Spent
-from hybrid.llm.cost.trace_ledger import run_ledger
-from hybrid.llm.traces.export import export_traces, import_traces, open_existing
+from hybrid.commands.arguments import add_json, add_step
+
+if TYPE_CHECKING:
+    from hybrid.llm.cost.pricing import Spent
 
 
-def add_traces(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command to those of `hybrid`."""
-    traces = commands.add_parser("traces", help="the answers that were paid for: export, import, and what they cost")
-    steps = traces.add_subparsers(required=True, metavar="STEP")
-    export = steps.add_parser("export", help="write every answer of a store to a JSONL file")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the steps of `hybrid traces`."""
+    steps = parser.add_subparsers(required=True, metavar="STEP")
+    export = add_step(
+        steps,
+        "export",
+        "write every answer of a store to a JSONL file",
+        "hybrid traces export runs/sentiment/traces.sqlite answers.jsonl",
+    )
     export.set_defaults(act=_export)
-    import_ = steps.add_parser("import", help="add the answers of a JSONL file to a store")
+    import_ = add_step(
+        steps,
+        "import",
+        "add the answers of a JSONL file to a store",
+        "hybrid traces import runs/sentiment/traces.sqlite answers.jsonl",
+    )
     import_.set_defaults(act=_import)
     for step in (export, import_):
         _add_store(step)
         step.add_argument("file", type=Path, help="the JSONL file")
+        add_json(step)
     export.add_argument(
         "--unreadable", action="store_true", help="write the unreadable answers instead, the last one to each question"
     )
-    cost = steps.add_parser("cost", help="what the calls of a store cost, by role")
+    cost = add_step(
+        steps, "cost", "what the calls of a store cost, by role", "hybrid traces cost runs/sentiment/traces.sqlite"
+    )
     _add_store(cost)
+    add_json(cost)
     cost.set_defaults(act=_cost)
 
 
@@ -31,22 +46,36 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("store", type=Path, help="the trace store, such as runs/sentiment/traces.sqlite")
 
 
-def _export(options: argparse.Namespace) -> None:
+def _export(options: argparse.Namespace) -> object:
+    from hybrid.llm.traces.export import export_traces
+
     count = export_traces(options.store, options.file, unreadable=options.unreadable)
     print(f"{count} {'unreadable ' * options.unreadable}answers written to {options.file}")
+    return {"answers": count, "file": str(options.file)}
 
 
-def _import(options: argparse.Namespace) -> None:
-    print(f"{import_traces(options.store, options.file)} new answers in {options.store}")
+def _import(options: argparse.Namespace) -> object:
+    from hybrid.llm.traces.export import import_traces
+
+    count = import_traces(options.store, options.file)
+    print(f"{count} new answers in {options.store}")
+    return {"new_answers": count, "store": str(options.store)}
 
 
-def _cost(options: argparse.Namespace) -> None:
+def _cost(options: argparse.Namespace) -> object:
+    from hybrid.llm.cost.pricing import Pricing
+    from hybrid.llm.cost.trace_ledger import run_ledger
+    from hybrid.llm.traces.export import open_existing
+
     file = open_existing(options.store)
-    for (role,) in file.read("SELECT DISTINCT role FROM calls ORDER BY role"):
-        print(cost_line(role, run_ledger(file, Pricing(role=role, model="")).spent()))
+    roles = [role for (role,) in file.read("SELECT DISTINCT role FROM calls ORDER BY role")]
+    spent = {role: run_ledger(file, Pricing(role=role, model="")).spent() for role in roles}
+    for role, of_role in spent.items():
+        print(cost_line(role, of_role))
+    return spent
 
 
-def cost_line(role: str, spent: Spent) -> str:
+def cost_line(role: str, spent: "Spent") -> str:
     """Format the calls, tokens and cost of a role as one line."""
     cached = f" (cache: {spent.cache_write_tokens} written, {spent.cache_read_tokens} read)"
     unsettled = f", and up to {spent.unsettled_usd:.4f} USD for {spent.unsettled} calls without an answer"

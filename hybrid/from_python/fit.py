@@ -157,17 +157,14 @@ def _name_of(main: _Source, test: _Source | None) -> str:
 
 def _run(folder: Path, main: _Source, test: _Source | None, settings: Mapping[str, Any], *, quiet: bool) -> Fitted:
     # Imported when used: `import hybrid` and a mistake in the data need none of it.
-    from rich.console import Console
-
     from hybrid.commands.run import launch
     from hybrid.pipeline.launch import Options, run_lock
     from hybrid.progress import Screen
 
     with run_lock(folder):
         recipe = _written(folder / RECIPE_FOLDER, folder.parent.name, main, test, settings)
-    screen = Screen(Console(quiet=True)) if quiet else Screen()
     options = Options(runs=folder.parent.parent, name=folder.name)
-    launch(recipe, folder / RECIPE_FOLDER, options, screen)
+    launch(recipe, folder / RECIPE_FOLDER, options, Screen(quiet=quiet))
     return Fitted.read(folder)
 
 

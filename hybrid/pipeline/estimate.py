@@ -33,6 +33,17 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: Range
 
 
+class RoleEstimate(msgspec.Struct, frozen=True, kw_only=True):
+    """What one role's model would be asked."""
+
+    role: Role
+    model: str
+    steps: list[Forecast]
+    """A forecast a step, and of the teacher the total; empty where there is nothing to pay."""
+    lines: list[str]
+    """The same for people, with what it is based on and how it compares to the budget."""
+
+
 class CostModel(msgspec.Struct, frozen=True, kw_only=True):
     """What a forecast of one role is made from."""
 
@@ -49,31 +60,39 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def estimate(context: RunContext, traces: Path) -> list[str]:
-    """The lines of an estimate, for a run whose rows are split."""
+def estimate(context: RunContext, traces: Path) -> list[RoleEstimate]:
+    """What each language model of a recipe would be asked, for a run whose rows are split."""
     file = TraceDatabase(traces) if traces.is_file() else None
-    lines = [f"  {'step':<10} {'calls':>15} {'tokens in':>19} {'tokens out':>19} {'USD':>17}"]
-    for role, config in _paid_roles(context):
-        if not backend_of(config, role).is_paid:
-            lines.append(f"  {role} = {config.model}: nothing to pay")
-            continue
-        costs = open_cost_model(config, context.recipe_dir, role, file)
-        if role == "second":
-            lines += [_line(costs.forecast(role, _rehearse_second(context, config), fewest=0)), *_basis(costs)]
-            continue
-        if role == "decoder":
-            lines += [*(_line(part) for part in _rehearsals_of_decoder(context, costs, config)), *_basis(costs)]
-            continue
+    return [_of_role(context, role, config, file) for role, config in _paid_roles(context)]
+
+
+def estimate_lines(estimates: Sequence[RoleEstimate]) -> list[str]:
+    """The table that is printed."""
+    head = f"  {'step':<10} {'calls':>15} {'tokens in':>19} {'tokens out':>19} {'USD':>17}"
+    return [head, *(line for each in estimates for line in each.lines)]
+
+
+def _of_role(context: RunContext, role: Role, config: LLMConfig, file: TraceDatabase | None) -> RoleEstimate:
+    if not backend_of(config, role).is_paid:
+        lines = [f"  {role} = {config.model}: nothing to pay"]
+        return RoleEstimate(role=role, model=config.model, steps=[], lines=lines)
+    costs = open_cost_model(config, context.recipe_dir, role, file)
+    closing = _basis(costs)
+    if role == "second":
+        steps = [costs.forecast(role, _rehearse_second(context, config), fewest=0)]
+    elif role == "decoder":
+        steps = _rehearsals_of_decoder(context, costs, config)
+    else:
         votes = _rehearse_teacher(context, config, context.rows("train"))
         parts = [
             costs.forecast("verify", votes),
             *_votes_again(context, costs, votes),
             *_drafts(context, costs, config, votes),
         ]
-        whole = total(role, parts)
-        lines += [_line(part) for part in [*parts, whole]] + _basis(costs)
-        lines += _against_budget(costs, whole, votes, context.rows("train"))
-    return lines
+        steps = [*parts, total(role, parts)]
+        closing += _against_budget(costs, steps[-1], votes, context.rows("train"))
+    lines = [*map(_line, steps), *closing]
+    return RoleEstimate(role=role, model=config.model, steps=steps, lines=lines)
 
 
 def open_cost_model(config: LLMConfig, folder: Path, role: str, file: TraceDatabase | None) -> CostModel:

@@ -14,8 +14,9 @@ import pytest
 
 import hybrid
 from hybrid.__main__ import main
+from hybrid.commands.score import summary_line
 from hybrid.errors import ConfigError, DataError
-from hybrid.scoring.command import progress_line, summary_line
+from hybrid.progress import progress_line
 from hybrid.scoring.parts import Tally
 from hybrid.scoring.score import Job, score
 from tests.corpus import texts_and_gold
@@ -321,9 +322,9 @@ def test_the_command_says_what_to_mend_and_ends_with_two(
 
 
 def test_progress_counts_the_rows_of_this_process_and_what_is_left() -> None:
-    assert progress_line(50, 200, 10.0, 40) == "50 of 200 rows (25%), 4 rows/s, 38 s left"
-    assert progress_line(1_000, 100_000, 10.0, 1_000) == "1,000 of 100,000 rows (1%), 100 rows/s, 16 min left"
-    assert progress_line(50, 200, 0.0, 0) == "50 of 200 rows (25%)"
+    assert progress_line(50, 200, 10.0, 40) == "50 of 200 (25%), 4 a second, 38 s left"
+    assert progress_line(1_000, 100_000, 10.0, 1_000) == "1,000 of 100,000 (1%), 100 a second, 16 min left"
+    assert progress_line(50, 200, 0.0, 0) == "50 of 200 (25%)"
     tally = Tally(rows=10, escalate=2, truncated=1, bad=2, labels={"good": 7, "": 1})
     assert (
         summary_line(tally, Path("o.csv"))

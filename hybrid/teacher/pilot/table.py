@@ -1,7 +1,5 @@
 """Print a pilot: one line per strategy, the baseline, and the choice."""
 
-from rich.table import Table
-
 from hybrid.evaluation.intervals import Estimate
 from hybrid.progress import Screen
 from hybrid.teacher.pilot.choose import title
@@ -22,7 +20,7 @@ COLUMNS = (
 
 
 def print_pilot(piloted: Piloted, screen: Screen) -> None:
-    """Print a pilot, with a drawn table on a terminal and plain columns elsewhere."""
+    """Print a pilot as a table in plain columns, and the choice."""
     sources = ", ".join(f"{n} {source}" for source, n in piloted.trusted.items())
     screen.say(f"pilot of {piloted.recipe} on {piloted.rows} trusted rows ({sources}), 95 % intervals")
     _print_table(screen, [COLUMNS, *map(_cells, piloted.ways)])
@@ -37,12 +35,6 @@ def print_pilot(piloted: Piloted, screen: Screen) -> None:
 
 
 def _print_table(screen: Screen, rows: list[tuple[str, ...]]) -> None:
-    if screen.console.is_terminal:
-        table = Table(*rows[0])
-        for row in rows[1:]:
-            table.add_row(*row)
-        screen.console.print(table)
-        return
     widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
     for row in rows:
         screen.say("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
