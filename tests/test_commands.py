@@ -63,6 +63,14 @@ def test_the_page_of_help_has_every_command_under_its_group_and_every_exit_statu
     assert all(f"{status}  {meaning}" in page for status, meaning in STATUSES.items())
 
 
+def test_the_page_of_the_documentation_has_every_command_and_every_exit_status() -> None:
+    page = (CHECKOUT / "docs" / "commands.md").read_text()
+    assert [each.prog for each in parsers() if each.prog not in page and each.prog.split()[1] not in page] == []
+    assert all(f"| {status} | {meaning} |" in page for status, meaning in STATUSES.items())
+    alone = ", ".join(f"`{command.name}`" for command in COMMANDS if not command.extra)
+    assert " and ".join(alone.rsplit(", ", 1)) in page
+
+
 def test_every_help_ends_with_an_example_of_that_very_command() -> None:
     for parser in parsers():
         text = parser.format_help()
@@ -147,8 +155,8 @@ WITHOUT_EXTRAS = {
 def test_the_runtime_alone_runs_what_it_can_and_names_the_extra_of_everything_else(
     finished: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "rows.csv").write_text("text,label\nwarm soup,good\ncold soup,bad\n")
-    shutil.copytree(CHECKOUT / "tests" / "golden", tmp_path / "golden")
+    lines = [f"soup number {number},{('good', 'bad')[number % 2]}" for number in range(40)]
+    (tmp_path / "rows.csv").write_text("\n".join(["text,label", *lines]))
     shutil.copy(CHECKOUT / "tests" / "golden" / "traces.sqlite", tmp_path / "store.sqlite")
     kept = runtime_closure()
     blocked = [
