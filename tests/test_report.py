@@ -5,7 +5,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, get_args
@@ -319,10 +320,11 @@ def test_the_page_says_what_both_gates_found_and_whose_votes_are_ignored(folder:
     change_report(folder, "synthesize", **gates)
     said = words(write(folder))
     assert "The votes of weak#0 are ignored" in said
-    assert "scores it on held-out training rows, 5 times: macro-F1 0.700 without them and 0.710 with them" in said
-    assert "on all but one of 5 parts of the training rows and scored it on that part: macro-F1 0.800 without" in said
-    assert "The batch passes. The second gate trained the encoder" in said
-    assert "The batch does not pass: macro-F1 falls." in said
+    assert (
+        "trains a classifier on frozen embeddings, 5 times. The second trains the encoder on all but one of 5" in said
+    )
+    assert "frozen embeddings 0.700 0.710 +0.100 0.001 passes the encoder 0.800 0.789" in said
+    assert "0.001 does not pass: macro-F1 falls" in said
 
 
 def test_a_recorded_decoder_is_called_recorded_and_draws_the_cascade(folder: Path) -> None:
@@ -433,12 +435,72 @@ def test_in_a_browser_the_search_filters_and_no_row_takes_the_page_over(folder: 
         found = [page.locator("#examples tbody tr:visible").count(), page.locator("#search output").inner_text()]
         page.get_by_label("Search the rows").fill("")
         page.get_by_label("Action").select_option("review")
-        reviewed = page.locator("#examples tbody tr:visible").count()
+        reviewed = page.locator("#search output").inner_text()
         title, too_wide = page.title(), page.evaluate("document.documentElement.scrollWidth - innerWidth")
         browser.close()
     assert found == [1, f"1 of {n_rows} rows"]
-    assert reviewed == n_rows - 1
+    assert reviewed == f"1 to 20 of {n_rows - 1} rows that fit"
     assert title == "dishes: run report"
     assert too_wide <= 0
     assert not said
     assert all(url.startswith(("file:", "data:")) for url in asked)
+
+
+@contextmanager
+def opened(folder: Path, width: int) -> Iterator[Any]:
+    """The report in a browser window of that width."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    if not CHROMIUM.exists():
+        pytest.skip("no chromium on this machine")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        page.goto((folder / "report.html").as_uri())
+        yield page
+        browser.close()
+
+
+IN_SIGHT = "(id) => { const box = document.querySelector(`nav a[href='#${id}']`).getBoundingClientRect();"
+IN_SIGHT += " return box.top >= 0 && box.bottom <= innerHeight && box.left >= 0 && box.right <= innerWidth; }"
+CUT = "[...document.querySelectorAll('.wide')].filter((box) => box.scrollWidth > box.clientWidth + 1).length"
+
+
+def test_the_rows_are_shown_twenty_at_a_time_and_the_contents_stay_in_sight(finished: Path) -> None:
+    with opened(finished, 1440) as page:
+        shown = page.locator("#examples tbody tr:visible")
+        n_rows, texts = page.locator("#examples tbody tr").count(), [shown.first.inner_text()]
+        counts = [shown.count()]
+        page.get_by_label("Next rows").click()
+        texts.append(shown.first.inner_text())
+        said = page.locator("#search output").inner_text()
+        while page.get_by_label("Next rows").is_enabled():
+            page.get_by_label("Next rows").click()
+        counts.append(shown.count())
+        back = page.get_by_label("Previous rows").is_enabled()
+        for width in (1440, 1000, 390):
+            page.set_viewport_size({"width": width, "height": 900})
+            for section in ("labels", "calibration", "cost"):
+                page.evaluate("(id) => document.getElementById(id).scrollIntoView({ behavior: 'instant' })", section)
+                page.locator(f"nav a[href='#{section}'][aria-current]").wait_for()
+                page.wait_for_function(IN_SIGHT, arg=section)
+    assert counts == [20, n_rows % 20 or 20]
+    assert texts[0] != texts[1]
+    assert said == f"21 to 40 of {n_rows} rows"
+    assert back
+
+
+def test_no_column_is_cut_on_a_narrow_screen_or_on_paper_and_every_row_is_printed(finished: Path) -> None:
+    with opened(finished, 1000) as page:
+        cut = [page.evaluate(CUT)]
+        page.set_viewport_size({"width": 688, "height": 1000})  # A4 within its margins, at 96 dots an inch
+        page.emulate_media(media="print")
+        cut.append(page.evaluate(CUT))
+        too_wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        n_rows, n_printed = (page.locator(f"#examples tbody tr{kind}").count() for kind in ("", ":visible"))
+        contents = page.locator("nav").is_visible()
+        pdf = page.pdf(prefer_css_page_size=True)
+    assert cut == [0, 0]
+    assert too_wide <= 0
+    assert n_rows == n_printed > 20
+    assert not contents
+    assert pdf.startswith(b"%PDF")

@@ -36,7 +36,7 @@ def render_page(context: RunContext, summary: Report, *, made_from: str) -> str:
     reports = {stage: run.report(stage) for stage in STAGES}
     judged = read_rows(run.path("evaluate", "judged.jsonl"), Judged)
     history = read_rows(run.path("train", "history.jsonl"), Epoch)
-    script = source("search.js")
+    script = source("page.js")
     return template("template.html").render(
         made_from=made_from,
         style=Markup(source("page.css")),
