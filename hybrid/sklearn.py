@@ -90,7 +90,7 @@ class HybridClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         root = Path(temporary.name if temporary else self.run_dir or "")
         result = fit(
             {"text": texts, "label": [names[code] for code in codes]},
-            encoder=self.encoder,
+            encoder=self._encoder(),
             teacher=self.teacher,
             budget_usd=self.budget_usd,
             run_dir=root / f"run-{_digest(texts, codes)}",
@@ -129,6 +129,11 @@ class HybridClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         order = [position[str(label)] for label in self.classes_.tolist()]
         return self._classifier.probs(texts)[:, order]
 
+    def _encoder(self) -> Mapping[str, Any]:
+        """The settings of the encoder: those that were given, then `max_length`."""
+        given = dict(self.encoder) if isinstance(self.encoder, Mapping) else {"model": self.encoder or "minilm"}
+        return given if self.max_length is None else given | {"max_length": self.max_length}
+
     def _recipe(self, names: Sequence[str]) -> dict[str, Any]:
         """The settings of the recipe beside those that `hybrid.fit` has arguments for."""
         train = {"epochs": self.epochs, "batch_size": self.batch_size, "learning_rate": self.learning_rate}
@@ -139,7 +144,6 @@ class HybridClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             # Two classes of y are two classes, however alike their names are.
             "data": {"alike_labels": "keep"},
             "train": {key: value for key, value in train.items() if value is not None},
-            "encoder": {} if self.max_length is None else {"max_length": self.max_length},
         }
         return merge({key: value for key, value in named.items() if value != {}}, self.settings or {})
 

@@ -35,8 +35,9 @@ def recipe_settings(
     """
     settings: dict[str, Any] = {}
     if encoder:
-        named = encoder if isinstance(encoder, Mapping) else encoder_settings(str(encoder))
-        settings = merge(settings, {"encoder": named} if isinstance(encoder, Mapping) else named)
+        section = dict(encoder) if isinstance(encoder, Mapping) else {"model": str(encoder)}
+        named = encoder_settings(str(section.pop("model"))) if "model" in section else {}
+        settings = merge(named, {"encoder": section})
     for role, model in (("teacher", teacher), ("decoder", decoder)):
         if model:
             settings = merge(settings, {role: dict(model) if isinstance(model, Mapping) else {"model": model}})
