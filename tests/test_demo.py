@@ -1,12 +1,14 @@
 """The bundle that ships as `demo`: small, whole, found by its name, and honest in its card."""
 
 import csv
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
 import hybrid
+from hybrid.__main__ import main
 from hybrid.artifacts import fetch
 from hybrid.data.sources import load_data
 from hybrid.recipe_files.find import shipped_recipes
@@ -53,6 +55,15 @@ def test_its_card_says_how_good_it_is_and_what_it_is_for() -> None:
     assert "to try things out, not to use" in card
     assert "On 1,200 test rows against gold labels" in card
     assert "| accuracy | 0.7" in card
+
+
+def test_info_says_how_good_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "demo"]) == 0
+    assert re.search(
+        r"^scores +accuracy 0\.7\d+ \[.+\], macro-F1 0\.6\d+ \[.+\]; On 1,200 test rows against gold labels",
+        capsys.readouterr().out,
+        re.MULTILINE,
+    )
 
 
 @pytest.mark.slow

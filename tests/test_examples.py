@@ -11,11 +11,20 @@ import pandas
 import pytest
 from nbclient import NotebookClient
 
+from tests.conftest import made_once
 from tests.corpus import noisy, texts_and_gold
+from tests.tiny import tiny_bert
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 N_ROWS = 300
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny encoder that reads as many tokens as a recipe asks for by default."""
+    texts, _ = texts_and_gold(N_ROWS)
+    return str(made_once(tmp_path_factory, "bert-128", lambda folder: tiny_bert(folder, texts, positions=128)))
 
 
 def run(folder: Path, name: str, *words: str) -> str:
@@ -35,9 +44,9 @@ def reviews(folder: Path) -> Path:
     return folder / "reviews.csv"
 
 
-def test_rows_of_a_csv_are_trained_on_and_reviewed(tmp_path: Path, bert: Path) -> None:
+def test_rows_of_a_csv_are_trained_on_and_reviewed(tmp_path: Path, encoder: str) -> None:
     reviews(tmp_path)
-    trained = run(tmp_path, "train_from_python.py", "reviews.csv", str(bert))
+    trained = run(tmp_path, "train_from_python.py", "reviews.csv", encoder)
     assert "labels as given" in trained
     folder = "runs/reviews/python"
     assert f"bundle: {tmp_path / folder / 'bundle'}" in trained
@@ -46,13 +55,13 @@ def test_rows_of_a_csv_are_trained_on_and_reviewed(tmp_path: Path, bert: Path) -
     sheet["label"] = "good"
     sheet.to_csv(tmp_path / "sheet.csv", index=False)
     assert "20" in run(tmp_path, "review_round_trip.py", folder, "sheet.csv", "read")
-    again = run(tmp_path, "train_from_python.py", "reviews.csv", str(bert))
+    again = run(tmp_path, "train_from_python.py", "reviews.csv", encoder)
     assert "20 trusted rows" in again
 
 
-def test_checked_rows_judge_and_some_of_them_teach(tmp_path: Path, bert: Path) -> None:
+def test_checked_rows_judge_and_some_of_them_teach(tmp_path: Path, encoder: str) -> None:
     reviews(tmp_path)
-    said = run(tmp_path, "trusted_rows.py", "reviews.csv", str(bert))
+    said = run(tmp_path, "trusted_rows.py", "reviews.csv", encoder)
     assert "200 of 300 rows are checked" in said
     assert "40 trusted rows" in said
     assert "(gold)" in said

@@ -39,8 +39,8 @@ def unigram_tokenizer(texts: Sequence[str], vocab_size: int = 400) -> PreTrained
     )
 
 
-def tiny_bert(folder: Path, texts: Sequence[str]) -> Path:
-    """Write a two-layer BERT with its tokenizer."""
+def tiny_bert(folder: Path, texts: Sequence[str], positions: int = 64) -> Path:
+    """Write a two-layer BERT with its tokenizer; it reads as many tokens as it has positions."""
     torch.manual_seed(0)
     tokenizer = unigram_tokenizer(texts)
     config = BertConfig(
@@ -50,7 +50,7 @@ def tiny_bert(folder: Path, texts: Sequence[str]) -> Path:
         num_attention_heads=2,
         intermediate_size=64,
         initializer_range=0.15,
-        max_position_embeddings=64,
+        max_position_embeddings=positions,
         pad_token_id=tokenizer.pad_token_id,
     )
     BertModel(config).save_pretrained(folder)

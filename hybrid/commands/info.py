@@ -1,6 +1,7 @@
 """`hybrid info`: what a bundle is and what it promises."""
 
 import argparse
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +9,10 @@ from hybrid.commands.arguments import add_bundle, add_json
 
 if TYPE_CHECKING:
     from hybrid.runtime.text_encoder import TextLimits
+
+
+CARD = "README.md"
+"""The model card beside a bundle's manifest."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +59,7 @@ def show(folder: Path) -> dict[str, Any]:
             if bundle.fallback
             else {}
         ),
+        **({"scores": scores} if (scores := _scores_line(folder / CARD)) else {}),
         **({"other here": others} if others else {}),
     }.items():
         print(f"{name:<12} {value}")
@@ -64,6 +70,15 @@ def show(folder: Path) -> dict[str, Any]:
     for large in ("golden", "reference"):
         del manifest[large]
     return manifest | {"bundle": str(folder), "promises": promises, "answers_here": answers, "other_here": others}
+
+
+def _scores_line(card: Path) -> str:
+    """What the model card says of accuracy and macro-F1, in one line; empty where there is no card."""
+    text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    section = text.partition("\n## Scores\n")[2].partition("\n## ")[0]
+    rows = dict(re.findall(r"^\| (accuracy|macro-F1) \| (.+) \|$", section, re.MULTILINE))
+    figures = ", ".join(f"{name} {value}" for name, value in rows.items())
+    return f"{figures}; {' '.join(section.partition('|')[0].split())}" if figures else ""
 
 
 def _limits_line(limits: "TextLimits") -> str:
