@@ -90,8 +90,8 @@ class LLMConfig(Section, frozen=True, kw_only=True):
     """
 
     model: str = "none"
-    """`recorded`, `local` (the packaged SmolLM2), a .gguf path, `hf:owner/repo/file.gguf`, `claude-...`, any name with
-    `base_url`, or `none`."""
+    """`recorded`, `local` (the packaged SmolLM2), `student` ([decoder] alone: the one that the run trains), a .gguf path,
+    `hf:owner/repo/file.gguf`, `claude-...`, any name with `base_url`, or `none`."""
     traces: str = ""
     """The JSONL file of recorded answers, for `recorded`."""
     base_url: str = ""
@@ -296,6 +296,56 @@ class CalibrateConfig(Section, frozen=True, kw_only=True):
     with the encoder's; 0: none. Where their labels are not gold none is asked."""
 
 
+class StudentConfig(Section, frozen=True, kw_only=True):
+    """A small decoder fine-tuned on the teacher's reasons: `hybrid student`, or a run with decoder.model = "student"."""
+
+    base: str = "local"
+    """What is fine-tuned: `local` (the packaged SmolLM2), a .gguf path beside the recipe, or `hf:owner/repo/file.gguf`;
+    a Llama in its form."""
+    layout: Literal["direct", "pre", "post", "mixed", "two_pass", "sequential"] = "post"
+    """In which order label and reason follow the text (`hybrid.llm.student.layouts`)."""
+    traces: tuple[str, ...] = ()
+    """Further files of reasons beside the recipe, with the columns of verify.imports: label, rationale, id or text."""
+    rejection: bool = True
+    """Whether only reasons train whose answer is the label that cleaning decided; else each trains with its own label."""
+    per_row: Count = 4
+    """The most reasons a row."""
+    near_duplicate: Share = 0.8
+    """Jaccard similarity from which a reason is a near-copy of another of the same row."""
+    most_words: Count = 60
+    """A reason of more words is refused, not cut: half a reason argues for nothing."""
+    source_shares: dict[str, Share] = {}
+    """The share of a teacher's traces that may train, by its name; of a teacher that is not named, all."""
+    reason_weight: Annotated[float, Meta(ge=0)] = 0.3
+    """The weight of a row's mean loss over reason tokens beside that over label tokens."""
+    reason_share: Share = 0.3
+    """layout = "mixed": the share of the rows that train their reason."""
+    epochs: Positive = 2.0
+    """Passes over the rows; of "sequential" the first phase's, and its second has half as many."""
+    tokens: Whole = 0
+    """Train on so many tokens instead of for `epochs`; 0: by epochs."""
+    batch_size: Count = 16
+    learning_rate: Positive = 2e-4
+    warmup: Share = 0.05
+    weight_decay: Annotated[float, Meta(ge=0)] = 0.0
+    validation: Annotated[float, Meta(gt=0, lt=0.5)] = 0.1
+    """The share of the rows on which training is watched; at most 250."""
+    evaluations: Count = 2
+    """How often a pass the held-out label likelihood is measured, and training saved."""
+    patience: Count = 3
+    """Evaluations without a better one after which training stops; the best is kept."""
+    lora_rank: Whole = 0
+    """Train low-rank adapters of this rank on all linear layers and merge them (needs the extra `student`); 0: all weights."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto: bf16 autocast where the machine has it and a timed trial is faster."""
+    max_tokens: Annotated[int, Meta(ge=8)] = 256
+    """Tokens of a text that are read, in training and when it answers; the rest of a longer one is cut."""
+    chains: Count = 3
+    """layout = "pre": reasons that are sampled for an answer, over which the label probabilities are averaged."""
+    encoding: Literal["q8_0", "f16"] = "q8_0"
+    """How the weights of the file are stored that answers."""
+
+
 class EvaluateConfig(Section, frozen=True, kw_only=True):
     """The judgement on test rows."""
 
@@ -330,6 +380,7 @@ class Recipe(Section, frozen=True, kw_only=True):
     export: ExportConfig = ExportConfig()
     quantize: QuantizeConfig = QuantizeConfig()
     calibrate: CalibrateConfig = CalibrateConfig()
+    student: StudentConfig = StudentConfig()
     decoder: LLMConfig = LLMConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
 

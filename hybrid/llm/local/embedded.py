@@ -12,7 +12,7 @@ from hybrid.llm.local.grammar import grammar, longest_text
 from hybrid.llm.request import FailureKind, Reply, Request
 from hybrid.machine.threads import usable_threads
 
-_MOST_SLOTS = 4
+MOST_SLOTS = 4
 """The most requests that are answered at the same time."""
 _CONTEXT_TOKENS = 4096
 """The most tokens of prompt and answer together."""
@@ -27,7 +27,7 @@ class Embedded:
     on the loopback interface; a random key keeps others out.
     """
 
-    def __init__(self, path: Path, *, workers: int = _MOST_SLOTS) -> None:
+    def __init__(self, path: Path, *, workers: int = MOST_SLOTS) -> None:
         """Load the model.
 
         Raises:
@@ -35,8 +35,8 @@ class Embedded:
         """
         if not path.is_file():
             raise LLMError(f"{path}: no such file; expected a GGUF model: correct the path in the recipe")
-        self.name = f"{path.stem}#{_fingerprint(path)}"
-        self._server = _serve(path, slots=max(1, min(workers, _MOST_SLOTS)))
+        self.name = f"{path.stem}#{fingerprint(path)}"
+        self._server = serve(path, slots=max(1, min(workers, MOST_SLOTS)))
 
     def ask(self, request: Request) -> Reply:
         """Answer a request, in the form of its schema."""
@@ -93,7 +93,14 @@ def bounded(schema: dict[str, Any], max_tokens: int) -> dict[str, Any]:
     return schema | {"properties": fields | {name: fields[name] | {"maxLength": longest} for name in free_strings}}
 
 
-def _serve(path: Path, *, slots: int) -> Any:
+def serve(path: Path, *, slots: int, key: str = "") -> Any:
+    """Load a model into llama.cpp's server in this process, with `slots` requests at a time.
+
+    `key` is what its HTTP routes on the loopback interface ask for; a random one where it is empty.
+
+    Raises:
+        LLMError: the package is missing, or llama.cpp cannot load the file.
+    """
     xllamacpp = _xllamacpp()
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
@@ -104,7 +111,7 @@ def _serve(path: Path, *, slots: int) -> Any:
     params.ui = False
     params.warmup = False
     params.port = 0
-    params.api_keys = [secrets.token_hex(16)]
+    params.api_keys = [key or secrets.token_hex(16)]
     try:
         return xllamacpp.Server(params)
     except RuntimeError as error:
@@ -134,7 +141,7 @@ def _xllamacpp() -> Any:
     return xllamacpp
 
 
-def _fingerprint(path: Path) -> str:
+def fingerprint(path: Path) -> str:
     """Hash the size and the first and last MiB of a file to 8 hex digits: a changed file is another model."""
     size, mib = path.stat().st_size, 1 << 20
     with path.open("rb") as file:

@@ -1,6 +1,7 @@
 """Fetches GGUF models from the Hugging Face hub, and converts the packaged model to weights that llama.cpp runs fast."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ def _write_fast(path: Path, target: Path) -> bool:
         return False
     if all(tensor.tensor_type != q4_1 for tensor in reader.tensors):
         return False
-    writer = _writer_with_metadata(gguf, reader, target)
+    writer = writer_with_metadata(gguf, reader, target)
     for tensor in reader.tensors:
         if tensor.tensor_type == q4_1:
             writer.add_tensor(tensor.name, to_q8_0(gguf.quants.dequantize(tensor.data, q4_1)), raw_dtype=q8_0)
@@ -123,8 +124,9 @@ def _write_fast(path: Path, target: Path) -> bool:
     return True
 
 
-def _writer_with_metadata(gguf: Any, reader: Any, target: Path) -> Any:
-    keys = gguf.Keys.General
+def writer_with_metadata(gguf: Any, reader: Any, target: Path, overrides: Mapping[str, Any] | None = None) -> Any:
+    """Open a GGUF writer on `target` with the metadata of `reader`, and `overrides` (text, whole number, list of text) over it."""
+    keys, changed = gguf.Keys.General, dict(overrides or {})
     writer = gguf.GGUFWriter(target, reader.fields[keys.ARCHITECTURE].contents())
     for field in reader.fields.values():
         # The reader lists the header's own numbers as fields, and the writer has already set the architecture.
@@ -135,7 +137,15 @@ def _writer_with_metadata(gguf: Any, reader: Any, target: Path) -> Any:
             continue
         kind = field.types[0]
         element = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
-        writer.add_key_value(field.name, field.contents(), kind, element)
+        value = changed.pop(field.name, None)
+        writer.add_key_value(field.name, field.contents() if value is None else value, kind, element)
+    for name, value in changed.items():
+        if isinstance(value, str):
+            writer.add_string(name, value)
+        elif isinstance(value, int):
+            writer.add_uint32(name, value)
+        else:
+            writer.add_array(name, list(value))
     return writer
 
 
