@@ -16,7 +16,7 @@ OURS = {"hybrid", "serving", "tests", "benchmarks", *(path.stem for path in (ROO
 NOT_INSTALLED_HERE = {"optimum": "optimum-onnx"}
 """The distribution of a module that this environment cannot have."""
 EXTRAS: dict[str, tuple[str, ...]] = {
-    "hybrid": ("train", "llm", "local", "optimum"),
+    "hybrid": ("train", "llm", "local", "student", "optimum"),
     "hybrid/__main__.py": (),
     "hybrid/commands/completion.py": ("completion",),
     "hybrid/runtime": (),

@@ -40,11 +40,11 @@ ASKED = "verify synthesize"
 ENCODED = "verify clean synthesize train export quantize calibrate evaluate"
 RERUN: dict[str, tuple[Any, str]] = {
     # field: another value, and the stages that read the field themselves
-    "name": ("other", "calibrate"),
+    "name": ("other", "student calibrate"),
     "description": ("other", ""),
     "labels": (("bad", "plain", "good"), "split"),
-    "task": ("multi_label", "split verify clean synthesize train quantize calibrate evaluate"),
-    "seed": (1, "split verify clean synthesize train quantize calibrate evaluate"),
+    "task": ("multi_label", "split verify clean synthesize train quantize student calibrate evaluate"),
+    "seed": (1, "split verify clean synthesize train quantize student calibrate evaluate"),
     "profile": ("other", ""),
     **{
         f"data.{name}": (value, "split")
@@ -172,6 +172,35 @@ RERUN: dict[str, tuple[Any, str]] = {
         }.items()
     },
     "calibrate.folds": (3, "split calibrate"),
+    **{
+        f"student.{name}": (value, "student")
+        for name, value in {
+            "base": "other.gguf",
+            "layout": "pre",
+            "traces": ("reasons.csv",),
+            "rejection": False,
+            "per_row": 1,
+            "near_duplicate": 0.5,
+            "most_words": 10,
+            "source_shares": {"recorded": 0.5},
+            "reason_weight": 1.0,
+            "reason_share": 0.5,
+            "epochs": 1.0,
+            "tokens": 1000,
+            "batch_size": 4,
+            "learning_rate": 1e-3,
+            "warmup": 0.1,
+            "weight_decay": 0.1,
+            "validation": 0.2,
+            "evaluations": 1,
+            "patience": 1,
+            "lora_rank": 4,
+            "precision": "fp32",
+            "max_tokens": 32,
+            "chains": 1,
+            "encoding": "f16",
+        }.items()
+    },
     **{f"evaluate.{name}": (value, "evaluate") for name, value in {"bootstrap": 100, "interval": 0.9}.items()},
 }
 

@@ -13,11 +13,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from hybrid.config import DataConfig, Recipe
 from hybrid.files.hashing import sha256_of_file
 from hybrid.files.locks import file_lock
 from hybrid.pipeline.context import RunContext
 from hybrid.pipeline.run import Run
-from hybrid.pipeline.stages import STAGE_NAMES as STAGES
+from hybrid.pipeline.stages import stage_names
 from hybrid.progress import Screen
 from hybrid.recipe_files.read import read_recipe
 from hybrid.stages.synthesize import SYNTHESIZE, try_drafts
@@ -27,6 +28,7 @@ from tests.corpus import texts_and_gold
 
 pytestmark = pytest.mark.slow
 
+STAGES = stage_names(Recipe(name="x", data=DataConfig()))
 TABLES = (
     "split/rows.jsonl",
     "split/gold.jsonl",

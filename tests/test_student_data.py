@@ -30,7 +30,9 @@ def chosen(votes: list[Vote], config: StudentConfig = CONFIG, **weights: float) 
     """Rows a and b are bad, c and d good."""
     pairs = [row(name, label) for name, label in (("a", "bad"), ("b", "bad"), ("c", "good"), ("d", "good"))]
     decisions = [
-        Decision(id=d.id, action="keep", given=d.label, label=d.label, weight=weights.get(d.id, 1.0), probs=(), reason="")
+        Decision(
+            id=d.id, action="keep", given=d.label, label=d.label, weight=weights.get(d.id, 1.0), probs=(), reason=""
+        )
         for _, d in pairs
     ]
     return training_data([example for example, _ in pairs], decisions, votes, LABELS, config, seed=0)

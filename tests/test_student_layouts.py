@@ -44,7 +44,9 @@ def test_every_layout_trains_the_label_once_a_step_and_never_shows_it_in_the_pro
     for phase in range(PHASES[layout]):
         examples = examples_of(text, label, reason, layout, frame, phase=phase, with_reason=with_reason)
         labelled = [of_kind(example, "label").removesuffix("\n") for example in examples]
-        assert [found for found in labelled if found] == [label.removesuffix("\n") if label != "\n" else ""] or not label.strip("\n")
+        assert [found for found in labelled if found] == [
+            label.removesuffix("\n") if label != "\n" else ""
+        ] or not label.strip("\n")
         for example in examples:
             row_texts = [segment.text for segment in example if segment.is_row_text]
             assert row_texts == [text]
@@ -125,7 +127,9 @@ def test_label_probabilities_add_up_to_one_and_are_products_along_the_way(
     for label, prob in zip(ended, probs, strict=True):
         expected = 1.0
         for depth, token in enumerate(label):
-            following = sorted({other[depth] for other in ended if other[:depth] == label[:depth] and len(other) > depth})
+            following = sorted(
+                {other[depth] for other in ended if other[:depth] == label[:depth] and len(other) > depth}
+            )
             shares = dict(zip(following, uneven(label[:depth], tuple(following)), strict=True))
             expected *= shares[token]
         if min(prob, expected) > 1e-2:
@@ -193,6 +197,10 @@ def test_padding_is_no_target_whatever_id_it_has() -> None:
     short, long = Tokens((7, 0), ("prompt", "label")), Tokens((7, 8, 0, 0), ("prompt", "label", "reason", "reason"))
     batch = batch_of([((short,), 1.0), ((long, short), 0.5)])
     assert batch["input_ids"].tolist() == [[7, 0, 0, 0], [7, 8, 0, 0], [7, 0, 0, 0]]
-    assert batch["kinds"].tolist() == [[PROMPT, LABEL, PROMPT, PROMPT], [PROMPT, LABEL, REASON, REASON], [PROMPT, LABEL, PROMPT, PROMPT]]
+    assert batch["kinds"].tolist() == [
+        [PROMPT, LABEL, PROMPT, PROMPT],
+        [PROMPT, LABEL, REASON, REASON],
+        [PROMPT, LABEL, PROMPT, PROMPT],
+    ]
     assert batch["rows"].tolist() == [0, 1, 1]
     assert batch["weights"].tolist() == [1.0, 0.5]

@@ -27,7 +27,9 @@ def byte_pairs(texts: Sequence[str], vocab_size: int = 500) -> dict[str, Any]:
     return {"tokens": tokens, "merges": [" ".join(pair) for pair in model["merges"]]}
 
 
-def tiny_llama(path: Path, texts: Sequence[str], *, architecture: str = "llama", pre: str = "smollm", seed: int = 0) -> Path:
+def tiny_llama(
+    path: Path, texts: Sequence[str], *, architecture: str = "llama", pre: str = "smollm", seed: int = 0
+) -> Path:
     """Write the model; its weights are large enough that heads and positions matter."""
     import gguf
 

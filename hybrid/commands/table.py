@@ -60,6 +60,13 @@ COMMANDS = (
         "train",
     ),
     Command(
+        "student",
+        "train",
+        "fine-tune a small decoder on the teacher's reasons, or compare the ways to",
+        "hybrid student sentiment",
+        "student",
+    ),
+    Command(
         "bundle",
         "train",
         "write the bundle of a finished run at another precision, or a portable one",

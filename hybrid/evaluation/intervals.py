@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import brentq
-from scipy.stats import binomtest, norm, ttest_1samp
+from scipy.stats import binomtest, norm, t, ttest_1samp
 from sklearn.metrics import roc_auc_score
 
 Array = npt.NDArray[Any]
@@ -51,6 +51,18 @@ def auroc_interval(score: Array, right: Array, *, level: float = 0.95) -> Estima
     low = 0.0 if area == 0 else float(brentq(beyond, 0.0, min(area, 1 - EDGE)))
     high = 1.0 if area == 1 else float(brentq(beyond, max(area, EDGE), 1.0))
     return Estimate(value=area, low=low, high=high)
+
+
+def mean_difference(right: Array, than: Array, *, level: float = 0.95) -> Estimate:
+    """Return by how much the share of right answers differs, over the same rows, with a paired t interval.
+
+    `right` [s, n] and `than` [s, n] say which rows each of s trainings got right. The interval is over rows, each with its
+    mean over the trainings: it says what other rows would give, and with few trainings little about further ones.
+    """
+    difference = np.asarray(right, dtype=float).mean(axis=0) - np.asarray(than, dtype=float).mean(axis=0)
+    value, n_rows = float(difference.mean()), len(difference)
+    half = float(t.ppf((1 + level) / 2, n_rows - 1) * difference.std(ddof=1) / np.sqrt(n_rows)) if n_rows > 1 else 1.0
+    return Estimate(value=value, low=value - half, high=value + half)
 
 
 def worse_p(right: Array, than: Array) -> float:

@@ -21,6 +21,8 @@ from hybrid.llm.traces.database import TraceDatabase
 
 PACKAGED_MODEL = "smollm2-135m-instruct"
 """The pinned artefact that `model = "local"` runs."""
+STUDENT = "student"
+"""The decoder that a run trains itself."""
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,10 +165,29 @@ def _refuse_batches(config: LLMConfig, surroundings: Surroundings) -> None:
 
 
 def _open_embedded(path: Path, config: LLMConfig, surroundings: Surroundings) -> LLM:
+    from hybrid.llm.student.card import is_student
+
+    model = _open_student_file(path, config) if is_student(path) else _open_any_file(path, config)
+    return CachedLLM(model, TraceDatabase(surroundings.store)) if surroundings.store else model
+
+
+def _open_any_file(path: Path, config: LLMConfig) -> LLM:
     from hybrid.llm.local.embedded import Embedded
 
-    model = Embedded(path, workers=config.workers)
-    return CachedLLM(model, TraceDatabase(surroundings.store)) if surroundings.store else model
+    return Embedded(path, workers=config.workers)
+
+
+def _open_student_file(path: Path, config: LLMConfig) -> LLM:
+    from hybrid.llm.student.decoder import Student
+
+    return Student(path, workers=config.workers)
+
+
+def _open_own_student(config: LLMConfig, surroundings: Surroundings) -> LLM:  # noqa: ARG001
+    raise ConfigError(
+        f"{surroundings.role}.model = {STUDENT!r}: only a run's decoder can be the student that the run trains; elsewhere name "
+        "the path of a trained one, such as runs/sentiment/embedded/student/student.gguf"
+    )
 
 
 def _open_server(config: LLMConfig, surroundings: Surroundings) -> LLM:
@@ -236,6 +257,13 @@ BACKENDS = (
         model="'local'",
         matches=lambda config: config.model == "local",
         open=_open_packaged,
+        is_local=True,
+    ),
+    Backend(
+        name="student",
+        model="'student'",
+        matches=lambda config: config.model == STUDENT,
+        open=_open_own_student,
         is_local=True,
     ),
     Backend(

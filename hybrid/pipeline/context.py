@@ -33,6 +33,7 @@ from hybrid.stages.stage import (
     setting_value,
     text_limits,
 )
+from hybrid.stages.student import STUDENT_FILE, trains_student
 from hybrid.stages.trusted import trusted_reads, trusted_rows_of
 from hybrid.types import Decision, Draft, Example, Gold, Part, Report, Trusted
 
@@ -209,7 +210,7 @@ class RunContext:
         if role not in self._llms:
             config: LLMConfig = getattr(self.recipe, role)
             self._llms[role] = open_llm(
-                msgspec.structs.replace(config, model=self.pinned(config.model)),
+                msgspec.structs.replace(config, model=self._model_of(role)),
                 folder=self.recipe_dir,
                 store=self.traces,
                 role=role,
@@ -228,7 +229,20 @@ class RunContext:
             ConfigError, LLMError: one of them cannot be used.
         """
         for role in ("teacher", "second", "decoder"):
-            self.llm(role)
+            if role != "decoder" or not trains_student(self.recipe):  # its stage has yet to write it
+                self.llm(role)
+
+    def llm_identity(self, role: Role) -> str:
+        """What tells the model of a role from another: its name, or of the run's own student the hash of its file."""
+        if role == "decoder" and trains_student(self.recipe):
+            path = self.run.path(STUDENT_FILE)
+            return f"student@{sha256_of_file(path)}" if path.is_file() else "student"
+        return self.pinned(getattr(self.recipe, role).model)
+
+    def _model_of(self, role: Role) -> str:
+        if role == "decoder" and trains_student(self.recipe):
+            return str(self.run.path(STUDENT_FILE).resolve())
+        return self.pinned(getattr(self.recipe, role).model)
 
     def advance(self, done: int, total: int) -> None:
         """Show on the screen how far the stage at work is."""

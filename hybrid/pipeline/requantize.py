@@ -18,6 +18,7 @@ from hybrid.runtime.bundle import read_bundle
 from hybrid.runtime.bundle_writer import write_portable
 from hybrid.stages.calibrate import CALIBRATE
 from hybrid.stages.quantize import QUANTIZE
+from hybrid.stages.student import STUDENT
 from hybrid.types import Precision, Row
 
 RECIPE = "recipe.json"
@@ -58,6 +59,8 @@ def requantize(run: Path, target: Path, precision: Precision) -> None:
         beside = Run(Path(scratch), Screen())
         for stage in BEFORE:
             shutil.copytree(run / stage.name, beside.path(stage.name), copy_function=link_or_copy)
+        if (run / STUDENT.name).is_dir():
+            shutil.copytree(run / STUDENT.name, beside.path(STUDENT.name), copy_function=link_or_copy)
         if (run / REVISIONS).is_file():
             shutil.copy2(run / REVISIONS, beside.path(REVISIONS))
         context = RunContext(recipe, Path(manifest.folder), beside, shared_folder(run) / "traces.sqlite")

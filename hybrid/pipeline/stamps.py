@@ -31,7 +31,7 @@ def what_is_read(context: RunContext, reads: Reads) -> Mapping[str, Any]:
         "shared_files": {name: _digest(context.shared_file(name)) for name in reads.shared_files},
         "prompts": {name: prompt_text(name) for name in reads.prompts},
         "encoder": context.encoder_identity() if reads.encoder else None,
-        "models": {role: context.pinned(getattr(recipe, role).model) for role in reads.llms},
+        "models": {role: context.llm_identity(role) for role in reads.llms},
         "artefacts": {name: pin.sha256 for name, pin in ARTIFACTS.items()} if reads.artefacts else {},
     }
 

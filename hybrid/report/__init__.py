@@ -9,7 +9,7 @@ from hybrid.files.hashing import sha256_of, sha256_of_file
 from hybrid.files.table import write_bytes, write_json
 from hybrid.pipeline.context import RunContext
 from hybrid.pipeline.run import REPORT, STAMP, Run
-from hybrid.pipeline.stages import STAGE_NAMES
+from hybrid.pipeline.stages import STAGES
 from hybrid.report.summary import SeedFigures, summarise
 from hybrid.types import Report
 
@@ -49,7 +49,7 @@ def fingerprint(run: Run, summary: Report) -> str:
 
     An incomplete stage has no stamp; its report alone then represents it.
     """
-    stage_files = [run.path(stage, name) for stage in STAGE_NAMES for name in (STAMP, REPORT)]
+    stage_files = [run.path(stage.name, name) for stage in STAGES for name in (STAMP, REPORT)]
     tables = {str(i): sha256_of_file(path) for i, path in enumerate(stage_files) if path.exists()}
     sources = {
         path.name: sha256(path.read_bytes()).hexdigest()

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from hybrid.files.table import read_rows
 from hybrid.pipeline.context import RunContext
-from hybrid.pipeline.stages import STAGE_NAMES as STAGES
+from hybrid.pipeline.stages import stage_names
 from hybrid.report import figures
 from hybrid.report.examples import doubted_rows, draft_examples, thinned
 from hybrid.report.step_gains import steps, variant_name
@@ -33,7 +33,8 @@ PRECISION_REASONS = {
 def render_page(context: RunContext, summary: Report, *, made_from: str) -> str:
     """Render the page. `made_from`, the fingerprint of its sources, is written into its head."""
     run = context.run
-    reports = {stage: run.report(stage) for stage in STAGES}
+    stages = stage_names(context.recipe)
+    reports = {stage: run.report(stage) for stage in stages}
     judged = read_rows(run.path("evaluate", "judged.jsonl"), Judged)
     history = read_rows(run.path("train", "history.jsonl"), Epoch)
     script = source("page.js")
@@ -56,7 +57,7 @@ def render_page(context: RunContext, summary: Report, *, made_from: str) -> str:
         mistakes=_mistakes(reports["evaluate"], context.labels, context.presented_labels)
         if context.recipe.task == "single_label"
         else None,
-        stages=[(stage, reports[stage]["seconds"], _llm_usage(stage, reports[stage])) for stage in STAGES],
+        stages=[(stage, reports[stage]["seconds"], _llm_usage(stage, reports[stage])) for stage in stages],
         bundle=msgspec.json.decode(run.path("bundle", "bundle.json").read_bytes()),
         drawn={
             name: Markup(svg) if svg else None

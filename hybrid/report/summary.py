@@ -41,7 +41,7 @@ from hybrid.llm import backend_of
 from hybrid.machine.facts import this_machine
 from hybrid.pipeline.context import RunContext
 from hybrid.pipeline.run import Run
-from hybrid.pipeline.stages import STAGE_NAMES
+from hybrid.pipeline.stages import stage_names
 from hybrid.runtime.made_with import versions
 from hybrid.types import PrecisionTrial, Report
 
@@ -115,7 +115,7 @@ def summarise(context: RunContext, figures: Sequence[SeedFigures]) -> Report:
         | {"method": calibrated["method"], "basis": calibrated.get("labels", {}).get("basis")},
         "threshold": calibrated["threshold"] | {"test": evaluated["threshold"]},
         "cascade": evaluated["cascade"],
-        "seconds": {stage: run.report(stage)["seconds"] for stage in STAGE_NAMES},
+        "seconds": {stage: run.report(stage)["seconds"] for stage in stage_names(context.recipe)},
         "llm": {
             "calls": sum(seed.llm_calls for seed in figures),
             "cost_usd": _total(seed.llm_cost_usd for seed in figures),

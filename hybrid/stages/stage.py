@@ -165,6 +165,8 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     work: Callable[["StageIO"], Report]
     summary_line: Callable[[Report], str]
     """The line on the screen for a stage that has worked, from its report."""
+    is_part_of: Callable[[Recipe], bool] = lambda _: True
+    """Whether a run of the recipe goes through it."""
 
 
 class StageIO:

@@ -5,7 +5,6 @@ measured in tokens; of the Trainer only its loop would be left.
 """
 
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -173,7 +172,11 @@ class _Loop:
         every = max(1, per_epoch // self.config.evaluations)
         self.model.train()
         for units in self._batches(phase):
-            if state.phase_step >= total or (phase.tokens and state.phase_tokens >= phase.tokens) or self._has_stalled():
+            if (
+                state.phase_step >= total
+                or (phase.tokens and state.phase_tokens >= phase.tokens)
+                or self._has_stalled()
+            ):
                 break
             done = state.phase_tokens / phase.tokens if phase.tokens else state.phase_step / total
             self._step(units, phase.learning_rate * self._share_of_rate(done))
@@ -298,4 +301,4 @@ def _save(path: Path, value: object) -> None:
     """Write a file whole or not at all."""
     part = path.with_name(f"{path.name}.part")
     torch.save(value, part)
-    os.replace(part, path)
+    part.replace(path)

@@ -146,7 +146,9 @@ def _config(metadata: Mapping[str, Any], path: Path) -> Any:
         )
     scaling = [key for key in metadata if key.startswith("llama.rope.scaling.")]
     if scaling:
-        raise LLMError(f"{path}: {scaling[0]} is set, and scaled rotary positions cannot be read; choose another base model")
+        raise LLMError(
+            f"{path}: {scaling[0]} is set, and scaled rotary positions cannot be read; choose another base model"
+        )
     value = {name.removeprefix("llama."): content for name, content in metadata.items()}
     hidden, heads = value["embedding_length"], value["attention.head_count"]
     return transformers.LlamaConfig(

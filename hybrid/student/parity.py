@@ -12,14 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from hybrid.encoders.device import training_device
 from hybrid.errors import ExportError
-from hybrid.llm.local.embedded import serve
+from hybrid.llm.local.embedded import begun, serve
 from hybrid.llm.student.decoder import Student
 from hybrid.llm.student.label_scores import label_probs, label_tree
 from hybrid.llm.student.layouts import Layout, Segment, label_end, label_prompt
@@ -112,7 +111,7 @@ def check_tokens(path: Path, tokenizer: StudentTokenizer, texts: Sequence[str]) 
         ExportError: a text has other tokens.
     """
     key = secrets.token_hex(16)
-    server = serve(path, slots=1, key=key)
+    server = begun(serve(path, slots=1, key=key))
     for text in texts:
         ids, theirs = tokenizer.ids_of(Segment("prompt", text)), _tokens_of(server.listening_address, key, text)
         if ids != theirs:

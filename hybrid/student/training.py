@@ -89,9 +89,7 @@ def train_student(
         loaded.model.set_attn_implementation("eager")  # at some fifty tokens a row it is the faster one on a CPU
     choice = _precision_choice(loaded.model, phases[0], config, workdir)
     model = _with_adapters(loaded.model, config) if config.lora_rank else loaded.model
-    tuned = fine_tune(
-        model, phases, config, workdir=workdir, seed=seed, precision=choice.precision, on_step=on_step
-    )
+    tuned = fine_tune(model, phases, config, workdir=workdir, seed=seed, precision=choice.precision, on_step=on_step)
     if config.lora_rank:
         loaded = msgspec.structs.replace(loaded, model=model.merge_and_unload())
     card = StudentCard(

@@ -94,7 +94,11 @@ def training_data(
 
 
 def _judged(
-    votes: Sequence[Vote], decision: Decision, labels: Sequence[str], config: StudentConfig, over_share: set[tuple[str, str]]
+    votes: Sequence[Vote],
+    decision: Decision,
+    labels: Sequence[str],
+    config: StudentConfig,
+    over_share: set[tuple[str, str]],
 ) -> list[Trace]:
     """Give each trace of a row its status."""
     chosen: list[frozenset[str]] = []
@@ -116,9 +120,7 @@ def _judged(
     return traces
 
 
-def _status(
-    vote: Vote, reason: str, decision: Decision, labels: Sequence[str], config: StudentConfig
-) -> TraceStatus:
+def _status(vote: Vote, reason: str, decision: Decision, labels: Sequence[str], config: StudentConfig) -> TraceStatus:
     if decision.weight <= 0:
         return "of_dropped_row"
     if vote.status != "ok" or vote.label not in labels:

@@ -121,6 +121,12 @@ def serve(path: Path, *, slots: int, key: str = "") -> Any:
         ) from error
 
 
+def begun(server: Any) -> Any:
+    """Return a server that has answered once: one that is closed before its loop has begun never ends."""
+    server.handle_completions({"prompt": [0], "n_predict": 1})
+    return server
+
+
 def _xllamacpp() -> Any:
     """Import the package so that its idle threads sleep.
 

@@ -58,4 +58,6 @@ def read_card(metadata: Mapping[str, Any], where: str) -> StudentCard:
     try:
         return msgspec.convert(fields, StudentCard)
     except msgspec.ValidationError as error:
-        raise LLMError(f"{where}: its student metadata cannot be read ({error}); train it anew with `hybrid student`") from error
+        raise LLMError(
+            f"{where}: its student metadata cannot be read ({error}); train it anew with `hybrid student`"
+        ) from error

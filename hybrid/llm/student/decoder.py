@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from hybrid.errors import LLMError
-from hybrid.llm.local.embedded import MOST_SLOTS, fingerprint, serve
+from hybrid.llm.local.embedded import MOST_SLOTS, begun, fingerprint, serve
 from hybrid.llm.request import FailureKind, Reply, Request
 from hybrid.llm.student.card import StudentCard, read_card
 from hybrid.llm.student.label_scores import Node, label_probs, label_tree, mean_probs
@@ -64,7 +64,7 @@ class Student:
         self._trees = lru_cache(maxsize=16)(self._tree_of)
         self._trees(self.card.labels)
         self.slots = max(1, min(workers, MOST_SLOTS))
-        self._server = serve(path, slots=self.slots)
+        self._server = begun(serve(path, slots=self.slots))
 
     def ask(self, request: Request) -> Reply:
         """Answer a request for a label as JSON, with the student's probability of the label as its confidence.
@@ -86,7 +86,9 @@ class Student:
             answer = self.answer(request.text, labels, reason="rationale" in properties)
         except _FailedCallError as error:
             seconds, kind = time.monotonic() - started, FailureKind.LOCAL_ERROR
-            return Reply(status="failed", failure=kind, reason=str(error), model=self.name, cost_usd=0.0, seconds=seconds)
+            return Reply(
+                status="failed", failure=kind, reason=str(error), model=self.name, cost_usd=0.0, seconds=seconds
+            )
         best = max(range(len(labels)), key=answer.probs.__getitem__)
         reply = {"rationale": answer.reason} if "rationale" in properties else {}
         probs = {label: round(prob, 6) for label, prob in zip(labels, answer.probs, strict=True)}
@@ -129,7 +131,7 @@ class Student:
         frame = self.tokenizer.frame
         ids = [*self._encode(label_prompt(text, self.card.layout, frame)), *self._ids(Segment("label", label))]
         end = self.tokenizer.ids_of(label_end(self.card.layout, frame))[0]
-        return self._complete(ids, n_predict=1, n_probs=1, temperature=0.0)[0]["id"] != end
+        return bool(self._complete(ids, n_predict=1, n_probs=1, temperature=0.0)[0]["id"] != end)
 
     def _answer_by_chains(self, text: str, labels: tuple[str, ...]) -> Answer:
         """Average the label probabilities after several sampled reasons; the reason given is one for the best label."""

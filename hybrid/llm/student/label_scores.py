@@ -6,6 +6,7 @@ the model is not asked. The tree of single-token labels has one branching: one c
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import msgspec
 
@@ -31,7 +32,7 @@ def label_tree(label_ids: Sequence[Sequence[int]], labels: Sequence[str]) -> Nod
         ConfigError: the tokens of one label begin, or are, those of another.
     """
     ends = sorted(range(len(labels)), key=lambda i: tuple(label_ids[i]))
-    for i, j in zip(ends, ends[1:], strict=False):
+    for i, j in pairwise(ends):
         if tuple(label_ids[j][: len(label_ids[i])]) == tuple(label_ids[i]):
             raise ConfigError(
                 f"labels {labels[i]!r} and {labels[j]!r}: the tokenizer of the student writes one as the beginning of the "
@@ -57,7 +58,8 @@ def label_probs(tree: Node, next_probs: NextProbs) -> list[float]:
             tokens = tuple(node.children)
             shares = next_probs(path, tokens)
             waiting += [
-                (node.children[token], (*path, token), prob * share) for token, share in zip(tokens, shares, strict=True)
+                (node.children[token], (*path, token), prob * share)
+                for token, share in zip(tokens, shares, strict=True)
             ]
     return [probs[label] for label in sorted(probs)]
 
@@ -73,5 +75,3 @@ def _tree(label_ids: Sequence[Sequence[int]], labels: tuple[int, ...], depth: in
         if len(label_ids[label]) > depth:
             groups.setdefault(label_ids[label][depth], []).append(label)
     return Node({token: _tree(label_ids, tuple(group), depth + 1) for token, group in groups.items()}, labels)
-
-

@@ -57,7 +57,10 @@ def frame_of(control_tokens: frozenset[str], end: str) -> Frame:
     `end` is the model's own end-of-text token.
     """
     if {"<|im_start|>", "<|im_end|>"} <= control_tokens:
-        start, stop = Segment("prompt", "<|im_start|>", is_control=True), Segment("prompt", "<|im_end|>", is_control=True)
+        start, stop = (
+            Segment("prompt", "<|im_start|>", is_control=True),
+            Segment("prompt", "<|im_end|>", is_control=True),
+        )
         return Frame(
             before=(start, Segment("prompt", "user\n")),
             after=(stop, Segment("prompt", "\n"), start, Segment("prompt", "assistant\n")),

@@ -104,6 +104,8 @@ def read_metadata(path: Path) -> dict[str, Any]:
     try:
         fields = gguf.GGUFReader(path).fields
     except (OSError, ValueError, IndexError) as error:
-        raise LLMError(f"{path}: cannot be read as a GGUF file ({error}); expected a GGUF model: choose another") from error
+        raise LLMError(
+            f"{path}: cannot be read as a GGUF file ({error}); expected a GGUF model: choose another"
+        ) from error
     contents = {name: field.contents() for name, field in fields.items() if not name.startswith("GGUF.")}
     return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in contents.items()}
