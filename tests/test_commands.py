@@ -143,6 +143,7 @@ WITHOUT_EXTRAS = {
     "review": ["export", "RUN", "looks.csv"],
     "policy": ["sentiment"],
     "pilot": ["sentiment"],
+    "student": ["sentiment"],
     "traces": ["cost", "store.sqlite"],
     "doctor": ["BUNDLE"],
     "list": [],
@@ -204,6 +205,7 @@ UNKNOWN = {
     "review": ["export", "absent", "looks.csv"],
     "policy": ["absent.toml"],
     "pilot": ["absent.toml"],
+    "student": ["absent.toml"],
     "traces": ["cost", "absent.sqlite"],
     "doctor": ["absent"],
 }
