@@ -15,6 +15,7 @@ from hybrid.recipe_files.find import shipped_recipes
 from hybrid.recipe_files.read import read_recipe
 from hybrid.runtime.bundle import DEMO_BUNDLE, bundle_path, read_bundle
 from hybrid.stages.split import split
+from serving.decoder.open_decoder import default_store
 
 GOLDEN = Path(__file__).parent / "golden" / "bundle-format-3"
 MOST_BYTES = 3_000_000
@@ -41,6 +42,14 @@ def test_a_folder_called_demo_goes_first(tmp_path: Path, monkeypatch: pytest.Mon
     assert bundle_path("demo") == Path("demo")
     assert hybrid.load("demo").bundle.labels == ("bad", "good", "plain")
     assert bundle_path("other") == Path("other")
+
+
+def test_a_service_of_it_keeps_escalated_texts_in_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert default_store(DEMO_BUNDLE).parent == tmp_path
+    assert default_store(tmp_path / "run" / "bundle").parent == tmp_path / "run"
 
 
 def test_it_is_of_the_recipe_that_ships() -> None:

@@ -1,6 +1,7 @@
 """`hybrid.fit`: every kind of data gives the same run as the command line, resumes like it, and says what is wrong."""
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 
 import hybrid
 from hybrid.errors import ConfigError, DataError
+from hybrid.from_python.fit import _source, _written
 from hybrid.from_python.given_rows import given_rows
+from hybrid.from_python.settings import recipe_settings
 from hybrid.recipe_files.encoder_names import ENCODERS
 from hybrid.recipe_files.find import shipped_recipes
 from hybrid.recipe_files.read import read_recipe
@@ -173,6 +176,71 @@ def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], message: 
 def test_columns_of_a_file_are_names() -> None:
     with pytest.raises(ConfigError, match="label is a list beside a file; expected the name of a column"):
         hybrid.fit("reviews.csv", label=["x"])
+
+
+def written(folder: Path, data: Any, test: Any = None, **purposes: Any) -> dict[str, Any]:
+    """The recipe that `fit` writes into a run, without running it."""
+    main = _source(
+        data, {"text": "text", "label": "label"} | purposes, (), name="data.jsonl", what="data", separator=""
+    )
+    apart = None
+    if test is not None:
+        apart = _source(test, main.names, (), name="test.jsonl", what="test", separator="")
+    _written(folder, "reviews", main, apart, {"train": {"epochs": 2}})
+    return tomllib.loads((folder / "recipe.toml").read_text())
+
+
+def test_rows_lie_whole_beside_the_recipe_and_test_rows_apart(tmp_path: Path) -> None:
+    rows = {"text": TEXTS[:200], "label": LABELS[:200]}
+    apart = polars.DataFrame({"text": TEXTS[200:], "label": LABELS[200:]})
+    recipe = written(tmp_path, rows, apart)
+    assert (recipe["data"]["train"], recipe["data"]["test"]) == ("data.jsonl", "test.jsonl")
+    assert recipe["train"]["epochs"] == 2
+    lines = [json.loads(line) for line in (tmp_path / "data.jsonl").read_text().splitlines()]
+    assert lines == [{"text": text, "label": label} for text, label in zip(TEXTS[:200], LABELS[:200], strict=True)]
+    assert len((tmp_path / "test.jsonl").read_text().splitlines()) == 40
+
+
+def test_a_file_stays_where_it_is(tmp_path: Path) -> None:
+    pandas.DataFrame({"text": TEXTS, "label": LABELS}).to_csv(tmp_path / "reviews.csv", index=False)
+    recipe = written(tmp_path / "run" / "recipe", tmp_path / "reviews.csv")
+    assert recipe["data"]["train"] == "../../reviews.csv"
+
+
+def test_another_call_replaces_the_recipe_of_the_last(tmp_path: Path) -> None:
+    written(tmp_path, {"text": TEXTS, "label": LABELS})
+    recipe = written(tmp_path, {"text": TEXTS, "label": LABELS, "gold": GOLD}, gold="gold")
+    assert recipe["data"]["gold"] == "gold"
+
+
+def test_paths_in_settings_count_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    sections = {
+        "data": {"audit": "audit.csv"},
+        "verify": {"imports": ["a.csv", "hf:x/y"]},
+        "teacher": {"policy": "p.md"},
+    }
+    settings = recipe_settings(sections, encoder="mpnet", teacher="model.gguf", decoder="", budget_usd=None)
+    assert settings["data"]["audit"] == str(tmp_path / "audit.csv")
+    assert settings["verify"]["imports"] == [str(tmp_path / "a.csv"), "hf:x/y"]
+    assert settings["teacher"] == {"model": str(tmp_path / "model.gguf"), "policy": str(tmp_path / "p.md")}
+    assert settings["encoder"]["model"] == "packaged:all-mpnet-base-v2"
+    assert settings["train"] == {"learning_rate": 3e-5}
+
+
+def test_a_budget_is_the_teachers_and_what_is_set_goes_before_what_a_name_brings() -> None:
+    settings = recipe_settings(
+        {"train": {"learning_rate": 1e-5}}, encoder="mpnet", teacher="claude-x", decoder="local", budget_usd=5
+    )
+    assert settings["teacher"] == {"model": "claude-x", "budget_usd": 5}
+    assert settings["decoder"] == {"model": "local"}
+    assert settings["train"] == {"learning_rate": 1e-5}
+
+
+def test_without_the_packages_that_train_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hybrid.from_python.fit.NEEDED", ("torch", "no_such_package"))
+    with pytest.raises(ConfigError, match=r"no_such_package is not installed.*hybrid-cascade\[train\]"):
+        hybrid.fit({"text": ["a"], "label": ["b"]})
 
 
 def test_the_short_names_of_encoders_are_the_profiles_of_the_sentiment_recipe() -> None:

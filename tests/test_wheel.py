@@ -34,6 +34,13 @@ def test_the_wheel_has_the_version_of_the_package_and_says_that_it_is_typed(unpa
     assert (unpacked / "serving/py.typed").is_file()
 
 
+def test_the_demo_and_its_recipe_are_in_the_wheel(unpacked: Path) -> None:
+    for folder in ("hybrid/demo_bundle", "recipes/demo"):
+        names = {path.name for path in (CHECKOUT / folder).iterdir() if path.is_file()}
+        shipped = unpacked / folder if folder.startswith("hybrid") else unpacked / "hybrid" / folder
+        assert {path.name for path in shipped.iterdir()} == names
+
+
 def test_the_sentiment_recipe_runs_from_the_wheel(unpacked: Path, tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(unpacked)}
     where = [sys.executable, "-c", "import hybrid; print(hybrid.__file__)"]

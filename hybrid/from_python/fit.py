@@ -2,8 +2,9 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from hybrid.from_python.settings import recipe_settings
 RECIPE_FOLDER = "recipe"
 """In the run: the recipe that `fit` writes, and the rows that it was given."""
 DATA, TEST = "data.jsonl", "test.jsonl"
+NEEDED = ("torch", "transformers", "sklearn", "rich")
+"""Packages of the extra `train`, some of those that the runtime does without."""
 SEPARATOR = "|"
 """Stands between the labels of a row, where the data hold them as a list (`data.separator` of a recipe)."""
 
@@ -39,7 +42,7 @@ def fit(
     text: Column = "text",
     label: Column | None = None,
     gold: Column = "",
-    annotators: Sequence[str] | Mapping[str, Sequence[Any]] = (),
+    annotators: Sequence[str] | Mapping[str, Iterable[Any]] = (),
     id: Column = "",
     split: Column | Mapping[str, Any] = "",
     test: Any = None,
@@ -84,6 +87,7 @@ def fit(
         DataError: a column, a row or a label is not what it should be; the message names it.
         HybridError: whatever else the user can mend; what was finished stays.
     """
+    _check_installed()
     sections: dict[str, Any] = dict(settings)
     if isinstance(split, Mapping):
         sections["split"], split = split, ""
@@ -102,6 +106,15 @@ def fit(
     return _run(folder.expanduser().resolve(), main, apart, given, quiet=quiet)
 
 
+def _check_installed() -> None:
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"fit: {missing[0]} is not installed, and training needs more than the runtime; install it with: pip install "
+            "'hybrid-cascade[train]'"
+        )
+
+
 def _plain(encoder: str | os.PathLike[str] | Mapping[str, Any]) -> str | Mapping[str, Any]:
     return encoder if isinstance(encoder, str | Mapping) else os.fspath(encoder)
 
@@ -117,7 +130,7 @@ def _separator(settings: Mapping[str, Any]) -> str:
 def _source(
     data: Any,
     purposes: Mapping[str, Column],
-    annotators: Sequence[str] | Mapping[str, Sequence[Any]],
+    annotators: Sequence[str] | Mapping[str, Iterable[Any]],
     *,
     name: str,
     what: str,

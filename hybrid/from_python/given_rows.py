@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -10,7 +10,7 @@ import msgspec
 from hybrid.errors import DataError
 
 Cell = str | int | float | bool | None
-Column = str | Sequence[Any]
+Column = str | Iterable[Any]
 """The name of a column of the data, or its values, one a row."""
 NO_VALUE = ("NAType", "NaTType")
 """The types of pandas' marks of a missing value."""
@@ -47,7 +47,7 @@ def given_rows(
     data: Any,
     purposes: Mapping[str, Column],
     *,
-    annotators: Sequence[str] | Mapping[str, Sequence[Any]] = (),
+    annotators: Sequence[str] | Mapping[str, Iterable[Any]] = (),
     separator: str = "",
     what: str = "data",
 ) -> GivenRows:
@@ -99,7 +99,7 @@ class _Source:
         row = f"{self.what}, row {number}"
         return row if self._index is None else f"{row} (index {self._index[number - 1]!r})"
 
-    def column(self, name: str, purpose: str, values: Sequence[Any] | None, *, separator: str = "") -> list[Cell]:
+    def column(self, name: str, purpose: str, values: Iterable[Any] | None, *, separator: str = "") -> list[Cell]:
         """The cells of a column of the data, or of `values` that were given in its place."""
         if values is None:
             if name not in self._columns:

@@ -12,7 +12,7 @@ from hybrid.llm.client.retry import Retry
 from hybrid.llm.cost.ledger import CostLedger, NullLedger
 from hybrid.llm.request import LLM
 from hybrid.review.escalations import FILE, open_store
-from hybrid.runtime.bundle import read_bundle
+from hybrid.runtime.bundle import DEMO_BUNDLE, read_bundle
 from serving.decoder.client import DecoderClient
 from serving.decoder.handler import EscalationHandler
 from serving.decoder.review_log import ReviewLog
@@ -50,9 +50,14 @@ def open_decoder(settings: Settings, bundle_dir: str | Path, observer: Observer)
             "leave the decoder out"
         )
     policy = _read_policy(decoder)
-    engine = open_store(settings.reviews or str(folder.resolve().parent / FILE))
+    engine = open_store(settings.reviews or str(default_store(folder)))
     client = DecoderClient(_open_llm(decoder, engine), decoder, observer)
     return EscalationHandler(client, ReviewLog(engine), decoder, policy=policy)
+
+
+def default_store(bundle_dir: Path) -> Path:
+    """The review store of a bundle: a file beside its folder; of the demo, whose folder is the package's, in the working one."""
+    return (Path.cwd() if bundle_dir == DEMO_BUNDLE else bundle_dir.resolve().parent) / FILE
 
 
 def _read_policy(decoder: DecoderSettings) -> str:
