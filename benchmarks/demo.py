@@ -39,7 +39,8 @@ def main() -> None:
         rows = read_rows(run / JUDGED.path, JUDGED.row_type)
         print(f"on {len(rows)} test rows (gold): demo {accuracy('demo', rows):.4f}", end="")
         print(f", {sys.argv[1]} {accuracy(sys.argv[1] + '/bundle', rows):.4f}" if len(sys.argv) > 1 else "")
-        first, later = first_answer(Path(scratch))
+        (Path(scratch) / "elsewhere").mkdir()  # not beside the run, whose folder is called demo
+        first, later = first_answer(Path(scratch) / "elsewhere")
     print(f"from the end of the installation to the answer: {first:.2f} s; then {later:.2f} s (median of {TRIES})")
     bar("demo_first_answer_seconds", round(first, 2), f"<= {MOST_SECONDS:g}", first <= MOST_SECONDS)
     finish()
