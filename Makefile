@@ -13,7 +13,7 @@ OPTIMUM_PIP := $(OPTIMUM)/bin/python -m pip --disable-pip-version-check install 
 PYTEST := $(BIN)/python -m pytest
 BESIDE := -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: sentiment serve quick test test-optimum check format stage-lock bench bench-all machines clean
+.PHONY: sentiment serve quick test test-optimum check format docs screenshots stage-lock bench bench-all machines clean
 
 sentiment: $(VENV)/.all
 	cd $(HERE) && $(BIN)/python -m hybrid.recipe sentiment $(ARGS)
@@ -45,6 +45,14 @@ check: $(VENV)/.dev
 format: $(VENV)/.dev
 	cd $(HERE) && $(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
+# The documentation as a site, in site/index.html. A dead link or anchor ends it.
+docs: $(VENV)/.dev
+	cd $(HERE) && $(BIN)/zensical build --strict --clean
+
+# The pictures of the documentation, from a finished run: make screenshots RUN=runs/sentiment/embedded
+screenshots: $(VENV)/.dev
+	cd $(HERE) && $(BIN)/python benchmarks/screenshots.py $(RUN)
+
 # After a change of a stage's code: raise its version first, or name it in SAME where its results are the same.
 stage-lock: $(VENV)/.dev
 	cd $(HERE) && $(BIN)/python -m hybrid.pipeline.stage_lock --write $(if $(SAME),--same $(SAME))
@@ -65,7 +73,7 @@ bench-all: $(VENV)/.dev
 	cd $(HERE) && for name in $(BENCHES); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || failed=1; done; exit $${failed:-0}
 
 clean:
-	rm -rf $(VENV) $(OPTIMUM) $(HERE)runs $(HERE)dist $(HERE).coverage*
+	rm -rf $(VENV) $(OPTIMUM) $(HERE)runs $(HERE)dist $(HERE)site $(HERE).coverage*
 
 $(VENV)/.python $(OPTIMUM)/.python:
 	@echo "Setting up $(@D) ..."
