@@ -13,7 +13,10 @@ OPTIMUM_PIP := $(OPTIMUM)/bin/python -m pip --disable-pip-version-check install 
 PYTEST := $(BIN)/python -m pytest
 BESIDE := -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: sentiment serve quick test test-optimum check format docs screenshots stage-lock bench bench-all machines clean
+.PHONY: setup sentiment serve quick test test-optimum check format docs screenshots stage-lock bench bench-all machines clean
+
+# The environment alone: source .venv/bin/activate brings the command `hybrid`.
+setup: $(VENV)/.all
 
 sentiment: $(VENV)/.all
 	cd $(HERE) && $(BIN)/python -m hybrid.recipe sentiment $(ARGS)

@@ -259,7 +259,7 @@ def test_the_closing_lines_say_whose_labels_judge_and_what_the_threshold_guarant
     write(folder)
     lines = "\n".join(closing_lines(folder))
     assert "wrong training labels  unknown without gold labels" in lines
-    assert "test rows (labels as given: there is no gold), mean of 1 seed" in lines
+    assert "test rows (labels as given), mean of 1 seed" in lines
     summary = summary_of(folder)
     threshold = summary["threshold"] | {"met": False, "rows_needed": 900}
     (folder / "summary.json").write_bytes(msgspec.json.encode(summary | {"threshold": threshold}))

@@ -31,7 +31,7 @@ def _labels(summary: dict[str, Any]) -> list[str]:
 
 def _scores(summary: dict[str, Any]) -> list[str]:
     n_seeds = len(summary["seeds"])
-    judged_by = "gold" if summary["judged_by_gold"] else "labels as given: there is no gold"
+    judged_by = "gold" if summary["judged_by_gold"] else "labels as given"
     title = f"  on {summary['rows']['test']} test rows ({judged_by}), mean of {n_seeds} seed{'s' * (n_seeds > 1)}"
     lines = [f"{title:<58} accuracy  macro-F1"]
     for variant, scores in summary["test"].items():
