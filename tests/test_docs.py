@@ -191,9 +191,9 @@ COMMAND_LINES = [
 ]
 
 
-@pytest.mark.parametrize(("page", "line"), COMMAND_LINES, ids=[line for _, line in COMMAND_LINES])
+@pytest.mark.parametrize(("page", "line"), COMMAND_LINES, ids=[" ".join(line.split()) for _, line in COMMAND_LINES])
 def test_every_command_line_that_a_page_shows_is_understood(page: str, line: str) -> None:
-    name, *words = shlex.split(re.split(r"[>&|]", line)[0])[1:]
+    name, *words = shlex.split(re.split(r"[>&|]", line)[0], comments=True)[1:]
     command = command_named(name)
     assert command, page
     read_words(parser_of(command), words)
