@@ -24,11 +24,35 @@ from serving.types import Answer, Timings
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 120)
 TOKENS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+BATCH_TEXTS = (1, 2, 4, 8, 16, 32, 64)
+PADDING_RATIOS = (1.0, 1.05, 1.1, 1.2, 1.5, 2, 4)
 CONFIDENCES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999)
+STAGES = {
+    "tokenise": "Seconds that a request spent in tokenisation.",
+    "queue": "Seconds that a request waited for the engine.",
+    "inference": "Seconds that a request spent in the engine.",
+    "escalation": "Seconds that a request waited for the decoder; only requests that escalate.",
+    "decoder": "Seconds of one question to the decoder.",
+    "batch": "Seconds of one call of the engine.",
+}
+"""What takes time, each with a histogram `hybrid_NAME_seconds`."""
 MAX_NAMES = 100
 """The most values of one label of a metric; further values share "other", so that no caller can exhaust memory."""
 BREAKER_STATES = ("closed", "half-open", "open")
 ENGINE_STATES = ("starting", "ready", "dead", "hung")
+
+
+class _Registry(CollectorRegistry):
+    """Registers metrics as they are made, each with the names of its labels."""
+
+    def counter(self, name: str, about: str, *labels: str) -> Counter:
+        return Counter(name, about, labels, registry=self)
+
+    def gauge(self, name: str, about: str, *labels: str) -> Gauge:
+        return Gauge(name, about, labels, registry=self)
+
+    def histogram(self, name: str, about: str, buckets: Sequence[float], *labels: str) -> Histogram:
+        return Histogram(name, about, labels, buckets=buckets, registry=self)
 
 
 class Metrics:
@@ -38,94 +62,49 @@ class Metrics:
         """Register every metric."""
         # They would be a second series for each counter, which nothing here uses.
         disable_created_metrics()  # type: ignore[no-untyped-call]
-        self.registry = registry = CollectorRegistry()
+        self.registry = registry = _Registry()
         ProcessCollector(registry=registry)
         registry.register(ChildrenCollector())
-        self._requests = Counter(
-            "hybrid_requests", "Requests, by route and status.", ["route", "status"], registry=registry
+        counter, gauge, histogram = registry.counter, registry.gauge, registry.histogram
+        self._requests = counter("hybrid_requests", "Requests, by route and status.", "route", "status")
+        self._replies = counter(
+            "hybrid_http_replies", "HTTP replies, by status, including those to requests without a route.", "status"
         )
-        self._replies = Counter(
-            "hybrid_http_replies",
-            "HTTP replies, by status, including those to requests without a route.",
-            ["status"],
-            registry=registry,
-        )
-        self._refusals = Counter(
-            "hybrid_refusals", "Requests without an answer, by reason.", ["kind"], registry=registry
-        )
-        self._seconds = Histogram(
-            "hybrid_request_seconds", "Seconds from request to reply.", ["route"], buckets=SECONDS, registry=registry
-        )
-        self._stage = {
-            name: Histogram(f"hybrid_{name}_seconds", description, buckets=SECONDS, registry=registry)
-            for name, description in {
-                "tokenise": "Seconds that a request spent in tokenisation.",
-                "queue": "Seconds that a request waited for the engine.",
-                "inference": "Seconds that a request spent in the engine.",
-                "escalation": "Seconds that a request waited for the decoder; only requests that escalate.",
-                "decoder": "Seconds of one question to the decoder.",
-                "batch": "Seconds of one call of the engine.",
-            }.items()
-        }
-        self._batch_texts = Histogram(
-            "hybrid_batch_texts", "Texts per batch.", buckets=(1, 2, 4, 8, 16, 32, 64), registry=registry
-        )
-        self._batch_tokens = Histogram(
-            "hybrid_batch_tokens", "Padded tokens per batch.", buckets=TOKENS, registry=registry
-        )
-        self._padding = Histogram(
+        self._refusals = counter("hybrid_refusals", "Requests without an answer, by reason.", "kind")
+        self._seconds = histogram("hybrid_request_seconds", "Seconds from request to reply.", SECONDS, "route")
+        self._stage = {name: histogram(f"hybrid_{name}_seconds", about, SECONDS) for name, about in STAGES.items()}
+        self._batch_texts = histogram("hybrid_batch_texts", "Texts per batch.", BATCH_TEXTS)
+        self._batch_tokens = histogram("hybrid_batch_tokens", "Padded tokens per batch.", TOKENS)
+        self._padding = histogram(
             "hybrid_padding_ratio",
             "Padded tokens of a batch divided by its unpadded tokens; 1 means no padding.",
-            buckets=(1.0, 1.05, 1.1, 1.2, 1.5, 2, 4),
-            registry=registry,
+            PADDING_RATIOS,
         )
-        self._answers = Counter(
-            "hybrid_answers", "Texts answered, by status and source.", ["status", "source"], registry=registry
+        self._answers = counter("hybrid_answers", "Texts answered, by status and source.", "status", "source")
+        self._confidence = histogram(
+            "hybrid_confidence", "The encoder's confidence, by the label it predicts.", CONFIDENCES, "label"
         )
-        self._confidence = Histogram(
-            "hybrid_confidence",
-            "The encoder's confidence, by the label it predicts.",
-            ["label"],
-            buckets=CONFIDENCES,
-            registry=registry,
+        self._truncated = counter("hybrid_truncated_texts", "Texts that were truncated.")
+        self._escalations = counter("hybrid_escalations", "Questions to the decoder, by outcome.", "outcome")
+        self._usd = counter("hybrid_escalation_usd", "The cost of the decoder in USD.")
+        self._breaker = gauge(
+            "hybrid_breaker", "1 for the current state of the circuit breaker, 0 for the others.", "state"
         )
-        self._truncated = Counter("hybrid_truncated_texts", "Texts that were truncated.", registry=registry)
-        self._escalations = Counter(
-            "hybrid_escalations", "Questions to the decoder, by outcome.", ["outcome"], registry=registry
-        )
-        self._usd = Counter("hybrid_escalation_usd", "The cost of the decoder in USD.", registry=registry)
-        self._breaker = Gauge(
-            "hybrid_breaker",
-            "1 for the current state of the circuit breaker, 0 for the others.",
-            ["state"],
-            registry=registry,
-        )
-        self._engine = Gauge(
-            "hybrid_engine", "1 for the current state of the engine, 0 for the others.", ["state"], registry=registry
-        )
-        self._engine_failures = Counter(
-            "hybrid_engine_failures",
-            "Engines that were replaced, by the state they were in.",
-            ["state"],
-            registry=registry,
+        self._engine = gauge("hybrid_engine", "1 for the current state of the engine, 0 for the others.", "state")
+        self._engine_failures = counter(
+            "hybrid_engine_failures", "Engines that were replaced, by the state they were in.", "state"
         )
         self._bundle = Info("hybrid_bundle", "The bundle that is being served.", registry=registry)
-        self._swaps = Counter(
-            "hybrid_bundle_swaps",
-            "Hot swaps, by outcome; the first bundle counts as one.",
-            ["outcome"],
-            registry=registry,
+        self._swaps = counter(
+            "hybrid_bundle_swaps", "Hot swaps, by outcome; the first bundle counts as one.", "outcome"
         )
         self._drift = {
-            name: Gauge(
-                f"hybrid_drift_{name}", (statistic.__doc__ or name).splitlines()[0], ["quantity"], registry=registry
-            )
+            name: gauge(f"hybrid_drift_{name}", (statistic.__doc__ or name).splitlines()[0], "quantity")
             for name, statistic in STATISTICS.items()
         }
-        self._alarm = Gauge("hybrid_drift_alarm", "1 if the quantity has drifted.", ["quantity"], registry=registry)
-        self._confidence_of: dict[
-            str, Histogram
-        ] = {}  # caches the children, because finding one by its label costs more than counting
+        self._alarm = gauge("hybrid_drift_alarm", "1 if the quantity has drifted.", "quantity")
+        # Caches the children, because finding one by its label costs more than counting.
+        self._confidence_of: dict[str, Histogram] = {}
         self._names: dict[str, set[str]] = {"route": set(), "label": set()}
         _set_state(self._breaker, "closed", BREAKER_STATES)
         _set_state(self._engine, "starting", ENGINE_STATES)
