@@ -79,6 +79,25 @@ def test_a_question_that_another_asks_in_vain_is_asked_again_by_the_one_that_wai
         assert teacher.llm.claims.others() == set()
 
 
+def test_a_wait_for_another_run_is_said_once_and_has_an_end(tmp_path: Path) -> None:
+    file = TraceDatabase(tmp_path / "store")
+    other, lines = Claims(file), list[str]()
+    assert other.take("a") == other.take("b") == "taken"
+
+    def say(line: str) -> None:
+        lines.append(line)
+        other.release("a")
+        other.release("b")
+
+    waits = Claims(file, say, say_after_s=0.0)
+    assert waits.take("a") == waits.take("b") == "taken"
+    assert lines == [f"waiting for another run that asks the same questions with {file.path}; its answers are shared"]
+    with pytest.raises(
+        StorageError, match="another run has been asking a question of this one for 0 minutes; end that run"
+    ):
+        Claims(file, max_wait_s=0.0).take("a")
+
+
 @pytest.mark.parametrize("fault", [status(500), cut_in_mid_body], ids=["500", "cut"])
 def test_a_claim_is_given_up_when_a_question_fails(fault: Any, tmp_path: Path) -> None:
     with BillingServer(on_schedule(fault)) as server:

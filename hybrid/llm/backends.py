@@ -168,7 +168,7 @@ def _open_embedded(path: Path, config: LLMConfig, surroundings: Surroundings) ->
     from hybrid.llm.student.card import is_student
 
     model = _open_student_file(path, config) if is_student(path) else _open_any_file(path, config)
-    return CachedLLM(model, TraceDatabase(surroundings.store)) if surroundings.store else model
+    return CachedLLM(model, TraceDatabase(surroundings.store), surroundings.say) if surroundings.store else model
 
 
 def _open_any_file(path: Path, config: LLMConfig) -> LLM:
@@ -210,7 +210,7 @@ def _open_server(config: LLMConfig, surroundings: Surroundings) -> LLM:
     )
     if database is None:
         return model
-    cached = CachedLLM(model, database)
+    cached = CachedLLM(model, database, surroundings.say)
     from hybrid.llm.batches.batched import Batched
     from hybrid.llm.batches.journal import open_batches
 

@@ -1,6 +1,7 @@
 """The trace store: every answer that was paid for, on disk, keyed by the whole request."""
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
 from typing import Protocol, runtime_checkable
@@ -44,8 +45,8 @@ class CachedLLM:
     same question at the same time, in this process or another, calls once.
     """
 
-    def __init__(self, llm: LLM, file: TraceDatabase | Path) -> None:
-        """Open the store, creating it where there is none.
+    def __init__(self, llm: LLM, file: TraceDatabase | Path, say: Callable[[str], None] | None = None) -> None:
+        """Open the store, creating it where there is none; `say` is told of waits for another process.
 
         Raises:
             StorageError: the file cannot be opened or is not a store.
@@ -54,7 +55,7 @@ class CachedLLM:
         self.file = TraceDatabase(file) if isinstance(file, Path) else file
         self._lock = Lock()
         self._asking = [Lock() for _ in range(_STRIPES)]
-        self.claims = Claims(self.file)
+        self.claims = Claims(self.file, say)
         self._usage = Usage()
 
     @property

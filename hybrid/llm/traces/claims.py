@@ -3,7 +3,7 @@
 import time
 import uuid
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
@@ -17,6 +17,10 @@ from hybrid.llm.traces.database import TraceDatabase
 _FIRST_LOOK_S = 0.02
 _LONGEST_LOOK_S = 0.5
 """The pauses between the looks at a question that another process asks grow from one to the other."""
+SAY_AFTER_S = 10.0
+"""A wait is said on the screen once it is longer than most calls."""
+MAX_WAIT_S = 3600.0
+"""A wait ends in an error after this: no call takes so long, so the process that asks is stuck."""
 
 
 class Claims:
@@ -25,8 +29,19 @@ class Claims:
     A claim holds as long as its owner lives: the owner holds a lock file, which the operating system frees if it is killed.
     """
 
-    def __init__(self, file: TraceDatabase) -> None:
+    def __init__(
+        self,
+        file: TraceDatabase,
+        say: Callable[[str], None] | None = None,
+        *,
+        say_after_s: float = SAY_AFTER_S,
+        max_wait_s: float = MAX_WAIT_S,
+    ) -> None:
+        """Ask questions of a store; `say` is told, once, when one waits for another process."""
         self._file = file
+        self._say = say
+        self._say_after_s = say_after_s
+        self._max_wait_s = max_wait_s
         self._owner = uuid.uuid4().hex
         self._lock = self._lock_of(self._owner)
         self._opening = Lock()
@@ -34,16 +49,31 @@ class Claims:
             self._free = weakref.finalize(self, _free, self._lock)
 
     def take(self, digest: str) -> Literal["taken", "answered"]:
-        """Wait while another asks this question; then claim it, unless there is an answer by then."""
-        pause_s = _FIRST_LOOK_S
+        """Wait while another asks this question; then claim it, unless there is an answer by then.
+
+        Raises:
+            StorageError: another has been asking it for longer than any call takes.
+        """
+        pause_s, began = _FIRST_LOOK_S, time.monotonic()
         while isinstance(outcome := self._try(digest), _Owner):
             if self._is_dead(outcome):
                 with self._file.transaction() as db:
                     db.execute("DELETE FROM asking WHERE owner = ?", (outcome,))
                 continue
+            self._note_wait(time.monotonic() - began)
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_LOOK_S)
         return outcome
+
+    def _note_wait(self, waited_s: float) -> None:
+        if waited_s >= self._max_wait_s:
+            raise StorageError(
+                f"{self._file.path}: another run has been asking a question of this one for {waited_s / 60:.0f} minutes; "
+                "end that run, then start this one again"
+            )
+        if waited_s >= self._say_after_s and self._say:
+            say, self._say = self._say, None
+            say(f"waiting for another run that asks the same questions with {self._file.path}; its answers are shared")
 
     def release(self, digest: str) -> None:
         """Give up the claim on a question, answered or not."""
