@@ -10,15 +10,30 @@ from hybrid.calibration.refitted_limit import refitted_ece
 from hybrid.evaluation import metrics
 from hybrid.runtime.calibration import Calibration, apply
 
-METHODS = ("temperature", "vector")
+METHODS = ("temperature", "vector", "top_label")
+"""Those of a recipe that names none."""
 
 
-def draw(n_rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def draw(n_rows: int, seed: int, bias: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     """Logits of an encoder that is overconfident and biased, and gold indices."""
     rng = np.random.default_rng(seed)
     true = rng.normal(size=(n_rows, 3)) * 1.5
     gold = (softmax(true, axis=1).cumsum(axis=1) < rng.random((n_rows, 1))).sum(axis=1)
-    return true * 2.0 + np.array([1.0, 0.0, -1.0]), np.minimum(gold, 2)
+    return true * 2.0 + bias * np.array([1.0, 0.0, -1.0]), np.minimum(gold, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bias", [0.0, 1.0])
+def test_the_average_that_ships_keeps_the_limit_in_most_draws_and_not_in_95_of_100(bias: float) -> None:
+    n_within, one_hot = 0, np.eye(3)
+    for seed in range(12):
+        logits, gold = draw(150, seed, bias)
+        test_logits, test_gold = draw(1500, 1000 + seed, bias)
+        calibration = cross_fit(logits, one_hot[gold], METHODS, folds=5, seed=seed).calibration
+        assert calibration.method == "average"
+        error = metrics.ece(apply(calibration, test_logits), test_gold)
+        n_within += error <= refitted_ece(calibration, logits, test_logits, seed=seed).p95
+    assert 6 <= n_within <= 11
 
 
 @pytest.mark.slow

@@ -16,11 +16,12 @@ from hybrid.runtime.bundle import Bundle
 from serving.page import files as own_page
 from serving.page.files import POLICY
 from serving.service import ClassifierService
-from serving.settings import API_KEYS, Settings
+from serving.settings import API_KEYS, DecoderSettings, Settings
 from serving.telemetry.observer import Telemetry
 from serving.types import Answer, Deadline
 from tests.corpus import texts_and_gold
 from tests.serving.answer_fixtures import answer, traffic
+from tests.serving.scripted import Scripted, at_once
 from tests.serving.threaded import served
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}: apt-get install chromium"),
 ]
+
+WITH_DECODER = Settings(decoder=DecoderSettings(model="judge", base_url="http://127.0.0.1:9"))
+"""The page offers a decoder where the settings name one."""
 
 
 class Reasoner:
@@ -60,7 +64,7 @@ class Site(msgspec.Struct, frozen=True):
 
 @pytest.fixture(scope="module")
 def site(bundle_dir: Path) -> Iterator[Site]:
-    watch = Telemetry(Settings())
+    watch = Telemetry(WITH_DECODER)
     service = ClassifierService(bundle_dir, Settings(), watch, Reasoner(), watch.set_bundle)
     with served(service, extra_routes=[*watch.routes(), *own_page.routes()]) as url:
         yield Site(url, watch, service, hybrid.load(bundle_dir))
@@ -134,6 +138,18 @@ def test_a_text_gets_the_label_the_probabilities_and_the_reason_that_the_bundle_
 
 def test_a_text_that_was_cut_is_said_to_be(page: "Page") -> None:
     assert "the rest was cut off" in try_text(page, "soup " * 200).inner_text()
+
+
+def test_a_decoder_is_offered_only_where_there_is_one(browser: "Browser", site: Site) -> None:
+    without = Telemetry(Settings())
+    without.set_bundle(site.service.bundle, site.service.bundle_id)
+    unstarted = Scripted(site.service.folder, at_once)
+    with served(unstarted, extra_routes=[*without.routes(), *own_page.routes()]) as url:
+        opened = browser.new_page()
+        opened.goto(url)
+        opened.get_by_text("no decoder").wait_for()
+        assert not opened.get_by_label("Decoder").is_visible()
+        opened.close()
 
 
 def test_the_decoders_reasoning_and_the_text_are_shown_and_cannot_act(page: "Page", said: list[str]) -> None:
@@ -249,7 +265,7 @@ def test_a_key_is_asked_for_when_it_is_wanted_and_kept_for_the_tab(
     browser: "Browser", bundle_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(API_KEYS, "right")
-    watch = Telemetry(Settings())
+    watch = Telemetry(WITH_DECODER)
     service = ClassifierService(bundle_dir, Settings(), watch, None, watch.set_bundle)
     with served(service, extra_routes=[*watch.routes(), *own_page.routes()]) as url:
         assert httpx.get(f"{url}/v1/watch").status_code == 401

@@ -19,6 +19,7 @@ async function showBundle({ bundle: id }) {
     facts.decoder ? `decoder: ${facts.decoder}` : "no decoder",
     `bundle ${bundle.bundle_id}`,
   ].join(" · ");
+  byId("decoder").hidden = !facts.decoder;
   showThreshold(bundle.threshold, facts.reference);
   shown = id;
 }
