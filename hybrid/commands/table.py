@@ -39,6 +39,13 @@ RUN = "runs/sentiment/embedded"
 
 COMMANDS = (
     Command(
+        "advise",
+        "train",
+        "measure your data: what kind of model it calls for, and why",
+        "hybrid advise reviews.csv --text text --label label",
+        "train",
+    ),
+    Command(
         "new",
         "train",
         "write a commented recipe for your own data, and run it",

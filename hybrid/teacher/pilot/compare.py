@@ -15,9 +15,9 @@ from hybrid.llm import backend_of
 from hybrid.progress import Screen
 from hybrid.prompts import prompt_text, text_hash
 from hybrid.teacher.inputs import TeacherInputs
-from hybrid.teacher.pilot.baseline_curve import Point, baseline_of
+from hybrid.teacher.pilot.baseline_curve import Baseline, Point, baseline_of
 from hybrid.teacher.pilot.choose import Choice, choose
-from hybrid.teacher.pilot.measure import Measured, measure
+from hybrid.teacher.pilot.measure import Measured, Trial, measure
 from hybrid.teacher.pilot.strategies import Answers, OnDone, PromptStrategy, ask_strategies, strategies_of
 from hybrid.teacher.policy import RECEIPT, read_receipt
 from hybrid.types import Example, Report, Row
@@ -69,12 +69,7 @@ def pilot(
     baseline = baseline_of(inputs.rows, label_of, rows, inputs.labels, seed=inputs.recipe.seed)
     teacher = inputs.recipe.teacher
     configs = [msgspec.structs.replace(teacher, model=model) for model in models or (teacher.model,)]
-    trials = []
-    for config in configs:
-        with screen.working(f"pilot {config.model}"):
-            answered = _ask(inputs, config, strategies_of(config, votes), rows, policy, screen.advance)
-        n_job, workers = len(inputs.rows), config.workers
-        trials += [measure(answers, rows, label_of, baseline, n_job=n_job, workers=workers) for answers in answered]
+    trials = run_trials(inputs, configs, rows, baseline, policy=policy, screen=screen, votes=votes)
     recorded = any(backend_of(config).is_recorded for config in configs)
     ids = {row.id for row in rows}
     prompts: Report = {"reasoned": text_hash(prompt_text("verify")), "direct": text_hash(prompt_text("direct"))}
@@ -95,6 +90,32 @@ def pilot(
     )
     write_json(inputs.run_dir / FILE, piloted)
     return piloted
+
+
+def run_trials(
+    inputs: TeacherInputs,
+    configs: Sequence[LLMConfig],
+    rows: Sequence[Example],
+    baseline: Baseline,
+    *,
+    policy: str,
+    screen: Screen,
+    votes: int,
+) -> list[Trial]:
+    """Ask each model in every way about the rows, whose labels `inputs.trusted` has, and measure each way.
+
+    Raises:
+        ConfigError: there is no teacher.
+        LLMError: a teacher cannot be used, or failed on every row.
+    """
+    label_of = {row.id: row.label for row in inputs.trusted}
+    trials = []
+    for config in configs:
+        with screen.working(f"pilot {config.model}"):
+            answered = _ask(inputs, config, strategies_of(config, votes), rows, policy, screen.advance)
+        n_job, workers = len(inputs.rows), config.workers
+        trials += [measure(answers, rows, label_of, baseline, n_job=n_job, workers=workers) for answers in answered]
+    return trials
 
 
 def pilot_rows(inputs: TeacherInputs, n_rows: int) -> list[Example]:
