@@ -54,7 +54,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def add_serving_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the service, for `python -m serving` and `hybrid serve` alike."""
-    parser.add_argument("bundle", help="the folder of a bundle, such as runs/sentiment/embedded/bundle")
+    parser.add_argument(
+        "bundle", help="the folder of a bundle, such as runs/sentiment/embedded/bundle; or demo, the one that ships"
+    )
     parser.add_argument("--settings", type=Path, help="a TOML file with settings")
     parser.add_argument("--host", help="the address to listen on; default: 127.0.0.1")
     parser.add_argument("--port", type=int, help="the port to listen on; default: 8000, and 0 picks any free port")

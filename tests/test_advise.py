@@ -68,7 +68,7 @@ def advise(data: Path, encoder: Path, capsys: pytest.CaptureFixture[str], *words
 def test_noise_in_place_of_labels_is_not_automated(
     bert: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    texts, _ = texts_and_gold(ROWS)
+    texts, _ = texts_and_gold(400)
     drawn = np.random.default_rng(1).choice(LABELS, len(texts)).tolist()
     found = advise(write_csv(folder / "noise.csv", {"text": texts, "label": drawn}), bert, capsys)
     assert found["decision"]["verdict"] == "not_yet"
@@ -151,7 +151,7 @@ def test_where_chain_of_thought_wins_the_task_needs_reasoning_and_a_full_store_s
     recorded = advise(data, bert, capsys, *words, "--set", f"teacher.base_url={server.url}", "--name", "sums")
     assert recorded["decision"] == live["decision"]
     recipe = read_recipe(folder / live["recipe"])
-    assert (recipe.teacher.model, recipe.verify.answer) == ("judge", "reasoned")
+    assert (recipe.teacher.model, recipe.verify.answer, recipe.decoder.model) == ("judge", "reasoned", "student")
 
 
 @pytest.mark.slow

@@ -131,6 +131,7 @@ def runtime_closure() -> set[str]:
 
 
 WITHOUT_EXTRAS = {
+    "advise": ["rows.csv", "--label", "label"],
     "new": ["reviews", "--data", "rows.csv", "--text", "text", "--label", "label"],
     "estimate": ["sentiment"],
     "run": ["sentiment"],
@@ -193,6 +194,7 @@ print(json.dumps(ends))
 
 
 UNKNOWN = {
+    "advise": ["absent.csv", "--label", "label"],
     "new": ["reviews", "--data", "absent.csv", "--text", "text", "--label", "label"],
     "estimate": ["absent.toml"],
     "run": ["absent.toml"],
@@ -255,7 +257,7 @@ def test_what_is_printed_for_programs_is_one_json_object_a_command(
         "hybrid doctor": [f"{run}/bundle"],
         "hybrid list": [],
     }
-    asked_elsewhere = {"hybrid policy", "hybrid pilot"}
+    asked_elsewhere = {"hybrid policy", "hybrid pilot", "hybrid advise"}
     assert {parser.prog for parser in parsers() if offers_json(parser)} == set(words) | asked_elsewhere
     for prog, rest in words.items():
         assert main([*prog.split()[1:], *rest, "--json"]) == 0, prog

@@ -24,6 +24,8 @@ def settings_of(advice: Advice, teacher: LLMConfig) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     if verdict in ("cascade", "llm_with_examples") and section:
         settings["decoder"] = section
+    if verdict == "decoder_student":
+        settings["decoder"] = {"model": "student"}
     if verdict == "llm_with_examples":
         settings = merge(settings, {"decoder": {"policy": POLICY}, "teacher": {"policy": POLICY}})
     if section and (verdict != "fine_tuned_encoder" or _worth_checking(advice)):

@@ -89,7 +89,7 @@ def in_time(measured: Measured, wishes: Wishes) -> bool | None:
 def _branches(measured: Measured, wishes: Wishes) -> Iterator[tuple[Question, Verdict | None, str]]:
     yield _enough(measured, wishes)
     yield _labels(measured)
-    yield _explained(wishes)
+    yield _explained(measured, wishes)
     yield _reasoning(measured)
     yield _more_accurate(measured)
     yield _answers_in_time(measured, wishes)
@@ -151,7 +151,7 @@ def _enough(measured: Measured, wishes: Wishes) -> tuple[Question, Verdict | Non
     )
 
 
-def _explained(wishes: Wishes) -> tuple[Question, Verdict | None, str]:
+def _explained(measured: Measured, wishes: Wishes) -> tuple[Question, Verdict | None, str]:
     question = Question(
         question="must every answer come with its reasons in words?",
         answer="yes" if wishes.explain else "no",
@@ -161,7 +161,10 @@ def _explained(wishes: Wishes) -> tuple[Question, Verdict | None, str]:
     )
     if not wishes.explain:
         return question, None, ""
-    return question, "decoder_student", "an encoder gives no reasons, and a student learns the teacher's"
+    because = "an encoder gives no reasons, and a student learns those of a teacher"
+    if isinstance(measured.teacher, NotMeasured):
+        because += ", which has to be named in the recipe before it is run"
+    return question, "decoder_student", because
 
 
 def _reasoning(measured: Measured) -> tuple[Question, Verdict | None, str]:

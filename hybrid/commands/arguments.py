@@ -55,7 +55,9 @@ def add_step(
 
 def add_bundle(parser: argparse.ArgumentParser) -> None:
     """Add the argument that names a bundle."""
-    parser.add_argument("bundle", help="the folder of a bundle, such as runs/sentiment/embedded/bundle")
+    parser.add_argument(
+        "bundle", help="the folder of a bundle, such as runs/sentiment/embedded/bundle; or demo, the one that ships"
+    )
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:

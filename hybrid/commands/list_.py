@@ -25,10 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _list(options: argparse.Namespace) -> object:
+    from hybrid.runtime.bundle import DEMO, DEMO_BUNDLE
+
     own = {str(path.parent): path for path in sorted(options.recipes.glob("*/recipe.toml"))}
     recipes = [_recipe(name, path) for name, path in (shipped_recipes() | own).items()]
     runs = [_run(path.parent) for path in sorted(options.runs.glob("*/*/recipe.json"))]
-    bundles = [_bundle(path) for path in _manifests([options.runs, Path()])]
+    shipped = [_bundle(DEMO_BUNDLE / MANIFEST) | {"bundle": DEMO}] if DEMO_BUNDLE.is_dir() else []
+    bundles = [*shipped, *(_bundle(path) for path in _manifests([options.runs, Path()]))]
     lines = [
         "recipes:",
         *(f"  {each['name']}{_profiles(each)}" for each in recipes),

@@ -34,7 +34,7 @@ class Command(NamedTuple):
         return f"hybrid.commands.{'list_' if self.name == 'list' else self.name}"
 
 
-BUNDLE = "runs/sentiment/embedded/bundle"
+BUNDLE = "demo"
 RUN = "runs/sentiment/embedded"
 
 COMMANDS = (
