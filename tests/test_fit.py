@@ -213,6 +213,18 @@ def test_another_call_replaces_the_recipe_of_the_last(tmp_path: Path) -> None:
     assert recipe["data"]["gold"] == "gold"
 
 
+def test_a_text_may_have_a_list_of_labels_and_several_annotators(tmp_path: Path) -> None:
+    """The written rows are read as the recipe reads them."""
+    sets = {"text": TEXTS[:40], "label": [["x", "y"], ["y"], [], ["x"]] * 10}
+    main = _source(sets, {"text": "text", "label": "label"}, (), name="data.jsonl", what="data", separator="|")
+    recipe = _written(tmp_path / "sets", "sets", main, None, {"task": "multi_label"})
+    assert recipe.labels == ("x", "y")
+    votes = {"text": TEXTS[:40], "ann": ["x", None] * 20, "bob": ["x", "y"] * 20}
+    main = _source(votes, {"text": "text"}, ["ann", "bob"], name="data.jsonl", what="data", separator="")
+    recipe = _written(tmp_path / "votes", "votes", main, None, {})
+    assert (recipe.data.annotators, recipe.labels) == (("ann", "bob"), ("x", "y"))
+
+
 def test_paths_in_settings_count_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     sections = {

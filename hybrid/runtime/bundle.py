@@ -96,7 +96,7 @@ def read_bundle(folder: Path) -> Bundle:
         expected = (
             f"this is the folder of a run: name {inside}"
             if (inside / MANIFEST).is_file()
-            else "expected a folder that `python -m hybrid.recipe` made, such as runs/sentiment/embedded/bundle"
+            else "expected a folder that `hybrid run` made, such as runs/sentiment/embedded/bundle, or the name demo"
         )
         raise BundleError(f"{folder}: not a bundle ({MANIFEST}: {error.strerror}); {expected}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
