@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import hybrid
 from hybrid.__main__ import main
 from hybrid.files.table import read_rows, write_rows
 from hybrid.llm.traces.recorded import Trace, text_digest
@@ -73,7 +74,11 @@ def test_the_command_trains_a_student_and_a_run_asks_it(project: Path, capsys: p
     bundle = json.loads((run / "bundle" / "bundle.json").read_text())
     assert bundle["decoder"]["model"].startswith("student#")
     assert json.loads((run / "summary.json").read_text())["seconds"]["student"] > 0
-    assert "student" in (run / "report.html").read_text()
+    assert "The decoder is a student: <code>tiny.gguf</code>" in (run / "report.html").read_text()
+    classifier = hybrid.load(run / "bundle", decoder=run / "student" / "student.gguf")
+    (answer,) = classifier.classify(["The soup at the harbour was awful and burnt, table 7."], threshold=1.0)
+    assert (answer.source, answer.escalation) == ("both", "answered")
+    assert answer.rationale
     again = hybrid_recipe("recipe.toml", "--runs", "runs", "--decoder", "student", cwd=project)
     assert again.stdout.count("unchanged, skipped") == 10
 
