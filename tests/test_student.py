@@ -141,6 +141,16 @@ def test_a_file_without_the_permutation_fails_the_gate(
     assert [file.name for file in tmp_path.iterdir()] == ["right.gguf"]
 
 
+def test_a_file_whose_encoding_changes_decisions_is_refused_with_what_to_do(base: Path, tmp_path: Path) -> None:
+    loaded = read_model(base)
+    write_model(loaded, tmp_path / "f16.gguf", "f16", CARD.to_metadata())
+    other = tiny_llama(tmp_path / "other.gguf", [*TEXTS, *map(reason_of, TEXTS, GOLD)], seed=1)
+    write_model(read_model(other), tmp_path / "served.gguf", "q8_0", CARD.to_metadata())
+    f16, served = Student(tmp_path / "f16.gguf"), Student(tmp_path / "served.gguf")
+    with pytest.raises(ExportError, match=r"decides \d+.* its encoding costs too much; set student.encoding = 'f16'"):
+        check_parity(loaded.model, f16=f16, served=served, texts=TEXTS)
+
+
 def test_training_learns_and_the_file_answers_as_torch_does(trained: TrainedStudent, student: Student) -> None:
     test = [Example(id=str(i), text=TEXTS[i], label=GOLD[i]) for i in range(200, 240)]
     judged = judge(student, test, LABELS)

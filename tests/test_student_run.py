@@ -84,7 +84,7 @@ def test_the_command_trains_a_student_and_a_run_asks_it(project: Path, capsys: p
 
 
 def test_layouts_are_compared_on_the_same_rows(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ("--compare", "direct,post", "--set", "student.epochs=1")
+    words = ("--compare", "direct,post", "--set", "student.epochs=1", "--set", "student.encoding=f16")
     assert student(project, *words) == 0, capsys.readouterr().err
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("direct ") for line in lines)

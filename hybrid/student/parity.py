@@ -94,12 +94,17 @@ def check_parity(
         agreement=round(float((by_served.argmax(axis=1) == by_torch.argmax(axis=1)).mean()), 6),
         max_prob_difference=round(float(np.abs(by_served - by_torch).max()), 6),
     )
-    if parity.max_log_prob_difference > MOST_DIFFERENCE or parity.agreement < LEAST_AGREEMENT:
+    if parity.max_log_prob_difference > MOST_DIFFERENCE:
         raise ExportError(
             f"student: the written file does not compute what was trained: on {parity.f16_rows} texts label log-probabilities "
-            f"differ by up to {parity.max_log_prob_difference:.3f} (at most {MOST_DIFFERENCE} expected), and on "
-            f"{parity.served_rows} texts {parity.agreement:.1%} of the decisions are the same (at least {LEAST_AGREEMENT:.0%} "
-            "expected); report this with the name of the base model"
+            f"differ by up to {parity.max_log_prob_difference:.3f}, expected at most {MOST_DIFFERENCE}; report this with the "
+            "name of the base model"
+        )
+    if parity.agreement < LEAST_AGREEMENT:
+        raise ExportError(
+            f"student: the file that would answer decides {parity.agreement:.1%} of {parity.served_rows} texts as the trained "
+            f"weights do, expected {LEAST_AGREEMENT:.0%}: its encoding costs too much; set student.encoding = 'f16', or train for "
+            "longer"
         )
     return parity
 
