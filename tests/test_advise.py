@@ -32,7 +32,8 @@ from hybrid.errors import ArtifactError
 from hybrid.evaluation.intervals import Estimate, share_interval
 from hybrid.recipe_files.find import find_recipe
 from hybrid.recipe_files.read import read_recipe
-from tests.corpus import LABELS, noisy, texts_and_gold
+from hybrid.stages.split import split
+from tests.corpus import LABELS, WORDS, noisy, texts_and_gold
 from tests.messages_server import MessagesServer, answer
 from tests.test_pilot import is_reasoned, text_of
 
@@ -152,6 +153,34 @@ def test_where_chain_of_thought_wins_the_task_needs_reasoning_and_a_full_store_s
     assert recorded["decision"] == live["decision"]
     recipe = read_recipe(folder / live["recipe"])
     assert (recipe.teacher.model, recipe.verify.answer, recipe.decoder.model) == ("judge", "reasoned", "student")
+
+
+@pytest.mark.slow
+def test_where_few_rows_are_trusted_the_teacher_is_judged_by_calibration_rows_and_no_test_row_is_asked(
+    bert: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts, gold = texts_and_gold(400)
+    some = [label if i % 3 == 0 else "" for i, label in enumerate(gold)]
+    data = write_csv(folder / "some.csv", {"text": texts, "label": noisy(gold, 0.2), "gold": some})
+    words = ["--gold", "gold", "--set", "teacher.model=judge", "--name", "some"]
+    with MessagesServer(knowing) as server:
+        found = advise(data, bert, capsys, *words, "--set", f"teacher.base_url={server.url}")
+        asked = {text_of(body) for body in server.bodies}
+    recipe = read_recipe(folder / found["recipe"])
+    rows = load_data(recipe.data, folder=folder / "recipes/some", seed=0, fetch=fetch, labels=recipe.labels).rows
+    part_of = {row.text: row.part for row in split(rows, sorted(recipe.labels), recipe.split, seed=0).rows}
+    assert {part_of[text] for text in asked} == {"calibration"}
+    assert found["measured"]["teacher"]["rows"] == len(asked) >= 30
+    assert found["measured"]["noise"]["n_counted"] == len(asked)
+    assert found["measured"]["teacher"]["ways"][0]["accuracy"]["value"] == 1.0
+
+
+def knowing(handler: Any, body: dict[str, Any]) -> None:
+    """Know the dish's words."""
+    text = text_of(body)
+    label = next(name for name, words in WORDS.items() if any(word in text for word in words))
+    reply = {"label": label, "confidence": 0.9}
+    answer(json.dumps(({"rationale": "Its words."} if is_reasoned(body) else {}) | reply))(handler, body)
 
 
 @pytest.mark.slow

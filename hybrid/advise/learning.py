@@ -10,7 +10,7 @@ from scipy.stats import norm, t
 from sklearn.linear_model import LogisticRegression
 
 from hybrid.advise.measurements import CurvePoint, Learned, Noise
-from hybrid.data.folds import stratified_splitter
+from hybrid.data.folds import stratified_folds
 from hybrid.evaluation.baseline import tfidf_predictions
 from hybrid.evaluation.intervals import Estimate, share_interval
 from hybrid.labels.consensus import cross_fitted
@@ -60,8 +60,9 @@ def learn(rows: LabelledTexts, counted: tuple[int, int], *, encoder: str, furthe
     truth = np.array([rows.trusted[i] for i in judged]) if by_trusted else rows.given
     tfidf, frozen = np.empty_like(rows.given), np.empty_like(rows.given)
     curves = []
-    folds = list(stratified_splitter(rows.given, FOLDS, seed=rows.seed).split(rows.texts, rows.given))
-    for number, (train, test) in enumerate(folds):
+    fold_of = stratified_folds(rows.given, FOLDS, rows.seed)
+    for number in range(FOLDS):
+        train, test = np.flatnonzero(fold_of != number), np.flatnonzero(fold_of == number)
         tfidf[test] = _tfidf(rows, train, test)
         right_at = {}
         order = np.random.default_rng(rows.seed + number).permutation(train)
@@ -73,7 +74,7 @@ def learn(rows: LabelledTexts, counted: tuple[int, int], *, encoder: str, furthe
             right_at[len(part)] = float((predicted[scored] == truth[at]).mean()) if scored.any() else np.nan
         frozen[test] = predicted
         curves.append(right_at)
-        on_done(number + 1, len(folds) + 1)
+        on_done(number + 1, FOLDS + 1)
     learned = Learned(
         judged_by="trusted" if by_trusted else "given",
         judged=len(judged),
@@ -85,7 +86,7 @@ def learn(rows: LabelledTexts, counted: tuple[int, int], *, encoder: str, furthe
         further=worth_of(curves, further),
     )
     noise = _noise(rows, counted)
-    on_done(len(folds) + 1, len(folds) + 1)
+    on_done(FOLDS + 1, FOLDS + 1)
     return Fitted(learned=learned, noise=noise, encoder_predictions=frozen)
 
 

@@ -30,8 +30,8 @@ class Noise(msgspec.Struct, frozen=True, kw_only=True):
     """The share of rows with a trusted label whose given label differs; None where there are none."""
     n_counted: int
     signal: float
-    """The mean share of each label's rows that a classifier predicts as it, where every row counts once a fold and every
-    label the same; 1 divided by the number of labels is guessing."""
+    """The mean over the labels of the share of its rows that a cross-fitted classifier finds; guessing finds 1 divided by the
+    number of labels."""
     signal_p: float
     """How likely so much more than guessing is, were the labels drawn without a look at the texts."""
 

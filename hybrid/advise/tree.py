@@ -217,7 +217,7 @@ def _answers_in_time(measured: Measured, wishes: Wishes) -> tuple[Question, Verd
     question = Question(
         question="does the decoder answer in time?",
         answer="not measured" if fits is None else "yes" if fits else "no",
-        number=f"{'its time is not known' if teacher.best.ms is None else f'{teacher.best.ms:.0f} ms an answer'}, {limit}",
+        number=f"{'its time is not known' if teacher.best.ms is None else f'{teacher.best.ms:.0f} ms an answer on average'}, {limit}",
     )
     if fits is not False:
         return (
