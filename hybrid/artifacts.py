@@ -127,7 +127,7 @@ def _fault(folder: Path, artifact: Artifact) -> str:
         stamp = msgspec.json.decode((folder / _STAMP).read_bytes(), type=Stamp)
     except (OSError, ValueError):
         return "it has no readable stamp"
-    if stamp.archive != artifact.sha256 or set(stamp.members) != set(artifact.members):
+    if stamp.archive != artifact.sha256 or set(stamp.members) != set(artifact.unpacked):
         return "it is of another archive"
     hashes = {name: member.sha256 for name, member in stamp.members.items()}
     changed = first_changed(folder, hashes, folder / _CHECKED)
@@ -152,10 +152,20 @@ def _unpack(archive: Path, artifact: Artifact, folder: Path) -> Path:
         raise ArtifactError(
             f"{archive}: has the pinned hash but not the expected content ({error}); report it as a wrong pin"
         ) from error
-    paths = [folder / name for name in artifact.members]
+    if artifact.converted:
+        _convert(folder / artifact.members[0])
+    paths = [folder / name for name in artifact.unpacked]
     members = {path.name: Member(size=path.stat().st_size, sha256=sha256_of_file(path)) for path in paths}
     write_json(folder / _STAMP, Stamp(archive=artifact.sha256, members=members))
     return folder
+
+
+def _convert(packed: Path) -> None:
+    """Write the checkpoint that a packed encoder is, beside it, and remove the packed file."""
+    from hybrid.q4_encoder import read_packed, write_bert
+
+    write_bert(read_packed(packed), packed.parent)
+    packed.unlink()
 
 
 def _regular(archive: tarfile.TarFile, name: str) -> IO[bytes]:

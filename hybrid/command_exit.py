@@ -3,12 +3,15 @@
 `STATUSES` has what each status means. With `--debug` the traceback is printed too.
 """
 
+import codecs
+import io
 import os
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 from hybrid.errors import CrashError, HybridError
 from hybrid.urls import hide_user_info
@@ -35,6 +38,8 @@ def take_debug(words: list[str]) -> bool:
 
 def exit_status(command: Callable[[], object], *, debug: bool = False) -> int:
     """Run a command and return its exit status; whatever goes wrong is one sentence on standard error."""
+    for stream in (sys.stdout, sys.stderr):
+        take_any_text(stream)
     try:
         command()
     except HybridError as error:
@@ -57,6 +62,17 @@ def exit_status(command: Callable[[], object], *, debug: bool = False) -> int:
         _say(crash, debug)
         return 1
     return 0
+
+
+def take_any_text(stream: TextIO) -> None:
+    """Let a stream take texts of any script, whatever the locale says: as UTF-8 into a file or pipe, because other programs
+    read that; on a terminal, what its encoding lacks is spelled out."""
+    if not isinstance(stream, io.TextIOWrapper) or codecs.lookup(stream.encoding).name == "utf-8":
+        return
+    if stream.isatty():
+        stream.reconfigure(errors="backslashreplace")
+    else:
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def write_traceback(error: Exception, path: Path) -> Path | None:

@@ -346,6 +346,14 @@ class StudentConfig(Section, frozen=True, kw_only=True):
     """How the weights of the file are stored that answers."""
 
 
+class BundleConfig(Section, frozen=True, kw_only=True):
+    """What a run leaves for services."""
+
+    portable: bool = False
+    """Whether the bundle carries the fp32 graph beside a served one below it, with a calibration, threshold and golden texts
+    of its own: it answers on machines that compute the served graph otherwise, and for engines that take fp32 alone."""
+
+
 class EvaluateConfig(Section, frozen=True, kw_only=True):
     """The judgement on test rows."""
 
@@ -382,6 +390,7 @@ class Recipe(Section, frozen=True, kw_only=True):
     calibrate: CalibrateConfig = CalibrateConfig()
     student: StudentConfig = StudentConfig()
     decoder: LLMConfig = LLMConfig()
+    bundle: BundleConfig = BundleConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
 
 

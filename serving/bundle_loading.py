@@ -10,7 +10,8 @@ from pathlib import Path
 import msgspec
 
 from hybrid.errors import BundleError
-from hybrid.runtime.bundle import FALLBACK, MANIFEST, MODEL, TOKENIZER, Bundle, read_bundle, read_manifest
+from hybrid.runtime.bundle import FALLBACK, MANIFEST, MODEL, TOKENIZER, Bundle, graph_for, read_bundle, read_manifest
+from hybrid.runtime.engines import DEFAULT_ENGINE
 from hybrid.runtime.text_encoder import TextEncoder, load_tokenizer, pad_id_of
 
 MOST_AT_ONCE = 8
@@ -30,12 +31,22 @@ class LoadedBundle(msgspec.Struct, frozen=True, kw_only=True):
     """The fp32 bundle of a portable one, for a machine on which the golden texts of this one do not hold."""
 
 
-def load(folder: Path) -> LoadedBundle:
-    """Load manifest and tokenizer of a bundle; the graph is left to the engine.
+def load(folder: Path, engine: str = DEFAULT_ENGINE) -> LoadedBundle:
+    """Load manifest and tokenizer of a bundle, for the graph of it that `engine` runs; that is left to the engine.
 
     Raises:
-        BundleError: a file is missing or was changed, or tokenizer and graph do not belong together.
+        BundleError: a file is missing or was changed, tokenizer and graph do not belong together, or the bundle has no
+            graph that the engine runs.
+        ConfigError: the engine's package is not installed.
     """
+    loaded = _load(folder)
+    if graph_for(folder, loaded.bundle, engine) == folder:
+        return loaded
+    assert loaded.fallback is not None
+    return loaded.fallback
+
+
+def _load(folder: Path) -> LoadedBundle:
     bundle = read_bundle(folder)
     tokenizer = load_tokenizer(folder / TOKENIZER)
     pad_id = pad_id_of(tokenizer)
@@ -55,7 +66,7 @@ def load(folder: Path) -> LoadedBundle:
         bundle_id=bundle_id,
         text_encoder=text_encoder,
         pad_id=pad_id,
-        fallback=load(folder / FALLBACK) if bundle.fallback else None,
+        fallback=_load(folder / FALLBACK) if bundle.fallback else None,
     )
 
 
@@ -82,8 +93,9 @@ class BundleLoader:
     A thread that waits for a dead mount cannot be ended; it is left behind, and ends with the process.
     """
 
-    def __init__(self, timeout_s: float) -> None:
-        """Wait `timeout_s` seconds at most for a bundle."""
+    def __init__(self, timeout_s: float, engine: str = DEFAULT_ENGINE) -> None:
+        """Wait `timeout_s` seconds at most for a bundle that `engine` is to run."""
+        self._engine = engine
         self._timeout_s = timeout_s
         self._reading: dict[str, asyncio.Future[LoadedBundle]] = {}
         """By folder, the load whose thread has not ended."""
@@ -118,7 +130,7 @@ class BundleLoader:
             try:
                 if below is not None:
                     check_below(below, folder)
-                loaded = load(folder)
+                loaded = load(folder, self._engine)
             except BaseException as error:
                 tell(loading.set_exception, error)
             else:

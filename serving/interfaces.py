@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from hybrid.runtime.bundle import Bundle
+from hybrid.types import Precision
 from serving.errors import ItemError, ServingError
 from serving.types import Answer, Deadline, Options, Timings
 
@@ -19,6 +20,14 @@ class Service(Protocol):
     @property
     def bundle_id(self) -> str:
         """The first 12 hex digits of the SHA-256 of its `bundle.json`."""
+
+    @property
+    def engine(self) -> str:
+        """The library that runs the encoder: a key of `hybrid.runtime.engines.ENGINES`."""
+
+    @property
+    def precision(self) -> Precision:
+        """What the encoder computes in: the precision of the bundle's graph, or bf16 where the engine lowers fp32 to it."""
 
     @property
     def folder(self) -> Path:

@@ -11,6 +11,7 @@ import numpy as np
 from hybrid.runtime.bundle import MODEL, Bundle
 from hybrid.runtime.decision import predict_one
 from hybrid.runtime.text_encoder import Encoded, pool
+from hybrid.types import BF16, Precision
 from serving.bundle_loading import LoadedBundle
 from serving.engine.dispatch import Dispatch, batch_tokens
 from serving.engine.ipc import Open
@@ -63,6 +64,9 @@ class Replica:
         backlog: Backlog,
     ) -> None:
         self.bundle = loaded.bundle
+        self.precision: Precision = loaded.bundle.precision
+        """What its engine computes in: the precision of the graph, or bf16 where the engine lowers fp32 to it."""
+        self._backend = settings.engine.backend
         self._loaded = loaded
         self._configured_batch_tokens = settings.engine.batch_tokens
         self._observer = observer
@@ -77,6 +81,7 @@ class Replica:
             pad_id=loaded.pad_id,
             threads=settings.engine.threads,
             dedicated=settings.engine.dedicated,
+            engine=settings.engine.backend,
         )
         self._engine = EngineSupervisor(graph, verify=self._verify, changed=self._engine_changed)
         self._dispatch = Dispatch(
@@ -136,7 +141,7 @@ class Replica:
         return [
             windows
             if isinstance(windows, ItemError)
-            else encoder_answer(self.bundle, self._loaded.bundle_id, text, windows, options.threshold)
+            else encoder_answer(self._loaded, text, windows, options.threshold, precision=self.precision)
             for text, windows in zip(encoded, logits, strict=True)
         ]
 
@@ -168,14 +173,28 @@ class Replica:
             BundleError: the engine computes something else than it should.
         """
         full = batch_tokens(self._configured_batch_tokens, engine.threads)
-        await verify_golden(engine, self.bundle, self._loaded.text_encoder, self._loaded.folder)
+        self.precision = BF16 if engine.in_bf16 else self.bundle.precision
+        await verify_golden(
+            engine,
+            self.bundle,
+            self._loaded.text_encoder,
+            self._loaded.folder,
+            backend=self._backend,
+            precision=self.precision,
+        )
         await warm_up(engine, self.bundle, self._loaded.text_encoder, self._cost, full)
 
 
 def encoder_answer(
-    bundle: Bundle, bundle_id: str, encoded: Encoded, windows: Sequence[list[float]], threshold: float | None
+    loaded: LoadedBundle,
+    encoded: Encoded,
+    windows: Sequence[list[float]],
+    threshold: float | None,
+    *,
+    precision: Precision,
 ) -> Answer:
     """Answer one text from the logits [n_labels] of each of its windows; `threshold` is the bundle's where None."""
+    bundle = loaded.bundle
     logits = windows[0] if len(windows) == 1 else _pooled(bundle, windows)
     prediction = predict_one(bundle, logits, truncated=encoded.truncated, threshold=threshold)
     return Answer(
@@ -190,8 +209,8 @@ def encoder_answer(
         source="encoder",
         truncated=prediction.truncated,
         tokens=len(encoded),
-        bundle_id=bundle_id,
-        precision=bundle.precision,
+        bundle_id=loaded.bundle_id,
+        precision=precision,
     )
 
 

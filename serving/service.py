@@ -8,6 +8,8 @@ from pathlib import Path
 
 from hybrid.errors import BundleError, GoldenError
 from hybrid.runtime.bundle import Bundle
+from hybrid.runtime.engines import DEFAULT_ENGINE
+from hybrid.types import Precision
 from serving.bundle_loading import BundleLoader, LoadedBundle, load
 from serving.errors import EngineDownError, ItemError, ServingError, StoppingError, UnanswerableError
 from serving.interfaces import Escalator, Observer
@@ -19,7 +21,8 @@ from serving.types import Answer, Deadline, Options, Timings
 
 log = logging.getLogger(__name__)
 
-OnBundle = Callable[[Bundle, str], None]
+OnBundle = Callable[[Bundle, str, str, Precision], None]
+"""Called with a bundle, its id, the engine that runs it, and what that computes in."""
 STOPPING_S = 1.0
 """How long the decoder and the review store get to stop, beside what a drain has left of its time."""
 
@@ -38,10 +41,11 @@ class ClassifierService:
     ) -> None:
         """Load the bundle of a folder.
 
-        `on_bundle` is called with it and its id, now and at each swap; `on_stop` once everything has stopped.
+        `on_bundle` is called with it now, at the start and at each swap; `on_stop` once everything has stopped.
 
         Raises:
-            BundleError: the folder is no sound bundle.
+            BundleError: the folder is no sound bundle, or has no graph that the engine runs.
+            ConfigError: the engine's package is not installed.
         """
         self._settings = settings
         self._observer = observer
@@ -51,8 +55,8 @@ class ClassifierService:
         self._pool = open_pool()
         self._backlog = Backlog(settings.limits)
         self._folder = folder
-        self._loaded = load(folder)
-        self._loader = BundleLoader(settings.swap.timeout_s)
+        self._loaded = load(folder, settings.engine.backend)
+        self._loader = BundleLoader(settings.swap.timeout_s, settings.engine.backend)
         self._replica: Replica | None = None
         self._retiring: set[asyncio.Task[None]] = set()
         self._swapping = asyncio.Lock()
@@ -71,6 +75,16 @@ class ClassifierService:
     def bundle_id(self) -> str:
         """The first 12 hex digits of the SHA-256 of its `bundle.json`."""
         return self._loaded.bundle_id
+
+    @property
+    def engine(self) -> str:
+        """The library that runs the encoder."""
+        return self._settings.engine.backend
+
+    @property
+    def precision(self) -> Precision:
+        """What the encoder computes in; before the start, the precision of its graph."""
+        return self._replica.precision if self._replica else self.bundle.precision
 
     @property
     def folder(self) -> Path:
@@ -94,10 +108,10 @@ class ClassifierService:
             BundleError: the graph cannot be run, or computes something else than it should.
         """
         async with self._swapping:
-            loaded, self._replica = await self._start(self._loaded)
-            if loaded is not self._loaded:
-                self._loaded = loaded
-                self._announce_bundle()
+            self._loaded, self._replica = await self._start(self._loaded)
+            self._announce_bundle()
+        if self.engine != DEFAULT_ENGINE:
+            log.info("%s: the engine %s computes it in %s", self._loaded.folder, self.engine, self.precision)
         self._observer.bundle_changed(self.bundle_id)
 
     async def drain(self) -> bool:
@@ -248,7 +262,7 @@ class ClassifierService:
 
     def _announce_bundle(self) -> None:
         if self._on_bundle:
-            self._on_bundle(self.bundle, self.bundle_id)
+            self._on_bundle(self.bundle, self.bundle_id, self.engine, self.precision)
 
     async def _answers(
         self, texts: Sequence[str], options: Options, deadline: Deadline, timings: Timings

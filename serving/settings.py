@@ -11,6 +11,7 @@ from hybrid.config import LLMConfig
 from hybrid.llm import backend_of
 from hybrid.llm.backends import check_llm
 from hybrid.overrides import merge
+from hybrid.runtime.engines import DEFAULT_ENGINE, ENGINES
 from hybrid.toml_settings import RenamedKey, read_toml, rename_keys, to_struct
 
 Count = Annotated[int, Meta(ge=1)]
@@ -60,6 +61,9 @@ class Limits(Section, frozen=True, kw_only=True):
 class EngineSettings(Section, frozen=True, kw_only=True):
     """The process that runs the encoder."""
 
+    backend: str = DEFAULT_ENGINE
+    """The library that runs the encoder: onnxruntime, or for the fp32 graph of a bundle (one that is in fp32, or portable)
+    openvino or cuda."""
     threads: int = 0
     """Threads of the engine; 0: one for each CPU that this process may use, within its container's quota."""
     batch_tokens: int = 0
@@ -68,6 +72,11 @@ class EngineSettings(Section, frozen=True, kw_only=True):
     """A batch that takes at least this much longer than expected counts as hung, and the engine is replaced."""
     dedicated: bool = False
     """Whether idle threads spin, for CPUs that have nothing else to do."""
+
+    def __post_init__(self) -> None:
+        """Refuse an engine that is not in the table."""
+        if self.backend not in ENGINES:
+            raise ValueError(f"backend = {self.backend!r:.80}: expected one of {', '.join(ENGINES)}")
 
 
 SwapOverHttp = Literal["with_key", "from_this_machine", "off"]

@@ -22,8 +22,12 @@ BATCH_TIMEOUT_S = 30.0
 """The time limit of one batch; the first batches of a graph are slow."""
 
 
-async def verify_golden(engine: EngineProcess, bundle: Bundle, text_encoder: TextEncoder, folder: Path) -> None:
+async def verify_golden(
+    engine: EngineProcess, bundle: Bundle, text_encoder: TextEncoder, folder: Path, *, backend: str, precision: str
+) -> None:
     """Compare the engine's probabilities of the golden texts with those that the bundle was written with.
+
+    `backend` is the library that runs the graph, and `precision` what it computes in.
 
     Raises:
         BundleError: they differ by more than the precision explains.
@@ -36,7 +40,7 @@ async def verify_golden(engine: EngineProcess, bundle: Bundle, text_encoder: Tex
         logits.append(pool(np.array(windows, dtype=np.float32)[:, 0], [len(windows)], bundle.reading)[0])
     probs = apply(bundle.calibration, np.stack(logits))
     others = other_versions(bundle.versions)
-    check_golden(bundle.golden, probs, precision=bundle.precision, folder=folder, other_versions=others)
+    check_golden(bundle.golden, probs, precision=precision, folder=folder, engine=backend, other_versions=others)
     if others:
         log.info("%s: made with %s; its golden texts hold", folder, others)
 

@@ -301,7 +301,10 @@ def test_a_cache_that_is_a_file_is_a_storage_error(by_hand: Path, tmp_path: Path
 
 
 def test_an_unknown_artefact_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="all-MiniLM-L6-v2, all-mpnet-base-v2, smollm2-135m-instruct, vader-tweets"):
+    with pytest.raises(
+        ConfigError,
+        match="all-MiniLM-L6-v2, all-mpnet-base-v2, multilingual-e5-small, smollm2-135m-instruct, vader-tweets",
+    ):
         fetch("all-minilm")
 
 

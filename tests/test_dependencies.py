@@ -20,6 +20,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "hybrid/__main__.py": (),
     "hybrid/commands/completion.py": ("completion",),
     "hybrid/runtime": (),
+    "hybrid/runtime/engines/openvino_engine.py": ("openvino",),
     "hybrid/scoring": (),
     "hybrid/files": (),
     "hybrid/files/formats/parquet.py": ("recipe",),

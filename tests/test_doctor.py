@@ -13,14 +13,17 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import torch
 from packaging.requirements import Requirement
 
+import hybrid
 import hybrid.artifacts
 from hybrid.__main__ import main
 from hybrid.doctor import environment, int8, machine, network, packages, training
-from hybrid.doctor.bundle import bundle_checks, loaded_check
+from hybrid.doctor.bundle import Timing, Way, bundle_checks, choice_check, loaded_check
 from hybrid.doctor.check import Check, render
-from hybrid.encoders.device import PrecisionChoice
+from hybrid.encoders.device import PrecisionChoice, training_device
+from hybrid.encoders.memory import memory_need
 from hybrid.errors import BundleError
 from hybrid.machine.memory import Memory
 from hybrid.machine.processor import Processor
@@ -87,6 +90,27 @@ def test_too_little_memory_fails_and_memory_that_nobody_tells_is_unknown() -> No
     assert machine.memory_check(Memory(total=16 * 10**9, available=8 * 10**9)).verdict == "ok"
     assert machine.memory_check(Memory(total=16 * 10**9, available=10**9)).verdict == "fails"
     assert machine.memory_check(Memory(total=None, available=None)).verdict == "unknown"
+
+
+def test_a_gpu_is_named_and_training_would_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert machine.accelerator_check().fact.startswith("none: ") or training_device() != "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert machine.accelerator_check().fact.startswith("Apple GPU (mps)")
+    assert training_device() == "mps"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (120 * 10**9, 141 * 10**9))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "NVIDIA H200")
+    assert machine.accelerator_check().fact == "NVIDIA H200, 141 GB, 120 GB of it free"
+    assert training_device() == "cuda"
+
+
+def test_the_least_memory_is_what_the_trial_encoder_takes_with_its_libraries() -> None:
+    recipe = read_recipe(find_recipe("sentiment"), profile="", overrides={})
+    model, _ = training.trial_inputs(recipe)
+    need = memory_need(model, recipe.train, tokens=recipe.encoder.max_length, bf16=False)
+    libraries = 0.7e9
+    assert 0.5 * machine.SMALL_MEMORY < need.total + 4 * need.parameters + libraries < machine.SMALL_MEMORY
 
 
 def test_a_full_disk_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -218,10 +242,36 @@ def test_a_slow_machine_and_a_busy_one_are_told_apart() -> None:
     assert "10 times as slow" in busy.because
 
 
-def test_a_bundle_is_timed_on_its_golden_texts(finished: Path) -> None:
+def test_every_way_to_run_a_bundle_is_timed_on_its_golden_texts_and_one_is_named(finished: Path) -> None:
+    pytest.importorskip("openvino")
     checks = bundle_checks(finished / "bundle")
-    assert [check.name for check in checks] == ["bundle", "speed"]
+    names = [check.name for check in checks]
+    assert (names[0], names[1], names[-1]) == ("bundle", "onnxruntime, fp32", "take")
+    assert names[2] in ("openvino, fp32", "openvino, bf16")
     assert "golden texts hold" in checks[0].fact
+    assert all("ms a text where 32 come together" in check.fact for check in checks[1:3])
+    if names[3] == "cuda":
+        assert checks[3].verdict == "unknown"
+        assert "has no CUDA provider" in checks[3].because
+    assert any(name in checks[-1].fact for name in names[1:3])
+
+
+def test_another_way_is_named_only_where_it_is_clearly_faster(finished: Path) -> None:
+    classifier = hybrid.load(finished / "bundle")
+    ways = [
+        Way(name="onnxruntime, int8_static", classifier=classifier, setting=""),
+        Way(name="openvino, bf16", classifier=classifier, setting="the engine openvino"),
+    ]
+
+    def choice(*timings: tuple[float, float]) -> str:
+        return choice_check(ways, [Timing(alone_ms=alone, many_ms=many) for alone, many in timings]).fact
+
+    assert choice((5.0, 2.0), (4.8, 1.9)) == "onnxruntime, int8_static (nothing need be set)"
+    assert choice((5.0, 2.0), (2.0, 1.0)) == "openvino, bf16 (the engine openvino)"
+    assert choice((5.0, 2.0), (6.0, 1.0)) == (
+        "onnxruntime, int8_static (nothing need be set) for texts that come alone; openvino, bf16 (the engine openvino) "
+        "where many come together"
+    )
 
 
 def test_a_portable_bundle_whose_fp32_graph_answers_is_slow(finished: Path) -> None:

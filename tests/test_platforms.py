@@ -33,7 +33,18 @@ print(classifier.explain("boiled rice").label)
     assert run_elsewhere(code).split() == ["1", "80", "good"]
 
 
-@pytest.mark.parametrize("module", ["hybrid.runtime.decoder", "hybrid.client", "hybrid.config"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "hybrid.runtime.decoder",
+        "hybrid.runtime.engines",
+        "hybrid.client",
+        "hybrid.config",
+        "hybrid.__main__",
+        "hybrid.scoring.score",
+        "hybrid.doctor.bundle",
+    ],
+)
 def test_what_an_embedder_imports_beside_it_needs_no_unix_either(module: str) -> None:
     run_elsewhere(f"import {module}")
 

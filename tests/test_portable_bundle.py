@@ -3,7 +3,9 @@
 import asyncio
 import json
 import logging
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +14,19 @@ import hybrid
 from hybrid.__main__ import main
 from hybrid.errors import BundleError, GoldenError
 from hybrid.files.hashing import sha256_of_file
+from hybrid.pipeline.context import RunContext
+from hybrid.pipeline.requantize import write_run_manifest
+from hybrid.pipeline.run import Run
+from hybrid.pipeline.stages import run_stage
+from hybrid.progress import Screen
+from hybrid.recipe_files.read import read_recipe
 from hybrid.runtime.bundle import FALLBACK, MANIFEST, manifest_of, read_bundle
 from hybrid.runtime.bundle_writer import write_portable
+from hybrid.stages.calibrate import CALIBRATE
+from hybrid.stages.quantize import QUANTIZE
 from serving.service import ClassifierService
 from serving.settings import Settings
+from tests.conftest import hybrid_recipe
 from tests.serving.bundles import changed, copied
 from tests.serving.http_requests import client
 from tests.serving.live_service import NullObserver
@@ -166,20 +177,103 @@ def test_bundles_of_two_models_make_no_portable_one(tmp_path: Path) -> None:
     assert not (tmp_path / "portable").exists()
 
 
+PORTABLE: dict[str, Any] = {
+    "bundle": {"portable": True},
+    "quantize": {"precision": "int8_row", "margin": 1.0, "agreement": 0.0, "neighbours": 1.0},
+}
+"""A recipe that asks for a portable bundle, with gates that any int8 passes."""
+
+
+@pytest.fixture(scope="module")
+def project(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project of the finished run, and of the run."""
+    folder = tmp_path_factory.mktemp("portable") / "project"
+    shutil.copytree(finished.parents[2], folder)
+    return folder
+
+
+def calibrated_with(project: Path, settings: dict[str, Any]) -> Run:
+    """Bring the run up to date under other settings, as far as its bundle."""
+    recipe = read_recipe(project / "dishes" / "recipe.toml", overrides=settings)
+    run = Run(project / "runs" / "dishes" / "default", Screen())
+    context = RunContext(recipe, project / "dishes", run, project / "runs" / "dishes" / "traces.sqlite")
+    for stage in (QUANTIZE, CALIBRATE):
+        run_stage(stage, context)
+    return run
+
+
+@pytest.mark.slow
+def test_a_recipe_that_asks_for_it_gets_a_portable_bundle_and_the_report_says_so(project: Path) -> None:
+    settings = [
+        f"{section}.{name}={str(value).lower()}"
+        for section, values in PORTABLE.items()
+        for name, value in values.items()
+    ]
+    words = [word for setting in settings for word in ("--set", setting)]
+    recipe = project / "dishes" / "recipe.toml"
+    done = hybrid_recipe(str(recipe), "--runs", str(project / "runs"), *words, cwd=project)
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "(int8_row, and fp32 for other machines)" in done.stdout
+    run = project / "runs" / "dishes" / "default"
+    summary = json.loads((run / "summary.json").read_text())
+    fallback = summary["precision"]["fallback"]
+    served, fp32 = read_bundle(run / "bundle"), read_bundle(run / "bundle" / FALLBACK)
+    assert (served.precision, fp32.precision, fallback["precision"]) == ("int8_row", "fp32", "fp32")
+    assert fp32.threshold.value == fallback["threshold"]["value"]
+    assert served.calibration != fp32.calibration
+    assert "The bundle is portable. It carries the fp32 graph too" in (run / "report.html").read_text()
+    assert "also carries the fp32 graph" in (run / "bundle" / "README.md").read_text()
+    copy = project / "copy"
+    shutil.copytree(run / "bundle", copy)
+    assert hybrid.load(on_another_machine(copy)).bundle.precision == "fp32"
+
+
+@pytest.mark.slow
+def test_its_second_graph_is_that_of_the_bundle_in_fp32(project: Path, tmp_path: Path) -> None:
+    run = calibrated_with(project, PORTABLE)
+    assert main(["bundle", str(run.folder), str(tmp_path / "fp32"), "--precision", "fp32"]) == 0
+    alone, second = read_bundle(tmp_path / "fp32"), read_bundle(run.path("bundle", FALLBACK))
+    for name in ("calibration", "threshold", "reference", "golden", "files"):
+        assert getattr(alone, name) == getattr(second, name), name
+    assert not list(run.path("calibrate").glob(".portable-*"))
+
+
+@pytest.mark.slow
+def test_a_lost_second_graph_is_written_again_and_one_that_is_no_longer_asked_for_goes(project: Path) -> None:
+    run = calibrated_with(project, PORTABLE)
+    run.path("bundle", FALLBACK, "model.onnx").unlink()
+    assert calibrated_with(project, PORTABLE).worked == ["calibrate"]
+    assert hybrid.load(run.path("bundle")).bundle.fallback
+    assert calibrated_with(project, PORTABLE).worked == []
+    calibrated_with(project, PORTABLE | {"bundle": {"portable": False}})
+    assert not run.path("bundle", FALLBACK).exists()
+    assert not read_bundle(run.path("bundle")).fallback
+
+
+@pytest.mark.slow
+def test_a_bundle_that_is_in_fp32_anyway_carries_one_graph(project: Path) -> None:
+    run = calibrated_with(project, {"bundle": {"portable": True}, "quantize": {"precision": "fp32"}})
+    assert (read_bundle(run.path("bundle")).precision, run.path("bundle", FALLBACK).exists()) == ("fp32", False)
+    assert "fallback" not in run.report("calibrate")
+
+
 @pytest.mark.slow
 def test_the_command_makes_one_of_a_finished_run(
-    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The run of the fixture serves fp32, so that another precision stands in its manifest for the moment."""
-    if read_bundle(finished / "bundle").precision == "fp32":
-        assert main(["bundle", str(finished), str(tmp_path / "portable"), "--portable"]) == 2
-        assert "serves the fp32 graph, which every machine computes alike" in capsys.readouterr().err
-    manifest = (finished / "bundle" / MANIFEST).read_bytes()
-    try:
-        changed(finished / "bundle", precision="int8_row")
-        assert main(["bundle", str(finished), str(tmp_path / "portable"), "--portable"]) == 0
-    finally:
-        (finished / "bundle" / MANIFEST).write_bytes(manifest)
-    assert "int8_row answers on this machine" in capsys.readouterr().out
-    assert hybrid.load(on_another_machine(tmp_path / "portable")).bundle.precision == "fp32"
-    assert not list(finished.glob(".portable-*"))
+    run = project / "runs" / "dishes" / "default"
+    gates = PORTABLE["quantize"]
+    for precision, graph in (("int8_row", "int8_row"), ("auto", "int7_mixed")):
+        # What the run itself ships does not matter, as long as it is not fp32.
+        calibrated_with(project, {"quantize": gates | {"precision": "int8_row"}})
+        settings = {"quantize": gates | {"precision": precision}}
+        recipe = read_recipe(project / "dishes" / "recipe.toml", overrides=settings)
+        write_run_manifest(Run(run, Screen()), recipe, project / "dishes")
+        assert main(["bundle", str(run), str(tmp_path / precision), "--portable"]) == 0
+        assert f"{graph} answers on this machine" in capsys.readouterr().out
+        assert hybrid.load(on_another_machine(tmp_path / precision)).bundle.precision == "fp32"
+    assert not read_bundle(run / "bundle").fallback
+    assert not list(run.glob(".precision-*"))
+    calibrated_with(project, {"quantize": {"precision": "fp32"}})
+    assert main(["bundle", str(run), str(tmp_path / "fp32"), "--portable"]) == 2
+    assert "serves the fp32 graph, which every machine computes alike" in capsys.readouterr().err

@@ -14,7 +14,7 @@ from hybrid.encoders.checkpoint import load_classifier, load_tokenizer, write_to
 from hybrid.encoders.deberta_onnx import export_deberta
 from hybrid.encoders.linears import find_linears
 from hybrid.errors import ExportError
-from hybrid.precisions import PRECISIONS, ServedPrecision
+from hybrid.precisions import PRECISIONS, ServedPrecision, ladder
 from hybrid.runtime.encoder import Encoder
 from hybrid.runtime.text_encoder import TextLimits
 from hybrid.stages import quantize as stage
@@ -24,7 +24,7 @@ from tests.corpus import LABELS, texts_and_gold
 
 TEXTS, GOLD = texts_and_gold(400)
 ROWS = [Example(id=str(i), text=text, label=label) for i, (text, label) in enumerate(zip(TEXTS, GOLD, strict=True))]
-BELOW_FP32 = list(PRECISIONS)[:-1]
+BELOW_FP32 = ladder(portable=False)
 EASY = QuantizeConfig(margin=0.5, agreement=0.5)
 pytestmark = pytest.mark.slow
 
@@ -40,7 +40,7 @@ def exported(deberta: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def quantized(exported: Path, folder: Path, config: QuantizeConfig) -> Quantized:
+def quantized(exported: Path, folder: Path, config: QuantizeConfig, *, portable: bool = False) -> Quantized:
     return quantize(
         ROWS,
         LABELS,
@@ -50,7 +50,17 @@ def quantized(exported: Path, folder: Path, config: QuantizeConfig) -> Quantized
         range_texts=TEXTS[:40],
         reading=TextLimits(max_length=32),
         seed=0,
+        portable=portable,
     )
+
+
+def test_a_portable_bundle_gets_a_precision_that_every_processor_computes_alike(exported: Path, tmp_path: Path) -> None:
+    assert ladder(portable=True) == ["int7_mixed", "int7_row", "int8_weights"]
+    assert set(ladder(portable=True)) - {"int8_weights"} == {name for name in PRECISIONS if name.startswith("int7")}
+    found = quantized(exported, tmp_path, EASY, portable=True)
+    assert [trial.precision for trial in found.trials] == ["int7_mixed"]
+    named = msgspec.structs.replace(EASY, precision="int8_row")
+    assert quantized(exported, tmp_path, named, portable=True).precision == "int8_row"
 
 
 def test_the_fastest_precision_that_holds_every_gate_is_served(exported: Path, tmp_path: Path) -> None:

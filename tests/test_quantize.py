@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from onnx import numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from tokenizers import Tokenizer
 
@@ -143,6 +144,20 @@ def test_onnxruntime_makes_one_kernel_of_every_product(exported: Path, tmp_path:
         kinds = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
         assert kinds.count("MatMulIntegerToFloat") == len(source.linears)
         assert "MatMulInteger" not in kinds
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_weights_of_seven_bits_leave_room_for_two_products_in_sixteen(
+    precision: Precision, exported: Path, tmp_path: Path
+) -> None:
+    """x86 without VNNI adds the products of two pairs, uint8 by int8, in 16 bits (VPMADDUBSW), and cuts off what is more."""
+    source = read_source(exported / "model.onnx", some_feeds(exported, 8))
+    write_graph_at(source, precision, tmp_path / "model.onnx", sensitive=[linear.name for linear in source.linears])
+    model = onnx.load(tmp_path / "model.onnx")
+    multiplied = {node.input[1] for node in model.graph.node if node.op_type == "MatMulInteger"}
+    weights = [numpy_helper.to_array(one).astype(int) for one in model.graph.initializer if one.name in multiplied]
+    largest = max((int(np.abs(weight).max()) for weight in weights), default=0)
+    assert (2 * 255 * largest < 2**15) == PRECISIONS[precision].is_exact_everywhere
 
 
 def test_outlying_features_are_smoothed_and_that_makes_the_answers_more_exact(exported: Path, tmp_path: Path) -> None:

@@ -201,6 +201,7 @@ RERUN: dict[str, tuple[Any, str]] = {
             "encoding": "f16",
         }.items()
     },
+    "bundle.portable": (True, "quantize calibrate"),
     **{f"evaluate.{name}": (value, "evaluate") for name, value in {"bootstrap": 100, "interval": 0.9}.items()},
 }
 

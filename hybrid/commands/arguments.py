@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from hybrid.command_exit import EPILOG
+from hybrid.runtime.engines import DEFAULT_ENGINE, ENGINES
 
 
 def count(text: str) -> int:
@@ -50,6 +51,16 @@ def add_step(
         description=f"{purpose[0].upper()}{purpose[1:]}.",
         epilog=ending(example),
         formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names the library that runs the encoder."""
+    parser.add_argument(
+        "--engine-backend",
+        choices=list(ENGINES),
+        default=DEFAULT_ENGINE,
+        help="the library that runs the encoder; all but the first run the fp32 graph of a bundle (%(default)s)",
     )
 
 

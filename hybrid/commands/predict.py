@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
-from hybrid.commands.arguments import add_bundle, share
+from hybrid.commands.arguments import add_bundle, add_engine, share
 from hybrid.errors import DataError
 from hybrid.files.formats import FORMATS
 
@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--threshold", type=share, help="escalate below this confidence (default: the bundle's threshold)"
     )
     parser.add_argument("--explain", action="store_true", help="add how much each word contributes to the answer")
+    add_engine(parser)
     parser.set_defaults(act=_predict)
 
 
@@ -35,7 +36,7 @@ def _predict(options: argparse.Namespace) -> None:
     import hybrid
     from hybrid.runtime.bundle import bundle_path
 
-    classifier = hybrid.load(bundle_path(options.bundle))
+    classifier = hybrid.load(bundle_path(options.bundle), engine=options.engine_backend)
     encode = msgspec.json.Encoder().encode
     for texts in _chunks(_texts(options)):
         for text, prediction in zip(texts, classifier.classify(texts, threshold=options.threshold), strict=True):

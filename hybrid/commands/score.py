@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hybrid.commands.arguments import add_json
+from hybrid.commands.arguments import add_engine, add_json
 from hybrid.files.formats import FORMATS
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prefix", default="hybrid_", help="how the names of the added columns begin (%(default)s)")
     parser.add_argument("--probs", action="store_true", help="add the probability of every label")
     parser.add_argument("--skip-bad", action="store_true", help="mark rows that cannot be read, instead of stopping")
+    add_engine(parser)
     add_json(parser)
     parser.set_defaults(act=_score)
 
@@ -52,7 +53,7 @@ def _score(options: argparse.Namespace) -> object:
         skip_bad=options.skip_bad,
     )
     folder = bundle_path(options.bundle)
-    classifier, screen = hybrid.load(folder), Screen(sys.stderr)
+    classifier, screen = hybrid.load(folder, engine=options.engine_backend), Screen(sys.stderr)
     bundle = classifier.bundle
     if hint := (
         advice(bundle.threshold, bundle.reference)

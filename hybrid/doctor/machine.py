@@ -12,9 +12,11 @@ from hybrid.machine.processor import Processor
 from hybrid.machine.threads import Threads
 
 SMALL_MEMORY = 2 * 10**9
-"""Bytes below which the small packaged encoder may not train."""
+"""Bytes below which the small packaged encoder may not train: its weights (0.1 GB), gradients and moments (0.3 GB) and the
+activations of a batch of 32 texts of 128 tokens (0.6 GB, `hybrid.encoders.memory`), and the libraries (0.7 GB resident)."""
 SMALL_DISK = 3 * 10**9
-"""Bytes that installation, artefacts and one run of the sentiment recipe take together, rounded up."""
+"""Bytes that the largest packaged encoder may take, 110 million parameters or 0.44 GB in fp32: while it is fetched three
+times that (slices, archive, unpacked), and then its checkpoint with Adam's two moments, checkpoint and fp32 graph of the run."""
 
 
 def machine_checks(machine: Machine) -> list[Check]:

@@ -7,7 +7,7 @@ from packaging.requirements import Requirement
 from hybrid.doctor.check import Check
 
 DISTRIBUTION = "hybrid-cascade"
-USED = ("train", "llm", "local", "serve", "client", "xlsx", "optimum", "postgresql", "telemetry")
+USED = ("train", "llm", "local", "serve", "client", "xlsx", "openvino", "optimum", "postgresql", "telemetry")
 """The extras that somebody may want, in the order in which they are shown."""
 
 

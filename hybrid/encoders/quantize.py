@@ -23,6 +23,8 @@ OUTLIER = 4.0
 """The ratio of the widest feature's range to the median's from which smoothing improved a fine-tuned MiniLM."""
 LARGE_TABLE = {2: 1024, 3: 64}
 """The number of rows from which a table is shrunk, by its dimensions: embeddings (2), DeBERTa's positions by head (3)."""
+LARGEST_WEIGHT = 127
+"""The largest absolute value of an int8 weight that is symmetric about zero."""
 MAX_FLOAT16 = 6e4
 """The largest absolute value that is stored as a 16-bit float."""
 
@@ -33,22 +35,30 @@ def quantized(
     ranges: Mapping[str, Range],
     *,
     outlier: float = OUTLIER,
+    largest_weight: int = LARGEST_WEIGHT,
 ) -> onnx.ModelProto:
     """Copy a model with its embeddings and the linear maps named in `schemes` in int8.
 
     Other linear maps stay in fp32. `ranges` holds the range of each input, by the name of the tensor. An input is
     smoothed where the range of its widest feature is more than `outlier` times that of the median feature.
+    `largest_weight` is the largest absolute value of a weight that is multiplied in int8.
     """
-    return _Rewriter(model, schemes, ranges, outlier).rewritten()
+    return _Rewriter(model, schemes, ranges, outlier, largest_weight).rewritten()
 
 
 class _Rewriter:
     """Rewrites a graph: keeps or replaces its nodes, and adds constants."""
 
     def __init__(
-        self, model: onnx.ModelProto, schemes: Mapping[str, Scheme], ranges: Mapping[str, Range], outlier: float
+        self,
+        model: onnx.ModelProto,
+        schemes: Mapping[str, Scheme],
+        ranges: Mapping[str, Range],
+        outlier: float,
+        largest_weight: int,
     ) -> None:
         self._model = model
+        self._largest_weight = largest_weight
         self._outlier = outlier
         self._schemes = schemes
         self._ranges = ranges
@@ -84,9 +94,9 @@ class _Rewriter:
             smooth = self._constant(f"{x}.smoothing", 1 / factors)
             x = self._op("Mul", [x, smooth], f"{x}.smooth")
         if scheme == "static":
-            self._static(linear, x, *quantize_columns(weight))
+            self._static(linear, x, *quantize_columns(weight, self._largest_weight))
         else:
-            self._row(linear, x, *quantize_columns(weight))
+            self._row(linear, x, *quantize_columns(weight, self._largest_weight))
 
     def _smoothing(self) -> dict[str, np.ndarray]:
         """Compute the smoothing factors of each input, by which its features are divided and its weights multiplied.
@@ -211,7 +221,7 @@ class _Rewriter:
         return model
 
 
-def quantize_columns(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Quantize weights: int8 [inputs, outputs], and the step of each output, float32 [outputs]."""
-    step = np.maximum(np.abs(weight).max(axis=0), 1e-12) / 127
+def quantize_columns(weight: np.ndarray, largest: int = LARGEST_WEIGHT) -> tuple[np.ndarray, np.ndarray]:
+    """Quantize weights to `largest` at most: int8 [inputs, outputs], and the step of each output, float32 [outputs]."""
+    step = np.maximum(np.abs(weight).max(axis=0), 1e-12) / largest
     return np.rint(weight / step).astype(np.int8), step.astype(np.float32)

@@ -37,8 +37,10 @@ def write_graph_at(source: Source, precision: Precision, path: Path, *, sensitiv
 
     `sensitive` names linear maps, the most sensitive first, for a precision that spares those.
     """
-    schemes = _schemes(PRECISIONS[precision], source.linears, sensitive)
-    onnx.save_model(quantized(source.model, schemes, source.ranges), str(path))
+    served = PRECISIONS[precision]
+    schemes = _schemes(served, source.linears, sensitive)
+    model = quantized(source.model, schemes, source.ranges, largest_weight=served.largest_weight)
+    onnx.save_model(model, str(path))
     return [linear.name for linear in source.linears if linear.name not in schemes]
 
 

@@ -59,7 +59,8 @@ class RunContext:
         """What a stage may use; for a name in place of a stage, what `reads` declares and no output."""
         if isinstance(stage, str):
             return StageIO(stage, reads or Reads(), (), self.recipe, self, key)
-        return StageIO(stage.name, reads or stage.reads(self.recipe), stage.writes, self.recipe, self, key)
+        writes = (*stage.writes, *stage.may_write)
+        return StageIO(stage.name, reads or stage.reads(self.recipe), writes, self.recipe, self, key)
 
     @property
     def folder(self) -> Path:

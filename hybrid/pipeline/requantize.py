@@ -15,11 +15,10 @@ from hybrid.pipeline.run import STAMP, Run
 from hybrid.pipeline.stages import STAGES, run_stage
 from hybrid.progress import Screen
 from hybrid.runtime.bundle import read_bundle
-from hybrid.runtime.bundle_writer import write_portable
 from hybrid.stages.calibrate import CALIBRATE
 from hybrid.stages.quantize import QUANTIZE
 from hybrid.stages.student import STUDENT
-from hybrid.types import Precision, Row
+from hybrid.types import FP32, Precision, Row
 
 RECIPE = "recipe.json"
 BEFORE = STAGES[: STAGES.index(QUANTIZE)]
@@ -39,10 +38,10 @@ def write_run_manifest(run: Run, recipe: Recipe, folder: Path) -> None:
     write_json(run.path(RECIPE), RunManifest(recipe=recipe, folder=str(folder.resolve())))
 
 
-def requantize(run: Path, target: Path, precision: Precision) -> None:
+def requantize(run: Path, target: Path, precision: Precision, *, portable: bool = False) -> None:
     """Write the bundle of a finished run at `precision` into the new folder `target`; the run stays as it is.
 
-    Below fp32 the gates of the recipe hold here too.
+    Below fp32 the gates of the recipe hold here too. A `portable` bundle carries the fp32 graph beside it.
 
     Raises:
         DataError: `run` is no finished run.
@@ -53,7 +52,8 @@ def requantize(run: Path, target: Path, precision: Precision) -> None:
     if target.exists():
         raise StorageError(f"{target}: is there already; name a folder that is not")
     quantize = msgspec.structs.replace(manifest.recipe.quantize, precision=precision)
-    recipe = msgspec.structs.replace(manifest.recipe, quantize=quantize)
+    bundle = msgspec.structs.replace(manifest.recipe.bundle, portable=portable)
+    recipe = msgspec.structs.replace(manifest.recipe, quantize=quantize, bundle=bundle)
     # On the disk of the run, so that its large files can be linked.
     with tempfile.TemporaryDirectory(dir=run, prefix=".precision-") as scratch:
         beside = Run(Path(scratch), Screen())
@@ -70,24 +70,21 @@ def requantize(run: Path, target: Path, precision: Precision) -> None:
 
 
 def make_portable(run: Path, target: Path) -> None:
-    """Write the bundle of a finished run with its fp32 graph beside the served one into the new folder `target`.
+    """Write a portable bundle of a finished run into the new folder `target`.
+
+    It carries the fastest graph that passes the gates of those that every processor computes alike, or the precision that
+    the recipe names, and the fp32 graph.
 
     Raises:
         DataError: `run` is no finished run, or serves fp32 anyway.
         StorageError: `target` exists.
     """
-    read_run_manifest(run)
-    served = read_bundle(run / "bundle")
-    if served.precision == "fp32":
+    manifest = read_run_manifest(run)
+    if read_bundle(run / "bundle").precision == FP32:
         raise DataError(
             f"{run / 'bundle'}: serves the fp32 graph, which every machine computes alike; copy it as it is"
         )
-    if target.exists():
-        raise StorageError(f"{target}: is there already; name a folder that is not")
-    with tempfile.TemporaryDirectory(dir=run, prefix=".portable-") as scratch:
-        requantize(run, Path(scratch) / "fp32", "fp32")
-        write_portable(Path(scratch) / "portable", served=run / "bundle", fp32=Path(scratch) / "fp32")
-        shutil.copytree(Path(scratch) / "portable", target)
+    requantize(run, target, manifest.recipe.quantize.precision, portable=True)
 
 
 def read_run_manifest(run: Path) -> RunManifest:

@@ -66,12 +66,13 @@ class Run:
         *,
         key: str,
         outputs: Sequence[str],
+        may_write: Sequence[str] = (),
         work: Callable[[], Report],
         summary_line: Callable[[Report], str],
     ) -> None:
         """Do `work` unless the stamp of stage `name` has `key` and its outputs are as it left them.
 
-        `work` writes the `outputs` (paths in the run) and returns the report. The stamp is written last, so a killed
+        `work` writes the `outputs` (paths in the run), perhaps those in `may_write` too, and returns the report. The stamp is written last, so a killed
         stage is done again. A report with `"complete": False` gets no stamp: the next run does that stage again.
         """
         if self._holds(name, key):
@@ -85,7 +86,8 @@ class Run:
         seconds = time.perf_counter() - start
         write_json(self.path(name, REPORT), report | {"seconds": round(seconds, 2)})
         if report.get("complete", True):
-            written = [*outputs, f"{name}/{REPORT}"]
+            further = [path for path in may_write if self.path(path).is_file()]
+            written = [*outputs, *further, f"{name}/{REPORT}"]
             write_json(self.path(name, STAMP), Stamp(key, {path: sha256_of_file(self.path(path)) for path in written}))
         self.worked.append(name)
         self.screen.finished(name, seconds, summary_line(report))

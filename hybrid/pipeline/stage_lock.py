@@ -33,6 +33,7 @@ NEUTRAL = (
     "hybrid.package_index",
     "hybrid.pins",
     "hybrid.progress",
+    "hybrid.q4_encoder",
     "hybrid.prompts",
     "hybrid.retry_after",
     "hybrid.stages.stage",

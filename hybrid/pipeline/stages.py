@@ -55,6 +55,7 @@ def run_stage(stage: Stage, context: RunContext) -> None:
         stage.name,
         key=key,
         outputs=stage.writes,
+        may_write=stage.may_write,
         work=lambda: stage.work(context.io(stage, reads, key=key)),
         summary_line=stage.summary_line,
     )

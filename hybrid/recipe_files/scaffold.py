@@ -9,7 +9,16 @@ from typing import Any
 import msgspec
 
 from hybrid.artifacts import fetch
-from hybrid.config import CalibrateConfig, CleanConfig, DataConfig, EncoderConfig, Recipe, TrainConfig, VerifyConfig
+from hybrid.config import (
+    BundleConfig,
+    CalibrateConfig,
+    CleanConfig,
+    DataConfig,
+    EncoderConfig,
+    Recipe,
+    TrainConfig,
+    VerifyConfig,
+)
 from hybrid.data.annotations import no_votes_phrase
 from hybrid.data.source_rows import Dataset, labels_of
 from hybrid.data.sources import load_data
@@ -208,3 +217,9 @@ def _stage_lines() -> Iterator[str]:
     yield "[calibrate]"
     yield "# Of the texts that the encoder keeps, at least this share is right (with probability 1 - delta)."
     yield from (f"# target = {to_toml(calibrate.target)}", f"# delta = {to_toml(calibrate.delta)}")
+    yield from (
+        "",
+        "[bundle]",
+        "# true: the bundle also carries the fp32 graph, for machines that compute int8 otherwise.",
+    )
+    yield f"# portable = {to_toml(BundleConfig().portable)}"

@@ -17,9 +17,16 @@ def closing_lines(folder: Path) -> list[str]:
         _threshold(summary),
         "",
         f"  report  {folder / 'report.html'}",
-        f"  bundle  {folder / 'bundle'}",
+        f"  bundle  {folder / 'bundle'}{_portable(summary)}",
         f'  try     python -m hybrid predict {folder / "bundle"} "your text"',
     ]
+
+
+def _portable(summary: dict[str, Any]) -> str:
+    """Which graphs a portable bundle carries; empty for one with a single graph."""
+    precision = summary["precision"]
+    fallback = precision.get("fallback")
+    return f" ({precision['served']}, and {fallback['precision']} for other machines)" if fallback else ""
 
 
 def _labels(summary: dict[str, Any]) -> list[str]:

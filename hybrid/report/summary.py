@@ -21,7 +21,8 @@ Documented keys (a dot separates levels; a figure that cannot be known is null, 
 - `cascade[]`: `share`, `escalated`, `threshold`, `accuracy`, `macro_f1`.
 - `precision.served`, `.rows`, `.margin`, `.level`, `.bytes`, `.bytes_fp32`: the served precision and the test that it passed;
   `.rungs[]`: each precision that was tried, with `.ms_a_text`; `.test_fp32.accuracy`, `.macro_f1`: the fp32 graph on the same
-  test rows. First seed.
+  test rows. `.fallback`: the graph that a portable bundle carries beside the served one, with its `.threshold`; null without
+  one. First seed.
 - `seconds.<stage>`: the time of the stage's last execution, first seed.
 - `llm.calls`, `llm.cost_usd`: live calls of the last execution, all seeds; recorded answers are not calls.
   `llm.teacher`, `llm.decoder`: names, `llm.recorded`: which of the two are recorded.
@@ -156,6 +157,7 @@ def _precision(run: Run, evaluated: Report) -> Report:
             msgspec.to_builtins(trial) | {"ms_a_text": quantized["ms_a_text"][trial.precision]} for trial in trials
         ],
         "test_fp32": evaluated["fp32"],
+        "fallback": run.report("calibrate").get("fallback"),
     }
 
 

@@ -10,9 +10,10 @@ from hybrid.files.hashing import sha256_of
 from hybrid.runtime.calibration import Calibration, Threshold
 from hybrid.runtime.calibration_reference import Reference
 from hybrid.runtime.combination import Reliability
+from hybrid.runtime.engines import DEFAULT_ENGINE, engine_of
 from hybrid.runtime.integrity import Golden, check_file, external_files, open_regular
 from hybrid.runtime.text_encoder import TextLimits
-from hybrid.types import Precision, Task
+from hybrid.types import FP32, Precision, Task
 
 FORMAT = 3
 READABLE_FORMATS = (2, 3)
@@ -115,6 +116,23 @@ def read_bundle(folder: Path) -> Bundle:
         if read_bundle(folder / FALLBACK).fallback:
             raise BundleError(f"{folder / FALLBACK}: has a fallback of its own; write the bundle again")
     return bundle
+
+
+def graph_for(folder: Path, bundle: Bundle, engine: str) -> Path:
+    """Find the folder of the graph that an engine runs of a bundle: its own, or that of its fp32 graph.
+
+    Raises:
+        ConfigError: there is no such engine.
+        BundleError: the engine takes fp32 alone, and the bundle carries no such graph.
+    """
+    if not engine_of(engine).takes_fp32_alone or bundle.precision == FP32:
+        return folder
+    if bundle.fallback:
+        return folder / FALLBACK
+    raise BundleError(
+        f"{folder}: the engine {engine} takes a graph in fp32, and this bundle carries {bundle.precision} alone; write one "
+        f"that has both with `python -m hybrid bundle RUN FOLDER --portable`, or take the engine {DEFAULT_ENGINE}"
+    )
 
 
 def manifest_of(folder: Path, bundle: Bundle) -> Path:

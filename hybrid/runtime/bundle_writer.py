@@ -1,5 +1,6 @@
 """Writes a bundle: the folder that a service embeds, from an exported graph and its calibration."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,8 +45,7 @@ def write_bundle(
     `exported` holds the graph, which is at `precision`, whatever files it has its weights in, and the tokenizer;
     `vocabulary` is the number of rows of the encoder's embedding. The golden texts are answered here, by the files of the bundle.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / MANIFEST).unlink(missing_ok=True)
+    _clear(folder)
     files = (MODEL, TOKENIZER, *sorted(external_files(exported / MODEL)))
     for file in files:
         link_or_copy(exported / file, folder / file)
@@ -87,8 +87,9 @@ def write_portable(folder: Path, *, served: Path, fp32: Path) -> Bundle:
         fallback.labels,
     ):
         raise BundleError(f"{fp32}: expected the fp32 bundle of the run that {served} is from")
+    _clear(folder)
     for source, target, files in ((served, folder, main.files), (fp32, folder / FALLBACK, fallback.files)):
-        target.mkdir(parents=True)
+        target.mkdir(exist_ok=True)
         for name in files:
             link_or_copy(source / name, target / name)
     link_or_copy(fp32 / MANIFEST, folder / FALLBACK / MANIFEST)
@@ -96,6 +97,13 @@ def write_portable(folder: Path, *, served: Path, fp32: Path) -> Bundle:
     bundle = sealed(msgspec.structs.replace(main, format=FORMAT, fallback=digest))
     write_json(folder / MANIFEST, bundle)
     return bundle
+
+
+def _clear(folder: Path) -> None:
+    """Make the folder, without the manifest and the second graph of a bundle that was there before."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(folder / FALLBACK, ignore_errors=True)
 
 
 def _answered(texts: Sequence[str], encoder: Encoder, calibration: Calibration) -> tuple[Golden, ...]:

@@ -3,22 +3,24 @@
 import logging
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
 
 from hybrid.errors import BundleError, ConfigError, DataError, GoldenError
-from hybrid.runtime.bundle import FALLBACK, Bundle, bundle_path, read_bundle
+from hybrid.runtime.bundle import FALLBACK, Bundle, bundle_path, graph_for, read_bundle
 from hybrid.runtime.calibration import apply
 from hybrid.runtime.decision import predict, with_vote
 from hybrid.runtime.decoder_choice import Decoder, DecoderChoice, open_decoder
 from hybrid.runtime.encoder import Encoder
+from hybrid.runtime.engines import DEFAULT_ENGINE
 from hybrid.runtime.explain import Explanation, Word, without_each, words_of
 from hybrid.runtime.frames import answers_frame, is_frame, texts_in
 from hybrid.runtime.integrity import check_golden
 from hybrid.runtime.made_with import other_versions
-from hybrid.types import Prediction
+from hybrid.types import BF16, Precision, Prediction
 
 _log = logging.getLogger(__name__)
 Frame = TypeVar("Frame")
@@ -33,6 +35,16 @@ class Classifier:
         self.bundle = bundle
         self._encoder = encoder
         self._decoder = decoder
+
+    @property
+    def engine(self) -> str:
+        """The library that runs the encoder: a key of `hybrid.runtime.engines.ENGINES`."""
+        return self._encoder.engine
+
+    @property
+    def precision(self) -> Precision:
+        """What the encoder computes in here: the precision of the bundle's graph, or bf16 where the engine lowers fp32 to it."""
+        return BF16 if self._encoder.in_bf16 else self.bundle.precision
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
         """Compute the encoder's logits, float32 of shape [n, k], in the order of the bundle's labels.
@@ -132,6 +144,7 @@ def load(
     *,
     decoder: DecoderChoice = None,
     budget_usd: float | None = None,
+    engine: str = DEFAULT_ENGINE,
     threads: int | None = None,
     spin_wait: bool = False,
     dedicated: bool | None = None,
@@ -146,6 +159,9 @@ def load(
             a recipe's [decoder] section, such as `{"model": "qwen", "base_url": "http://127.0.0.1:8000"}`.
         budget_usd: the most that the calls to a paid decoder may cost in this process; from then on the encoder's answers
             stand.
+        engine: the library that runs the encoder: `onnxruntime`, or one that runs the bundle's fp32 graph, so that the bundle
+            is in fp32 or portable: `openvino` (extra `openvino`; in bf16 where the processor multiplies that) or `cuda`
+            (where onnxruntime-gpu is installed).
         threads: the processors to use; by default those that this process may use: its affinity mask, or its container's
             CPU quota. A call with several texts runs a batch on each thread at once; for that, a graph of up to 128 MB is
             then in memory twice.
@@ -153,9 +169,10 @@ def load(
         dedicated: the former name of `spin_wait`.
 
     Raises:
-        BundleError: the folder is no bundle, a file of it was changed, its parts do not fit each other, or this
-            machine computes something else.
-        ConfigError: no such decoder is known, or one is given for a bundle that gives several labels a text.
+        BundleError: the folder is no bundle, a file of it was changed, its parts do not fit each other, it has no graph
+            that the engine takes, or this machine computes something else.
+        ConfigError: no such decoder is known, or one is given for a bundle that gives several labels a text; an engine that
+            does not exist or cannot run here.
         LLMError: the decoder's key, package or model file is missing.
     """
     if dedicated is not None:
@@ -163,24 +180,41 @@ def load(
         spin_wait = dedicated
     path = bundle_path(folder)
     bundle = read_bundle(path)
+    if (graph := graph_for(path, bundle, engine)) != path:
+        path, bundle = graph, read_bundle(graph)
     if decoder is not None and bundle.task == "multi_label":
         raise ConfigError(
             f"{path}: got a decoder for a multi_label bundle, and it decides one label a text; load the bundle without "
             "it, and take what has `escalate` set to a person or to a model of your own"
         )
-    opened = open_decoder(decoder, bundle, budget_usd=budget_usd)
+    opened = partial(
+        _load,
+        decoder=open_decoder(decoder, bundle, budget_usd=budget_usd),
+        engine=engine,
+        threads=threads,
+        spin_wait=spin_wait,
+    )
     try:
-        return _load(path, bundle, opened, threads=threads, spin_wait=spin_wait)
+        return opened(path, bundle)
     except GoldenError as error:
         if not bundle.fallback:
             raise
         _log.warning("%s; its %s graph answers instead", error, FALLBACK)
     path = path / FALLBACK
-    return _load(path, read_bundle(path), opened, threads=threads, spin_wait=spin_wait)
+    return opened(path, read_bundle(path))
 
 
-def _load(path: Path, bundle: Bundle, decoder: Decoder | None, *, threads: int | None, spin_wait: bool) -> Classifier:
-    encoder = Encoder(path, n_labels=len(bundle.labels), reading=bundle.reading, threads=threads, spin_wait=spin_wait)
+def _load(
+    path: Path, bundle: Bundle, *, decoder: Decoder | None, engine: str, threads: int | None, spin_wait: bool
+) -> Classifier:
+    encoder = Encoder(
+        path,
+        n_labels=len(bundle.labels),
+        reading=bundle.reading,
+        threads=threads,
+        spin_wait=spin_wait,
+        engine=engine,
+    )
     if encoder.vocabulary > bundle.vocabulary:
         raise BundleError(
             f"{path}: the tokenizer knows {encoder.vocabulary} tokens and the encoder {bundle.vocabulary}; "
@@ -189,9 +223,18 @@ def _load(path: Path, bundle: Bundle, decoder: Decoder | None, *, threads: int |
     classifier = Classifier(bundle, encoder, decoder)
     probs = classifier.probs([example.text for example in bundle.golden])
     others = other_versions(bundle.versions)
-    check_golden(bundle.golden, probs, precision=bundle.precision, folder=path, other_versions=others)
+    check_golden(
+        bundle.golden,
+        probs,
+        precision=classifier.precision,
+        folder=path,
+        engine=engine,
+        other_versions=others,
+    )
     if others:
         _log.info("%s: made with %s; its golden texts hold", path, others)
+    if engine != DEFAULT_ENGINE:
+        _log.info("%s: the engine %s computes it in %s", path, engine, classifier.precision)
     return classifier
 
 

@@ -1,4 +1,4 @@
-"""The encoder of a bundle: texts in, logits out, through onnxruntime."""
+"""The encoder of a bundle: texts in, logits out, through one of the engines."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -8,6 +8,7 @@ import numpy as np
 
 from hybrid.errors import BundleError
 from hybrid.runtime.bundle import MODEL, TOKENIZER
+from hybrid.runtime.engines import DEFAULT_ENGINE
 from hybrid.runtime.session import Session
 from hybrid.runtime.session_pool import SessionPool
 from hybrid.runtime.text_encoder import (
@@ -33,23 +34,31 @@ class Encoder:
         threads: int | None = None,
         spin_wait: bool = False,
         model: str = MODEL,
+        engine: str = DEFAULT_ENGINE,
     ) -> None:
         """Load the graph `model` and `tokenizer.json`.
 
-        `reading` may be left out where the tokenizer cuts long texts at one end. `threads` and `spin_wait` are
-        passed on to `Session`.
+        `reading` may be left out where the tokenizer cuts long texts at one end. `threads`, `spin_wait` and
+        `engine` are passed on to `Session`.
 
         Raises:
             BundleError: a file cannot be read, does not tell how long texts are read, or the graph does not give
                 `n_labels` logits.
+            ConfigError: the engine does not exist, or cannot run here.
         """
+        self.engine = engine
         self._n_labels = n_labels
         tokenizer = load_tokenizer(folder / TOKENIZER)
         pad_id = pad_id_of(tokenizer)
         self._text_encoder = TextEncoder(tokenizer, reading or text_limits_of(tokenizer))
-        self._session = Session(folder / model, threads=threads, spin_wait=spin_wait)
+        self._session = Session(folder / model, threads=threads, spin_wait=spin_wait, engine=engine)
         self._session.check(n_labels)
         self._pool = SessionPool(self._session, pad_id=pad_id)
+
+    @property
+    def in_bf16(self) -> bool:
+        """Whether the engine computes an fp32 graph in bf16."""
+        return self._session.in_bf16
 
     @property
     def vocabulary(self) -> int:

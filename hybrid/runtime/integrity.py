@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from hybrid.errors import BundleError, GoldenError
+from hybrid.runtime.engines import DEFAULT_ENGINE
 
 N_TEXTS = 5
 MAX_CHARACTERS = 2000
@@ -113,10 +114,17 @@ def golden_texts(texts: Sequence[str], n: int = N_TEXTS) -> list[str]:
 
 
 def check_golden(
-    golden: Sequence[Golden], probs: np.ndarray, *, precision: str, folder: Path, other_versions: str = ""
+    golden: Sequence[Golden],
+    probs: np.ndarray,
+    *,
+    precision: str,
+    folder: Path,
+    engine: str = DEFAULT_ENGINE,
+    other_versions: str = "",
 ) -> None:
     """Compare the probabilities [n, k] that the golden texts get here with those that the bundle recorded.
 
+    `precision` is what `engine` computes in, which sets how far they may be from each other.
     `other_versions` names the packages that the bundle was made with and that have another version here.
 
     Raises:
@@ -129,10 +137,18 @@ def check_golden(
         if not worst <= tolerance:
             raise GoldenError(
                 f"{folder}: the golden text {example.text!r:.40} has a probability that is {worst:.2g} off, expected "
-                f"at most {tolerance:g}: this processor or onnxruntime computes the {precision} graph otherwise than "
-                f"where it was made{_with(other_versions)}; make the bundle here, or one that "
-                "carries the fp32 graph too, with `python -m hybrid bundle RUN FOLDER --portable`"
+                f"at most {tolerance:g}: this processor or {engine} computes the {precision} graph otherwise than "
+                f"where it was made{_with(other_versions)}; {_remedy(engine)}"
             )
+
+
+def _remedy(engine: str) -> str:
+    if engine != DEFAULT_ENGINE:
+        return f"take the engine {DEFAULT_ENGINE}"
+    return (
+        "make the bundle here, or one that carries the fp32 graph too, with "
+        "`python -m hybrid bundle RUN FOLDER --portable`"
+    )
 
 
 def _with(other_versions: str) -> str:

@@ -91,7 +91,7 @@ def load_tokenizer(path: Path) -> Tokenizer:
         BundleError: the file is missing or is no tokenizer.
     """
     try:
-        return Tokenizer.from_file(str(path))
+        return Tokenizer.from_buffer(path.read_bytes())  # its own reader takes paths in UTF-8 alone
     except Exception as error:  # the library raises bare exceptions for a bad file
         raise BundleError(f"{path}: cannot be loaded: {error}; rerun the recipe") from error
 

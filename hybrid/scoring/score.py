@@ -15,6 +15,7 @@ from hybrid.files.hashing import sha256_of_file
 from hybrid.files.table import write_json
 from hybrid.progress import Progress
 from hybrid.runtime.bundle import manifest_of
+from hybrid.runtime.engines import DEFAULT_ENGINE
 from hybrid.scoring.parts import Fingerprint, Finished, Parts, Tally, open_parts, read_finished, stamp_path
 from hybrid.scoring.rows import Problem, added_cells, added_columns, texts_of
 from hybrid.types import Prediction
@@ -56,7 +57,7 @@ def score(classifier: "Classifier", bundle_dir: Path, job: Job, progress: Progre
     """
     file_format = _format(job)
     added = added_columns(classifier.bundle.labels, prefix=job.prefix, probs=job.probs, errors=job.skip_bad)
-    fingerprint, n_rows = _checked(file_format, manifest_of(bundle_dir, classifier.bundle), job, added, progress)
+    fingerprint, n_rows = _checked(file_format, classifier, bundle_dir, job, added, progress)
     finished = read_finished(job.target)
     if finished and finished.made == fingerprint:
         progress.say(f"{job.target}: unchanged, nothing to score")
@@ -98,7 +99,7 @@ def _open(file_format: Format, job: Job) -> AbstractContextManager[Table]:
 
 
 def _checked(
-    file_format: Format, manifest: Path, job: Job, added: AddedColumns, progress: Progress
+    file_format: Format, classifier: "Classifier", bundle_dir: Path, job: Job, added: AddedColumns, progress: Progress
 ) -> tuple[Fingerprint, int]:
     """Check every row; return what the output is made from, and the number of rows.
 
@@ -122,7 +123,9 @@ def _checked(
     if table.note:
         # An earlier version read such a file in another way, and parts of its output may be there.
         settings["read_as"] = table.note
-    bundle = sha256_of_file(manifest)
+    if classifier.engine != DEFAULT_ENGINE:
+        settings["engine"] = f"{classifier.engine}, {classifier.precision}"
+    bundle = sha256_of_file(manifest_of(bundle_dir, classifier.bundle))
     return Fingerprint(input=sha256_of_file(job.source), bundle=bundle, settings=settings), n_rows
 
 

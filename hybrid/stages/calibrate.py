@@ -1,7 +1,9 @@
 """calibrate: fit probabilities to the logits of the exported model, and choose the threshold of escalation."""
 
+import tempfile
 from collections.abc import Sequence
 from itertools import compress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -22,15 +24,16 @@ from hybrid.calibration.threshold import choose_threshold, describe_threshold, n
 from hybrid.config import CalibrateConfig, Recipe, recipe_hash
 from hybrid.errors import DataError
 from hybrid.label_sets import join_labels, label_matrix
+from hybrid.runtime.bundle import FALLBACK, MANIFEST, MODEL, TOKENIZER
 from hybrid.runtime.calibration import Calibration, Threshold, apply, decide
 from hybrid.runtime.calibration_reference import Reference
 from hybrid.stages.asking import decoder_votes, may_weigh_decoder
 from hybrid.stages.stage import DECISIONS, GOLD, LABELS, ROWS, SCORED, VOTES, Reads, Stage, StageIO
-from hybrid.types import Example, Report, Scored, Task
+from hybrid.types import FP32, Example, Report, Scored, Task
 
 if TYPE_CHECKING:
     from hybrid.calibration.reliability import Measured
-    from hybrid.runtime.combination import Reliability
+    from hybrid.teacher.ask import AskedVotes
 
 Floats = npt.NDArray[np.float64]
 
@@ -210,23 +213,53 @@ def _reads(recipe: Recipe) -> Reads:
             "name",
             "task",
             "seed",
+            "bundle",
         ),
         tables=(ROWS, GOLD, VOTES, DECISIONS),
         files=("quantize/model.onnx", "quantize/tokenizer.json", "train/checkpoint/config.json"),
         reports=(LABELS, "split.judged_by_gold", "clean.method_id", "clean.ignored_sources", "quantize.precision"),
         recipe_files=("decoder.policy", "verify.imports"),
     )
+    if recipe.bundle.portable:
+        reads = reads.with_(Reads(files=("export/model.onnx", "export/tokenizer.json")))
     return reads.with_(Reads(llms=("decoder",), prompts=("decide",))) if may_weigh_decoder(recipe) else reads
 
 
+class _Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """The decoder's votes on calibration rows."""
+
+    indices: npt.NDArray[np.int64]
+    """The rows that it was asked about, by their place among the calibration rows."""
+    answers: "AskedVotes"
+
+
 def _work(io: StageIO) -> Report:
+    rows, judged_by_gold = io.rows("calibration"), bool(io.report_field("split.judged_by_gold"))
+    served = _calibrated(io, rows, "quantize")
+    weighs = judged_by_gold and may_weigh_decoder(io.recipe)
+    asked = _ask_decoder(io, rows, served.held_out) if weighs else None
+    decoder = _weigh_decoder(io, rows, served.held_out, asked)
+    io.write(SCORED, served.scored)
+    report = served.report
+    if io.recipe.bundle.portable and io.report_field("quantize.precision") != FP32:
+        fp32 = _calibrated(io, rows, "export")
+        # The same votes: the decoder is not asked again for the sake of another graph.
+        _write_portable(io, served, decoder, fp32, _weigh_decoder(io, rows, fp32.held_out, asked))
+        report |= {"fallback": _figures_of_fallback(io, fp32)}
+    else:
+        _write_bundle(io, io.output("bundle"), "quantize", served, decoder)
+    figures = decoder.report if decoder else {}
+    return report | {"decoder": figures or None, "complete": figures.get("complete", True)}
+
+
+def _calibrated(io: StageIO, rows: Sequence[Example], graph: str) -> Calibrated:
+    """Calibrate the graph in a folder of the run: `quantize`, which is served, or `export`, which is in fp32."""
     from hybrid.runtime.encoder import Encoder
 
-    rows, judged_by_gold = io.rows("calibration"), bool(io.report_field("split.judged_by_gold"))
-    encoder = Encoder(io.input_folder("quantize"), n_labels=len(io.labels), reading=io.limits)
+    encoder = Encoder(io.input_folder(graph), n_labels=len(io.labels), reading=io.limits)
     encoded = encoder.encode([row.text for row in rows])
     logits = encoder.run(encoded, on_done=io.advance)
-    calibrated = calibrate(
+    return calibrate(
         rows,
         io.labels,
         logits,
@@ -236,12 +269,6 @@ def _work(io: StageIO) -> Report:
         task=io.recipe.task,
         tokens=[len(tokens) for tokens in encoded],
     )
-    weighs = judged_by_gold and may_weigh_decoder(io.recipe)
-    decoder = _weigh_decoder(io, rows, calibrated.held_out) if weighs else None
-    io.write(SCORED, calibrated.scored)
-    _write_bundle(io, calibrated, decoder.reliability if decoder else None)
-    report = decoder.report if decoder else {}
-    return calibrated.report | {"decoder": report or None, "complete": report.get("complete", True)}
 
 
 def _estimated_labels(io: StageIO, rows: Sequence[Example], logits: npt.NDArray[np.float32]) -> EstimatedLabels:
@@ -274,14 +301,15 @@ def _cleaning_measured_noise(io: StageIO) -> bool:
     return several >= MIN_VOTED_SHARE * len(rows)
 
 
-def _write_bundle(io: StageIO, calibrated: Calibrated, decoder: "Reliability | None") -> None:
+def _write_bundle(io: StageIO, folder: Path, graph: str, calibrated: Calibrated, decoder: "Measured | None") -> None:
+    """Write the bundle of the graph `quantize` or `export`."""
     from hybrid.encoders.checkpoint import vocabulary_of
     from hybrid.runtime.bundle_writer import write_bundle
     from hybrid.runtime.integrity import golden_texts
 
     write_bundle(
-        io.output("bundle"),
-        exported=io.input_folder("quantize"),
+        folder,
+        exported=io.input_folder(graph),
         name=io.recipe.name,
         recipe_hash=recipe_hash(io.recipe_record),
         encoder=io.pinned(io.recipe.encoder.model),
@@ -293,19 +321,46 @@ def _write_bundle(io: StageIO, calibrated: Calibrated, decoder: "Reliability | N
         policy=io.policy("decoder"),
         vocabulary=vocabulary_of(io.input_folder("train/checkpoint")),
         golden_texts=golden_texts([row.text for row in io.rows("train")]),
-        precision=io.report_field("quantize.precision"),
+        precision=FP32 if graph == "export" else io.report_field("quantize.precision"),
         reference=calibrated.reference,
-        decoder=decoder,
+        decoder=decoder.reliability if decoder else None,
     )
 
 
-def _weigh_decoder(io: StageIO, rows: Sequence[Example], probs: Floats) -> "Measured":
-    """How far the decoder can be believed on the calibration rows of which the encoder is least sure."""
+def _write_portable(
+    io: StageIO, served: Calibrated, decoder: "Measured | None", fp32: Calibrated, decoder_fp32: "Measured | None"
+) -> None:
+    """Write a bundle with the served graph and the fp32 graph, each with a calibration of its own."""
+    from hybrid.runtime.bundle_writer import write_portable
+
+    # On the disk of the run, so that its large files can be linked.
+    with tempfile.TemporaryDirectory(dir=io.scratch(), prefix=".portable-") as scratch:
+        _write_bundle(io, Path(scratch) / "served", "quantize", served, decoder)
+        _write_bundle(io, Path(scratch) / "fp32", "export", fp32, decoder_fp32)
+        write_portable(io.output("bundle"), served=Path(scratch) / "served", fp32=Path(scratch) / "fp32")
+
+
+def _figures_of_fallback(io: StageIO, fp32: Calibrated) -> Report:
+    return {
+        "precision": FP32,
+        "bytes": (io.input_folder("export") / MODEL).stat().st_size,
+        **{name: fp32.report[name] for name in ("method", "threshold")},
+    }
+
+
+def _ask_decoder(io: StageIO, rows: Sequence[Example], probs: Floats) -> _Asked:
+    """Ask the decoder about the calibration rows of which the encoder is least sure."""
+    order = probs.max(axis=1).argsort(kind="stable")[: io.recipe.calibrate.decoder_rows]
+    return _Asked(indices=order, answers=decoder_votes(io, [rows[i] for i in order]))
+
+
+def _weigh_decoder(io: StageIO, rows: Sequence[Example], probs: Floats, asked: _Asked | None) -> "Measured | None":
+    """How far the decoder can be believed beside the encoder's probabilities; None where it was not asked."""
     from hybrid.calibration.reliability import Measured, measure_reliability
 
-    config = io.recipe.calibrate
-    order = probs.max(axis=1).argsort(kind="stable")[: config.decoder_rows]
-    answers = decoder_votes(io, [rows[i] for i in order])
+    if asked is None:
+        return None
+    order, answers, config = asked.indices, asked.answers, io.recipe.calibrate
     gold = np.array([io.labels.index(rows[i].label) for i in order])
     measured = measure_reliability(
         probs[order], gold, answers.votes, io.labels, folds=config.folds, seed=io.recipe.seed
@@ -330,6 +385,7 @@ CALIBRATE = Stage(
     version=5,
     reads=_reads,
     writes=(SCORED.path, "bundle/bundle.json", "bundle/model.onnx", "bundle/tokenizer.json"),
+    may_write=tuple(f"bundle/{FALLBACK}/{name}" for name in (MANIFEST, MODEL, TOKENIZER)),
     code=(
         "hybrid.calibration",
         "hybrid.data",

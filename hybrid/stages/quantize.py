@@ -13,13 +13,13 @@ from hybrid.errors import ExportError
 from hybrid.evaluation.paired import accuracy_drop, macro_f1_drop
 from hybrid.files.links import link_or_copy
 from hybrid.label_sets import index_by_label, label_matrix
-from hybrid.precisions import FP32, PRECISIONS
+from hybrid.precisions import PRECISIONS, ladder
 from hybrid.runtime.bundle import MODEL, TOKENIZER
 from hybrid.runtime.calibration import softmax
 from hybrid.runtime.encoder import Encoder
 from hybrid.runtime.text_encoder import TextLimits
 from hybrid.stages.stage import DECISIONS, LABELS, ROWS, TRIALS, Reads, Stage, StageIO
-from hybrid.types import Example, Gate, Precision, PrecisionTrial, Report, Task
+from hybrid.types import FP32, Example, Gate, Precision, PrecisionTrial, Report, Task
 
 TRIAL_GRAPH = "trial.onnx"
 N_SINGLE_ROWS = 64
@@ -72,6 +72,7 @@ def quantize(
     reading: TextLimits,
     seed: int,
     task: Task = "single_label",
+    portable: bool = False,
     on_done: OnDone | None = None,
 ) -> Quantized:
     """Write `model.onnx` and `tokenizer.json` of the chosen precision into `folder`.
@@ -79,7 +80,7 @@ def quantize(
     `rows` are real rows whose `label` counts as the truth; both graphs answer all of them, so the
     comparison is paired. `range_texts` are training texts whose activations set the fixed scales. With
     `config.precision` "auto" the precisions of the table are tried from the fastest on until one passes every gate;
-    where none does, fp32 is served.
+    where none does, fp32 is served. `portable` tries those alone that every processor computes alike.
 
     Raises:
         ExportError: the precision that the recipe names fails a gate.
@@ -90,7 +91,9 @@ def quantize(
     baseline = _baseline(rows, labels, config, fp32, reading=reading, seed=seed, task=task, on_done=on_done)
     tried: list[_Timed] = []
     if config.precision != FP32:
-        tried = _first_that_passes(read_source(exported / MODEL, fp32.feeds(range_texts)), folder, baseline)
+        precisions = ladder(portable=portable) if config.precision == "auto" else [config.precision]
+        source = read_source(exported / MODEL, fp32.feeds(range_texts))
+        tried = _first_that_passes(source, precisions, folder, baseline)
     served = tried[-1].trial.precision if tried and tried[-1].trial.passed else FP32
     if served != FP32:
         (folder / TRIAL_GRAPH).replace(folder / MODEL)
@@ -113,7 +116,9 @@ def quantize(
     )
 
 
-def _first_that_passes(source: Source, folder: Path, baseline: _Baseline) -> list[_Timed]:
+def _first_that_passes(
+    source: Source, precisions: Sequence[Precision], folder: Path, baseline: _Baseline
+) -> list[_Timed]:
     """Try precisions up to the first that passes every gate, and leave its graph as the trial graph.
 
     Raises:
@@ -121,7 +126,7 @@ def _first_that_passes(source: Source, folder: Path, baseline: _Baseline) -> lis
     """
     named = baseline.config.precision
     tried = []
-    for precision in [name for name in PRECISIONS if name != FP32] if named == "auto" else [named]:
+    for precision in precisions:
         fp32_linears = _write_trial_graph(source, precision, folder, baseline)
         tried.append(_compare_with_fp32(precision, folder, fp32_linears, baseline))
         trial = tried[-1].trial
@@ -270,7 +275,7 @@ def _gate_rows(io: StageIO) -> list[Example]:
 
 def _reads(_: Recipe) -> Reads:
     return Reads(
-        settings=("quantize", "encoder", "task", "seed"),
+        settings=("quantize", "encoder", "task", "seed", "bundle"),
         tables=(ROWS, DECISIONS),
         files=("export/model.onnx", "export/tokenizer.json"),
         reports=(LABELS,),
@@ -288,6 +293,7 @@ def _work(io: StageIO) -> Report:
         reading=io.limits,
         seed=io.recipe.seed,
         task=io.recipe.task,
+        portable=io.recipe.bundle.portable,
         on_done=io.advance,
     )
     io.write(TRIALS, chosen.trials)

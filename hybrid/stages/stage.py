@@ -160,6 +160,8 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     reads: Callable[[Recipe], Reads]
     writes: tuple[str, ...]
     """Files in the run that are there when the stage has ended, its tables among them."""
+    may_write: tuple[str, ...] = ()
+    """Files that are there only under some settings; the stage removes those of an earlier time."""
     code: tuple[str, ...]
     """Modules and packages that the result depends on, the stage's own left out."""
     work: Callable[["StageIO"], Report]

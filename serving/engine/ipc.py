@@ -25,12 +25,16 @@ class Open(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """0: the CPUs that the process may use, its container's quota included."""
     dedicated: bool
     """Whether idle threads spin."""
+    engine: str
+    """The library that runs it: a key of `hybrid.runtime.engines.ENGINES`."""
 
 
 class Opened(msgspec.Struct, frozen=True, tag=True):
     """The graph is the one that was named, and it runs."""
 
     threads: int
+    in_bf16: bool
+    """Whether the engine computes an fp32 graph in bf16."""
 
 
 class Refused(msgspec.Struct, frozen=True, tag=True):

@@ -39,6 +39,8 @@ class EngineProcess:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.threads = 0
+        self.in_bf16 = False
+        """Whether it computes an fp32 graph in bf16."""
         self._process = process
         self._out: asyncio.WriteTransport | None = None
         self._replies: dict[int, asyncio.Future[FromWorker]] = {}
@@ -133,7 +135,7 @@ class EngineProcess:
         if isinstance(reply, Refused):
             raise BundleError(reply.reason)
         assert isinstance(reply, Opened)
-        self.threads = reply.threads
+        self.threads, self.in_bf16 = reply.threads, reply.in_bf16
 
     async def _request(self, message: Open | Batch, number: int, limit_s: float) -> FromWorker:
         if self._lost:

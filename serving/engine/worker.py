@@ -47,7 +47,7 @@ def serve(connection: socket.socket) -> None:
     except HybridError as error:
         connection.sendall(encode_frame(Refused(str(error))))
         return
-    connection.sendall(encode_frame(Opened(session.threads)))
+    connection.sendall(encode_frame(Opened(session.threads, session.in_bf16)))
     sessions, sending = SessionPool(session, pad_id=first.pad_id), threading.Lock()
 
     def run(batch: Batch) -> None:
@@ -65,10 +65,11 @@ def open_session(graph: Open) -> Session:
 
     Raises:
         BundleError: the file was changed, or is no encoder of that many labels.
+        ConfigError: the engine cannot run here.
     """
     path = Path(graph.model)
     check_file(path, graph.sha256)  # the bundle may have been replaced since an engine before this one opened it
-    session = Session(path, threads=graph.threads or None, spin_wait=graph.dedicated)
+    session = Session(path, threads=graph.threads or None, spin_wait=graph.dedicated, engine=graph.engine)
     session.check(graph.n_labels)
     return session
 

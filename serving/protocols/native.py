@@ -70,9 +70,12 @@ class BundleReply(msgspec.Struct, frozen=True, kw_only=True):
     task: Task
     encoder: str
     precision: Precision
+    """What the engine computes in: the precision of the graph, or bf16 where the engine lowers fp32 to it."""
     threshold: Threshold
     reading: TextLimits
     limits: Limits
+    engine: str
+    """The library that runs the graph."""
 
 
 class SwapRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -113,10 +116,11 @@ async def answer_bundle(call: Call) -> BundleReply:
         labels=bundle.labels,
         task=bundle.task,
         encoder=bundle.encoder,
-        precision=bundle.precision,
+        precision=call.service.precision,
         threshold=bundle.threshold,
         reading=bundle.reading,
         limits=call.settings.limits,
+        engine=call.service.engine,
     )
 
 

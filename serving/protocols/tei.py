@@ -117,7 +117,7 @@ async def answer_info(call: Call) -> InfoReply:
     return InfoReply(
         model_id=bundle.name,
         model_sha=call.service.bundle_id,
-        model_dtype=bundle.precision,
+        model_dtype=call.service.precision,
         model_type=ModelType(
             classifier=Classifier(id2label={str(i): label for label, i in label2id.items()}, label2id=label2id)
         ),

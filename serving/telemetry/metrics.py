@@ -167,10 +167,16 @@ class Metrics:
         """Count a hot swap."""
         self._swaps.labels("refused" if refused else "done").inc()
 
-    def bundle_is(self, bundle: Bundle, bundle_id: str) -> None:
+    def bundle_is(self, bundle: Bundle, bundle_id: str, engine: str, precision: str) -> None:
         """Show the bundle that is being served, and reset the metrics that belonged to the previous one."""
         self._bundle.info(
-            {"id": bundle_id, "name": bundle.name, "encoder": bundle.encoder, "precision": bundle.precision}
+            {
+                "id": bundle_id,
+                "name": bundle.name,
+                "encoder": bundle.encoder,
+                "precision": precision,
+                "engine": engine,
+            }
         )
         self._names["label"] = set(bundle.labels[:MAX_NAMES])
         self._confidence_of.clear()

@@ -14,6 +14,8 @@ from starlette.routing import Route
 from hybrid.llm import backend_of
 from hybrid.runtime.bundle import Bundle
 from hybrid.runtime.calibration_reference import Reference
+from hybrid.runtime.engines import DEFAULT_ENGINE
+from hybrid.types import Precision
 from serving.errors import OverloadedError, ServingError
 from serving.http.middleware import RequestContext, current
 from serving.settings import Settings
@@ -80,13 +82,18 @@ class Telemetry:
         self._breaker = "closed"
         self._alarms: frozenset[str] = frozenset()
 
-    def set_bundle(self, bundle: Bundle, bundle_id: str) -> None:
-        """Compare texts with this bundle's calibration rows from now on; called before its first answer."""
+    def set_bundle(
+        self, bundle: Bundle, bundle_id: str, engine: str = DEFAULT_ENGINE, precision: Precision = ""
+    ) -> None:
+        """Compare texts with this bundle's calibration rows from now on; called before its first answer.
+
+        `precision` is what the engine computes in; empty: that of the graph.
+        """
         self._bundle_id = bundle_id
         self._alarms = frozenset()
         self._reference = bundle.reference
         self.drift = DriftMonitor(bundle, bundle.reference) if bundle.reference else None
-        self.metrics.bundle_is(bundle, bundle_id)
+        self.metrics.bundle_is(bundle, bundle_id, engine, precision or bundle.precision)
 
     def answered(
         self, route: str, answers: Sequence[Answer], timings: Timings, seconds: float, texts: Sequence[str] = ()

@@ -116,6 +116,7 @@ def test_answers_go_to_the_batches_that_they_are_of_though_several_are_in_the_en
         pad_id=0,
         threads=2,
         dedicated=False,
+        engine="onnxruntime",
     )
 
     async def story() -> None:

@@ -108,7 +108,11 @@ def test_what_happened_is_what_prometheus_reads(watch: Telemetry) -> None:
         (1, "hybrid_engine", {"state": "hung"}),
         (1, "hybrid_engine_failures_total", {"state": "hung"}),
         (1, "hybrid_bundle_swaps_total", {"outcome": "refused"}),
-        (1, "hybrid_bundle_info", {"id": BUNDLE_ID, "name": "dishes", "encoder": "tiny", "precision": "fp32"}),
+        (
+            1,
+            "hybrid_bundle_info",
+            {"id": BUNDLE_ID, "name": "dishes", "encoder": "tiny", "precision": "fp32", "engine": "onnxruntime"},
+        ),
     ]
     found = [(metric(watch, name, **labels), name, labels) for _, name, labels in wanted]
     assert found == [(pytest.approx(value), name, labels) for value, name, labels in wanted]
