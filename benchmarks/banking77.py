@@ -55,15 +55,15 @@ class Bank(msgspec.Struct, frozen=True, kw_only=True):
     embeddings: np.ndarray
     test_embeddings: np.ndarray
 
-    def index(self, said: Sequence[str]) -> np.ndarray:
+    def index(self, answers: Sequence[str]) -> np.ndarray:
         """Return class indices."""
         place = {label: i for i, label in enumerate(self.labels)}
-        return np.array([place[label] for label in said])
+        return np.array([place[label] for label in answers])
 
     @property
     def train_gold(self) -> np.ndarray:
         """The gold class of each training row, for judging alone."""
-        return self.index([one.label for one in self.gold])
+        return self.index([gold_row.label for gold_row in self.gold])
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,33 +124,33 @@ def per_label(bank: Bank, n: int, seed: int) -> list[Trusted]:
 
 def figures(bank: Bank, trusted: Sequence[Trusted], seed: int) -> Figures:
     """Clean the teacher's labels with the trusted rows and train students on what comes out."""
-    known = {one.id for one in trusted}
-    found = clean(
+    known = {row.id for row in trusted}
+    cleaning = clean(
         bank.rows, [], bank.labels, CleanConfig(), embed=lambda _: bank.embeddings, seed=seed, trusted=trusted
     )
-    wrong = bank.index([d.label for d in found.decisions]) != bank.train_gold
+    wrong = bank.index([d.label for d in cleaning.decisions]) != bank.train_gold
     untrusted = np.array([row.id not in known for row in bank.rows])
     alone = np.flatnonzero(~untrusted)
     return Figures(
-        method=str(found.report["method"]),
+        method=str(cleaning.report["method"]),
         wrong=float(wrong.mean()),
         wrong_untrusted=float(wrong[untrusted].mean()),
-        ranking=_ranking(bank, found, untrusted),
-        student=_student(bank, found),
+        ranking=_ranking(bank, cleaning, untrusted),
+        student=_student(bank, cleaning),
         gold_alone=_accuracy_of(bank, bank.embeddings[alone], np.eye(len(bank.labels))[bank.train_gold[alone]], 0.1),
     )
 
 
-def _ranking(bank: Bank, found: Cleaned, judged: np.ndarray) -> float:
+def _ranking(bank: Bank, cleaned: Cleaned, judged: np.ndarray) -> float:
     """Return the average precision with which rows are ranked by the doubt in the teacher's label."""
     given = bank.index([row.label for row in bank.rows])
-    doubt = np.array([1 - d.probs[i] for d, i in zip(found.decisions, given, strict=True)])
+    doubt = np.array([1 - d.probs[i] for d, i in zip(cleaned.decisions, given, strict=True)])
     return float(average_precision_score((given != bank.train_gold)[judged], doubt[judged]))
 
 
-def _student(bank: Bank, found: Cleaned) -> float:
+def _student(bank: Bank, cleaned: Cleaned) -> float:
     """Return test accuracy of softmax regression on frozen embeddings, trained as the encoder is on soft labels."""
-    taken = training_rows(bank.rows, found.decisions, [], bank.labels, SOFT)
+    taken = training_rows(bank.rows, cleaned.decisions, [], bank.labels, SOFT)
     by_text = {row.text: i for i, row in enumerate(bank.rows)}
     features = bank.embeddings[[by_text[row.text] for row in taken]]
     return _accuracy_of(bank, features, np.array([row.target for row in taken]), PENALTY)
@@ -163,7 +163,7 @@ def _accuracy_of(bank: Bank, features: np.ndarray, targets: np.ndarray, penalty:
 
 def show(n_gold: int, drawn: str, draws: Sequence[Figures]) -> None:
     """Print the figures of some draws."""
-    print(f"\n{n_gold} gold rows, {drawn}, {len(draws)} draws; method {sorted({one.method for one in draws})}")
+    print(f"\n{n_gold} gold rows, {drawn}, {len(draws)} draws; method {sorted({draw.method for draw in draws})}")
     names = {
         "wrong": "wrong labels, all rows",
         "wrong_untrusted": "wrong labels, without the gold rows",
@@ -172,7 +172,7 @@ def show(n_gold: int, drawn: str, draws: Sequence[Figures]) -> None:
         "gold_alone": "test accuracy: the same on the gold rows alone",
     }
     for key, name in names.items():
-        values = [getattr(one, key) for one in draws]
+        values = [getattr(draw, key) for draw in draws]
         print(f"  {name:<58} {np.mean(values):.4f}  {np.round(values, 4).tolist()}")
 
 
@@ -186,10 +186,10 @@ def references(bank: Bank) -> None:
         print(f"  {'TF-IDF, ' + name + ', this run':<58} {_tfidf(bank, target):.4f}")
     for n_gold in BARS:
         trusted = per_label(bank, n_gold // len(bank.labels), 0)
-        found = clean(
+        cleaning = clean(
             bank.rows, [], bank.labels, CleanConfig(), embed=lambda _: bank.embeddings, seed=0, trusted=trusted
         )
-        repaired = bank.index([d.label for d in found.decisions])
+        repaired = bank.index([d.label for d in cleaning.decisions])
         print(f"  {f'TF-IDF, repaired with {n_gold} gold rows, first draw, this run':<58} {_tfidf(bank, repaired):.4f}")
     for name, accuracy in PUBLISHED:
         print(f"  {name + ', recorded beside the data':<58} {accuracy:.3f}")

@@ -37,13 +37,13 @@ def main() -> None:
         feeds = alone(run, bundle, texts)
         print(f"{len(texts)} texts in {BATCHINGS} random batchings, beside each alone")
         print(f"{'':<24} largest shift of a probability  changed decisions")
-        found = {name: moved(path, bundle, feeds) for name, path in graphs.items()}
-    for name, (shift, changed) in found.items():
+        by_graph = {name: moved(path, bundle, feeds) for name, path in graphs.items()}
+    for name, (shift, changed) in by_graph.items():
         print(f"{name:<24} {shift:>30.1e}  {changed:>17}")
-    shift, changed = next(iter(found.values()))
+    shift, changed = next(iter(by_graph.values()))
     bar("neighbours_shift", f"{shift:.1e}", f"<= {MOST_SHIFT:.0e}", shift <= MOST_SHIFT)
     bar("neighbours_changed_decisions", changed, "0", changed == 0)
-    plain = found[PLAIN][0]
+    plain = by_graph[PLAIN][0]
     bar("neighbours_plain_dynamic_fails", f"{plain:.1e}", f"> {MOST_SHIFT:.0e}", plain > MOST_SHIFT)
     finish()
 
@@ -73,15 +73,15 @@ def moved(path: Path, bundle: Bundle, feeds: list[Feed]) -> tuple[float, int]:
     session = Session(path)
 
     def probs(batches: Iterator[list[int]]) -> np.ndarray:
-        found = np.empty((len(feeds), len(bundle.labels)))
+        values = np.empty((len(feeds), len(bundle.labels)))
         for rows in batches:
-            found[rows] = apply(bundle.calibration, session.run(joined([feeds[i] for i in rows])))
-        return found
+            values[rows] = apply(bundle.calibration, session.run(joined([feeds[i] for i in rows])))
+        return values
 
-    single = probs(iter([[i] for i in range(len(feeds))]))
+    alone = probs(iter([[i] for i in range(len(feeds))]))
     together = [probs(batching(len(feeds), seed)) for seed in range(BATCHINGS)]
-    largest = max(float(np.abs(one - single).max()) for one in together)
-    return largest, sum(int((one.argmax(axis=1) != single.argmax(axis=1)).sum()) for one in together)
+    largest = max(float(np.abs(row - alone).max()) for row in together)
+    return largest, sum(int((row.argmax(axis=1) != alone.argmax(axis=1)).sum()) for row in together)
 
 
 def batching(n: int, seed: int) -> Iterator[list[int]]:

@@ -52,7 +52,7 @@ def main() -> None:
     print("escalated  " + "  ".join(f"{way:>14}" for way in WAYS))
     for i, share in enumerate(SHARES):
         print(f"{share:8.0%}   " + "  ".join(f"{mean[i, j]:.4f} ({spread[i, j]:.4f})" for j in range(len(WAYS))))
-    by_seed = [round(float(one), 4) for one in curves[:, SHARES.index(AT), 2]]
+    by_seed = [round(float(accuracy), 4) for accuracy in curves[:, SHARES.index(AT), 2]]
     print(f"together at {AT:.0%}, by seed: {by_seed}")
     together = mean[:, 2]
     best, parts = float(together.max()), float(max(mean[0, 0], mean[-1, 1]))
@@ -83,12 +83,12 @@ def curve(run: Path) -> list[list[float]]:
         "decoder": np.array([(row.decoder or row.label) == row.gold for row in rows]),
         "together": np.array([(row.together or row.label) == row.gold for row in rows]),
     }
-    found = []
+    accuracies = []
     for share in SHARES:
         asked = np.zeros(len(rows), dtype=bool)
         asked[order[: round(share * len(rows))]] = True
-        found.append([float(np.where(asked, right[way], right["encoder"]).mean()) for way in WAYS])
-    return found
+        accuracies.append([float(np.where(asked, right[way], right["encoder"]).mean()) for way in WAYS])
+    return accuracies
 
 
 if __name__ == "__main__":

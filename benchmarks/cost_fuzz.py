@@ -88,7 +88,7 @@ def main() -> None:
 
 
 def fuzz(service: Running, rounds: int) -> None:
-    found = []
+    slow_inputs = []
     for number in range(rounds):
         choose = random.Random(number)
         where, build = choose.choice([*places().items(), ("a text", lambda text: inputs(text, truncate="right"))])
@@ -100,9 +100,9 @@ def fuzz(service: Running, rounds: int) -> None:
             cost_s(service, build(begin + part * (times * size // len(part.encode())))) for times in (1, FACTOR)
         )
         if large > CPU_S and large > TIMES_TOO_MANY * FACTOR * max(small, 1 / TICKS):
-            found.append(f"{where}: {begin!r} and then {part!r} over and over: {small:.2f} s, {large:.2f} s")
-    print("\n".join(found[:10]))
-    bar(f"cost_fuzz_{rounds}_rounds_not_linear", len(found), "0", not found)
+            slow_inputs.append(f"{where}: {begin!r} and then {part!r} over and over: {small:.2f} s, {large:.2f} s")
+    print("\n".join(slow_inputs[:10]))
+    bar(f"cost_fuzz_{rounds}_rounds_not_linear", len(slow_inputs), "0", not slow_inputs)
 
 
 def cost_s(service: Running, content: bytes) -> float:

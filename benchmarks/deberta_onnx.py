@@ -122,7 +122,7 @@ def peers_graphs(folder: Path) -> dict[str, Path]:
     torch.manual_seed(0)
     bert = transformers.BertForSequenceClassification(transformers.BertConfig(num_labels=3)).eval()
     bert.save_pretrained(folder / "bert")
-    found = {}
+    exports = {}
     for name in ("checkpoint", "bert"):
         tokenizer_for(folder / name)
         command = [
@@ -136,11 +136,11 @@ def peers_graphs(folder: Path) -> dict[str, Path]:
         if done.returncode:
             print(f"skipped: optimum did not export {name}: {(done.stderr.strip().splitlines() or ['no word'])[-1]}")
             return {}
-        found[name] = json.loads(done.stdout.strip().splitlines()[-1])["files"]
+        exports[name] = json.loads(done.stdout.strip().splitlines()[-1])["files"]
     return {
-        "optimum fp32": Path(found["checkpoint"]["fp32"]),
-        "optimum int8": Path(found["checkpoint"]["int8"]),
-        "BERT-base int8": bert_int8(Path(found["bert"]["fp32"]), folder),
+        "optimum fp32": Path(exports["checkpoint"]["fp32"]),
+        "optimum int8": Path(exports["checkpoint"]["int8"]),
+        "BERT-base int8": bert_int8(Path(exports["bert"]["fp32"]), folder),
     }
 
 
@@ -190,19 +190,19 @@ def timed(graphs: dict[str, Path], rounds: int) -> Times:
     for _ in range(rounds):
         for shape in SHAPES:
             for name, session in sessions.items():
-                given = feed(shape, tuple(one.name for one in session.get_inputs()))
+                given = feed(shape, tuple(graph_input.name for graph_input in session.get_inputs()))
                 times[name][shape].append(median_ms(lambda session=session, given=given: session.run(None, given)))
     return times
 
 
 def median_ms(call: Any, *, seconds: float = 0.25) -> float:
     call()
-    found: list[float] = []
-    while len(found) < 3 or sum(found) < seconds:
+    times: list[float] = []
+    while len(times) < 3 or sum(times) < seconds:
         start = time.perf_counter()
         call()
-        found.append(time.perf_counter() - start)
-    return 1000 * statistics.median(found)
+        times.append(time.perf_counter() - start)
+    return 1000 * statistics.median(times)
 
 
 def ratio(times: Times, slow: str, fast: str, shape: tuple[int, int]) -> float:
@@ -221,9 +221,9 @@ def report(graphs: dict[str, Path], times: Times) -> None:
         speed_bar("deberta_int8_over_optimum", times, "optimum int8", ours, SHAPES, 1.6)
         short = tuple(shape for shape in SHAPES if shape[1] <= SHORT)
         speed_bar("deberta_int8_over_optimum_short", times, "optimum int8", ours, short, 2.0)
-        found = {f"{b}x{s}": ratio(times, ours, "BERT-base int8", (b, s)) for b, s in SHAPES}
-        print(f"{ours} / BERT-base int8, time: " + ", ".join(f"{shape} {value:.2f}" for shape, value in found.items()))
-        worst = max(found.values())
+        ratios = {f"{b}x{s}": ratio(times, ours, "BERT-base int8", (b, s)) for b, s in SHAPES}
+        print(f"{ours} / BERT-base int8, time: " + ", ".join(f"{shape} {value:.2f}" for shape, value in ratios.items()))
+        worst = max(ratios.values())
         bar("deberta_int8_to_bert_int8_time", round(worst, 2), "<= 1.25", worst <= 1.25)
     size, load = graphs[ours].stat().st_size / 1e6, load_seconds(graphs[ours])
     bar("deberta_int8_mb", round(size, 1), "<= 215", size <= 215)
@@ -233,20 +233,20 @@ def report(graphs: dict[str, Path], times: Times) -> None:
 def speed_bar(
     name: str, times: Times, peer: str, ours: str, shapes: tuple[tuple[int, int], ...], wanted: float
 ) -> None:
-    found = {f"{b}x{s}": ratio(times, peer, ours, (b, s)) for b, s in shapes}
-    print(f"{peer} / {ours}: " + ", ".join(f"{shape} {value:.2f}" for shape, value in found.items()))
-    least = min(found.values())
+    ratios = {f"{b}x{s}": ratio(times, peer, ours, (b, s)) for b, s in shapes}
+    print(f"{peer} / {ours}: " + ", ".join(f"{shape} {value:.2f}" for shape, value in ratios.items()))
+    least = min(ratios.values())
     bar(name, round(least, 2), f">= {wanted}", least >= wanted)
 
 
 def load_seconds(path: Path) -> float:
     """Return the median of five loads."""
-    found = []
+    times = []
     for _ in range(5):
         start = time.perf_counter()
         open_session(path)
-        found.append(time.perf_counter() - start)
-    return statistics.median(found)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
 
 
 def openvino(path: Path, times: Times, rounds: int) -> None:
@@ -262,9 +262,9 @@ def openvino(path: Path, times: Times, rounds: int) -> None:
     done = subprocess.run(
         [python, script, path, json.dumps(shapes), str(rounds)], capture_output=True, text=True, check=True
     )
-    for shape, found in zip(shapes, json.loads(done.stdout.strip().splitlines()[-1]), strict=True):
-        value = statistics.median(times["optimum int8"][shape]) / statistics.median(found)
-        print(f"OpenVINO bf16 {shape}: {min(found):.1f} to {max(found):.1f} ms")
+    for shape, peer_ms in zip(shapes, json.loads(done.stdout.strip().splitlines()[-1]), strict=True):
+        value = statistics.median(times["optimum int8"][shape]) / statistics.median(peer_ms)
+        print(f"OpenVINO bf16 {shape}: {min(peer_ms):.1f} to {max(peer_ms):.1f} ms")
         bar(f"deberta_openvino_bf16_{shape[0]}x{shape[1]}", round(value, 2), ">= 1.5", value >= 1.5)
 
 

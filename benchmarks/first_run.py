@@ -21,8 +21,8 @@ def main() -> None:
         clone, home = Path(scratch) / "clone", Path(scratch) / "home"
         home.mkdir()
         subprocess.run(["git", "clone", "--quiet", str(CHECKOUT), str(clone)], check=True)
-        first, said = timed(clone, home)
-        print(said)
+        first, output = timed(clone, home)
+        print(output)
         disk = sum(path.lstat().st_blocks * 512 for path in Path(scratch).rglob("*") if not path.is_symlink()) / 1e9
         memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
         again, said_again = timed(clone, home)
@@ -35,7 +35,7 @@ def main() -> None:
     bar("first_run_memory_gb", round(memory, 2), "<= 4", memory <= 4)
     bar("second_run_seconds", round(again, 2), "<= 10", again <= 10)
     bar("second_run_stages_skipped", skipped, ">= 9", skipped >= 9)
-    same = figures(said) == figures(from_wheel)
+    same = figures(output) == figures(from_wheel)
     bar("wheel_prints_the_same_figures", same, "True", same)
     finish()
 
@@ -67,10 +67,10 @@ def wheel(clone: Path, home: Path, folder: Path) -> str:
     return done.stdout
 
 
-def figures(said: str) -> list[str]:
+def figures(output: str) -> list[str]:
     """Return the lines with figures that do not depend on time or place."""
     return [
-        line for line in said.splitlines() if line.startswith(("  wrong", "    ", "  calibration (", "  threshold"))
+        line for line in output.splitlines() if line.startswith(("  wrong", "    ", "  calibration (", "  threshold"))
     ]
 
 

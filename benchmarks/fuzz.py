@@ -77,7 +77,7 @@ class Tally:
 def fuzz(url: str, cases: int) -> Tally:
     """Return what came of so many cases."""
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
-    operations = [found.ok() for found in schema.get_all_operations()]
+    operations = [operation.ok() for operation in schema.get_all_operations()]
     serves = httpx.get(f"{url}/v1/bundle").json()
     real = {"name": serves["name"], "version": serves["bundle_id"]}
     tally = Tally()
@@ -111,9 +111,9 @@ def note(case: Any, tally: Tally, url: str, session: requests.Session) -> None:
     try:
         case.validate_response(reply, checks=CHECKS)
     except FailureGroup as found:
-        asked, said = reply.request, reply.text[:200]
-        where = f"{asked.method} {asked.url[:200]} {dict(asked.headers)}: {reply.status_code} {said!r}"
-        tally.wrong.append("\n".join([where, *(str(one) for one in found.exceptions)]))
+        asked, content = reply.request, reply.text[:200]
+        where = f"{asked.method} {asked.url[:200]} {dict(asked.headers)}: {reply.status_code} {content!r}"
+        tally.wrong.append("\n".join([where, *(str(error) for error in found.exceptions)]))
 
 
 def wait_long(case: Any) -> None:
@@ -128,10 +128,10 @@ def report(tally: Tally) -> None:
     """Print what came and the bars."""
     statuses, wrong = tally.statuses, tally.wrong
     print("statuses:", ", ".join(f"{status}: {n}" for status, n in sorted(statuses.items())))
-    for one in wrong[:5]:
-        print(one[:2000])
+    for case in wrong[:5]:
+        print(case[:2000])
     n = statuses.total()
-    failed = sum(found for status, found in statuses.items() if status >= 500)
+    failed = sum(n_replies for status, n_replies in statuses.items() if status >= 500)
     bar(f"fuzz_{n}_cases_5xx", failed, "0", not failed)
     bar(f"fuzz_{n}_cases_otherwise_than_documented", len(wrong), "0", not wrong)
     bar(f"fuzz_{n}_cases_answered", statuses[200], "> 5 % of them", statuses[200] > n / 20)

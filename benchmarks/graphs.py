@@ -82,15 +82,15 @@ def graphs(family: str, folder: Path) -> dict[str, Path]:
     export_onnx(model, INPUTS, plain, opset=20)
     if unknown_option(whole):
         print(f"{family} has no lean graph: ours is torch's")
-        found = {"ours": plain}
+        graphs = {"ours": plain}
     else:
         export_lean(model, INPUTS, ours, opset=20)
-        found = {"ours": ours, "torch": plain}
+        graphs = {"ours": ours, "torch": plain}
     try:
-        return found | {"torch, fused": fused(plain, target, whole)}
+        return graphs | {"torch, fused": fused(plain, target, whole)}
     except IndexError as error:  # it takes some graphs for others
         print(f"onnxruntime's optimizer cannot read {family}: {error!r}")
-        return found
+        return graphs
 
 
 def fused(path: Path, target: Path, config: Any) -> Path:

@@ -58,11 +58,11 @@ def main() -> None:
         f"{SPLITS} splits of {len(gold)} rows into {n_calibration} and {n_rest}, delta {DELTA}, seeds 0 to {SPLITS - 1}"
     )
     print("target  threshold  missed, held out  missed, pool  nothing kept  share kept")
-    for (name, target), found in outcomes.items():
+    for (name, target), of_draws in outcomes.items():
         print(
-            f"{target:6.2f}  {name:<9}  {np.mean([o.missed_held_out for o in found]):16.3f}"
-            f"  {np.mean([o.missed_pool for o in found]):12.3f}  {np.mean([o.kept == 0 for o in found]):12.3f}"
-            f"  {np.mean([o.kept for o in found]):10.3f}"
+            f"{target:6.2f}  {name:<9}  {np.mean([o.missed_held_out for o in of_draws]):16.3f}"
+            f"  {np.mean([o.missed_pool for o in of_draws]):12.3f}  {np.mean([o.kept == 0 for o in of_draws]):12.3f}"
+            f"  {np.mean([o.kept for o in of_draws]):10.3f}"
         )
     worst = max(float(np.mean([o.missed_held_out for o in outcomes["ours", target]])) for target in TARGETS)
     bar("guarantee_miss_rate", round(worst, 3), f"<= {DELTA:.2f}, the worst target, held out", worst <= DELTA)

@@ -68,8 +68,8 @@ class Labelled(msgspec.Struct, frozen=True, kw_only=True):
 
     def wrong(self, decisions: Sequence[Decision], *, without_trusted: bool = False) -> float:
         """Return the share of decided labels that are not gold."""
-        judged = [one for one in decisions if not (without_trusted and one.id in self.trusted)]
-        return float(np.mean([one.label != self.gold[one.id] for one in judged]))
+        judged = [decision for decision in decisions if not (without_trusted and decision.id in self.trusted)]
+        return float(np.mean([row.label != self.gold[row.id] for row in judged]))
 
 
 def main() -> None:
@@ -95,15 +95,15 @@ def main() -> None:
 def labelled(recipe: Recipe, recipe_dir: Path, seed: int) -> Labelled:
     """Run split, verify and clean for one seed."""
     seeded = msgspec.structs.replace(recipe, seed=seed)
-    story = RunContext(seeded, recipe_dir, Run(RUNS / f"seed-{seed}", Screen()), RUNS / "traces.sqlite")
+    context = RunContext(seeded, recipe_dir, Run(RUNS / f"seed-{seed}", Screen()), RUNS / "traces.sqlite")
     for stage in (SPLIT, VERIFY, CLEAN):
-        run_stage(stage, story)
+        run_stage(stage, context)
     return Labelled(
-        story=story,
-        rows=story.rows("train"),
-        votes=read_rows(story.run.path("verify", "votes.jsonl"), Vote),
-        gold={one.id: one.label for one in story.gold()},
-        trusted=frozenset(one.id for one in story.trusted()),
+        context=context,
+        rows=context.rows("train"),
+        votes=read_rows(context.run.path("verify", "votes.jsonl"), Vote),
+        gold={gold_row.id: gold_row.label for gold_row in context.gold()},
+        trusted=frozenset(row.id for row in context.trusted()),
     )
 
 
@@ -114,40 +114,42 @@ def labels_after(seeds: Sequence[Labelled]) -> None:
     )
     shares = {}
     for name in ("given", "consensus", "repair", "auto"):
-        decided = [one.story.decisions() if name == "auto" else one.cleaned(one.votes, name).decisions for one in seeds]
+        decided = [
+            seed.story.decisions() if name == "auto" else seed.cleaned(seed.votes, name).decisions for seed in seeds
+        ]
         if name == "given":
             # As they came: not even the trusted rows are mended.
-            decided = [[msgspec.structs.replace(d, label=d.given) for d in found] for found in decided]
-        shares[name] = [one.wrong(found) for one, found in zip(seeds, decided, strict=True)]
-        apart = [one.wrong(found, without_trusted=True) for one, found in zip(seeds, decided, strict=True)]
+            decided = [[msgspec.structs.replace(d, label=d.given) for d in value] for value in decided]
+        shares[name] = [seed.wrong(value) for seed, value in zip(seeds, decided, strict=True)]
+        apart = [seed.wrong(value, without_trusted=True) for seed, value in zip(seeds, decided, strict=True)]
         print(
             f"  {name:<42} {np.mean(shares[name]):8.4f}   {np.mean(apart):8.4f}   {np.round(shares[name], 4).tolist()}"
         )
-    print(f"  auto chose {[one.story.run.report('clean')['method'] for one in seeds]}")
-    found = float(np.mean(shares["auto"]))
-    bar("wrong_labels_repaired", round(found, 4), "<= 0.105", found <= 0.105)
+    print(f"  auto chose {[seed.story.run.report('clean')['method'] for seed in seeds]}")
+    value = float(np.mean(shares["auto"]))
+    bar("wrong_labels_repaired", round(value, 4), "<= 0.105", value <= 0.105)
 
 
 def errors_found(seeds: Sequence[Labelled]) -> None:
     """Print the average precision with which each method ranks the wrong given labels, trusted rows left out."""
-    found: dict[str, list[float]] = {"cleanlab alone": [], "teacher alone": [], "consensus": [], "repair": []}
-    for one in seeds:
-        place = {label: i for i, label in enumerate(one.story.labels)}
-        judged = [i for i, row in enumerate(one.rows) if row.id not in one.trusted]
-        wrong = np.array([row.label != one.gold[row.id] for row in one.rows])[judged]
-        by_id = {vote.id: vote for vote in one.votes}
-        teacher = [_doubt_of_teacher(row.label, by_id.get(row.id)) for row in one.rows]
+    precision: dict[str, list[float]] = {"cleanlab alone": [], "teacher alone": [], "consensus": [], "repair": []}
+    for seed in seeds:
+        place = {label: i for i, label in enumerate(seed.story.labels)}
+        judged = [i for i, row in enumerate(seed.rows) if row.id not in seed.trusted]
+        wrong = np.array([row.label != seed.gold[row.id] for row in seed.rows])[judged]
+        by_id = {vote.id: vote for vote in seed.votes}
+        teacher = [_doubt_of_teacher(row.label, by_id.get(row.id)) for row in seed.rows]
         for name in ("consensus", "repair"):
-            decisions = one.cleaned(one.votes, name).decisions
+            decisions = seed.cleaned(seed.votes, name).decisions
             doubt = np.array([1 - d.probs[place[d.given]] for d in decisions])[judged]
-            found[name].append(average_precision_score(wrong, doubt))
+            precision[name].append(average_precision_score(wrong, doubt))
         alone = np.array([1 - d.scores["given_quality"] for d in decisions])[judged]
-        found["cleanlab alone"].append(average_precision_score(wrong, alone))
-        found["teacher alone"].append(average_precision_score(wrong, np.array(teacher)[judged]))
+        precision["cleanlab alone"].append(average_precision_score(wrong, alone))
+        precision["teacher alone"].append(average_precision_score(wrong, np.array(teacher)[judged]))
     print("\nfinding the wrong given labels        average precision, mean of the seeds")
-    for name, values in found.items():
+    for name, values in precision.items():
         print(f"  {name:<36} {np.mean(values):.4f}   {np.round(values, 4).tolist()}")
-    means = {name: float(np.mean(values)) for name, values in found.items()}
+    means = {name: float(np.mean(values)) for name, values in precision.items()}
     best = max(("cleanlab alone", "teacher alone", "consensus"), key=means.__getitem__)
     wanted = f">= {means[best]:.4f} ({best})"
     bar("error_ranking_of_repair", round(means["repair"], 4), wanted, means["repair"] >= means[best])
@@ -167,16 +169,16 @@ def budget(seeds: Sequence[Labelled]) -> None:
     Conflicts first is the order in which `verify.max_calls` spends: trusted rows, then those that repair doubts most.
     """
     curves: dict[str, list[list[float]]] = {"conflicts first": [], "random order": []}
-    for one in seeds:
-        place = {label: i for i, label in enumerate(one.story.labels)}
-        given = np.array([place[row.label] for row in one.rows])
-        trusted = np.array([row.id in one.trusted for row in one.rows])
-        unasked = np.array([decision.probs for decision in one.cleaned([], "repair").decisions])
+    for seed in seeds:
+        place = {label: i for i, label in enumerate(seed.story.labels)}
+        given = np.array([place[row.label] for row in seed.rows])
+        trusted = np.array([row.id in seed.trusted for row in seed.rows])
+        unasked = np.array([decision.probs for decision in seed.cleaned([], "repair").decisions])
         doubtful = by_uncertainty(given, unasked)
-        shuffled = np.random.default_rng(one.seed).permutation(len(one.rows))
-        n_asked = [round(share * len(one.rows)) for share in BUDGETS]
-        curves["conflicts first"].append([_wrong_after(one, trusted_first(doubtful, trusted, n)[:n]) for n in n_asked])
-        curves["random order"].append([_wrong_after(one, shuffled[:n]) for n in n_asked])
+        shuffled = np.random.default_rng(seed.seed).permutation(len(seed.rows))
+        n_asked = [round(share * len(seed.rows)) for share in BUDGETS]
+        curves["conflicts first"].append([_wrong_after(seed, trusted_first(doubtful, trusted, n)[:n]) for n in n_asked])
+        curves["random order"].append([_wrong_after(seed, shuffled[:n]) for n in n_asked])
     print("\nwrong labels by the share of rows that the teacher is asked about, mean of the seeds")
     print(f"  {'':<16}" + "".join(f"{share:8.0%}" for share in BUDGETS))
     means = {name: np.mean(values, axis=0) for name, values in curves.items()}
@@ -187,23 +189,25 @@ def budget(seeds: Sequence[Labelled]) -> None:
     bar("calls_to_full_quality_conflicts_first", f"{enough:.0%}", "<= 50%", enough <= 0.5)
 
 
-def _wrong_after(one: Labelled, chosen: np.ndarray) -> float:
-    asked = {one.rows[i].id for i in chosen}
-    return one.wrong(one.cleaned([vote for vote in one.votes if vote.id in asked], "repair").decisions)
+def _wrong_after(seed: Labelled, chosen: np.ndarray) -> float:
+    asked = {seed.rows[i].id for i in chosen}
+    return seed.wrong(seed.cleaned([vote for vote in seed.votes if vote.id in asked], "repair").decisions)
 
 
 def fitted_scores(seeds: Sequence[Labelled]) -> dict[str, list[Report]]:
     """Return the test scores of the encoders, a list of the seeds a variant."""
-    return {variant: [_fitted(one, variant) for one in seeds] for variant in VARIANTS}
+    return {variant: [_fitted(seed, variant) for seed in seeds] for variant in VARIANTS}
 
 
 def encoder(seeds: Sequence[Labelled]) -> None:
     """Print what the fine-tuned encoder gains, by the labels that it learns from."""
     scores = fitted_scores(seeds)
     print("\nencoder fine-tuned on             accuracy  macro-F1   by seed")
-    table = {name: np.array([[s["accuracy"], s["macro_f1"]] for s in found]) for name, found in scores.items()}
-    for name, found in table.items():
-        print(f"  {name:<30} {found[:, 0].mean():8.4f}  {found[:, 1].mean():8.4f}   {np.round(found, 4).tolist()}")
+    table = {name: np.array([[s["accuracy"], s["macro_f1"]] for s in of_seeds]) for name, of_seeds in scores.items()}
+    for name, of_seeds in table.items():
+        print(
+            f"  {name:<30} {of_seeds[:, 0].mean():8.4f}  {of_seeds[:, 1].mean():8.4f}   {np.round(of_seeds, 4).tolist()}"
+        )
     for column, measure in enumerate(("accuracy", "macro_f1")):
         gains = table["repaired"][:, column] - table["given"][:, column]
         ceiling = float((table["gold"] - table["given"])[:, column].mean())
@@ -251,14 +255,14 @@ def _fitted(labelled: Labelled, variant: str) -> Report:
     return context.report(name)
 
 
-def _training_rows(one: Labelled, variant: str) -> list[TrainingRow]:
+def _training_rows(seed: Labelled, variant: str) -> list[TrainingRow]:
     """Return the training rows with labels as given, repaired, or gold (the ceiling, which no recipe can train on)."""
-    rows, config = one.rows, one.story.recipe.train
+    rows, config = seed.rows, seed.story.recipe.train
     if variant == "gold":
-        rows = [msgspec.structs.replace(row, label=one.gold[row.id]) for row in rows]
+        rows = [msgspec.structs.replace(row, label=seed.gold[row.id]) for row in rows]
     if variant != "repaired":
         config = msgspec.structs.replace(config, labels="given")
-    return training_rows(rows, one.story.decisions(), [], one.story.labels, config)
+    return training_rows(rows, seed.story.decisions(), [], seed.story.labels, config)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ class Classifies(litserve.LitAPI):
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         folder = Path(sys.argv[1])
         self.session = onnxruntime.InferenceSession(str(folder / "model.onnx"), options)
-        self.inputs = [one.name for one in self.session.get_inputs()]
+        self.inputs = [graph_input.name for graph_input in self.session.get_inputs()]
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.enable_padding()
 
@@ -40,16 +40,16 @@ class Classifies(litserve.LitAPI):
         """Return the probabilities of one text, or of each text of a batch."""
         texts = [inputs] if isinstance(inputs, str) else inputs
         encoded = self.tokenizer.encode_batch(texts)
-        ids = np.array([one.ids for one in encoded])
-        mask = np.array([one.attention_mask for one in encoded])
+        ids = np.array([encoding.ids for encoding in encoded])
+        mask = np.array([encoding.attention_mask for encoding in encoded])
         feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
         logits = self.session.run(None, {name: feed[name] for name in self.inputs})[0]
         shrunk = np.exp(logits - logits.max(axis=1, keepdims=True))
         probs = (shrunk / shrunk.sum(axis=1, keepdims=True)).tolist()
         return probs[0] if isinstance(inputs, str) else probs
 
-    def encode_response(self, output: list) -> dict:
-        return {"probs": output}
+    def encode_response(self, probs: list) -> dict:
+        return {"probs": probs}
 
 
 def main() -> None:

@@ -122,10 +122,10 @@ async def open_loop(plan: dict[str, Any], requests: list[bytes]) -> dict[str, An
     late: list[float] = []
     opened = itertools.count(1)
 
-    async def one(request: bytes, due: float) -> None:
+    async def send_one(request: bytes, due: float) -> None:
         began = time.perf_counter()
         late.append(round(1000 * (began - due), 3))
-        connection = next((found for found in popped(idle) if found.open), None)
+        connection = next((candidate for candidate in popped(idle) if candidate.open), None)
         if connection is None:
             if next(opened) > MOST_CONNECTIONS:
                 took.setdefault(BROKEN, []).append(0.0)
@@ -146,7 +146,7 @@ async def open_loop(plan: dict[str, Any], requests: list[bytes]) -> dict[str, An
         due = start + turn / plan["rate"]
         if (wait := due - time.perf_counter()) > 0:
             await asyncio.sleep(wait)
-        task = asyncio.create_task(one(requests[turn % len(requests)], due))
+        task = asyncio.create_task(send_one(requests[turn % len(requests)], due))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
     sent_s = time.perf_counter() - start

@@ -57,13 +57,13 @@ def main() -> None:
     data = load_data(recipe.data, folder=path.parent, seed=recipe.seed, fetch=fetch, task=recipe.task)
     dealt = split(data.rows, recipe.labels, recipe.split, seed=recipe.seed, task=recipe.task)
     rows = [row for row in dealt.rows if row.part == "train"][:n_rows]
-    gold = {one.id: one.label for one in dealt.gold}
+    gold = {gold_row.id: gold_row.label for gold_row in dealt.gold}
     llm = open_llm(TEACHER, role="teacher")
     assert llm is not None
     teacher = Watched(llm)
     started, cpu = time.monotonic(), cpu_seconds()
     asked = Teacher(llm=teacher, config=TEACHER)
-    found = collect_votes(rows, recipe.labels, VerifyConfig(), teacher=asked, on_done=say)
+    collected = collect_votes(rows, recipe.labels, VerifyConfig(), teacher=asked, on_done=say)
     wall_s, cpu_s = time.monotonic() - started, cpu_seconds() - cpu
     cores = len(os.sched_getaffinity(0))
     tokens = [
@@ -74,10 +74,10 @@ def main() -> None:
         f"wall {wall_s:.0f} s, CPU {cpu_s:.0f} s ({cpu_s / len(rows):.2f} a row): "
         f"{cpu_s / wall_s / cores:.0%} of {cores} cores"
     )
-    print(f"votes: {dict(Counter(vote.label or vote.status for vote in found.votes))}")
-    right = np.mean([vote.label == gold[vote.id] for vote in found.votes])
+    print(f"votes: {dict(Counter(vote.label or vote.status for vote in collected.votes))}")
+    right = np.mean([vote.label == gold[vote.id] for vote in collected.votes])
     print(f"teacher right {right:.3f}")
-    harm = {n_trusted: harm_of(rows, found.votes, gold, n_trusted) for n_trusted in (0, TRUSTED)}
+    harm = {n_trusted: harm_of(rows, collected.votes, gold, n_trusted) for n_trusted in (0, TRUSTED)}
     valid = np.mean([is_valid(reply, recipe.labels) for reply in teacher.replies])
     bar(
         "local_teacher_minutes_500_rows",
@@ -106,9 +106,11 @@ def harm_of(rows: Sequence[Example], votes, gold, n_trusted: int) -> float:
         seed=recipe.seed,
         trusted=trusted,
     )
-    known = {one.id for one in trusted}
-    judged = [one for one in cleaned.decisions if one.id not in known]
-    before, after = (np.mean([getattr(one, side) != gold[one.id] for one in judged]) for side in ("given", "label"))
+    known = {row.id for row in trusted}
+    judged = [decision for decision in cleaned.decisions if decision.id not in known]
+    before, after = (
+        np.mean([getattr(decision, side) != gold[decision.id] for decision in judged]) for side in ("given", "label")
+    )
     print(
         f"{n_trusted} trusted rows, {cleaned.report['method']}, ignored {cleaned.report['ignored_sources']}: wrong labels "
         f"{before:.4f} as given, {after:.4f} cleaned, n = {len(judged)}"
@@ -121,15 +123,15 @@ def is_valid(reply: Reply, labels: Sequence[str]) -> bool:
     if reply.status != "ok":
         return False
     try:
-        said = msgspec.json.decode(reply.text)
+        reply_fields = msgspec.json.decode(reply.text)
     except msgspec.DecodeError:
         return False
     wanted = {"rationale": str, "label": str, "confidence": (int, float)}
     return (
-        isinstance(said, dict)
-        and list(said) == list(wanted)
-        and all(isinstance(said[name], kind) for name, kind in wanted.items())
-        and said["label"] in labels
+        isinstance(reply_fields, dict)
+        and list(reply_fields) == list(wanted)
+        and all(isinstance(reply_fields[name], kind) for name, kind in wanted.items())
+        and reply_fields["label"] in labels
     )
 
 

@@ -23,12 +23,12 @@ def main() -> None:
     model, shapes, rounds = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
     settings = {"INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": THREADS, "ENABLE_CPU_PINNING": True}
     compiled = openvino.Core().compile_model(model, "CPU", settings)
-    found = [[] for _ in shapes]
+    times_ms = [[] for _ in shapes]
     for _ in range(rounds):
         for number, shape in enumerate(shapes):
             ids = np.random.default_rng(0).integers(5, 30_000, shape)
-            found[number].append(median_ms(compiled, {"input_ids": ids, "attention_mask": np.ones_like(ids)}))
-    print(json.dumps(found))
+            times_ms[number].append(median_ms(compiled, {"input_ids": ids, "attention_mask": np.ones_like(ids)}))
+    print(json.dumps(times_ms))
 
 
 def median_ms(compiled: object, feed: dict) -> float:

@@ -59,18 +59,18 @@ def pipeline(model: Path, texts: list[str], file: str, threads: int) -> dict:
     """
     cut = json.loads((model / "tokenizer.json").read_text())["truncation"]
     max_length = cut["max_length"] if cut else POSITIONS
-    found = []
+    timings = []
     for spinning in (True, False):
         classify = ort_pipeline(model, file, threads, spinning=spinning)
-        found += [{"spinning": spinning, **timed(classify, texts, size, max_length)} for size in BATCH_SIZES]
+        timings += [{"spinning": spinning, **timed(classify, texts, size, max_length)} for size in BATCH_SIZES]
     return {
         "texts": len(texts),
         "threads": threads,
         "max_length": max_length,
         "file": file,
-        "best_cpu_ms": min(found, key=lambda one: one["cpu_ms"]),
-        "best_wall_ms": min(found, key=lambda one: one["wall_ms"]),
-        "all": found,
+        "best_cpu_ms": min(timings, key=lambda timing: timing["cpu_ms"]),
+        "best_wall_ms": min(timings, key=lambda timing: timing["wall_ms"]),
+        "all": timings,
         "versions": versions(),
     }
 

@@ -54,44 +54,44 @@ def overload(service: Running, seconds: float) -> None:
         while generator.poll() is None:
             most = max(most, memory_mb(service.pid))
             time.sleep(1)
-        found = finish_load(service, generator)
+        measured_load = finish_load(service, generator)
     well = well_after_s(load(service, callers=1, seconds=2 * WELL_S), normal_ms)
-    report(found, (before + capacity(service)) / 2, most - held, well, seconds)
+    report(measured_load, (before + capacity(service)) / 2, most - held, well, seconds)
 
 
 def capacity(service: Running) -> float:
     """Return the requests answered a second."""
     load(service, callers=CALLERS, requests=64)
-    found = load(service, callers=CALLERS, seconds=CAPACITY_S)
-    return sum(found["statuses"].values()) / found["seconds"]
+    measured_load = load(service, callers=CALLERS, seconds=CAPACITY_S)
+    return sum(measured_load["statuses"].values()) / measured_load["seconds"]
 
 
-def well_after_s(found: dict[str, Any], normal_ms: float) -> float:
+def well_after_s(measured: dict[str, Any], normal_ms: float) -> float:
     """Return the seconds until the times of one caller are normal again; infinity where they never are."""
-    times = found["ms"]
+    times = measured["ms"]
     for at in range(len(times) - IN_A_ROW + 1):
         if statistics.median(times[at : at + IN_A_ROW]) <= NORMAL * normal_ms:
-            return float(found["ended_s"][at])
+            return float(measured["ended_s"][at])
     return float("inf")
 
 
-def report(found: dict[str, Any], per_s: float, grown: float, well: float, seconds: float) -> None:
-    times = {int(status): values for status, values in found["ms"].items()}
+def report(measured: dict[str, Any], per_s: float, grown: float, well: float, seconds: float) -> None:
+    times = {int(status): values for status, values in measured["ms"].items()}
     answered, refused = times.get(200, [0.0]), times.get(429, [0.0])
     # A 504 was accepted and came too late.
     accepted = answered + times.get(504, [])
     print(f"capacity {per_s:.0f} requests/s, {TIMES} times that for {seconds:.0f} s, deadline {DEADLINE_MS} ms")
     for status, values in sorted(times.items()):
         print(f"status {status}: {len(values):>7}, {said(values)}")
-    print(f"probes: {said(found['probe_ms'])}; sent late: {said(found['late_ms'])}")
-    print(f"a bare server on this machine meanwhile: {said(found['bare_ms'])}")
-    goodput = sum(one <= DEADLINE_MS for one in answered) / found["seconds"] / per_s
+    print(f"probes: {said(measured['probe_ms'])}; sent late: {said(measured['late_ms'])}")
+    print(f"a bare server on this machine meanwhile: {said(measured['bare_ms'])}")
+    goodput = sum(answer <= DEADLINE_MS for answer in answered) / measured["seconds"] / per_s
     other = sorted(times.keys() - {200, 429, 504})
     bar("overload_goodput_over_capacity", f"{goodput:.3f}", ">= 0.90", goodput >= 0.9)
     bar("overload_accepted_p99_ms", f"{p99(accepted):.0f}", f"<= {DEADLINE_MS}", p99(accepted) <= DEADLINE_MS)
     bar("overload_other_statuses", other, "[]", not other)
     bar("overload_refused_p99_ms", f"{p99(refused):.1f}", "<= 20", len(refused) > 1 and p99(refused) <= 20)
-    bar("overload_probe_p99_ms", f"{p99(found['probe_ms']):.1f}", "<= 50", p99(found["probe_ms"]) <= 50)
+    bar("overload_probe_p99_ms", f"{p99(measured['probe_ms']):.1f}", "<= 50", p99(measured["probe_ms"]) <= 50)
     bar("overload_memory_growth_mb", f"{grown:.1f}", "<= 50", grown <= 50)
     bar("overload_well_after_s", f"{well:.1f}", f"<= {WELL_S:.0f}", well <= WELL_S)
 

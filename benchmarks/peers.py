@@ -35,8 +35,8 @@ def peer_python(name: str) -> Path | None:
     for command in ([sys.executable, "-m", "venv", str(folder)], [*pip, *wanted]):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            said = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-            print(f"skipped: the peer {name} cannot be installed: {said[-1] if said else command}")
+            output = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+            print(f"skipped: the peer {name} cannot be installed: {output[-1] if output else command}")
             return None
     (folder / STAMP).write_text(stamp)
     return python

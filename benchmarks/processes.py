@@ -8,19 +8,19 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 def tree(pid: int) -> list[int]:
     """Return the process and its descendants that live."""
-    found = [pid]
-    for one in found:
-        for task in Path(f"/proc/{one}/task").glob("*/children"):
+    pids = [pid]
+    for parent in pids:
+        for task in Path(f"/proc/{parent}/task").glob("*/children"):
             try:
-                found += [int(child) for child in task.read_text().split()]
+                pids += [int(child) for child in task.read_text().split()]
             except OSError:
                 continue
-    return found
+    return pids
 
 
 def cpu_s(pid: int) -> float:
     """Return the seconds of user and system time of the tree, those of ended children included."""
-    return sum(_cpu_ticks(one) for one in tree(pid)) / TICKS
+    return sum(_cpu_ticks(member) for member in tree(pid)) / TICKS
 
 
 def _cpu_ticks(pid: int) -> int:
@@ -34,7 +34,7 @@ def _cpu_ticks(pid: int) -> int:
 
 def memory_mb(pid: int) -> float:
     """Return the proportional set size of the tree: a page that processes share counts once."""
-    return sum(_kilobytes(one, "smaps_rollup", "Pss:") for one in tree(pid)) / 1024
+    return sum(_kilobytes(member, "smaps_rollup", "Pss:") for member in tree(pid)) / 1024
 
 
 def _kilobytes(pid: int, file: str, name: str) -> int:
@@ -47,17 +47,17 @@ def _kilobytes(pid: int, file: str, name: str) -> int:
 
 def descriptors(pid: int) -> int:
     """Return the open file descriptors of the tree that are no connections: those come and go with the callers."""
-    return sum(1 for one in tree(pid) for path in _listed(one, "fd") if not _is_socket(path))
+    return sum(1 for member in tree(pid) for path in _listed(member, "fd") if not _is_socket(path))
 
 
 def sockets(pid: int) -> int:
     """Return the open sockets of the tree."""
-    return sum(1 for one in tree(pid) for path in _listed(one, "fd") if _is_socket(path))
+    return sum(1 for member in tree(pid) for path in _listed(member, "fd") if _is_socket(path))
 
 
 def threads(pid: int) -> int:
     """Return the threads of the tree."""
-    return sum(len(_listed(one, "task")) for one in tree(pid))
+    return sum(len(_listed(member, "task")) for member in tree(pid))
 
 
 def _listed(pid: int, folder: str) -> list[Path]:

@@ -54,22 +54,23 @@ def check(precision: str, bundle: Path, texts: list[str]) -> None:
     wanted = [classifier.classify([text])[0] for text in texts]
     with running(ours(bundle, precision, "limits.wait_ms=60000"), texts[:1]) as service:
         began = time.perf_counter()
-        found = asyncio.run(ask_all(f"http://127.0.0.1:{service.port}/v1/classify", texts))
+        answers = asyncio.run(ask_all(f"http://127.0.0.1:{service.port}/v1/classify", texts))
         seconds = time.perf_counter() - began
     limit = classifier.bundle.threshold.value
     apart = [
-        max(abs(one["probs"][label] - p) for label, p in w.probs.items()) for one, w in zip(found, wanted, strict=True)
+        max(abs(answer["probs"][label] - p) for label, p in w.probs.items())
+        for answer, w in zip(answers, wanted, strict=True)
     ]
     decided = [
-        one["label"] != w.label or (one["confidence"] < limit) != w.escalate
-        for one, w in zip(found, wanted, strict=True)
+        answer["label"] != w.label or (answer["confidence"] < limit) != w.escalate
+        for answer, w in zip(answers, wanted, strict=True)
     ]
     # What a swapped reply would look like: the answer for the text beside it.
     beside = [
-        max(abs(one["probs"][label] - p) for label, p in w.probs.items())
-        for one, w in zip(found, wanted[1:], strict=False)
+        max(abs(answer["probs"][label] - p) for label, p in w.probs.items())
+        for single, w in zip(outcome, wanted[1:], strict=False)
     ]
-    told = sum(one > TOLERANCE[precision] for one in beside) / len(beside)
+    told = sum(row > TOLERANCE[precision] for row in beside) / len(beside)
     print(
         f"{precision}: {len(texts)} texts of {CLIENTS} clients in {seconds:.0f} s; a swap would show in {told:.1%} of them"
     )
@@ -87,14 +88,14 @@ async def ask_all(url: str, texts: list[str]) -> list[dict[str, Any]]:
     """Return the answer for each text, in their order."""
     limits = httpx.Limits(max_connections=CLIENTS, max_keepalive_connections=CLIENTS)
     shares = [range(first, len(texts), CLIENTS) for first in range(CLIENTS)]
-    found: list[dict[str, Any]] = [{}] * len(texts)
+    answers: list[dict[str, Any]] = [{}] * len(texts)
     async with httpx.AsyncClient(timeout=TIMEOUT_S, limits=limits) as http:
-        await asyncio.gather(*(client(http, url, texts, list(share), found) for share in shares))
-    return found
+        await asyncio.gather(*(client(http, url, texts, list(share), answers) for share in shares))
+    return result
 
 
 async def client(
-    http: httpx.AsyncClient, url: str, texts: list[str], share: list[int], found: list[dict[str, Any]]
+    http: httpx.AsyncClient, url: str, texts: list[str], share: list[int], answers: list[dict[str, Any]]
 ) -> None:
     turn = 0
     while share:
@@ -104,7 +105,7 @@ async def client(
         reply = await http.post(url, content=body, headers={"content-type": "application/json"})
         reply.raise_for_status()
         for row, answer in zip(rows, reply.json()["answers"], strict=True):
-            found[row] = answer
+            results[row] = answer
 
 
 if __name__ == "__main__":

@@ -32,13 +32,13 @@ def main() -> None:
     precision: dict[str, list[list[float]]] = {}
     balanced: dict[str, list[list[float]]] = {}
     wrong_shares = []
-    for story in cleaned_stories():
-        ids = [decision.id for decision in story.decisions()]
-        gold = {row.id: row.label for row in story.gold()}
+    for context in cleaned_stories():
+        ids = [decision.id for decision in context.decisions()]
+        gold = {row.id: row.label for row in context.gold()}
         truth = np.array([gold[row_id] for row_id in ids])
-        wrong = np.array([decision.label for decision in story.decisions()]) != truth
+        wrong = np.array([decision.label for decision in context.decisions()]) != truth
         wrong_shares.append(float(wrong.mean()))
-        for name, order in orders(story, ids).items():
+        for name, order in orders(context, ids).items():
             precision.setdefault(name, []).append([float(wrong[order[:n]].mean()) for n in LOOKS])
             balanced.setdefault(name, []).append([found_by_class(wrong, truth, order[:n]) for n in LOOKS])
     print(f"\nsentiment, seeds 0 to {SEEDS - 1}, wrong decided labels {np.mean(wrong_shares):.4f} of 2,400 rows\n")
@@ -59,17 +59,17 @@ def cleaned_stories() -> Iterator[RunContext]:
         for seed in range(SEEDS):
             recipe = read_recipe(path, overrides={"seed": seed})
             run = Run(Path(scratch) / str(seed), Screen())
-            story = RunContext(recipe, path.parent, run, Path(scratch) / "traces.sqlite")
+            context = RunContext(recipe, path.parent, run, Path(scratch) / "traces.sqlite")
             for stage in (SPLIT, VERIFY, CLEAN):
-                run_stage(stage, story)
-            yield story
+                run_stage(stage, context)
+            yield context
 
 
-def orders(story: RunContext, ids: list[str]) -> dict[str, np.ndarray]:
+def orders(context: RunContext, ids: list[str]) -> dict[str, np.ndarray]:
     """Return the rows in the order of each way to choose, by its name."""
-    probs = np.array([decision.probs for decision in story.decisions()])
+    probs = np.array([decision.probs for decision in context.decisions()])
     ranked = np.sort(probs, axis=1)
-    queue = queue_of(story)
+    queue = queue_of(context)
     place = {row_id: i for i, row_id in enumerate(ids)}
     beliefs = {look.id: look.belief for look in queue}
     scores = {
@@ -79,7 +79,7 @@ def orders(story: RunContext, ids: list[str]) -> dict[str, np.ndarray]:
         "decided is wrong": 1 - np.array([beliefs[row_id] for row_id in ids]),
     }
     return {
-        "random": np.random.default_rng(story.recipe.seed).permutation(len(ids)),
+        "random": np.random.default_rng(context.recipe.seed).permutation(len(ids)),
         **{name: np.argsort(-score, kind="stable") for name, score in scores.items()},
         "expected gain": np.array([place[look.id] for look in queue]),
     }
@@ -91,10 +91,10 @@ def found_by_class(wrong: np.ndarray, truth: np.ndarray, looked: np.ndarray) -> 
     return float(np.mean([wrong[looked][truth[looked] == c].sum() / wrong[truth == c].sum() for c in classes]))
 
 
-def table(title: str, found: dict[str, list[list[float]]]) -> None:
+def table(title: str, curves: dict[str, list[list[float]]]) -> None:
     """Print means and standard deviations over the seeds."""
     print(f"{title:<66}" + "".join(f"{n:>16} looks" for n in LOOKS))
-    for name, seeds in found.items():
+    for name, seeds in curves.items():
         mean, spread = np.mean(seeds, axis=0), np.std(seeds, axis=0, ddof=1)
         print(f"  {name:<64}" + "".join(f"{m:>15.3f} ({s:.3f})" for m, s in zip(mean, spread, strict=True)))
     print()

@@ -118,10 +118,10 @@ def compare_optimum(folder: Path, texts: Sequence[str], classifier: Classifier) 
     (folder / "texts.json").write_text(json.dumps(texts))
     ask_peer(python, "export", folder / "whole" / "checkpoint", folder / "optimum")
     before = [cpu_seconds(lambda: classifier.classify(texts)) for _ in range(ROUNDS)]
-    found = ask_peer(python, "pipeline", folder / "optimum", folder / "texts.json", "model.onnx", THREADS)
+    peer = ask_peer(python, "pipeline", folder / "optimum", folder / "texts.json", "model.onnx", THREADS)
     after = [cpu_seconds(lambda: classifier.classify(texts)) for _ in range(ROUNDS)]
     mine = 1000 * statistics.median(before + after) / len(texts)
-    theirs = found["best_cpu_ms"]
+    theirs = peer["best_cpu_ms"]
     print(
         f"optimum's pipeline, batches of {theirs['batch_size']}: {theirs['cpu_ms']:.3f} ms, ours beside it {mine:.3f}"
     )
@@ -160,10 +160,10 @@ def compare_memory(folder: Path) -> None:
         print("skipped: no /proc here to read the memory of a process from")
         return
     done = subprocess.run([sys.executable, __file__, "memory", str(folder)], capture_output=True, text=True, check=True)
-    found = json.loads(done.stdout.splitlines()[-1])
-    for n, megabytes in found["megabytes"].items():
+    content = json.loads(done.stdout.splitlines()[-1])
+    for n, megabytes in content["megabytes"].items():
         print(f"resident after {int(n):>7,} texts: {megabytes:7.1f} MB")
-    bar("runtime_memory_growth_mb", found["growth"], "<= 20", found["growth"] <= 20)
+    bar("runtime_memory_growth_mb", content["growth"], "<= 20", content["growth"] <= 20)
 
 
 def memory(folder: Path) -> dict[str, Any]:
@@ -197,9 +197,9 @@ def corpus(bundle: Path, n: int, seed: int = 0) -> list[str]:
     lengths = np.clip(np.exp(rng.normal(3.425, 0.72, n)), 4, MAX_LENGTH).astype(int)
     texts = [" ".join(rng.choice(words, length - 2)) for length in lengths]
     tokenizer.no_padding()
-    tokens = [len(one.ids) for one in tokenizer.encode_batch(texts)]
-    said = f"{n} texts, {np.mean(tokens):.1f} tokens on average, 95th percentile {np.percentile(tokens, 95):.0f}"
-    print(said, flush=True)
+    tokens = [len(encoding.ids) for encoding in tokenizer.encode_batch(texts)]
+    output = f"{n} texts, {np.mean(tokens):.1f} tokens on average, 95th percentile {np.percentile(tokens, 95):.0f}"
+    print(output, flush=True)
     return texts
 
 
@@ -222,15 +222,15 @@ def bare_loop(bundle: Path, texts: Sequence[str], size: int) -> Callable[[], obj
 
     def loop() -> list[Any]:
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        found: list[Any] = [None] * len(texts)
+        logits_of: list[Any] = [None] * len(texts)
         for start in range(0, len(order), size):
             rows = order[start : start + size]
             encoded = tokenizer.encode_batch([texts[i] for i in rows])
-            ids = np.array([one.ids for one in encoded])
-            mask = np.array([one.attention_mask for one in encoded])
+            ids = np.array([encoding.ids for encoding in encoded])
+            mask = np.array([encoding.attention_mask for encoding in encoded])
             for row, logits in zip(rows, session.run(None, {"input_ids": ids, "attention_mask": mask})[0], strict=True):
-                found[row] = logits
-        return found
+                logits_of[row] = logits
+        return logits_of
 
     return loop
 
@@ -250,16 +250,16 @@ def torch_pipeline(folder: Path, texts: Sequence[str], size: int) -> Callable[[]
 def ask_peer(python: Path, *arguments: object) -> dict[str, Any]:
     command = [str(python), "-W", "ignore", str(PEER), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    content: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return content
 
 
 def best(calls: dict[str, Callable[[], object]]) -> dict[str, Callable[[], object]]:
     """Return the call that takes the least CPU time, the lower of two rounds each."""
     times = interleaved(calls, 2)
     name = min(calls, key=lambda one: min(times[one]))
-    for one in calls:
-        print(f"  tried {one}: {1000 * min(times[one]) / N_TEXTS:.3f} ms", flush=True)
+    for call in calls:
+        print(f"  tried {call}: {1000 * min(times[call]) / N_TEXTS:.3f} ms", flush=True)
     return {name: calls[name]}
 
 

@@ -44,7 +44,7 @@ def table(summary: dict) -> None:
     print(f"{'test':<22} {'accuracy':>8} {'macro-F1':>8}  accuracy by seed, macro-F1 by seed")
     for variant in seeds[0]["test"]:
         of_seeds = [seed["test"][variant] for seed in seeds]
-        accuracy, f1 = ([round(one[name], 4) for one in of_seeds] for name in ("accuracy", "macro_f1"))
+        accuracy, f1 = ([round(of_seed[name], 4) for of_seed in of_seeds] for name in ("accuracy", "macro_f1"))
         print(f"{variant:<22} {mean(accuracy):8.4f} {mean(f1):8.4f}  {accuracy}, {f1}")
     for name, way in summary["way_to_ceiling"].items():
         print(f"way to the ceiling, {name}: {'unknown' if way is None else f'{way:.0%}'}")

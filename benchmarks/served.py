@@ -157,8 +157,8 @@ def finish_load(running: Running, generator: "subprocess.Popen[bytes]") -> dict[
     """Return what the generator found, once it has ended."""
     if generator.wait():
         raise RuntimeError(f"the load generator ended with {generator.returncode}")
-    found: dict[str, Any] = json.loads((running.folder / FOUND).read_text())
-    return found
+    content: dict[str, Any] = json.loads((running.folder / FOUND).read_text())
+    return content
 
 
 @dataclass(frozen=True)
@@ -176,8 +176,8 @@ class Round:
 def one_round(running: Running, callers: int, n_requests: int) -> Round:
     """Return one pass; every request must be answered with 200."""
     before = cpu_s(running.pid)
-    found = load(running, callers=callers, requests=n_requests)
+    measured_load = load(running, callers=callers, requests=n_requests)
     used = cpu_s(running.pid) - before
-    if found["statuses"] != {"200": n_requests}:
-        raise RuntimeError(f"{running.server.name}: {found['statuses']}; wanted {n_requests} times 200")
-    return Round(1000 * used / n_requests, n_requests / found["seconds"], found["ms"])
+    if measured_load["statuses"] != {"200": n_requests}:
+        raise RuntimeError(f"{running.server.name}: {measured_load['statuses']}; wanted {n_requests} times 200")
+    return Round(1000 * used / n_requests, n_requests / measured_load["seconds"], measured_load["ms"])

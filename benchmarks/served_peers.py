@@ -59,16 +59,16 @@ def infinity_settings(kit: Kit) -> list[Server]:
 
 def best(settings: list[Server], texts: list[str], callers: int) -> Server | None:
     """Return the setting with the least processor time a request; None without any that answers."""
-    found: dict[str, float] = {}
+    cpu_ms_of: dict[str, float] = {}
     for server in settings:
         try:
             with running(server, texts) as peer:
-                found[server.name] = one_round(peer, callers, TRIED_REQUESTS).cpu_ms
+                cpu_ms_of[server.name] = one_round(peer, callers, TRIED_REQUESTS).cpu_ms
         except RuntimeError as error:
             print(f"skipped: {error}", flush=True)
             continue
-        print(f"  tried {server.name}: {found[server.name]:.2f} ms of processor time a request", flush=True)
-    if not found:
+        print(f"  tried {server.name}: {cpu_ms_of[server.name]:.2f} ms of processor time a request", flush=True)
+    if not cpu_ms_of:
         return None
-    name = min(found, key=found.__getitem__)
+    name = min(cpu_ms_of, key=cpu_ms_of.__getitem__)
     return next(server for server in settings if server.name == name)

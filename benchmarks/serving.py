@@ -66,14 +66,14 @@ def show_fifo(kit: Kit, rounds: int) -> None:
 
 def fifo(kit: Kit, size: int) -> Callable[[], None]:
     tokenizer, session = bare(kit.fp32)
-    names = [one.name for one in session.get_inputs()]
+    names = [graph_input.name for graph_input in session.get_inputs()]
     tokenizer.enable_padding()
 
     def call() -> None:
         for start in range(0, len(kit.texts), size):
             encoded = tokenizer.encode_batch(kit.texts[start : start + size])
-            ids = np.array([one.ids for one in encoded])
-            mask = np.array([one.attention_mask for one in encoded])
+            ids = np.array([encoding.ids for encoding in encoded])
+            mask = np.array([encoding.attention_mask for encoding in encoded])
             feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
             session.run(None, {name: feed[name] for name in names})
 
@@ -89,12 +89,12 @@ def compare_in_process(kit: Kit, rounds: int) -> None:
         with running(ours(kit.int8, INT8), kit.texts) as service:
             load(service, callers=CALLERS, requests=WARM_REQUESTS)
             many = one_round(service, CALLERS, len(kit.texts))
-            one = one_round(service, 1, len(kit.texts))
+            one_caller = one_round(service, 1, len(kit.texts))
         after = in_process(classifier, kit.texts)
         alone_per_s.append((before.per_s + after.per_s) / 2)
         served_per_s.append(many.per_s)
         cpu_ratio.append(2 * many.cpu_ms / (before.cpu_ms + after.cpu_ms))
-        over_ms += [a - b for a, b in zip(one.ms, each_ms(classifier, kit.texts), strict=True)]
+        over_ms += [a - b for a, b in zip(one_caller.ms, each_ms(classifier, kit.texts), strict=True)]
     show("in the process, all texts in one call", alone_per_s, "texts/s")
     show(f"served, {CALLERS} callers", served_per_s, "requests/s")
     show("processor time over in the process", cpu_ratio, "times")
@@ -114,12 +114,12 @@ def in_process(classifier: Classifier, texts: Sequence[str]) -> Round:
 
 
 def each_ms(classifier: Classifier, texts: Sequence[str]) -> list[float]:
-    found = []
+    times_ms = []
     for text in texts:
         began = time.perf_counter()
         classifier.classify([text])
-        found.append(1000 * (time.perf_counter() - began))
-    return found
+        times_ms.append(1000 * (time.perf_counter() - began))
+    return times_ms
 
 
 def compare_size(kit: Kit, rounds: int) -> None:
@@ -151,31 +151,33 @@ def compare_peers(kit: Kit, rounds: int) -> None:
     }
     servers = {INT8: ours(kit.int8, INT8), FP32: ours(kit.fp32, FP32)}
     servers |= {name: server for name, server in peers.items() if server}
-    found = measured(servers, kit.texts, rounds)
-    for name, all_rounds in found.items():
-        show(f"{servers[name].name}, processor time", [one.cpu_ms for one in all_rounds])
-        show(f"{servers[name].name}, throughput", [one.per_s for one in all_rounds], "requests/s")
+    rounds_of = measured(servers, kit.texts, rounds)
+    for name, all_rounds in rounds_of.items():
+        show(f"{servers[name].name}, processor time", [of_round.cpu_ms for of_round in all_rounds])
+        show(f"{servers[name].name}, throughput", [of_round.per_s for of_round in all_rounds], "requests/s")
     for mine, peer, most in (
         (FP32, "LitServe batched", 0.6),
         (FP32, "LitServe", 1.0),
         (INT8, "LitServe", 0.5),
         (FP32, "infinity", 0.45),
     ):
-        if peer in found:
-            ratio = median(one.cpu_ms for one in found[mine]) / median(one.cpu_ms for one in found[peer])
+        if peer in rounds_of:
+            ratio = median(of_round.cpu_ms for of_round in rounds_of[mine]) / median(
+                of_round.cpu_ms for of_round in rounds_of[peer]
+            )
             name = f"serving_cpu_{mine[-4:]}_over_{peer.lower().replace(' ', '_')}"
             bar(name, f"{ratio:.3f}", f"<= {most}", ratio <= most)
 
 
 def measured(servers: dict[str, Server], texts: list[str], rounds: int) -> dict[str, list[Round]]:
     """Return the rounds of each server, interleaved."""
-    found: dict[str, list[Round]] = {name: [] for name in servers}
+    rounds_of: dict[str, list[Round]] = {name: [] for name in servers}
     for _ in range(rounds):
         for name, server in servers.items():
-            with running(server, texts) as one:
-                load(one, callers=CALLERS, requests=WARM_REQUESTS)
-                found[name].append(one_round(one, CALLERS, len(texts)))
-    return found
+            with running(server, texts) as service:
+                load(service, callers=CALLERS, requests=WARM_REQUESTS)
+                rounds_of[name].append(one_round(service, CALLERS, len(texts)))
+    return rounds_of
 
 
 def median(values: Iterable[float]) -> float:

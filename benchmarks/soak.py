@@ -44,11 +44,13 @@ def soak(service: Running, minutes: float) -> None:
         if time.monotonic() - began >= warm:
             samples.append((memory_mb(service.pid), descriptors(service.pid), threads(service.pid)))
         time.sleep(min(SAMPLE_S, warm))
-    found = finish_load(service, generator)
-    answered = found["ms"].get("200", [0.0])
-    failed = {status: len(values) for status, values in found["ms"].items() if status != "200"}
+    measured_load = finish_load(service, generator)
+    answered = measured_load["ms"].get("200", [0.0])
+    failed = {status: len(values) for status, values in measured_load["ms"].items() if status != "200"}
     print(f"capacity {per_s:.0f} requests/s, {SHARE:.0%} of it for {minutes:g} minutes: {len(answered)} answered")
-    print(f"answers: {said(answered)}; probes: {said(found['probe_ms'])}; sent late: {said(found['late_ms'])}")
+    print(
+        f"answers: {said(answered)}; probes: {said(measured_load['probe_ms'])}; sent late: {said(measured_load['late_ms'])}"
+    )
     memory, files, running_threads = (list(values) for values in zip(*samples, strict=True))
     grown = max(memory) - memory[0]
     print(f"memory {memory[0]:.1f} MB at first, {max(memory):.1f} at most, {memory[-1]:.1f} at last")

@@ -97,7 +97,7 @@ def prepare(recipe: Recipe, seed: int, remember: Memory) -> Cleaned:
     teacher = Teacher(llm=Recorded(PATH.parent / recipe.teacher.traces), config=recipe.teacher)
     votes = collect_votes(rows, recipe.labels, recipe.verify, teacher=teacher).votes
     cleaned = clean(rows, votes, recipe.labels, recipe.clean, embed=remember, seed=seed)
-    found = synthesize(
+    synthesized = synthesize(
         read_drafts(PATH.parent / recipe.synthesize.drafts),
         dealt.rows,
         cleaned.decisions,
@@ -109,9 +109,9 @@ def prepare(recipe: Recipe, seed: int, remember: Memory) -> Cleaned:
         balanced=recipe.train.class_weights == "balanced",
         seed=seed,
     )
-    print(f"seed {seed}: refused {found.report['refused']}\n  diversity: {found.report['diversity']}")
-    show_gate(msgspec.convert(found.report["gate"], Gate))
-    return Cleaned(seed, dealt.rows, cleaned.decisions, found)
+    print(f"seed {seed}: refused {synthesized.report['refused']}\n  diversity: {synthesized.report['diversity']}")
+    show_gate(msgspec.convert(synthesized.report["gate"], Gate))
+    return Cleaned(seed, dealt.rows, cleaned.decisions, synthesized)
 
 
 def frozen_scores(recipe: Recipe, run: Cleaned, remember: Memory) -> tuple[Score, Score]:
@@ -125,10 +125,10 @@ def frozen_scores(recipe: Recipe, run: Cleaned, remember: Memory) -> tuple[Score
             targets=np.array([row.label for row in rows]),
             weights=np.array([row.weight for row in rows]),
         )
-        said = fitted(batch, balanced=recipe.train.class_weights == "balanced").predict(
+        predicted = fitted(batch, balanced=recipe.train.class_weights == "balanced").predict(
             remember([r.text for r in test])
         )
-        scores.append(score(recipe, test, said))
+        scores.append(score(recipe, test, predicted))
     return scores[0], scores[1]
 
 
@@ -137,7 +137,7 @@ def tried_by_encoder(recipe: Recipe, run: Cleaned) -> Gate:
     rows = training_rows(of_part(run.rows, "train"), run.decisions, run.found.drafts, recipe.labels, recipe.train)
     real, drafts = ([row for row in rows if row.synthetic == written] for written in (False, True))
     print(f"seed {run.seed}, the encoder on a fifth of the real rows held out:")
-    found = encoder_gate(
+    gate = encoder_gate(
         real,
         drafts,
         recipe.labels,
@@ -145,8 +145,8 @@ def tried_by_encoder(recipe: Recipe, run: Cleaned) -> Gate:
         fit_predict=lambda _, fitting, texts: fine_tuned(recipe, run.seed, fitting, texts),
         seed=run.seed,
     )
-    show_gate(found)
-    return found
+    show_gate(gate)
+    return gate
 
 
 def show_gate(gate: Gate) -> None:
@@ -184,12 +184,14 @@ def fine_tuned(recipe: Recipe, seed: int, rows: Sequence[TrainingRow], texts: Se
         return checkpoint_logits(model, load_tokenizer(trained.checkpoint), texts, reading).argmax(axis=1)
 
 
-def score(recipe: Recipe, test: Sequence[Example], said: np.ndarray) -> Score:
+def score(recipe: Recipe, test: Sequence[Example], predicted: np.ndarray) -> Score:
     """Return the scores of class indices [n] against gold."""
     gold = np.array([recipe.labels.index(row.label) for row in test])
     rare = gold == recipe.labels.index(RARE)
     return Score(
-        float((said[rare] == gold[rare]).mean()), accuracy(gold, said), macro_f1(gold, said, len(recipe.labels))
+        float((predicted[rare] == gold[rare]).mean()),
+        accuracy(gold, predicted),
+        macro_f1(gold, predicted, len(recipe.labels)),
     )
 
 
@@ -206,7 +208,10 @@ def table(name: str, runs: Sequence[Cleaned], scores: Sequence[tuple[Score, Scor
     gains = np.array([[b - a for a, b in pairs(*both)] for both in scores])
     print("  mean gain: " + ", ".join(f"{mean:+.4f}" for mean in gains.mean(axis=0)))
     if len(gains) > 1:
-        print("  standard deviation over seeds: " + ", ".join(f"{one:.4f}" for one in gains.std(axis=0, ddof=1)))
+        print(
+            "  standard deviation over seeds: "
+            + ", ".join(f"{deviation:.4f}" for deviation in gains.std(axis=0, ddof=1))
+        )
 
 
 def pairs(without: Score, drafts: Score) -> list[tuple[float, float]]:

@@ -94,7 +94,7 @@ def our_train(encoder: Path, rows: Rows, labels: list[str], *, epochs: int) -> t
     fitted = round(len(rows) * (1 - TrainConfig().validation))
     with tempfile.TemporaryDirectory() as scratch:
         start = time.perf_counter()
-        found = train(
+        trained = train(
             training,
             labels,
             TrainConfig(epochs=epochs),
@@ -104,7 +104,7 @@ def our_train(encoder: Path, rows: Rows, labels: list[str], *, epochs: int) -> t
             seed=0,
         )
         seconds = time.perf_counter() - start
-        return load_classifier(found.checkpoint, labels).eval(), len(found.history) * fitted / seconds
+        return load_classifier(trained.checkpoint, labels).eval(), len(trained.history) * fitted / seconds
 
 
 def accuracy(model: torch.nn.Module, rows: Rows, labels: list[str]) -> float:

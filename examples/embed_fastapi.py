@@ -40,9 +40,10 @@ app = FastAPI(title="Texts with labels", lifespan=loaded)
 def classify(asked: Asked, request: Request) -> list[Answered]:
     """Not `async`: FastAPI runs it on a thread, so the event loop goes on while the encoder computes."""
     try:
-        found = request.app.state.classifier.classify(asked.texts)
+        answers = request.app.state.classifier.classify(asked.texts)
     except DataError as error:
         raise HTTPException(422, str(error)) from error
     return [
-        Answered(label=one.label, confidence=one.confidence, escalate=one.escalate, probs=one.probs) for one in found
+        Answered(label=answer.label, confidence=answer.confidence, escalate=answer.escalate, probs=answer.probs)
+        for answer in answers
     ]

@@ -20,7 +20,7 @@ def answer(label: str = "good", confidence: float = 0.9, tokens: int = 12, bundl
     return Answer(
         label=label,
         labels=(label,),
-        probs={one: confidence if one == label else rest for one in LABELS},
+        probs={item: confidence if item == label else rest for item in LABELS},
         confidence=confidence,
         encoder_label=label,
         encoder_confidence=confidence,
@@ -46,7 +46,7 @@ def traffic(
     confidences = rng.beta(*confidence, n_texts).tolist()
     called = rng.choice(LABELS, n_texts, p=labels).tolist()
     lengths = (2 + rng.gamma(3, tokens / 3, n_texts)).astype(int).tolist()
-    return [answer(*one) for one in zip(called, confidences, lengths, strict=True)]
+    return [answer(*item) for item in zip(called, confidences, lengths, strict=True)]
 
 
 def reference_of(answers: list[Answer]) -> Reference:
@@ -55,10 +55,10 @@ def reference_of(answers: list[Answer]) -> Reference:
     return Reference(
         n_rows=len(answers),
         trusted=True,
-        confidence=histogram([one.encoder_confidence for one in answers]),
-        labels=counts_by_label([one.encoder_label for one in answers]),
-        tokens=histogram([one.tokens for one in answers]),
-        escalated=sum(one.encoder_confidence < THRESHOLD for one in answers),
+        confidence=histogram([answer.encoder_confidence for answer in answers]),
+        labels=counts_by_label([item.encoder_label for item in answers]),
+        tokens=histogram([entry.tokens for entry in answers]),
+        escalated=sum(scored.encoder_confidence < THRESHOLD for scored in answers),
         delta=0.1,
         curve=(point,),
     )

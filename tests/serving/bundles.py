@@ -59,6 +59,8 @@ def sealed(folder: Path) -> Path:
     changed(folder, files={name: sha256_of_file(folder / name) for name in (MODEL, TOKENIZER)})
     bundle: Bundle = read_bundle(folder)
     encoder = Encoder(folder, n_labels=len(bundle.labels), reading=bundle.reading)
-    probs = apply(bundle.calibration, encoder.logits([one.text for one in bundle.golden]))
-    golden = [{"text": one.text, "probs": row} for one, row in zip(bundle.golden, probs.tolist(), strict=True)]
+    probs = apply(bundle.calibration, encoder.logits([golden_text.text for golden_text in bundle.golden]))
+    golden = [
+        {"text": golden_text.text, "probs": row} for golden_text, row in zip(bundle.golden, probs.tolist(), strict=True)
+    ]
     return changed(folder, golden=golden)

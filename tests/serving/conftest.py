@@ -32,9 +32,9 @@ def bundle_dir(tmp_path_factory: pytest.TempPathFactory, bert: Path) -> Path:
     exported = folder / "export"
     export(trained.checkpoint, rows, LABELS, ExportConfig(parity_rows=8), folder=exported, reading=reading)
     encoder = Encoder(exported, n_labels=len(LABELS), reading=reading)
-    tokens, logits = [len(one) for one in encoder.encode(texts)], encoder.logits(texts)
+    tokens, logits = [len(item) for item in encoder.encode(texts)], encoder.logits(texts)
     settings = CalibrateConfig(methods=("temperature",), folds=2)
-    found = calibrate(rows, LABELS, logits, settings, seed=0, tokens=tokens)
+    calibrating = calibrate(rows, LABELS, logits, settings, seed=0, tokens=tokens)
     write_bundle(
         folder / "bundle",
         exported=exported,
@@ -43,12 +43,12 @@ def bundle_dir(tmp_path_factory: pytest.TempPathFactory, bert: Path) -> Path:
         encoder="packaged:all-MiniLM-L6-v2",
         labels=LABELS,
         reading=reading,
-        calibration=found.calibration,
-        threshold=found.threshold,
+        calibration=calibrating.calibration,
+        threshold=calibrating.threshold,
         policy="",
         vocabulary=vocabulary_of(trained.checkpoint),
         golden_texts=texts[:3],
-        reference=found.reference,
+        reference=calibrating.reference,
     )
     return folder / "bundle"
 

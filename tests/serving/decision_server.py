@@ -23,8 +23,8 @@ def enum_in(value: Any) -> list[str]:
         if isinstance(value.get("enum"), list):
             return list(value["enum"])
         value = list(value.values())
-    for one in value if isinstance(value, list) else []:
-        found = enum_in(one)
-        if found:
-            return found
+    for item in value if isinstance(value, list) else []:
+        result = enum_in(item)
+        if result:
+            return result
     return []

@@ -68,14 +68,14 @@ def send(url: str, content: bytes, *, half_close: bool = False, quiet_s: float =
 
 def receive(wire: socket.socket, quiet_s: float = 1.0) -> bytes:
     """Return what comes, until the other side closes or, after its first bytes, is silent for `quiet_s`."""
-    came = b""
+    reply = b""
     try:
         while chunk := wire.recv(1 << 16):
-            came += chunk
+            reply += chunk
             wire.settimeout(quiet_s)
     except OSError:
         pass
-    return came
+    return reply
 
 
 def post(path: str, body: Any, *headers: str, version: str = "1.1") -> bytes:
@@ -85,11 +85,11 @@ def post(path: str, body: Any, *headers: str, version: str = "1.1") -> bytes:
     return "\r\n".join([*head, f"Content-Length: {len(content)}", "", ""]).encode() + content
 
 
-def statuses(came: bytes) -> list[int]:
+def statuses(reply: bytes) -> list[int]:
     """Return the status of each reply in the bytes."""
-    found = []
-    for line in came.split(b"\r\n"):
+    results = []
+    for line in reply.split(b"\r\n"):
         _, is_status, rest = line.rpartition(b"HTTP/1.1 ")
         if is_status and rest[:3].isdigit():
-            found.append(int(rest[:3]))
-    return found
+            results.append(int(rest[:3]))
+    return results

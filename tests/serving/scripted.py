@@ -41,12 +41,12 @@ class Scripted:
         if timings is not None:
             timings.tokenise_s, timings.queue_s, timings.inference_s, timings.escalation_s = 0.001, 0.002, 0.003, 0.004
         try:
-            found = [await self.act(text) for text in texts]
+            results = [await self.act(text) for text in texts]
             self.ended += 1
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
-        return found
+        return results
 
     async def decide(self, text: str, labels: tuple[str, ...], instructions: str, deadline: Deadline) -> Answer:
         raise UnanswerableError("no decoder")

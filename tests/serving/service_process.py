@@ -17,9 +17,9 @@ def started(bundle: Path, *words: str, **environment: str) -> Iterator[str]:
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | environment
     )
-    said: list[str] = []
+    lines: list[str] = []
     try:
-        yield _url(process, said)
+        yield _url(process, lines)
     finally:
         process.terminate()
         try:
@@ -27,15 +27,15 @@ def started(bundle: Path, *words: str, **environment: str) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-    assert process.returncode == 0, said
+    assert process.returncode == 0, lines
 
 
-def _url(process: "subprocess.Popen[str]", said: list[str]) -> str:
+def _url(process: "subprocess.Popen[str]", lines: list[str]) -> str:
     assert process.stdout is not None
     for line in process.stdout:
-        said.append(line)
-        if found := re.search(r"ready .* at (http://\S+)", line):
+        lines.append(line)
+        if result := re.search(r"ready .* at (http://\S+)", line):
             # What it says later is read as well, or the pipe would fill.
-            threading.Thread(target=said.extend, args=(process.stdout,), daemon=True).start()
-            return found[1]
-    raise AssertionError(f"it ended: {''.join(said)}")
+            threading.Thread(target=lines.extend, args=(process.stdout,), daemon=True).start()
+            return result[1]
+    raise AssertionError(f"it ended: {''.join(lines)}")

@@ -38,8 +38,8 @@ class Process(msgspec.Struct, frozen=True):
             {"content-type": "application/json"},
         )
         with urllib.request.urlopen(request, timeout=timeout_s) as reply:
-            found: dict[str, object] = json.load(reply)
-        return found
+            loaded: dict[str, object] = json.load(reply)
+        return loaded
 
 
 def status_of(request: urllib.request.Request) -> int:
@@ -67,13 +67,13 @@ def started(bundle: Path, *words: str) -> Iterator[Process]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as popen:
         assert popen.stdout
         assert popen.stderr
-        said: list[str] = []
+        lines: list[str] = []
         try:
-            while not said or " at http://" not in said[-1]:
+            while not lines or " at http://" not in lines[-1]:
                 line = popen.stdout.readline()
                 assert line, popen.stderr.read()
-                said.append(line.strip())
-            yield Process(popen, said[-1].rpartition(" at ")[2])
+                lines.append(line.strip())
+            yield Process(popen, lines[-1].rpartition(" at ")[2])
         finally:
             if popen.poll() is None:
                 popen.send_signal(signal.SIGCONT)

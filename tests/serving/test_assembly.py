@@ -31,8 +31,8 @@ def test_what_the_encoder_is_not_sure_of_goes_to_the_decoder_and_into_the_review
         words = ("--set", "decoder.model=judge", "--set", f"decoder.base_url={decoder.url}")
         with started(folder, *words, ANTHROPIC_API_KEY="none") as url:
             asked = {"inputs": ["The soup was awful."], "threshold": 1.0}
-            said, request_id = fetched(f"{url}/v1/classify", asked)
-            [answer] = json.loads(said)["answers"]
+            output, request_id = fetched(f"{url}/v1/classify", asked)
+            [answer] = json.loads(output)["answers"]
             assert (answer["status"], answer["escalation"]) == ("escalated", "answered")
             assert answer["source"] in ("decoder", "both")
             assert answer["rationale"] == "It says so."
@@ -54,7 +54,7 @@ def test_without_a_decoder_no_database_is_opened_and_the_answer_says_what_escala
 ) -> None:
     folder = copied(bundle_dir, tmp_path / "bundle")
     with started(folder) as url:
-        said, _ = fetched(f"{url}/v1/classify", {"inputs": ["The soup was awful."], "threshold": 1.0})
-        [answer] = json.loads(said)["answers"]
+        output, _ = fetched(f"{url}/v1/classify", {"inputs": ["The soup was awful."], "threshold": 1.0})
+        [answer] = json.loads(output)["answers"]
         assert (answer["status"], answer["source"], answer["escalation"]) == ("escalated", "encoder", "none")
     assert not list(tmp_path.glob("*.sqlite"))

@@ -99,7 +99,7 @@ def test_no_text_and_one_too_many_are_refused_and_the_limit_is_not(plain_server:
 
 def test_the_neighbours_of_odd_texts_are_answered_as_if_alone(plain_server: str, bundle_dir: Path) -> None:
     odd = [text for text, status in TEXTS.values() if status == 200 and len(text) < 10_000]
-    texts = [one for text in odd for one in (GOOD, text)]
+    texts = [item for text in odd for item in (GOOD, text)]
     answers = ask(plain_server, DIALECTS["native"], texts).json()["answers"]
     alone = hybrid.load(bundle_dir).classify([GOOD])[0]
     assert len(answers) == len(texts)
@@ -168,11 +168,11 @@ FIELDS: list[tuple[dict[str, Any], int, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("body", "status", "said"), FIELDS)
-def test_a_field_that_cannot_be_is_named(plain_server: str, body: dict[str, Any], status: int, said: str) -> None:
+@pytest.mark.parametrize(("body", "status", "message"), FIELDS)
+def test_a_field_that_cannot_be_is_named(plain_server: str, body: dict[str, Any], status: int, message: str) -> None:
     reply = client().post(f"{plain_server}/v1/classify", json=body)
     assert reply.status_code == status
-    assert said in reply.text
+    assert message in reply.text
 
 
 def test_of_equal_keys_the_last_one_counts(plain_server: str) -> None:

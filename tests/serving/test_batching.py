@@ -51,7 +51,7 @@ def job(*n_tokens: int) -> Job:
 
 
 def test_every_row_runs_once_and_none_is_overtaken_for_ever() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         rng, queue = random.Random(1), RequestQueue()
         first = job(64)
         queue.put(first)
@@ -68,11 +68,11 @@ def test_every_row_runs_once_and_none_is_overtaken_for_ever() -> None:
         oldest = [min(row.number for row in batch) for batch in taken]
         assert oldest == sorted(oldest)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_a_row_of_a_rare_length_is_overtaken_by_few() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         queue = RequestQueue()
         for _ in range(LOOKAHEAD):
             queue.put(job(64))  # four of them fill a batch
@@ -85,11 +85,11 @@ def test_a_row_of_a_rare_length_is_overtaken_by_few() -> None:
             batches += 1
         assert batches <= LOOKAHEAD / 2  # one behind the 16 batches before it, and the company those were given
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_what_nobody_waits_for_is_dropped_before_it_costs_anything() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         queue, left, stays = RequestQueue(), job(5, 6, 7), job(5, 30)
         queue.put(left)
         queue.put(stays)
@@ -99,11 +99,11 @@ def test_what_nobody_waits_for_is_dropped_before_it_costs_anything() -> None:
         assert lengths(queue.take(256)) == [30]
         assert queue.take(256) == []
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_a_suspect_runs_alone_and_before_all_others() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         queue, suspect, other = RequestQueue(), job(5, 5), job(5, 5)
         queue.put(suspect)
         rows = queue.take(256)
@@ -113,11 +113,11 @@ def test_a_suspect_runs_alone_and_before_all_others() -> None:
         assert queue.take(256) == [rows[1]]
         assert queue.take(256) == other.rows
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_rows_put_back_keep_their_place() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         queue, early, late = RequestQueue(), job(5, 5, 5), job(5)
         queue.put(early)
         rows = queue.take(256)
@@ -125,21 +125,21 @@ def test_rows_put_back_keep_their_place() -> None:
         queue.put_back(rows)
         assert queue.take(256) == [*rows, *late.rows]
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_all_that_wait_are_given_up_at_once() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         queue, waits = RequestQueue(), [job(5, 6), job(7)]
-        for one in waits:
-            queue.put(one)
+        for wait in waits:
+            queue.put(wait)
         queue.fail_all(EngineDownError("gone"))
         assert (queue.rows, queue.tokens) == (0, 0)
-        for one in waits:
+        for item in waits:
             with pytest.raises(EngineDownError, match="gone"):
-                await one.done
+                await item.done
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 @settings(deadline=None)

@@ -37,8 +37,8 @@ FEW = ClientConfig(max_items=7, timeout_s=60.0)
 def url(bundle_dir: Path) -> Iterator[str]:
     """A service that wants a key and takes lists of ten texts of 200 characters."""
     words = ("--set", "limits.items=10", "--set", "limits.characters=200")
-    with started(bundle_dir, *words, HYBRID_API_KEYS=KEY) as found:
-        yield found
+    with started(bundle_dir, *words, HYBRID_API_KEYS=KEY) as result:
+        yield result
 
 
 def asked(kind: str, url: str, texts: Sequence[str], config: ClientConfig = FEW) -> list[Answer | Failed]:
@@ -60,11 +60,11 @@ def test_a_long_list_is_answered_in_order_in_requests_that_the_service_takes(
     url: str, bundle_dir: Path, kind: str, max_items: int
 ) -> None:
     # 256 is more than this service takes at once: the client halves the list until it does.
-    found = asked(kind, url, TEXTS, ClientConfig(max_items=max_items, timeout_s=60.0))
+    answers = asked(kind, url, TEXTS, ClientConfig(max_items=max_items, timeout_s=60.0))
     wanted = hybrid.load(bundle_dir).classify(TEXTS)
-    assert [one.label for one in found if isinstance(one, Answer)] == [one.label for one in wanted]
-    sure = [one.encoder_confidence for one in found if isinstance(one, Answer)]
-    assert sure == pytest.approx([one.confidence for one in wanted], abs=1e-4)
+    assert [item.label for item in answers if isinstance(item, Answer)] == [expected.label for expected in wanted]
+    sure = [answer.encoder_confidence for answer in answers if isinstance(answer, Answer)]
+    assert sure == pytest.approx([entry.confidence for entry in wanted], abs=1e-4)
     assert len(set(sure)) > 20  # so an answer in another's place would be seen
 
 
@@ -114,7 +114,7 @@ def test_a_key_that_is_not_known_an_unknown_option_and_no_service_are_said(
 
 
 def test_an_answer_of_the_client_is_the_answer_of_the_service() -> None:
-    ours, theirs = ({field.name for field in msgspec.structs.fields(one)} for one in (Answer, serving.types.Answer))
+    ours, theirs = ({field.name for field in msgspec.structs.fields(item)} for item in (Answer, serving.types.Answer))
     assert ours == theirs
 
 

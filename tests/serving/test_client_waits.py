@@ -96,9 +96,9 @@ def door() -> Iterator[Callable[[Script], Door]]:
         return opened[-1]
 
     yield open_door
-    for one in opened:
-        one.server.shutdown()
-        one.server.server_close()
+    for item in opened:
+        item.server.shutdown()
+        item.server.server_close()
 
 
 def ask(kind: str, door: Door, texts: list[str] | None = None, **settings: Any) -> list[Answer | Failed]:
@@ -237,9 +237,9 @@ def test_a_text_that_the_service_fails_on_leaves_the_others_their_answers(
     detail = {"kind": "item_failed", "message": "poison", "item": 1}
     some = (200, {}, {"answers": [ANSWER, None], "failed": [detail], "bundle_id": "0"})
     none = (500, {}, {"error": {"kind": "item_failed", "message": "poison", "item": 0}})
-    found = ask(kind, door([some, none]), ["a", "b", "c"], max_items=2)
-    assert [type(one) for one in found] == [Answer, Failed, Failed]
-    assert [one.item for one in found if isinstance(one, Failed)] == [1, 2]
+    answers = ask(kind, door([some, none]), ["a", "b", "c"], max_items=2)
+    assert [type(answer) for answer in answers] == [Answer, Failed, Failed]
+    assert [item.item for item in answers if isinstance(item, Failed)] == [1, 2]
 
 
 def test_a_wait_is_read_as_seconds_and_as_a_date() -> None:

@@ -42,8 +42,10 @@ def deciding(bundle_dir: Path, messages: MessagesServer, folder: Path) -> Iterat
         "limits.timeout_ms": "60000",
         "decoder.deadline_ms": "60000",
     }
-    with started(bundle_dir, *(word for name, value in words.items() for word in ("--set", f"{name}={value}"))) as one:
-        yield one.url
+    with started(
+        bundle_dir, *(word for name, value in words.items() for word in ("--set", f"{name}={value}"))
+    ) as server:
+        yield server.url
 
 
 def client_of(url: str) -> openai.OpenAI:
@@ -64,8 +66,8 @@ def test_the_openai_client_gets_the_encoders_probabilities_in_the_order_that_it_
     (answer,) = reply.answers
     assert answer.type == "choice"
     assert (answer.name, answer.choice) == ("taste", wanted.label)
-    assert [one.value for one in answer.probabilities] == ["plain", "good", "bad"]
-    assert {str(one.value): one.probability for one in answer.probabilities} == pytest.approx(wanted.probs, abs=1e-5)
+    assert [probability.value for probability in answer.probabilities] == ["plain", "good", "bad"]
+    assert {str(item.value): item.probability for item in answer.probabilities} == pytest.approx(wanted.probs, abs=1e-5)
     assert answer.confidence == pytest.approx((wanted.confidence - 1 / 3) / (2 / 3), abs=1e-5)
     assert reply.usage.total_tokens == reply.usage.input_tokens > 2
 
@@ -78,7 +80,7 @@ def test_levels_that_are_the_labels_are_scored_by_the_encoder(alone: str, bundle
         (answer,) = client.decisions.create(model="dishes", input=TEXT, questions=[question]).answers
     assert answer.type == "score"
     assert answer.score == pytest.approx(probs["plain"] + 2 * probs["good"], abs=1e-5)
-    assert [one.value for one in answer.probabilities] == [0, 1, 2]
+    assert [probability.value for probability in answer.probabilities] == [0, 1, 2]
 
 
 def test_messages_are_read_as_one_text_and_images_are_refused(alone: str, bundle_dir: Path) -> None:
@@ -138,7 +140,7 @@ def test_only_foreign_questions_go_to_the_decoder_and_each_answer_keeps_its_plac
     assert answers[0].probability == 0.75
     assert answers[2].type == "choice"
     assert answers[2].choice == "kitchen"
-    assert [one.value for one in answers[2].probabilities] == ["kitchen", True, "bar"]
+    assert [probability.value for probability in answers[2].probabilities] == ["kitchen", True, "bar"]
     # The bundle's own question may escalate too; its options tell it from the others.
     asked = [str(body) for body in messages.bodies[before:] if set(enum_in(body)) != {"bad", "good", "plain"}]
     assert len(asked) == 2
@@ -164,7 +166,7 @@ def test_where_the_decoder_gives_no_answer_one_protocol_refuses_the_question_and
 @pytest.mark.slow
 def test_systemone_conforms(with_decoder: tuple[str, MessagesServer]) -> None:
     report = runner.run(with_decoder[0], timeout=60)
-    failed = [f"{one.id}: {one.findings[0].message}" for one in report.results if one.status == "fail"]
+    failed = [f"{result.id}: {result.findings[0].message}" for result in report.results if result.status == "fail"]
     assert failed == []
     assert report.verdict == "conformant", (report.aborted, report.untested_musts, report.inconclusive)
     assert report.count("MUST", "skip") == 1  # the one about a server with keys
@@ -177,7 +179,7 @@ def test_systemone_reads_keys_as_its_clients_send_them(
     monkeypatch.setenv(API_KEYS, "soup-of-the-day")
     with MessagesServer(first_option) as messages, deciding(bundle_dir, messages, tmp_path) as url:
         report = runner.run(url, key="soup-of-the-day", timeout=60, only={"auth"})
-    status = {one.id: one.status for one in report.results if one.id.startswith("auth.")}
+    status = {result.id: result.status for result in report.results if result.id.startswith("auth.")}
     assert status == {
         "auth.bearer": "pass",
         "auth.missing": "pass",

@@ -19,7 +19,7 @@ def watch(n_rows: int = 600, seed: int = 1000) -> DriftMonitor:
 def alarms(answers: list[Answer], drift: DriftMonitor | None = None) -> dict[str, str]:
     drift = drift or watch()
     drift.note(answers)
-    return {one.quantity: one.says for one in drift.drifts if one.alarm}
+    return {item.quantity: item.says for item in drift.drifts if item.alarm}
 
 
 def test_the_tail_of_chi_square_is_that_of_scipy() -> None:
@@ -63,23 +63,23 @@ def test_traffic_like_the_calibration_rows_raises_no_alarm() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shifted", "moved", "said"),
+    ("shifted", "moved", "message"),
     [
         ({"confidence": (3.0, 2.0)}, {"confidence", "escalated"}, "are below the threshold"),
         ({"labels": (0.65, 0.2, 0.15)}, {"labels"}, "are labelled '"),
         ({"tokens": 34.0}, {"tokens"}, "have fewer than"),
     ],
 )
-def test_an_alarm_names_what_moved_and_nothing_else(shifted: dict[str, object], moved: set[str], said: str) -> None:
-    found = alarms(traffic(WINDOW, seed=7, **shifted))  # type: ignore[arg-type]
-    assert set(found) == moved
-    assert any(said in sentence for sentence in found.values())
+def test_an_alarm_names_what_moved_and_nothing_else(shifted: dict[str, object], moved: set[str], message: str) -> None:
+    alarm_names = alarms(traffic(WINDOW, seed=7, **shifted))  # type: ignore[arg-type]
+    assert set(alarm_names) == moved
+    assert any(message in sentence for sentence in alarm_names.values())
 
 
 def test_the_sentence_counts_right() -> None:
     drift = watch()
     drift.note([answer("plain")] * BLOCK)
-    says = {one.quantity: one.says for one in drift.drifts}
+    says = {item.quantity: item.says for item in drift.drifts}
     share = reference_of(traffic(600, 1000)).labels["plain"] / 600
     expected = f"100% of the last 250 texts are labelled 'plain', compared with {share:.0%} of the calibration rows"
     assert says["labels"] == expected
@@ -89,7 +89,7 @@ def test_a_sure_difference_too_small_to_matter_raises_no_alarm() -> None:
     reference = reference_of(traffic(5_000, 3))
     drift = DriftMonitor(bundle_with(reference), reference)
     drift.note(traffic(WINDOW, seed=7, labels=(0.48, 0.37, 0.15)))
-    labels = next(one for one in drift.drifts if one.quantity == "labels")
+    labels = next(item for item in drift.drifts if item.quantity == "labels")
     assert labels.p_value < 1e-5
     assert not labels.alarm
 
@@ -109,8 +109,8 @@ def test_nothing_is_said_before_a_block_is_full() -> None:
 
 
 def test_a_label_that_calibration_never_saw_counts_as_other() -> None:
-    found = alarms([answer("odd") for _ in range(BLOCK)])
-    assert "100% of the last 250 texts are labelled 'other'" in found["labels"]
+    alarm_names = alarms([answer("odd") for _ in range(BLOCK)])
+    assert "100% of the last 250 texts are labelled 'other'" in alarm_names["labels"]
 
 
 def test_memory_does_not_grow_with_traffic() -> None:
@@ -118,5 +118,5 @@ def test_memory_does_not_grow_with_traffic() -> None:
     for seed in range(8):
         drift.note(traffic(BLOCK, seed))
     assert drift.n_recent == WINDOW
-    assert {len(one.blocks) for one in drift._counts} == {BLOCKS}
-    assert all(sum(one.recent()) == WINDOW for one in drift._counts)
+    assert {len(count.blocks) for count in drift._counts} == {BLOCKS}
+    assert all(sum(item.recent()) == WINDOW for item in drift._counts)

@@ -37,11 +37,11 @@ def with_poison(place: int) -> list[str]:
     return [*TEXTS[:place], f"The {POISON} was served.", *TEXTS[place:]]
 
 
-def check_neighbours(folder: Path, texts: list[str], found: list[Answer | ItemError]) -> None:
+def check_neighbours(folder: Path, texts: list[str], results: list[Answer | ItemError]) -> None:
     """All but the poisoned text have the answer of the runtime, and it has an error that names its place."""
     sound = [text for text in texts if POISON not in text]
     wanted = iter(hybrid.load(folder).classify(sound))
-    for item, (text, answer) in enumerate(zip(texts, found, strict=True)):
+    for item, (text, answer) in enumerate(zip(texts, results, strict=True)):
         if POISON in text:
             assert isinstance(answer, ItemError)
             assert answer.item == item
@@ -54,11 +54,11 @@ def check_neighbours(folder: Path, texts: list[str], found: list[Answer | ItemEr
 def test_a_text_on_which_the_graph_raises_fails_alone_among_32(poisoned_dir: Path, place: int) -> None:
     texts, heard = with_poison(place), Heard()
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with live(poisoned_dir, heard=heard) as service:
             check_neighbours(poisoned_dir, texts, await ask(service, texts))
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     assert heard.states == ["ready"]  # the engine outlived it
     assert max(heard.batches) > 1  # the neighbours were not all asked one by one
 
@@ -78,7 +78,7 @@ def test_a_text_that_kills_the_engine_fails_alone_and_is_not_tried_a_third_time(
     texts, heard = with_poison(17), Heard()
     settings = Settings(engine=EngineSettings(batch_tokens=batch_tokens))  # with few, a batch without it dies with it
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with live(poisoned_dir, settings, heard=heard) as service:
             check_neighbours(poisoned_dir, texts, await ask(service, texts))
             await until(lambda: service.ready)
@@ -86,7 +86,7 @@ def test_a_text_that_kills_the_engine_fails_alone_and_is_not_tried_a_third_time(
             assert isinstance(again[0], ItemError)
             assert isinstance(again[1], Answer)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     assert heard.states.count("dead") == 2
 
 
@@ -94,16 +94,16 @@ def test_a_text_on_which_the_engine_hangs_is_given_up(poisoned_dir: Path, monkey
     deadly(monkeypatch, poisoned_dir, "SIGSTOP")
     heard = Heard()
 
-    async def story() -> None:
+    async def scenario() -> None:
         settings = Settings(engine=EngineSettings(hung_after_s=0.5))
         async with live(poisoned_dir, settings, heard=heard) as service:
-            [found] = await ask(service, [f"a {POISON}"])
-            assert isinstance(found, ItemError)
+            [result] = await ask(service, [f"a {POISON}"])
+            assert isinstance(result, ItemError)
             await until(lambda: service.ready)
-            [found] = await ask(service, [TEXTS[0]])
-            assert isinstance(found, Answer)
+            [result] = await ask(service, [TEXTS[0]])
+            assert isinstance(result, Answer)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     assert heard.states.count("hung") == 2
 
 
@@ -119,26 +119,26 @@ def test_answers_go_to_the_batches_that_they_are_of_though_several_are_in_the_en
         engine="onnxruntime",
     )
 
-    async def story() -> None:
+    async def scenario() -> None:
         engine = await EngineProcess.start(graph)
         try:
             alone = [await engine.run([row], limit_s=60) for row in rows]
             together = await asyncio.gather(*(engine.run([row], limit_s=60) for row in rows))
         finally:
             await engine.kill()
-        for one, other in zip(alone, together, strict=True):
-            assert other[0] == pytest.approx(one[0], abs=1e-5)
-        assert len({tuple(one[0]) for one in alone}) == len(rows)
+        for logits, other in zip(alone, together, strict=True):
+            assert other[0] == pytest.approx(logits[0], abs=1e-5)
+        assert len({tuple(item[0]) for item in alone}) == len(rows)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 async def outcome(work: asyncio.Future[list[Answer | ItemError]]) -> str:
     try:
-        found = await work
+        result = await work
     except ServingError as error:
         return error.kind
-    return "answered" if all(isinstance(one, Answer) for one in found) else "item_failed"
+    return "answered" if all(isinstance(item, Answer) for item in result) else "item_failed"
 
 
 @pytest.mark.parametrize(("number", "noticed_as"), [(signal.SIGKILL, "dead"), (signal.SIGSTOP, "hung")])
@@ -147,7 +147,7 @@ def test_an_engine_that_is_killed_or_stopped_under_load_leaves_nobody_waiting(
 ) -> None:
     heard = Heard()
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with live(bundle_dir, heard=heard) as service:
             await ask(service, TEXTS)
             first = service.engine_pid
@@ -160,7 +160,7 @@ def test_an_engine_that_is_killed_or_stopped_under_load_leaves_nobody_waiting(
             assert not Path(f"/proc/{first}").exists()  # gone, and no zombie
             assert await outcome(asyncio.ensure_future(ask(service, TEXTS))) == "answered"
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     assert heard.states == ["ready", noticed_as, "starting", "ready"]
 
 
@@ -169,7 +169,7 @@ def test_who_waits_for_a_lost_engine_is_refused_where_its_successor_does_not_com
 ) -> None:
     heard = Heard()
 
-    async def story() -> None:
+    async def scenario() -> None:
         settings = Settings(engine=EngineSettings(hung_after_s=0.5))
         async with live(bundle_dir, settings, heard=heard) as service:
             assert service.engine_pid
@@ -179,14 +179,14 @@ def test_who_waits_for_a_lost_engine_is_refused_where_its_successor_does_not_com
             assert {await outcome(work) for work in waiting} == {"engine_down"}
             assert not service.ready
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     assert heard.states == ["ready", "hung", "starting"]
 
 
 def test_an_idle_engine_that_dies_is_replaced_before_anybody_asks(bundle_dir: Path) -> None:
     heard = Heard()
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with live(bundle_dir, heard=heard) as service:
             assert service.engine_pid
             os.kill(service.engine_pid, signal.SIGKILL)
@@ -196,14 +196,14 @@ def test_an_idle_engine_that_dies_is_replaced_before_anybody_asks(bundle_dir: Pa
             assert refused.value.retry_after_s
             await until(lambda: service.ready)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     assert heard.states == ["ready", "dead", "starting", "ready"]
 
 
 def test_an_engine_whose_graph_was_changed_on_disk_is_not_started_again(bundle_dir: Path, tmp_path: Path) -> None:
     folder, heard = copied(bundle_dir, tmp_path / "bundle"), Heard()
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with live(folder, heard=heard) as service:
             assert service.engine_pid
             with (folder / "model.onnx").open("ab") as file:
@@ -212,7 +212,7 @@ def test_an_engine_whose_graph_was_changed_on_disk_is_not_started_again(bundle_d
             await until(lambda: any("changed since the bundle was made" in reason for reason in heard.reasons))
             assert not service.ready
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 class Stumbles(Heard):
@@ -225,13 +225,13 @@ class Stumbles(Heard):
 
 
 def test_a_fault_of_the_service_itself_fails_one_batch_and_the_next_is_answered(bundle_dir: Path) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with live(bundle_dir, heard=Stumbles()) as service:
             with pytest.raises(ServingError, match="the service failed on this request"):
                 await ask(service, TEXTS[:1])
             assert isinstance((await ask(service, TEXTS[:1]))[0], Answer)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_starts_that_fail_again_and_again_come_ever_more_slowly() -> None:

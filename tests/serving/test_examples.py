@@ -23,22 +23,22 @@ pytestmark = pytest.mark.slow
 
 def run(name: str, *words: str) -> list[str]:
     command = [sys.executable, str(EXAMPLES / name), *words]
-    said = subprocess.run(command, input="\n".join(TEXTS), capture_output=True, text=True, check=False, timeout=120)
-    assert said.returncode == 0, said.stderr
-    return said.stdout.splitlines()
+    output = subprocess.run(command, input="\n".join(TEXTS), capture_output=True, text=True, check=False, timeout=120)
+    assert output.returncode == 0, output.stderr
+    return output.stdout.splitlines()
 
 
 def test_the_script_labels_its_lines(bundle_dir: Path) -> None:
     wanted = hybrid.load(bundle_dir).classify(TEXTS)
-    found = [line.split("\t") for line in run("embed_script.py", str(bundle_dir))]
-    assert [cells[2] for cells in found] == TEXTS
-    assert [cells[0] for cells in found] == ["?" if one.escalate else one.label for one in wanted]
+    results = [line.split("\t") for line in run("embed_script.py", str(bundle_dir))]
+    assert [cells[2] for cells in results] == TEXTS
+    assert [cells[0] for cells in results] == ["?" if expected.escalate else expected.label for expected in wanted]
 
 
 def test_the_service_is_called_for_one_text_and_for_many(bundle_dir: Path) -> None:
     with started(bundle_dir) as url:
         first, *rest = run("call_service.py", url)
-    wanted = [one.label for one in hybrid.load(bundle_dir).classify(TEXTS)]
+    wanted = [item.label for item in hybrid.load(bundle_dir).classify(TEXTS)]
     assert first.startswith(("accepted: ", "escalated: "))
     assert rest == [f"{label}\t{text}" for label, text in zip(wanted, TEXTS, strict=True)]
 
@@ -54,12 +54,14 @@ def test_fastapi_answers_with_the_bundle_in_its_own_process(bundle_dir: Path) ->
         request = urllib.request.Request(
             f"http://127.0.0.1:{port}/classify", body, headers={"content-type": "application/json"}
         )
-        found = json.loads(answered(request, process))
+        content = json.loads(answered(request, process))
     finally:
         process.terminate()
         process.wait(timeout=30)
     wanted = hybrid.load(bundle_dir).classify(TEXTS)
-    assert [(one["label"], one["escalate"]) for one in found] == [(one.label, one.escalate) for one in wanted]
+    assert [(entry["label"], entry["escalate"]) for entry in content] == [
+        (expected.label, expected.escalate) for expected in wanted
+    ]
 
 
 def answered(request: urllib.request.Request, process: "subprocess.Popen[bytes]") -> bytes:

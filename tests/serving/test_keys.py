@@ -102,22 +102,22 @@ def test_a_browser_is_asked_in_its_own_way(guarded: str) -> None:
 
 
 def test_a_refused_caller_is_told_in_the_protocols_shape(guarded: str) -> None:
-    said = {
+    output = {
         path: client().post(guarded + path, json={}).json()
         for path in ("/v1/systemone", "/predict", "/v2/models/x/infer")
     }
-    assert said["/v1/systemone"]["detail"]["error_type"] == "authentication_error"
-    assert said["/predict"]["error_type"] == "Validation"
-    assert "API key" in said["/v2/models/x/infer"]["error"]
+    assert output["/v1/systemone"]["detail"]["error_type"] == "authentication_error"
+    assert output["/predict"]["error_type"] == "Validation"
+    assert "API key" in output["/v2/models/x/infer"]["error"]
 
 
 def test_comparing_looks_at_every_key_and_no_further_than_a_digest(monkeypatch: pytest.MonkeyPatch) -> None:
     keys = read_keys({API_KEYS: "first,second,third"})
     looked: list[int] = []
 
-    def noted(one: bytes, other: bytes) -> bool:
-        looked.append(len(one) + len(other))
-        return one == other
+    def noted(digest: bytes, other: bytes) -> bool:
+        looked.append(len(digest) + len(other))
+        return digest == other
 
     monkeypatch.setattr("serving.http.access.hmac.compare_digest", noted)
     assert keys.accepts(b"first")

@@ -54,25 +54,25 @@ def generated(folder: Path, port: int, bodies: list[str], **plan: Any) -> dict[s
     files = {"bodies": str(folder / "bodies"), "found": str(folder / "found")}
     whole = {"port": port, "path": "/"} | files | plan
     subprocess.run([sys.executable, str(BENCHMARKS / "load_generator.py"), json.dumps(whole)], check=True, timeout=60)
-    found: dict[str, Any] = json.loads((folder / "found").read_text())
-    return found
+    content: dict[str, Any] = json.loads((folder / "found").read_text())
+    return content
 
 
 def test_an_open_loop_sends_on_while_the_service_is_slow_and_a_closed_one_waits(slow_port: int, tmp_path: Path) -> None:
-    found = generated(tmp_path, slow_port, ["good", "refuse"], rate=40, seconds=2, probes=["/livez"])
-    assert {status: len(values) for status, values in found["ms"].items()} == {"200": 40, "429": 40}
-    assert min(found["ms"]["200"]) >= 1000 * SLOW_S
-    assert min(found["ms"]["429"]) < 1000 * SLOW_S
-    assert len(found["probe_ms"]) >= 2
+    measurements = generated(tmp_path, slow_port, ["good", "refuse"], rate=40, seconds=2, probes=["/livez"])
+    assert {status: len(values) for status, values in measurements["ms"].items()} == {"200": 40, "429": 40}
+    assert min(measurements["ms"]["200"]) >= 1000 * SLOW_S
+    assert min(measurements["ms"]["429"]) < 1000 * SLOW_S
+    assert len(measurements["probe_ms"]) >= 2
     closed = generated(tmp_path, slow_port, ["good"], callers=1, seconds=2)
     assert sum(closed["statuses"].values()) <= 2 / SLOW_S + 1
 
 
 def test_a_closed_loop_sends_what_was_asked_and_keeps_the_order(slow_port: int, tmp_path: Path) -> None:
-    found = generated(tmp_path, slow_port, ["good", "refuse"], callers=8, requests=20)
-    assert found["statuses"] == {"200": 10, "429": 10}
-    assert all(ms >= 1000 * SLOW_S for ms in found["ms"][::2])
-    assert len(found["ms"]) == len(found["ended_s"]) == 20
+    measurements = generated(tmp_path, slow_port, ["good", "refuse"], callers=8, requests=20)
+    assert measurements["statuses"] == {"200": 10, "429": 10}
+    assert all(ms >= 1000 * SLOW_S for ms in measurements["ms"][::2])
+    assert len(measurements["ms"]) == len(measurements["ended_s"]) == 20
 
 
 def test_what_a_grandchild_uses_counts(monkeypatch: pytest.MonkeyPatch) -> None:

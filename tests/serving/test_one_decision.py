@@ -118,7 +118,7 @@ def in_the_service(
 
 def in_the_evaluation(bundle: Bundle, logits: Sequence[float], vote: Vote) -> Judged:
     rows = np.array([logits], dtype=np.float32)
-    found = evaluate(
+    evaluation = evaluate(
         [Example(id=vote.id, text="soup", label=bundle.labels[0], part="test")],
         Answers(logits=rows, probs=apply(bundle.calibration, rows)),
         bundle.labels,
@@ -130,7 +130,7 @@ def in_the_evaluation(bundle: Bundle, logits: Sequence[float], vote: Vote) -> Ju
         seed=0,
         reliability=bundle.decoder,
     )
-    return found.judged[0]
+    return evaluation.judged[0]
 
 
 def shared(answer: Prediction | Answer) -> dict[str, object]:

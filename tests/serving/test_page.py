@@ -122,16 +122,18 @@ def test_a_text_gets_the_label_the_probabilities_and_the_reason_that_the_bundle_
     page: "Page", site: Site, said: list[str]
 ) -> None:
     wanted = site.classifier.classify([SHORT])[0]
-    found = try_text(page, SHORT)
-    assert found.locator(".label strong").inner_text() == wanted.label
+    shown_answer = try_text(page, SHORT)
+    assert shown_answer.locator(".label strong").inner_text() == wanted.label
     ranked = sorted(wanted.probs.items(), key=lambda one: -one[1])
-    assert found.locator(".bars .name").all_inner_texts() == [label for label, _ in ranked]
-    told = [float(one.rstrip(" %")) / 100 for one in found.locator(".bars .value").all_inner_texts()]
+    assert shown_answer.locator(".bars .name").all_inner_texts() == [label for label, _ in ranked]
+    told = [
+        float(shown_text.rstrip(" %")) / 100 for shown_text in shown_answer.locator(".bars .value").all_inner_texts()
+    ]
     assert told == pytest.approx([p for _, p in ranked], abs=0.006)
-    assert f"confidence is {wanted.confidence:.3f}" in found.inner_text()
+    assert f"confidence is {wanted.confidence:.3f}" in shown_answer.inner_text()
     tokens = len(site.classifier._encoder.encode([SHORT])[0])
-    assert f"The encoder read {tokens} tokens, the whole text." in found.inner_text()
-    widths = found.locator(".fill").evaluate_all("bars => bars.map(bar => parseFloat(bar.style.width) / 100)")
+    assert f"The encoder read {tokens} tokens, the whole text." in shown_answer.inner_text()
+    widths = shown_answer.locator(".fill").evaluate_all("bars => bars.map(bar => parseFloat(bar.style.width) / 100)")
     assert widths == pytest.approx([p for _, p in ranked], abs=1e-3)
     assert not said
 
@@ -153,10 +155,10 @@ def test_a_decoder_is_offered_only_where_there_is_one(browser: "Browser", site: 
 
 
 def test_the_decoders_reasoning_and_the_text_are_shown_and_cannot_act(page: "Page", said: list[str]) -> None:
-    found = try_text(page, HOSTILE, "always")
-    assert found.locator("blockquote p").inner_text() == HOSTILE
-    assert found.locator(".label strong").inner_text() == "plain"
-    assert "The decoder was asked" in found.inner_text()
+    shown_answer = try_text(page, HOSTILE, "always")
+    assert shown_answer.locator("blockquote p").inner_text() == HOSTILE
+    assert shown_answer.locator(".label strong").inner_text() == "plain"
+    assert "The decoder was asked" in shown_answer.inner_text()
     classify_all(page, [HOSTILE, TEXTS[0]])
     assert page.locator("#table td.text").first.inner_text().startswith(HOSTILE)
     assert page.title() == "dishes"
@@ -186,10 +188,10 @@ def test_a_column_becomes_a_table_and_a_csv_with_every_answer_in_its_place(page:
     content = Path(started.value.path()).read_bytes()
     rows = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline="")))
     assert [row["text"] for row in rows] == [text if text[0] != "=" else f"'{text}" for text in texts]
-    assert [row["encoder_label"] for row in rows] == [one.label for one in wanted]
-    for row, one in zip(rows, wanted, strict=True):
-        found = [float(row[f"probability of {label}"]) for label in one.probs]
-        assert found == pytest.approx(list(one.probs.values()), abs=1e-4)
+    assert [row["encoder_label"] for row in rows] == [expected.label for expected in wanted]
+    for row, prediction in zip(rows, wanted, strict=True):
+        results = [float(row[f"probability of {label}"]) for label in prediction.probs]
+        assert results == pytest.approx(list(prediction.probs.values()), abs=1e-4)
 
 
 def test_the_slider_says_what_the_calibration_rows_predict_and_the_texts_follow_it(page: "Page", site: Site) -> None:
@@ -200,13 +202,13 @@ def test_the_slider_says_what_the_calibration_rows_predict_and_the_texts_follow_
         point = reference.curve[index]
         assert page.locator("#at-threshold").inner_text() == f"{point.threshold:.3f}"
         shown = {name: page.locator(f"#at-{name}").inner_text() for name in ("escalated", "accuracy", "bound")}
-        told = [float(one.rstrip(" %")) / 100 for one in shown.values()]
+        told = [float(share.rstrip(" %")) / 100 for share in shown.values()]
         assert told == pytest.approx([1 - point.kept, point.accuracy, point.lower_bound], abs=0.006)
     strict = classify_all(page, TEXTS)
     slide(page, 0)
     loose = classify_all(page, TEXTS)
-    n_below = [int(re.search(r"(\d+) below", one)[1]) for one in (strict, loose)]  # type: ignore[index]
-    kept = [one.confidence for one in site.classifier.classify(TEXTS)]
+    n_below = [int(re.search(r"(\d+) below", item)[1]) for item in (strict, loose)]  # type: ignore[index]
+    kept = [entry.confidence for entry in site.classifier.classify(TEXTS)]
     assert n_below == [sum(c < reference.curve[i].threshold for c in kept) for i in (-1, 0)]
     assert n_below[0] > n_below[1]
     page.get_by_role("button", name="Back to the bundle").click()

@@ -64,7 +64,7 @@ def test_texts_of_standard_input_may_begin_with_a_mark(
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("texts.txt", "soup\n".encode("utf-16"), "by its first bytes this is UTF-16"),
         ("texts.txt", b"soup\ncaf\xe9\n", "texts.txt:2: byte 8 of the file (0xe9) is not UTF-8"),
@@ -77,13 +77,13 @@ def test_texts_of_standard_input_may_begin_with_a_mark(
     ],
 )
 def test_a_file_that_cannot_be_read_is_one_sentence(
-    bundle_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: bytes | None, said: str
+    bundle_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: bytes | None, message: str
 ) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
     assert main(["predict", str(bundle_dir), "--file", str(tmp_path / name)]) == 2
     error = capsys.readouterr().err
-    assert said in error
+    assert message in error
     assert error.count("\n") == 1
 
 

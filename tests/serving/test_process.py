@@ -53,9 +53,9 @@ class Client(threading.Thread):
 def test_it_is_small_and_answers_over_http(bundle_dir: Path) -> None:
     with started(bundle_dir) as service:
         assert service.get("/livez") == service.get("/readyz") == 200
-        found = service.classify(TEXTS)["answers"]
-        assert isinstance(found, list)
-        assert [one["label"] in ("bad", "good", "plain") for one in found] == [True] * len(TEXTS)
+        answers = service.classify(TEXTS)["answers"]
+        assert isinstance(answers, list)
+        assert [answer["label"] in ("bad", "good", "plain") for answer in answers] == [True] * len(TEXTS)
         pids = [service.popen.pid, *service.engines]
         assert len(pids) == 2
         assert sum(map(pss_mb, pids)) < 200
@@ -84,7 +84,7 @@ def test_sigterm_under_load_answers_what_was_accepted_and_leaves_no_process(bund
         assert isinstance(last, ConnectionError), last  # the door is closed
         assert replies == sorted(replies, key=lambda one: one == 503)  # once it refuses, it refuses
     # What the service took, the clients have: no reply was cut off.
-    seen = [one for client in clients for one in client.seen]
+    seen = [status for client in clients for status in client.seen]
     assert events(log, "answered") == seen.count("answered")
     assert events(log, "refused") == seen.count(503)
 

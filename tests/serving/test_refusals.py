@@ -79,7 +79,7 @@ def test_each_refusal_has_its_status_and_the_protocols_own_shape(
     service.act = raising(error)
     reply = client().post(url + dialect.path, json=dialect.body(["soup"]))
     assert reply.status_code == error.status
-    said = {
+    output = {
         "native": kind,
         "decisions": kind,
         "oip": str(error),
@@ -92,7 +92,7 @@ def test_each_refusal_has_its_status_and_the_protocols_own_shape(
             "deadline_passed": "Overloaded",
         }.get(kind, "Validation"),
     }
-    assert kind_in(protocol, reply.json()) == said[protocol]
+    assert kind_in(protocol, reply.json()) == output[protocol]
     assert str(error) in reply.text
     assert ("Retry-After" in reply.headers) == (error.status in (429, 503))
     if kind == "overloaded":
@@ -131,7 +131,7 @@ def test_one_text_that_fails_leaves_its_neighbours_answered(scripted: tuple[str,
     texts.insert(7, "poison")
     reply = client().post(f"{url}/v1/classify", json={"inputs": texts}).json()
     assert [at for at, answer in enumerate(reply["answers"]) if answer is None] == [7]
-    assert [(one["item"], one["kind"]) for one in reply["failed"]] == [(7, "item_failed")]
+    assert [(item["item"], item["kind"]) for item in reply["failed"]] == [(7, "item_failed")]
     alone = client().post(f"{url}/v1/classify", json={"inputs": ["poison"]})
     assert (alone.status_code, alone.json()["error"]["kind"]) == (500, "item_failed")
 
@@ -143,14 +143,14 @@ def test_an_abstention_is_no_label_anywhere(scripted: tuple[str, Scripted]) -> N
         return sure_of("bad", status="abstained")
 
     service.act = act
-    found = {
-        name: client().post(url + one.path, json=one.body(["soup"])).json()
-        for name, one in DIALECTS.items()
+    by_name = {
+        name: client().post(url + dialect.path, json=dialect.body(["soup"])).json()
+        for name, dialect in DIALECTS.items()
         if name != "systemone"
     }
-    assert found["native"]["answers"][0]["label"] is None
-    assert found["oip"]["outputs"][0]["data"] == [""]
-    assert found["decisions"]["answers"] == [{"type": "refusal", "name": None}]
+    assert by_name["native"]["answers"][0]["label"] is None
+    assert by_name["oip"]["outputs"][0]["data"] == [""]
+    assert by_name["decisions"]["answers"] == [{"type": "refusal", "name": None}]
     reply = client().post(f"{url}/v1/systemone", json=DIALECTS["systemone"].body(["soup"]))
     assert reply.status_code == 422
     assert "abstains" in reply.text
@@ -160,7 +160,7 @@ def test_the_stages_and_the_request_are_named_in_every_reply(scripted: tuple[str
     url, service = scripted
     service.act = at_once
     reply = client().post(f"{url}/v1/classify", json={"inputs": "soup"}, headers={"X-Request-Id": "order-66"})
-    stages = dict(one.split(";dur=") for one in reply.headers["Server-Timing"].split(", "))
+    stages = dict(part.split(";dur=") for part in reply.headers["Server-Timing"].split(", "))
     assert [float(stages[name]) for name in ("tokenise", "queue", "inference", "escalation")] == [1, 2, 3, 4]
     assert float(stages["total"]) > 0
     assert reply.headers["X-Request-Id"] == "order-66"

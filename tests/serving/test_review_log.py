@@ -165,15 +165,15 @@ def postgres() -> Iterator[str]:
 @pytest.mark.slow
 def test_postgresql_keeps_what_sqlite_keeps(postgres: str, tmp_path: Path) -> None:
     rows: list[Escalated] = [ROW, of("nul \x00 and \ud800", decoder_label=None, answer_label=None, cost_usd=None)]
-    found = []
+    results = []
     for name in (postgres, str(tmp_path / "store.sqlite")):
         engine = open_store(name)
         open_store(name).dispose()
         write_escalations(engine, rows)
-        found.append(read_escalations(engine))
+        results.append(read_escalations(engine))
         engine.dispose()
-    assert found[0] == found[1]
-    assert found[0][0] == ROW
+    assert results[0] == results[1]
+    assert results[0][0] == ROW
 
 
 @pytest.mark.slow

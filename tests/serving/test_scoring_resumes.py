@@ -97,8 +97,8 @@ def test_a_kill_from_outside_at_any_moment_loses_no_row(bundle_dir: Path, tmp_pa
         kills += process.wait() == -signal.SIGKILL
     assert kills
     run(bundle_dir, Job(source=source, target=target))
-    found = [json.loads(line) for line in target.read_text().splitlines()]
-    assert [row["id"] for row in found] == [row["id"] for row in ROWS * 10]
+    results = [json.loads(line) for line in target.read_text().splitlines()]
+    assert [row["id"] for row in results] == [row["id"] for row in ROWS * 10]
     run(bundle_dir, Job(source=source, target=tmp_path / "one.jsonl"))
     assert target.read_bytes() == (tmp_path / "one.jsonl").read_bytes()
 
@@ -179,9 +179,9 @@ def test_two_processes_do_not_score_into_one_file(bundle_dir: Path, tmp_path: Pa
 @pytest.mark.slow
 def test_memory_stays_where_it_is_over_many_rows(bundle_dir: Path, tmp_path: Path) -> None:
     source = write(tmp_path / "in.jsonl", [{"text": f"soup {number % 400}"} for number in range(MANY_ROWS)])
-    found = json.loads(in_process(MEASURED, bundle_dir, source, tmp_path / "out.jsonl", 1024).stdout)
-    assert found["rows"] == MANY_ROWS
-    assert found["growth"] < GROWTH_MB
+    content = json.loads(in_process(MEASURED, bundle_dir, source, tmp_path / "out.jsonl", 1024).stdout)
+    assert content["rows"] == MANY_ROWS
+    assert content["growth"] < GROWTH_MB
     # The control: fewer rows, but in one chunk, so that the whole file is in memory.
     few = write(tmp_path / "few.jsonl", [{"text": f"soup {number}", "pad": "x" * 4000} for number in range(HELD_ROWS)])
     held = json.loads(in_process(MEASURED, bundle_dir, few, tmp_path / "held.jsonl", HELD_ROWS).stdout)

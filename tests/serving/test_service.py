@@ -31,8 +31,8 @@ LONG = "The soup at the station was served daily and " * 12
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
-def check_same(folder: Path, texts: list[str], found: list[Answer | ItemError]) -> None:
-    for wanted, answer in zip(hybrid.load(folder).classify(texts), found, strict=True):
+def check_same(folder: Path, texts: list[str], results: list[Answer | ItemError]) -> None:
+    for wanted, answer in zip(hybrid.load(folder).classify(texts), results, strict=True):
         assert isinstance(answer, Answer)
         assert answer.probs == pytest.approx(wanted.probs, abs=1e-5)
         assert (answer.label, answer.labels) == (wanted.label, wanted.labels)
@@ -44,7 +44,7 @@ def check_same(folder: Path, texts: list[str], found: list[Answer | ItemError]) 
 def test_a_text_has_the_runtime_s_answer_whatever_its_neighbours(bundle_dir: Path) -> None:
     heard = Heard()
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with live(bundle_dir, heard=heard) as service:
             check_same(bundle_dir, TEXTS, await ask(service, TEXTS))
             check_same(bundle_dir, TEXTS[::-1], await ask(service, TEXTS[::-1]))
@@ -52,7 +52,7 @@ def test_a_text_has_the_runtime_s_answer_whatever_its_neighbours(bundle_dir: Pat
             check_same(bundle_dir, TEXTS[-6:], alone)
             assert await ask(service, []) == []
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     assert max(heard.batches) > 1
     assert heard.timings[0].inference_s > 0
 
@@ -69,11 +69,11 @@ def test_each_of_100_clients_gets_its_own_answers(bundle_dir: Path) -> None:
                 assert isinstance(answer, Answer)
                 assert answer.probs == pytest.approx(wanted[text], abs=1e-5)
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with live(bundle_dir, heard=heard) as service:
             await asyncio.gather(*(client(service, texts[n * 10 : n * 10 + 10]) for n in range(100)))
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     assert len({tuple(probs.values()) for probs in wanted.values()}) > 500  # a mixed-up answer would show
     assert max(heard.batches) > 2
     assert heard.padded / heard.tokens < 1.25
@@ -82,7 +82,7 @@ def test_each_of_100_clients_gets_its_own_answers(bundle_dir: Path) -> None:
 def test_truncate_says_what_becomes_of_a_long_text(bundle_dir: Path) -> None:
     ends = [LONG + "superb and fresh", LONG + "stale and burnt"]
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with live(bundle_dir) as service:
             with pytest.raises(UnanswerableError, match="item 1: longer than the 32 tokens") as refused:
                 await ask(service, ["soup", LONG], truncate="error")
@@ -90,13 +90,13 @@ def test_truncate_says_what_becomes_of_a_long_text(bundle_dir: Path) -> None:
             right = await ask(service, ends, truncate="right")
             left = await ask(service, ends, truncate="left")
             own = await ask(service, ends)
-        probs = [[one.probs for one in found if isinstance(one, Answer)] for found in (right, left, own)]
+        probs = [[item.probs for item in result if isinstance(item, Answer)] for result in (right, left, own)]
         assert probs[0] == probs[2]
         assert probs[0][0] == probs[0][1]  # they differ at the end alone, which is cut
         assert probs[1][0] != probs[1][1]
-        assert all(isinstance(one, Answer) and one.truncated and one.tokens == 32 for one in right + left)
+        assert all(isinstance(entry, Answer) and entry.truncated and entry.tokens == 32 for entry in right + left)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_a_bundle_that_reads_windows_answers_as_the_runtime_does(bundle_dir: Path, tmp_path: Path) -> None:
@@ -104,45 +104,45 @@ def test_a_bundle_that_reads_windows_answers_as_the_runtime_does(bundle_dir: Pat
     reading = {"max_length": 32, "truncate": "right", "windows": "mean", "overlap": 8}
     sealed(changed(folder, reading=reading))
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with live(folder) as service:
             texts = [LONG, "soup", LONG + "superb and fresh"]
-            found = await ask(service, texts)
-            check_same(folder, texts, found)
-            assert isinstance(found[0], Answer)
-            assert found[0].tokens > 64
+            answers = await ask(service, texts)
+            check_same(folder, texts, answers)
+            assert isinstance(answers[0], Answer)
+            assert answers[0].tokens > 64
             [cut] = await ask(service, [LONG], truncate="right")
             assert isinstance(cut, Answer)
             assert cut.truncated
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_a_bundle_of_several_labels_a_text_answers_as_the_runtime_does(bundle_dir: Path, tmp_path: Path) -> None:
     folder = copied(bundle_dir, tmp_path / "bundle")
     sealed(changed(folder, task="multi_label", calibration={"activation": "sigmoid", "cutoffs": [0.4, 0.4, 0.3]}))
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with live(folder) as service:
             check_same(folder, TEXTS, await ask(service, TEXTS))
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_a_text_that_is_not_unicode_is_named(bundle_dir: Path) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with live(bundle_dir) as service:
             with pytest.raises(UnanswerableError, match="item 1: "):
                 await ask(service, ["soup", "a \ud800 b"])
             check_same(bundle_dir, ["soup"], await ask(service, ["soup"]))
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_a_deadline_names_the_stage_that_it_passed_in_and_work_of_who_left_is_dropped(bundle_dir: Path) -> None:
     heard = Heard()
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with live(bundle_dir, Settings(engine=EngineSettings(hung_after_s=30)), heard=heard) as service:
             assert service.engine_pid
             os.kill(service.engine_pid, signal.SIGSTOP)  # the engine is slow, and not yet hung
@@ -156,16 +156,16 @@ def test_a_deadline_names_the_stage_that_it_passed_in_and_work_of_who_left_is_dr
             gone.cancel()
             with pytest.raises(DeadlineError, match="300 ms passed in the stage queue"):
                 await late
-            for one in in_engine:
+            for future in in_engine:
                 with pytest.raises(DeadlineError, match="600 ms passed in the stage inference"):
-                    await one
+                    await future
             os.kill(service.engine_pid, signal.SIGCONT)
             check_same(bundle_dir, ["last"], await ask(service, ["last"]))
             with pytest.raises(DeadlineError):
                 await ask(service, ["too late"], timeout_s=-1)
             await until(lambda: len(heard.batches) == 3)  # it runs two at once: the last may overtake the second
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     assert heard.batches == [1, 1, 1]  # first, second and last; nothing of the two that left
     assert [type(error) for error in heard.refusals] == [DeadlineError] * 4
 
@@ -173,7 +173,7 @@ def test_a_deadline_names_the_stage_that_it_passed_in_and_work_of_who_left_is_dr
 def test_a_full_line_refuses_at_once_and_takes_requests_again_when_it_is_shorter(bundle_dir: Path) -> None:
     settings = Settings(engine=EngineSettings(hung_after_s=30), limits=Limits(queued_tokens=2000))
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with live(bundle_dir, settings) as service:
             assert service.engine_pid
             os.kill(service.engine_pid, signal.SIGSTOP)
@@ -181,20 +181,22 @@ def test_a_full_line_refuses_at_once_and_takes_requests_again_when_it_is_shorter
             for _ in range(10):
                 waiting.append(asyncio.ensure_future(ask(service, TEXTS)))
                 await asyncio.sleep(0.05)  # the engine has the first ones before the line is full
-            refused = [one for one in waiting if one.done() and isinstance(one.exception(), OverloadedError)]
+            refused = [
+                future for future in waiting if future.done() and isinstance(future.exception(), OverloadedError)
+            ]
             assert 0 < len(refused) < 10
             with pytest.raises(OverloadedError) as error:  # though the engine, which is stopped, empties nothing
                 await ask(service, TEXTS)
             assert error.value.retry_after_s
             os.kill(service.engine_pid, signal.SIGCONT)
-            answered = [await one for one in waiting if one not in refused]
-            for found in answered:
-                check_same(bundle_dir, TEXTS, found)
+            answered = [await item for item in waiting if item not in refused]
+            for result in answered:
+                check_same(bundle_dir, TEXTS, result)
             check_same(bundle_dir, TEXTS, await ask(service, TEXTS))
             with pytest.raises(TooLargeError, match="at most 2000 may wait"):
                 await ask(service, TEXTS * 4)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 class Decides:
@@ -220,12 +222,12 @@ class Decides:
 def test_what_is_below_the_threshold_goes_to_the_decoder_all_at_once_and_slows_nobody_else(bundle_dir: Path) -> None:
     decoder = Decides()
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with live(bundle_dir, escalates=decoder) as service:
             never = await ask(service, TEXTS, escalate="never", threshold=2.0)
-            assert all(isinstance(one, Answer) and one.status == "escalated" for one in never)
+            assert all(isinstance(item, Answer) and item.status == "escalated" for item in never)
             sure = await ask(service, TEXTS, threshold=0.0)
-            assert all(isinstance(one, Answer) and one.status == "accepted" for one in sure)
+            assert all(isinstance(entry, Answer) and entry.status == "accepted" for entry in sure)
             assert decoder.asked == []
             slow = asyncio.ensure_future(ask(service, TEXTS, threshold=2.0))
             await until(lambda: len(decoder.asked) == len(TEXTS))  # not one after the other: none is answered yet
@@ -242,12 +244,12 @@ def test_what_is_below_the_threshold_goes_to_the_decoder_all_at_once_and_slows_n
             with pytest.raises(DeadlineError, match="in the stage escalation"):
                 await ask(service, TEXTS[:1], escalate="always", timeout_s=0.2)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     assert decoder.closed
 
 
 def test_a_service_that_drains_answers_what_it_accepted_and_refuses_the_rest(bundle_dir: Path) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         decoder = Decides()
         async with live(bundle_dir, escalates=decoder) as service:
             accepted = asyncio.ensure_future(ask(service, TEXTS[:2], escalate="always"))
@@ -261,4 +263,4 @@ def test_a_service_that_drains_answers_what_it_accepted_and_refuses_the_rest(bun
             assert await draining
             assert len(await accepted) == 2
 
-    asyncio.run(story())
+    asyncio.run(scenario())

@@ -89,7 +89,7 @@ def test_a_bundle_outside_of_the_root_is_refused_however_it_is_named(bundle_dir:
     (root / "circle").symlink_to(root / "circle")
     named = [outside, root / ".." / "outside", root / "link", root / "circle", tmp_path / "bundles2", Path("/")]
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with live(bundle_dir) as service:
             before = service.bundle_id
             for folder in named:
@@ -99,7 +99,7 @@ def test_a_bundle_outside_of_the_root_is_refused_however_it_is_named(bundle_dir:
             assert await service.swap(str(inside), below=root) == before
             assert service.folder == inside
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def fifo_in_place_of(name: str) -> Callable[[Path], None]:
@@ -184,7 +184,7 @@ def test_a_dead_mount_keeps_no_other_bundle_from_taking_over(
     monkeypatch.setattr(bundle_loading, "load", mount)
     copy = copied(bundle_dir, tmp_path / "copy")
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with live(bundle_dir, Settings(swap=SwapSettings(timeout_s=120))) as service:
             stuck = [asyncio.ensure_future(service.swap(str(tmp_path / "dead"))) for _ in range(3)]
             while not mount.reading:
@@ -196,7 +196,7 @@ def test_a_dead_mount_keeps_no_other_bundle_from_taking_over(
             for ended in await asyncio.gather(*stuck, return_exceptions=True):
                 assert str(ended) == "released"
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_a_bundle_that_cannot_be_read_in_time_is_refused_and_so_is_one_too_many(
@@ -205,7 +205,7 @@ def test_a_bundle_that_cannot_be_read_in_time_is_refused_and_so_is_one_too_many(
     mount = DeadMount()
     monkeypatch.setattr(bundle_loading, "load", mount)
 
-    async def story() -> None:
+    async def scenario() -> None:
         loader = BundleLoader(timeout_s=0.01)
         for number in range(MOST_AT_ONCE):
             with pytest.raises(BundleError, match=r"could not be read within 0\.01 s"):
@@ -218,4 +218,4 @@ def test_a_bundle_that_cannot_be_read_in_time_is_refused_and_so_is_one_too_many(
         patient = BundleLoader(timeout_s=60)
         assert (await patient.load(bundle_dir)).folder == bundle_dir
 
-    asyncio.run(story())
+    asyncio.run(scenario())

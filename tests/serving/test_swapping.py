@@ -29,13 +29,13 @@ def wanted_of(folders: dict[str, Path]) -> Probs:
     return {name: [p.probs for p in hybrid.load(folder).classify(TEXTS)] for name, folder in folders.items()}
 
 
-def check_whole(found: list[object], wanted: Probs) -> str:
+def check_whole(results: list[object], wanted: Probs) -> str:
     """One bundle gave all answers of a request, and they are its answers; returns its id."""
-    assert all(isinstance(one, Answer) for one in found)
-    [bundle_id] = {one.bundle_id for one in found if isinstance(one, Answer)}
-    for one, probs in zip(found, wanted[bundle_id], strict=True):
-        assert isinstance(one, Answer)
-        assert one.probs == pytest.approx(probs, abs=1e-5)
+    assert all(isinstance(item, Answer) for item in results)
+    [bundle_id] = {result.bundle_id for result in results if isinstance(result, Answer)}
+    for answer, probs in zip(results, wanted[bundle_id], strict=True):
+        assert isinstance(answer, Answer)
+        assert answer.probs == pytest.approx(probs, abs=1e-5)
     return bundle_id
 
 
@@ -54,7 +54,7 @@ async def clients_until(done: asyncio.Event, service: ClassifierService, wanted:
 def test_swaps_under_load_fail_no_request_and_mix_no_answers(bundle_dir: Path, tmp_path: Path) -> None:
     other = negated(bundle_dir, tmp_path / "other")
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with live(bundle_dir) as service:
             first, old_engine = service.bundle_id, service.engine_pid
             second = await service.swap(str(other))
@@ -75,7 +75,7 @@ def test_swaps_under_load_fail_no_request_and_mix_no_answers(bundle_dir: Path, t
             await until(lambda: sum(Path(f"/proc/{pid}").exists() for pid in engines) == 1)  # the old ones ended
             await until(lambda: descriptors() <= held)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def truncated(folder: Path) -> None:
@@ -99,7 +99,7 @@ def wrong_labels(folder: Path) -> None:
 
 def failing_golden(folder: Path) -> None:
     golden = json.loads((folder / "bundle.json").read_text())["golden"]
-    changed(folder, golden=[one | {"probs": one["probs"][::-1]} for one in golden])
+    changed(folder, golden=[golden_text | {"probs": golden_text["probs"][::-1]} for golden_text in golden])
 
 
 def no_tokenizer(folder: Path) -> None:
@@ -107,7 +107,7 @@ def no_tokenizer(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "said"),
+    ("harm", "message"),
     [
         (truncated, r"model\.onnx: changed since"),
         (rehashed, r"model\.onnx: cannot be loaded"),
@@ -118,17 +118,17 @@ def no_tokenizer(folder: Path) -> None:
     ],
 )
 def test_a_bundle_that_is_not_sound_is_refused_and_the_old_one_serves(
-    bundle_dir: Path, tmp_path: Path, harm: Callable[[Path], None], said: str
+    bundle_dir: Path, tmp_path: Path, harm: Callable[[Path], None], message: str
 ) -> None:
     folder, heard = copied(bundle_dir, tmp_path / "harmed"), Heard()
     harm(folder)
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with live(bundle_dir, heard=heard) as service:
             wanted, before = wanted_of({service.bundle_id: bundle_dir}), service.bundle_id
             done = asyncio.Event()
             client = asyncio.ensure_future(clients_until(done, service, wanted))
-            with pytest.raises(BundleError, match=said):
+            with pytest.raises(BundleError, match=message):
                 await service.swap(str(folder))
             assert service.ready
             assert service.bundle_id == before
@@ -136,22 +136,22 @@ def test_a_bundle_that_is_not_sound_is_refused_and_the_old_one_serves(
             assert set(await client) == {before}
             check_whole(list(await ask(service, TEXTS)), wanted)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     assert len(heard.refused_bundles) == 1
 
 
 def test_a_copy_that_nobody_harmed_is_taken(bundle_dir: Path, tmp_path: Path) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with live(bundle_dir) as service:
             assert await service.swap(str(sealed(copied(bundle_dir, tmp_path / "copy")))) == service.bundle_id
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_swaps_at_once_each_take_over_and_one_of_them_serves(bundle_dir: Path, tmp_path: Path) -> None:
     other = negated(bundle_dir, tmp_path / "other")
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with live(bundle_dir) as service:
             first = service.bundle_id
             names = await asyncio.gather(*(service.swap(str(folder)) for folder in (other, bundle_dir, other)))
@@ -159,4 +159,4 @@ def test_swaps_at_once_each_take_over_and_one_of_them_serves(bundle_dir: Path, t
             await until(lambda: service.ready)
             check_whole(list(await ask(service, TEXTS)), wanted_of({first: bundle_dir, names[0]: other}))
 
-    asyncio.run(story())
+    asyncio.run(scenario())

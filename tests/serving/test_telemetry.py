@@ -114,8 +114,8 @@ def test_what_happened_is_what_prometheus_reads(watch: Telemetry) -> None:
             {"id": BUNDLE_ID, "name": "dishes", "encoder": "tiny", "precision": "fp32", "engine": "onnxruntime"},
         ),
     ]
-    found = [(metric(watch, name, **labels), name, labels) for _, name, labels in wanted]
-    assert found == [(pytest.approx(value), name, labels) for value, name, labels in wanted]
+    results = [(metric(watch, name, **labels), name, labels) for _, name, labels in wanted]
+    assert results == [(pytest.approx(value), name, labels) for value, name, labels in wanted]
     assert metric(watch, "process_resident_memory_bytes") > 1e6  # type: ignore[operator]
 
 
@@ -177,9 +177,9 @@ def test_percentiles_are_at_most_ten_per_cent_too_high() -> None:
         counts[bucket(latency)] += 1
     for share in (0.5, 0.95, 0.99):
         true = latencies[round(share * 1000) - 1]
-        found = percentile(counts, share)
-        assert found is not None
-        assert true * 0.999 <= found <= true * RATIO * 1.001
+        value = percentile(counts, share)
+        assert value is not None
+        assert true * 0.999 <= value <= true * RATIO * 1.001
     assert percentile([0] * 150, 0.5) is None
     assert bucket(1e9) == 149
 
@@ -202,10 +202,10 @@ def test_listening_costs_microseconds_however_much_was_heard(watch: Telemetry) -
     old.set_bundle(bundle_with(reference_of(traffic(600, 1000))), BUNDLE_ID)
     for seed in range(4):
         old.answered("/v1/classify", traffic(5000, seed), TIMINGS, 0.01)
-    one, numbers = [answer()], list(range(20))
+    answers, numbers = [answer()], list(range(20))
     fresh, late, yardstick = costs(
-        lambda: watch.answered("/v1/classify", one, TIMINGS, 0.01),
-        lambda: old.answered("/v1/classify", one, TIMINGS, 0.01),
+        lambda: watch.answered("/v1/classify", answers, TIMINGS, 0.01),
+        lambda: old.answered("/v1/classify", answers, TIMINGS, 0.01),
         lambda: json.dumps(numbers),
     )
     assert late < 2 * fresh
@@ -223,13 +223,13 @@ def test_a_log_line_is_json_with_the_request_id_and_without_text(
     app = Starlette(routes=[Route("/", classify)])
     watch.attach(app)
     TestClient(app).get("/", headers={"x-request-id": "abc-123"})
-    found = lines()
-    assert [(one["event"], one["status"], one["request_id"]) for one in found[:2]] == [
+    lines_read = lines()
+    assert [(item["event"], item["status"], item["request_id"]) for item in lines_read[:2]] == [
         ("answered", 200, "abc-123"),
         ("refused", 503, "abc-123"),
     ]
-    assert (found[0]["queue_s"], found[0]["n_texts"], found[1]["level"]) == (0.002, 1, "error")
-    assert SECRET not in json.dumps(found)
+    assert (lines_read[0]["queue_s"], lines_read[0]["n_texts"], lines_read[1]["level"]) == (0.002, 1, "error")
+    assert SECRET not in json.dumps(lines_read)
 
 
 def test_texts_are_logged_where_the_settings_say_so_cut_and_in_sound_utf8(lines: Callable[[], list[dict]]) -> None:  # type: ignore[type-arg]
@@ -248,9 +248,9 @@ def test_a_flood_of_refusals_fills_no_log_and_is_counted(
     watch.refused("/v1/classify", EngineDownError("no flood"), 0.001)
     clock.now += 1
     watch.refused("/v1/classify", OverloadedError("come again", retry_after_s=1), 0.001)
-    found = [one for one in lines() if one["event"] == "refused"]
-    assert [one["kind"] for one in found] == ["overloaded"] * 20 + ["engine_down", "overloaded"]
-    assert [one.get("n_unlogged_before") for one in found] == [0] * 20 + [None, 80]
+    results = [line for line in lines() if line["event"] == "refused"]
+    assert [result["kind"] for result in results] == ["overloaded"] * 20 + ["engine_down", "overloaded"]
+    assert [item.get("n_unlogged_before") for item in results] == [0] * 20 + [None, 80]
     assert metric(watch, "hybrid_refusals_total", kind="overloaded") == 101
 
 
@@ -259,7 +259,7 @@ def test_an_alarm_is_logged_once_and_so_is_its_end(watch: Telemetry, lines: Call
         watch.answered("/v1/classify", traffic(500, seed, tokens=60.0), TIMINGS, 0.01)
     for seed in range(3):
         watch.answered("/v1/classify", traffic(500, seed), TIMINGS, 0.01)
-    told = [(one["event"], one["quantity"]) for one in lines() if one["event"].startswith("drift")]
+    told = [(line["event"], line["quantity"]) for line in lines() if line["event"].startswith("drift")]
     assert told == [("drift", "tokens"), ("drift ended", "tokens")]
 
 
@@ -267,19 +267,19 @@ def test_an_alarm_is_logged_once_and_so_is_its_end(watch: Telemetry, lines: Call
 def test_a_reader_of_the_logs_that_stands_still_slows_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("serving.telemetry.logs.CLOSE_S", 60.0)  # a slow machine writes ten thousand lines slowly
     n_lines, read_end, write_end = 2 * MAX_WAITING, *os.pipe()
-    found: list[str] = []
+    results: list[str] = []
     with os.fdopen(write_end, "w") as stream, os.fdopen(read_end) as reader:
         logs = JsonLogs(stream)
         for number in range(n_lines):  # over a megabyte, where a pipe holds some 64 KiB, and nobody reads
             event(logging.INFO, "answered", number=number)
         assert 0 < logs._handler.dropped < n_lines
-        reading = threading.Thread(target=lambda: found.extend(reader))
+        reading = threading.Thread(target=lambda: results.extend(reader))
         reading.start()
         logs.close()
         stream.close()
         reading.join()
-    *written, last = [json.loads(line) for line in found]
-    numbers = [one["number"] for one in written if one["event"] == "answered"]  # others may have logged meanwhile
+    *written, last = [json.loads(line) for line in results]
+    numbers = [item["number"] for item in written if item["event"] == "answered"]  # others may have logged meanwhile
     assert n_lines - logs._handler.dropped <= len(set(numbers)) == len(numbers) < n_lines
     assert (last["event"], last["n_lines"]) == ("log lines dropped", logs._handler.dropped)
 

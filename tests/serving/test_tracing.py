@@ -30,12 +30,12 @@ TIMINGS = Timings(tokenise_s=0.001, queue_s=0.02, inference_s=0.003)
 @contextmanager
 def collector() -> Iterator[tuple[str, list[tuple[str, ExportTraceServiceRequest]]]]:
     """Listen as an OpenTelemetry collector does; gives its URL and what came, with the path."""
-    came: list[tuple[str, ExportTraceServiceRequest]] = []
+    reply: list[tuple[str, ExportTraceServiceRequest]] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
-            came.append((self.path, ExportTraceServiceRequest.FromString(body)))
+            reply.append((self.path, ExportTraceServiceRequest.FromString(body)))
             self.send_response(200)
             self.send_header("content-length", "0")
             self.end_headers()
@@ -47,7 +47,7 @@ def collector() -> Iterator[tuple[str, list[tuple[str, ExportTraceServiceRequest
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}", came
+            yield f"http://127.0.0.1:{server.server_port}", reply
         finally:
             server.shutdown()
             thread.join()
@@ -67,10 +67,10 @@ def client_of(watch: Telemetry) -> TestClient:
     return TestClient(app)
 
 
-def spans_of(came: list[tuple[str, ExportTraceServiceRequest]]) -> list[Span]:
+def spans_of(reply: list[tuple[str, ExportTraceServiceRequest]]) -> list[Span]:
     return [
         span
-        for _, request in came
+        for _, request in reply
         for resource in request.resource_spans
         for scope in resource.scope_spans
         for span in scope.spans
@@ -78,13 +78,13 @@ def spans_of(came: list[tuple[str, ExportTraceServiceRequest]]) -> list[Span]:
 
 
 def test_the_stages_are_under_the_request_and_the_request_under_its_caller() -> None:
-    with collector() as (url, came):
+    with collector() as (url, reply):
         watch = Telemetry(Settings(otlp=url))
         headers = {"traceparent": f"00-{TRACE}-{PARENT}-01", "x-request-id": "abc"}
         assert client_of(watch).get("/v1/classify", headers=headers).status_code == 200
         watch.close()
-    assert [path for path, _ in came] == ["/v1/traces"]
-    spans = {span.name: span for span in spans_of(came)}
+    assert [path for path, _ in reply] == ["/v1/traces"]
+    spans = {span.name: span for span in spans_of(reply)}
     assert set(spans) == {"/v1/classify", "tokenise", "queue", "inference"}, "no escalation, so no span of one"
     request = spans.pop("/v1/classify")
     assert {span.trace_id.hex() for span in (request, *spans.values())} == {TRACE}
@@ -93,31 +93,31 @@ def test_the_stages_are_under_the_request_and_the_request_under_its_caller() -> 
     queue = spans["queue"]
     assert queue.end_time_unix_nano - queue.start_time_unix_nano == pytest.approx(20_000_000, abs=1000)
     assert spans["tokenise"].end_time_unix_nano == queue.start_time_unix_nano
-    told = {one.key: one.value for one in request.attributes}
+    told = {attribute.key: attribute.value for attribute in request.attributes}
     assert told["request.id"].string_value == "abc"
     assert told["http.response.status_code"].int_value == 200
 
 
 def test_without_a_parent_a_request_begins_a_trace_of_its_own_and_a_failure_is_one() -> None:
-    with collector() as (url, came):
+    with collector() as (url, reply):
         watch = Telemetry(Settings(otlp=url + "/v1/traces"))
         client = client_of(watch)
         for _ in range(2):
             client.get("/v1/down")
         watch.close()
-    spans = spans_of(came)
-    assert [path for path, _ in came] == ["/v1/traces"]
+    spans = spans_of(reply)
+    assert [path for path, _ in reply] == ["/v1/traces"]
     assert len({span.trace_id for span in spans}) == len(spans) == 2
     assert not any(span.parent_span_id for span in spans)
     assert {span.status.code for span in spans} == {2}, "an error"
 
 
 def test_a_caller_that_does_not_sample_is_not_traced() -> None:
-    with collector() as (url, came):
+    with collector() as (url, reply):
         watch = Telemetry(Settings(otlp=url))
         client_of(watch).get("/v1/classify", headers={"traceparent": f"00-{TRACE}-{PARENT}-00"})
         watch.close()
-    assert not came
+    assert not reply
 
 
 def test_requests_are_answered_where_no_collector_listens() -> None:

@@ -106,20 +106,20 @@ HEADS: dict[str, tuple[bytes, list[int]]] = {
 @pytest.mark.parametrize("name", HEADS)
 def test_a_head_is_understood_or_refused(hasty: str, name: str) -> None:
     content, allowed = HEADS[name]
-    came = send(hasty, content, quiet_s=0.25)
-    found = statuses(came)
-    assert found, came[:200]
-    assert len(found) <= len(allowed)
-    assert set(found) <= set(allowed), came[:500]
-    assert b"set-cookie" not in came.lower()
+    reply = send(hasty, content, quiet_s=0.25)
+    codes = statuses(reply)
+    assert codes, reply[:200]
+    assert len(codes) <= len(allowed)
+    assert set(codes) <= set(allowed), reply[:500]
+    assert b"set-cookie" not in reply.lower()
 
 
 @pytest.mark.parametrize("path", [PATH, "/predict", "/v2/models/soup/infer", "/v1/decisions", "/soup"])
 def test_what_is_no_http_is_refused_in_the_words_of_the_path(hasty: str, path: str) -> None:
-    came = send(hasty, f"POST {path} HTTP/1.1\r\nHost: localhost\r\nno colon\r\n\r\n".encode())
-    top, _, body = came.partition(b"\r\n\r\n")
+    reply = send(hasty, f"POST {path} HTTP/1.1\r\nHost: localhost\r\nno colon\r\n\r\n".encode())
+    top, _, body = reply.partition(b"\r\n\r\n")
     assert b"content-type: application/json" in top.lower()
-    assert statuses(came)[0] in (400, 422)
+    assert statuses(reply)[0] in (400, 422)
     assert "Send HTTP/1.1" in json.dumps(json.loads(body))
     assert statuses(send(hasty, b"\x16\x03\x01 no HTTP at all\r\n\r\n")) == [400]
 
@@ -139,9 +139,9 @@ def test_an_offer_to_upgrade_that_is_cut_in_two_loses_no_body_on_a_connection_th
 
 
 def test_requests_in_one_go_are_answered_one_after_the_other(hasty: str) -> None:
-    one = head(f"Content-Length: {len(BODY)}") + BODY
+    request = head(f"Content-Length: {len(BODY)}") + BODY
     last = head(f"Content-Length: {len(BODY)}", "Connection: close") + BODY
-    assert statuses(send(hasty, one * 19 + last, quiet_s=30)) == [200] * 20
+    assert statuses(send(hasty, request * 19 + last, quiet_s=30)) == [200] * 20
 
 
 def test_a_request_hidden_in_anothers_body_is_not_answered(hasty: str, scripted: Scripted) -> None:
@@ -291,14 +291,14 @@ def test_five_hundred_slow_connections_do_not_keep_others_out(hasty: str) -> Non
 
 def test_a_length_that_promises_more_than_comes_asks_nothing(hasty: str, scripted: Scripted) -> None:
     asked = scripted.asked
-    came = send(hasty, head("Content-Length: 1000") + BODY, half_close=True)
-    assert statuses(came) in ([], [408])
+    reply = send(hasty, head("Content-Length: 1000") + BODY, half_close=True)
+    assert statuses(reply) in ([], [408])
     assert scripted.asked == asked
 
 
 def test_a_length_that_promises_less_reads_no_further(hasty: str) -> None:
-    came = send(hasty, head("Content-Length: 2") + b'{}{"inputs": "soup"}')
-    assert set(statuses(came)) == {400}  # what follows the empty object is no request
+    reply = send(hasty, head("Content-Length: 2") + b'{}{"inputs": "soup"}')
+    assert set(statuses(reply)) == {400}  # what follows the empty object is no request
 
 
 class Counting(BoundedHttpProtocol):

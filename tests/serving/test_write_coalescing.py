@@ -28,7 +28,7 @@ class Sent:
 def test_what_is_written_in_one_turn_is_sent_at_once_and_before_the_end(closes: bool) -> None:
     sent = Sent()
 
-    async def story() -> None:
+    async def scenario() -> None:
         transport = CoalescingTransport(cast(Any, sent), asyncio.get_running_loop())
         transport.write(b"head ")
         transport.write(b"body")
@@ -41,5 +41,5 @@ def test_what_is_written_in_one_turn_is_sent_at_once_and_before_the_end(closes: 
             transport.write(b"next")
         await asyncio.sleep(0)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     assert sent.told == ([b"head body", "closed"] if closes else [b"head body", b"next"])
