@@ -46,7 +46,7 @@ VARIANTS = ("given", "repaired", "gold")
 class Labelled(msgspec.Struct, frozen=True, kw_only=True):
     """One seed after cleaning: the story, its training rows, their votes and gold, and which rows are trusted."""
 
-    story: RunContext
+    context: RunContext
     rows: list[Example]
     votes: list[Vote]
     gold: dict[str, str]
@@ -55,15 +55,15 @@ class Labelled(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def seed(self) -> int:
         """The seed of split, raters, trusted rows and training."""
-        return self.story.recipe.seed
+        return self.context.recipe.seed
 
     def cleaned(self, votes: Sequence[Vote], method: str) -> Cleaned:
         """Return what cleaning by a method makes of the rows with these votes."""
-        embeddings = np.load(self.story.run.path("clean", "embeddings.npy"))
+        embeddings = np.load(self.context.run.path("clean", "embeddings.npy"))
         config = CleanConfig(method=method)
-        trusted = [] if method == "consensus" else self.story.trusted()
+        trusted = [] if method == "consensus" else self.context.trusted()
         return clean(
-            self.rows, votes, self.story.labels, config, embed=lambda _: embeddings, seed=self.seed, trusted=trusted
+            self.rows, votes, self.context.labels, config, embed=lambda _: embeddings, seed=self.seed, trusted=trusted
         )
 
     def wrong(self, decisions: Sequence[Decision], *, without_trusted: bool = False) -> float:
@@ -115,7 +115,7 @@ def labels_after(seeds: Sequence[Labelled]) -> None:
     shares = {}
     for name in ("given", "consensus", "repair", "auto"):
         decided = [
-            seed.story.decisions() if name == "auto" else seed.cleaned(seed.votes, name).decisions for seed in seeds
+            seed.context.decisions() if name == "auto" else seed.cleaned(seed.votes, name).decisions for seed in seeds
         ]
         if name == "given":
             # As they came: not even the trusted rows are mended.
@@ -125,7 +125,7 @@ def labels_after(seeds: Sequence[Labelled]) -> None:
         print(
             f"  {name:<42} {np.mean(shares[name]):8.4f}   {np.mean(apart):8.4f}   {np.round(shares[name], 4).tolist()}"
         )
-    print(f"  auto chose {[seed.story.run.report('clean')['method'] for seed in seeds]}")
+    print(f"  auto chose {[seed.context.run.report('clean')['method'] for seed in seeds]}")
     value = float(np.mean(shares["auto"]))
     bar("wrong_labels_repaired", round(value, 4), "<= 0.105", value <= 0.105)
 
@@ -134,7 +134,7 @@ def errors_found(seeds: Sequence[Labelled]) -> None:
     """Print the average precision with which each method ranks the wrong given labels, trusted rows left out."""
     precision: dict[str, list[float]] = {"cleanlab alone": [], "teacher alone": [], "consensus": [], "repair": []}
     for seed in seeds:
-        place = {label: i for i, label in enumerate(seed.story.labels)}
+        place = {label: i for i, label in enumerate(seed.context.labels)}
         judged = [i for i, row in enumerate(seed.rows) if row.id not in seed.trusted]
         wrong = np.array([row.label != seed.gold[row.id] for row in seed.rows])[judged]
         by_id = {vote.id: vote for vote in seed.votes}
@@ -170,7 +170,7 @@ def budget(seeds: Sequence[Labelled]) -> None:
     """
     curves: dict[str, list[list[float]]] = {"conflicts first": [], "random order": []}
     for seed in seeds:
-        place = {label: i for i, label in enumerate(seed.story.labels)}
+        place = {label: i for i, label in enumerate(seed.context.labels)}
         given = np.array([place[row.label] for row in seed.rows])
         trusted = np.array([row.id in seed.trusted for row in seed.rows])
         unasked = np.array([decision.probs for decision in seed.cleaned([], "repair").decisions])
@@ -224,7 +224,7 @@ def _half_interval(values: np.ndarray) -> float:
 
 def _fitted(labelled: Labelled, variant: str) -> Report:
     """Return the test scores of the encoder that learned the labels of a variant."""
-    context, name = labelled.story, f"fitted-{variant}"
+    context, name = labelled.context, f"fitted-{variant}"
 
     def work(io: StageIO) -> Report:
         from hybrid.encoders.exporting import export
@@ -257,12 +257,12 @@ def _fitted(labelled: Labelled, variant: str) -> Report:
 
 def _training_rows(seed: Labelled, variant: str) -> list[TrainingRow]:
     """Return the training rows with labels as given, repaired, or gold (the ceiling, which no recipe can train on)."""
-    rows, config = seed.rows, seed.story.recipe.train
+    rows, config = seed.rows, seed.context.recipe.train
     if variant == "gold":
         rows = [msgspec.structs.replace(row, label=seed.gold[row.id]) for row in rows]
     if variant != "repaired":
         config = msgspec.structs.replace(config, labels="given")
-    return training_rows(rows, seed.story.decisions(), [], seed.story.labels, config)
+    return training_rows(rows, seed.context.decisions(), [], seed.context.labels, config)
 
 
 if __name__ == "__main__":

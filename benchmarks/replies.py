@@ -68,7 +68,7 @@ def check(precision: str, bundle: Path, texts: list[str]) -> None:
     # What a swapped reply would look like: the answer for the text beside it.
     beside = [
         max(abs(answer["probs"][label] - p) for label, p in w.probs.items())
-        for single, w in zip(outcome, wanted[1:], strict=False)
+        for answer, w in zip(answers, wanted[1:], strict=False)
     ]
     told = sum(row > TOLERANCE[precision] for row in beside) / len(beside)
     print(
@@ -91,7 +91,7 @@ async def ask_all(url: str, texts: list[str]) -> list[dict[str, Any]]:
     answers: list[dict[str, Any]] = [{}] * len(texts)
     async with httpx.AsyncClient(timeout=TIMEOUT_S, limits=limits) as http:
         await asyncio.gather(*(client(http, url, texts, list(share), answers) for share in shares))
-    return result
+    return answers
 
 
 async def client(
@@ -105,7 +105,7 @@ async def client(
         reply = await http.post(url, content=body, headers={"content-type": "application/json"})
         reply.raise_for_status()
         for row, answer in zip(rows, reply.json()["answers"], strict=True):
-            results[row] = answer
+            answers[row] = answer
 
 
 if __name__ == "__main__":
