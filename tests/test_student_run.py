@@ -114,6 +114,13 @@ def test_what_cannot_be_done_is_one_sentence(
     assert "Traceback" not in error
 
 
+def test_a_run_without_reasons_is_refused_before_it_starts(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--decoder", "student", "--teacher", "none", "--runs", str(project / "none"))
+    assert main(["run", str(project / "recipe.toml"), *words]) == 2
+    assert "without reasons to learn from: set teacher.model" in capsys.readouterr().err
+    assert not (project / "none").exists()
+
+
 def test_only_a_runs_own_decoder_can_be_its_student(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert student(project, "--set", 'teacher.model="student"', "--name", "other") == 2
     assert "only a run's decoder can be the student" in capsys.readouterr().err

@@ -8,7 +8,7 @@ from hybrid.config import CalibrateConfig, CleanConfig, Recipe
 from hybrid.data.label_spellings import alike_groups, spelled
 from hybrid.errors import ConfigError
 from hybrid.llm import backend_of
-from hybrid.llm.backends import check_llm
+from hybrid.llm.backends import STUDENT, check_llm
 from hybrid.overrides import merge
 from hybrid.toml_settings import read_toml, to_struct
 from hybrid.types import LABEL_SEPARATOR
@@ -69,8 +69,19 @@ def _check(recipe: Recipe, path: Path) -> None:
         )
     for section, llm in (("teacher", recipe.teacher), ("second", recipe.second), ("decoder", recipe.decoder)):
         check_llm(llm, f"{path}: {section}")
+    _check_student(recipe, path)
     if recipe.task == "multi_label":
         _check_multi_label(recipe, path)
+
+
+def _check_student(recipe: Recipe, path: Path) -> None:
+    """Raise `ConfigError` where a run would train a student on reasons that nobody gives."""
+    is_reasoned = not backend_of(recipe.teacher).is_absent or recipe.verify.imports or recipe.student.traces
+    if recipe.decoder.model == STUDENT and recipe.student.layout != "direct" and not is_reasoned:
+        raise ConfigError(
+            f"{path}: decoder.model = 'student' without reasons to learn from: set teacher.model, name files with reasons in "
+            "student.traces, or set student.layout = 'direct'"
+        )
 
 
 def _check_verify(recipe: Recipe, path: Path) -> None:

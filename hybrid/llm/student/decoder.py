@@ -30,8 +30,8 @@ from hybrid.llm.student.layouts import (
 from hybrid.llm.student.tokens import StudentTokenizer, read_metadata
 
 _BIAS = 80.0
-"""Added to the logits of the tokens that may follow: they are then all that is likely, and their ratios stay. Ten thousand
-times the smallest step of a float32 of this size is still below what the weights' rounding moves."""
+"""Added to the logits of the tokens that may follow: they are then all that is likely, and their ratios stay. A float32 of
+this size is exact to 1e-5, far below what the rounding of the weights moves."""
 _MOST_REASON_TOKENS = 120
 _CHAIN_TEMPERATURE = 0.7
 _NO_FILTER = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "typical_p": 1.0, "repeat_penalty": 1.0}
