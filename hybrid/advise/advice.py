@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from hybrid.advise.learning import LabelledTexts, learn, predict_others
 from hybrid.advise.measurements import EncoderSpeed, Facts, Measured, Wishes
@@ -96,7 +97,8 @@ def advise(recipe: Recipe, recipe_dir: Path, runs: Path, wishes: Wishes, effort:
     with screen.working("embeddings"):
         features = _embeddings(context, folder, [row.text for row in rows.sample])
     labelled = _labelled(rows, features, recipe.seed)
-    with screen.working("models"):
+    # One thread: these fits are small, and threads that wait for each other on a busy machine take far longer.
+    with screen.working("models"), threadpool_limits(1):
         fitted = learn(
             labelled,
             _counted(dataset, rows.split),
