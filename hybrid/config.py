@@ -164,15 +164,22 @@ class CleanConfig(Section, frozen=True, kw_only=True):
 class SynthesizeConfig(Section, frozen=True, kw_only=True):
     """Drafts of rare classes."""
 
-    use: bool | Literal["auto"] = False
-    """Whether accepted drafts train the encoder that ships; auto: where the gate lets the batch pass, first on frozen
-    embeddings, then with the encoder itself, which takes nearly as long as two trainings. `--ablate` measures them either way."""
+    use: bool | Literal["auto"] = "auto"
+    """Whether accepted drafts train the encoder that ships; auto: those of each class that beat what costs nothing
+    (nothing at all, oversampling, class weights) on held-out rows, first on frozen embeddings, then with the encoder
+    itself, which takes about as long as four trainings. Where no class is rare it takes no time. `--ablate` measures
+    drafts either way."""
     drafts: str = ""
     """Recorded drafts, a JSONL file beside the recipe; without it a live teacher writes them."""
-    per_class: Whole = 50
-    """Drafts that a live teacher is asked for, a minority class; 0 for none."""
+    per_class: Whole = 120
+    """The most drafts that a live teacher is asked for, a minority class; 0 for none. A class gets 1.5 for each row
+    that it lacks to `enough`."""
+    wave: Count = 40
+    """Drafts that are asked for at once, a class; the next wave follows where this one moved the held-out recall."""
     minority: Share = 0.75
     """A class is a minority where it has less than this share of an even part of the rows."""
+    enough: Whole = 100
+    """Training rows with which a class needs no drafts, however small its share; 0: the share alone decides."""
     near_duplicate: Share = 0.7
     """Jaccard similarity from which a draft is a near-copy of a row or of another draft."""
     near_meaning: Share = 0.9

@@ -1,4 +1,4 @@
-"""The gate of synthesis, and how diverse drafts are."""
+"""The gate of synthesis, and what drafts are like."""
 
 from collections.abc import Sequence
 
@@ -9,8 +9,10 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from hybrid.data.training_rows import TrainingRow
-from hybrid.teacher.drafts.diversity import diversity
-from hybrid.teacher.drafts.gate import Batch, FitPredict, Gate, _reason, _sign_test, encoder_gate, gate
+from hybrid.teacher.drafts.diversity import diversity, tell_apart
+from hybrid.teacher.drafts.frozen import Batch, recall_at_own_count
+from hybrid.teacher.drafts.gate import FitPredict, Training, encoder_gate, gate, repeated
+from hybrid.teacher.drafts.verdict import NOT_JUDGED, Gate, _sign_test, judge
 from tests.corpus import LABELS as DISHES
 from tests.corpus import texts_and_gold
 
@@ -30,40 +32,108 @@ def only_rare(batch: Batch) -> Batch:
     return Batch(vectors=batch.vectors[rare], targets=batch.targets[rare], weights=batch.weights[rare])
 
 
-def judge(drafts: Batch, *, balanced: bool = False) -> Gate:
-    return gate(blobs(0, 300, 30), drafts, LABELS, ["rare"], balanced=balanced, seed=0)
+def on_embeddings(drafts: Batch) -> Gate:
+    real = blobs(0, 300, 30)
+    return gate(real, drafts, real.targets, LABELS, ["rare"], balanced=False, seed=0)
 
 
-def test_drafts_that_are_like_the_rare_class_pass() -> None:
-    found = judge(only_rare(blobs(1, 1, 60)))
-    assert found.passed, found.reason
-    assert found.recall["rare"][1] > found.recall["rare"][0]
-    assert found.macro_f1[1] >= found.macro_f1[0]
-    assert found.recall_gain_p <= 0.05
+def test_drafts_that_are_like_the_rare_class_pass_on_embeddings() -> None:
+    judged = on_embeddings(only_rare(blobs(1, 1, 60)))
+    (verdict,) = judged.classes
+    assert judged.passed == ["rare"], verdict.reason
+    assert verdict.recall["drafts"] > verdict.recall["nothing"]
+    assert judged.macro_f1["drafts"] >= judged.macro_f1["nothing"]
+    assert verdict.recall_gain_p <= 0.05
+    assert (verdict.rows, judged.judging_rows) == (30, 330)
 
 
 def test_drafts_that_are_like_the_common_class_are_refused_and_the_reason_has_figures() -> None:
-    drafts = only_rare(blobs(1, 1, 300, gap=-0.5))
-    found = judge(drafts)
-    assert not found.passed
-    assert found.reason.startswith(("macro-F1 on held-out real rows falls", "recall on minority rows changes by"))
-    assert found.drafts == 300
+    judged = on_embeddings(only_rare(blobs(1, 1, 300, gap=-0.5)))
+    assert judged.passed == []
+    assert "F1" in judged.refused["rare"]
+    assert judged.drafts == 300
 
 
-def test_no_rise_is_no_clear_rise() -> None:
-    assert "not clearly a rise" in _reason([0.7, 0.7], gain=0.0, p=1.0)
-    assert _reason([0.7, 0.7], gain=0.02, p=0.01) == ""
+def test_the_same_seed_judges_the_same() -> None:
+    drafts = only_rare(blobs(1, 1, 40))
+    assert msgspec.to_builtins(on_embeddings(drafts)) == msgspec.to_builtins(on_embeddings(drafts))
 
 
-def test_three_rows_found_and_none_lost_may_be_luck_and_five_are_not() -> None:
+def verdicts(judging: Sequence[int], minority: Sequence[str] = ("rare",), **predicted: Sequence[int]) -> Gate:
+    """Judge predictions of one seed by remedy; `class_weights` stands for "class weights"."""
+    tables = {name.replace("_", " "): np.array([answers]) for name, answers in predicted.items()}
+    return judge(np.array(judging), tables, LABELS, minority, n_drafts=1, folds=2)
+
+
+COMMON, RARE = [0] * 20, [1] * 10
+
+
+def test_drafts_must_beat_every_remedy_that_costs_nothing() -> None:
+    nothing, drafts = [0] * 30, [*COMMON, *[1] * 7, *[0] * 3]
+    assert verdicts([*COMMON, *RARE], nothing=nothing, drafts=drafts).passed == ["rare"]
+    better = [*COMMON, *[1] * 8, *[0] * 2]
+    for remedy in ("oversampling", "class_weights"):
+        judged = verdicts([*COMMON, *RARE], nothing=nothing, drafts=drafts, **{remedy: better})
+        assert judged.passed == []
+        assert judged.refused["rare"].endswith(f"with {remedy.replace('_', ' ')}")
+
+
+def test_recall_that_is_bought_with_too_much_precision_is_refused() -> None:
+    nothing = [*COMMON, *[1] * 5, *[0] * 5]
+    drafts = [*[1] * 20, *[1] * 10]
+    assert verdicts([*COMMON, *RARE], nothing=nothing, drafts=drafts).passed == []
+
+
+def test_no_rise_of_recall_is_no_reason_to_train_on_drafts() -> None:
+    same = [*COMMON, *[1] * 5, *[0] * 5]
+    assert "not clearly a rise" in verdicts([*COMMON, *RARE], nothing=same, drafts=same).refused["rare"]
+
+
+def test_rows_without_a_judging_label_count_for_nothing() -> None:
+    judging = [*COMMON, *RARE, *[NOT_JUDGED] * 10]
+    with_all = verdicts(judging, nothing=[0] * 40, drafts=[*COMMON, *RARE, *[0] * 10])
+    assert with_all == verdicts(judging, nothing=[0] * 40, drafts=[*COMMON, *RARE, *[1] * 10])
+    assert with_all.judging_rows == 30
+
+
+def test_each_class_has_a_verdict_of_its_own() -> None:
+    labels = ("a", "b", "c")
+    judging = np.array([0] * 20 + [1] * 10 + [2] * 10)
+    nothing, drafts = [0] * 20 + [0] * 20, [0] * 20 + [1] * 10 + [0] * 10
+    judged = judge(
+        judging, {"nothing": np.array([nothing]), "drafts": np.array([drafts])}, labels, ["b", "c"], n_drafts=2, folds=2
+    )
+    assert judged.passed == ["b"]
+    assert list(judged.refused) == ["c"]
+
+
+@pytest.mark.parametrize("rows", [0, 3, 4])
+def test_a_class_of_too_few_rows_trains_on_drafts_that_cost_the_others_nothing_and_says_that_nobody_judged(
+    rows: int,
+) -> None:
+    judging = [*COMMON, *[1] * rows]
+    (verdict,) = verdicts(judging, nothing=[0] * len(judging), drafts=[0] * len(judging)).classes
+    assert verdict.passed
+    assert verdict.reason.startswith(f"{rows} real rows of rare are too few to judge its drafts")
+    (verdict,) = verdicts(judging, nothing=[0] * len(judging), drafts=[1] * len(judging)).classes
+    assert not verdict.passed
+    assert "macro-F1 of the other classes falls" in verdict.reason
+
+
+def test_three_rows_gained_and_none_lost_may_be_luck_and_five_are_not() -> None:
     assert _sign_test(3, 0) == pytest.approx(1 / 8)
     assert _sign_test(5, 0) == pytest.approx(1 / 32)
     assert _sign_test(0, 0) == 1
 
 
-def test_the_same_seed_judges_the_same() -> None:
-    drafts = only_rare(blobs(1, 1, 40))
-    assert msgspec.to_builtins(judge(drafts)) == msgspec.to_builtins(judge(drafts))
+def test_good_drafts_raise_the_recall_at_the_count_of_the_class_and_bad_ones_do_not() -> None:
+    real = blobs(0, 300, 12, gap=2.5)
+    nothing = Batch(vectors=np.zeros((0, 4)), targets=np.zeros(0, dtype=int), weights=np.zeros(0))
+    recalls = [
+        recall_at_own_count(real, drafts, real.targets, 1, 2, seed=0)
+        for drafts in (nothing, only_rare(blobs(1, 1, 80, gap=2.5)), only_rare(blobs(1, 1, 80, gap=-2.5)))
+    ]
+    assert recalls[1] >= recalls[0] > recalls[2]
 
 
 def test_copies_have_fewer_different_words_and_more_similarity() -> None:
@@ -75,10 +145,22 @@ def test_copies_have_fewer_different_words_and_more_similarity() -> None:
     assert copied["mean_similarity"] == pytest.approx(1)
 
 
-def student(_: str, rows: Sequence[TrainingRow], texts: Sequence[str]) -> np.ndarray:
+def test_drafts_of_words_of_their_own_are_told_apart_by_them() -> None:
+    real = [f"the soup of day {i} was warm" for i in range(20)]
+    drafts = [f"the soup of day {i} was delightfully warm" for i in range(20)]
+    told = tell_apart(drafts, real)
+    assert told["auroc"] == 1.0
+    assert told["words"][0] == "delightfully"  # type: ignore[index]
+    texts, _ = texts_and_gold(200)
+    assert 0.3 < float(tell_apart(texts[::2], texts[1::2])["auroc"]) < 0.7  # type: ignore[arg-type]
+    assert tell_apart(drafts[:3], real) == {}
+
+
+def student(training: Training, texts: Sequence[str]) -> np.ndarray:
     """A cheap encoder that overlooks what is rare: logistic regression on words, held back."""
+    rows = training.rows
     words = CountVectorizer().fit([row.text for row in rows])
-    model = LogisticRegression(C=0.02, max_iter=1000).fit(
+    model = LogisticRegression(C=0.02, max_iter=1000, class_weight="balanced" if training.balanced else None).fit(
         words.transform([r.text for r in rows]), [r.label for r in rows]
     )
     return np.asarray(model.predict(words.transform(texts)))
@@ -92,14 +174,18 @@ def taught(texts: Sequence[str], gold: Sequence[str], *, synthetic: bool = False
     ]
 
 
-def tried(drafts: list[TrainingRow], fit_predict: FitPredict = student) -> Gate:
-    return encoder_gate(taught(*reviews()), drafts, DISHES, ["plain"], fit_predict=fit_predict, seed=0)
+def tried(
+    drafts: list[TrainingRow], fit_predict: FitPredict = student, *, balanced: bool = False, n_rare: int = 16
+) -> Gate:
+    real = taught(*reviews(n_rare))
+    judging = np.array([row.label for row in real])
+    return encoder_gate(real, drafts, judging, DISHES, ["plain"], balanced=balanced, fit_predict=fit_predict, seed=0)
 
 
-def reviews() -> tuple[list[str], list[str]]:
-    """200 texts of the common classes and 40 of the rare one."""
+def reviews(n_rare: int) -> tuple[list[str], list[str]]:
+    """200 texts of the common classes and a few of the rare one."""
     pairs = list(zip(*texts_and_gold(900), strict=True))
-    chosen = [one for one in pairs if one[1] != "plain"][:200] + [one for one in pairs if one[1] == "plain"][:40]
+    chosen = [one for one in pairs if one[1] != "plain"][:200] + [one for one in pairs if one[1] == "plain"][:n_rare]
     return [text for text, _ in chosen], [label for _, label in chosen]
 
 
@@ -110,42 +196,69 @@ def drafts_of(label: str) -> list[TrainingRow]:
     return taught(own, ["plain"] * len(own), synthetic=True)
 
 
-def test_the_encoder_is_tried_on_a_fifth_of_the_rows_without_and_with_the_drafts() -> None:
-    seen: dict[str, tuple[int, int, int]] = {}
+def test_the_encoder_is_tried_on_two_halves_with_each_remedy() -> None:
+    seen: dict[str, tuple[int, int, int, bool]] = {}
 
-    def watched(name: str, rows: Sequence[TrainingRow], texts: Sequence[str]) -> np.ndarray:
-        assert not {row.text for row in rows} & set(texts)
-        seen[name] = (len(rows), sum(row.synthetic for row in rows), len(texts))
-        return student(name, rows, texts)
+    def watched(training: Training, texts: Sequence[str]) -> np.ndarray:
+        assert not {row.text for row in training.rows} & set(texts)
+        n_synthetic = sum(row.synthetic for row in training.rows)
+        seen[training.name] = (len(training.rows), n_synthetic, len(texts), training.balanced)
+        return student(training, texts)
 
     drafts = drafts_of("plain")
-    found = tried(drafts, watched)
+    judged = tried(drafts, watched)
     n = len(drafts)
-    assert seen == {"without": (192, 0, 48), "with": (192 + n, n, 48)}
-    assert (found.passed, found.drafts, found.seeds, found.folds) == (True, n, 1, 5), found.reason
-    assert found.recall["plain"][1] > found.recall["plain"][0]
+    for fold in (0, 1):
+        assert seen[f"nothing-{fold}"] == (108, 0, 108, False)
+        assert seen[f"oversampling-{fold}"] == (108 + n, n, 108, False)
+        assert seen[f"drafts-{fold}"] == (108 + n, n, 108, False)
+        assert seen[f"class-weights-{fold}"] == (108, 0, 108, True)
+    assert (judged.drafts, judged.seeds, judged.folds) == (n, 1, 2)
+    assert set(judged.macro_f1) == {"nothing", "oversampling", "drafts", "class weights"}
+
+
+def test_where_training_weights_the_classes_the_weights_are_no_remedy_of_their_own() -> None:
+    balanced: list[bool] = []
+
+    def watched(training: Training, texts: Sequence[str]) -> np.ndarray:
+        balanced.append(training.balanced)
+        return student(training, texts)
+
+    assert set(tried(drafts_of("plain"), watched, balanced=True).macro_f1) == {"nothing", "oversampling", "drafts"}
+    assert set(balanced) == {True}
+
+
+def test_oversampling_repeats_real_rows_in_turn_as_many_as_there_are_drafts() -> None:
+    real = taught(["x", "y", "z"], ["plain", "plain", "bad"])
+    copies = repeated(real, drafts_of("plain")[:5])
+    assert [row.text for row in copies] == ["x", "y", "x", "y", "x"]
+    assert all(row.synthetic for row in copies)
+    assert repeated(real[2:], drafts_of("plain")[:5]) == []
 
 
 def test_drafts_that_mislead_the_encoder_are_refused() -> None:
-    found = tried(drafts_of("bad"))
-    assert not found.passed
-    assert found.reason.startswith("macro-F1 on held-out real rows falls")
+    judged = tried(drafts_of("bad"))
+    assert judged.passed == []
+    assert "on held-out real rows is" in judged.refused["plain"]
 
 
 def test_where_one_class_alone_is_known_nothing_is_trained() -> None:
     trained: list[str] = []
 
-    def watched(name: str, rows: Sequence[TrainingRow], texts: Sequence[str]) -> np.ndarray:
-        trained.append(name)
-        return student(name, rows, texts)
+    def watched(training: Training, texts: Sequence[str]) -> np.ndarray:
+        trained.append(training.name)
+        return student(training, texts)
 
-    for seed in range(8):  # the fold held out has the only row of its class, or has not
-        trained.clear()
-        real = taught([f"text {number}" for number in range(9)], ["bad"] * 8 + ["plain"])
-        with pytest.warns(UserWarning, match="least populated class"):
-            found = encoder_gate(real, drafts_of("plain"), DISHES, ["plain"], fit_predict=watched, seed=seed)
-        assert trained in (["with"], ["without", "with"])
-        if trained == ["with"]:
-            assert found.recall["plain"][0] == 0
-            return
-    raise AssertionError("no seed held the only row out")
+    real = taught([f"text {number}" for number in range(9)], ["bad"] * 9)
+    judged = encoder_gate(
+        real,
+        drafts_of("plain"),
+        np.array([row.label for row in real]),
+        DISHES,
+        ["plain"],
+        balanced=False,
+        fit_predict=watched,
+        seed=0,
+    )
+    assert trained == ["drafts-0", "drafts-1"]
+    assert judged.classes[0].recall["nothing"] == 0

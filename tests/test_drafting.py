@@ -1,6 +1,7 @@
 """Drafts from attributes: one call for the attributes, then plans that differ."""
 
 import json
+from collections.abc import Sequence
 
 import msgspec
 import pytest
@@ -10,7 +11,7 @@ from hybrid.errors import DataError
 from hybrid.llm import Reply, Usage
 from hybrid.llm.client.messages import Messages
 from hybrid.llm.tasks.drafts import GENERIC, Attribute, attributes_request, read_attributes
-from hybrid.teacher.drafts.writing import cost_between, write_drafts
+from hybrid.teacher.drafts.writing import DraftWriter, cost_between
 from hybrid.teacher.vote_collection import Teacher
 from hybrid.types import Draft, Example
 from tests.messages_server import MessagesServer, answer
@@ -20,18 +21,22 @@ ROWS = [Example(id=f"r{i}", text=f"text number {i}", label=LABELS[i % 2]) for i 
 ATTRIBUTES = {
     "attributes": [{"name": "topic", "values": ["boats", "soup", "soup", " "]}, {"name": "empty", "values": []}]
 }
+CONFIG = SynthesizeConfig()
 TEXT = json.dumps({"plan": "A plan.", "text": "A new text."})
 
 
-def draft(*replies: str, config: SynthesizeConfig) -> tuple[list[Draft], list[dict[str, object]]]:
+def draft(
+    *replies: str, config: SynthesizeConfig = CONFIG, waves: Sequence[int]
+) -> tuple[list[Draft], list[dict[str, object]]]:
     with MessagesServer(*[answer(reply) for reply in replies]) as server:
         teacher = Teacher(llm=Messages("m", base_url=server.url), config=LLMConfig(model="m", workers=1))
-        found = write_drafts(ROWS, ["bad"], LABELS, config, teacher=teacher, seed=0, on_done=lambda done, total: None)
+        writer = DraftWriter(ROWS, LABELS, config, teacher=teacher, seed=0, on_done=lambda done, total: None)
+        found = [draft for n in waves for draft in writer.write({"bad": n})]
     return found, server.bodies
 
 
 def test_the_attributes_come_in_one_call_and_every_draft_keeps_to_a_value_of_each() -> None:
-    found, bodies = draft(json.dumps(ATTRIBUTES), TEXT, config=SynthesizeConfig(per_class=4))
+    found, bodies = draft(json.dumps(ATTRIBUTES), TEXT, waves=(4,))
     assert len(bodies) == 5
     users = [str(body["messages"]) for body in bodies[1:]]
     assert all("- topic: boats" in user or "- topic: soup" in user for user in users)
@@ -41,8 +46,20 @@ def test_the_attributes_come_in_one_call_and_every_draft_keeps_to_a_value_of_eac
 
 
 def test_temperatures_are_taken_in_turn() -> None:
-    _, bodies = draft(json.dumps(ATTRIBUTES), TEXT, config=SynthesizeConfig(per_class=3, temperatures=(0.5, 1.0)))
+    _, bodies = draft(json.dumps(ATTRIBUTES), TEXT, config=SynthesizeConfig(temperatures=(0.5, 1.0)), waves=(3,))
     assert [body.get("temperature") for body in bodies] == [None, 0.5, 1.0, 0.5]
+
+
+def test_a_second_wave_goes_on_counting_and_asks_what_one_wave_would_have_asked() -> None:
+    at_once, one_wave = draft(json.dumps(ATTRIBUTES), TEXT, waves=(4,))
+    in_two, two_waves = draft(json.dumps(ATTRIBUTES), TEXT, waves=(3, 1))
+    assert [row.id for row in in_two] == ["draft/bad/0", "draft/bad/1", "draft/bad/2", "draft/bad/3"]
+    assert [row.id for row in at_once] == [row.id for row in in_two]
+    assert [body["messages"] for body in one_wave] == [body["messages"] for body in two_waves]
+
+
+def test_nothing_wanted_asks_nothing() -> None:
+    assert draft(json.dumps(ATTRIBUTES), waves=(0,)) == ([], [])
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from hybrid.config import SynthesizeConfig
-from hybrid.stages.synthesize import Synthesized, minority_classes, synthesize
-from hybrid.teacher.drafts.gate import Gate
-from hybrid.types import REFUSALS, Decision, Draft, DraftStatus, Example, Vote
+from hybrid.stages.synthesize import Synthesized, judging_labels, minority_classes, planned_drafts, synthesize
+from hybrid.teacher.drafts.verdict import ClassVerdict, Gate
+from hybrid.types import REFUSALS, Decision, Draft, DraftStatus, Example, Trusted, Vote
 
 LABELS = ("a", "b")
 ROWS = [
@@ -117,18 +117,57 @@ def test_a_classifier_that_is_certain_of_another_label_overrules_the_vote() -> N
     assert found.report["refused"] == {"another label for certain": 1}
 
 
-def test_a_batch_that_does_not_pass_is_refused_whole_where_the_gate_decides() -> None:
-    found = run(draft(NEW, parents=("t9",)), use="auto")
-    assert found.report["gate"]["passed"] is False  # type: ignore[index]
-    assert found.drafts[0].status == "batch_refused"
-    assert found.drafts[0].reason.startswith("the batch is refused: ")
-    assert found.report["refused"] == {"the batch did not pass the gate": 1}
+@pytest.mark.parametrize(("use", "status"), [("auto", "batch_refused"), (True, "accepted")])
+def test_drafts_that_do_not_pass_the_gate_are_refused_where_it_decides(
+    use: bool | Literal["auto"], status: DraftStatus
+) -> None:
+    rows, vectors = helpful(330, 0)
+    more, _ = helpful(330, 1000)
+    drafts = [draft(row.text, draft_id=row.id) for row in more if row.label == "b"]
+    found = synthesize(
+        drafts,
+        rows,
+        [decided(row) for row in rows],
+        vectors,
+        LABELS,
+        SynthesizeConfig(use=use, near_duplicate=1, near_meaning=1, classifier_floor=0, classifier_veto=1),
+        embed=lambda texts: np.zeros((len(texts), 3)) - [1.6, 0, 0],
+        relabel=lambda _: [],
+    )
+    assert found.report["gate"]["classes"][0]["passed"] is False  # type: ignore[index]
+    assert {draft.status for draft in found.drafts} == {status}
+    if use == "auto":
+        assert found.drafts[0].reason.startswith("the drafts of b are refused: ")
+        assert found.report["refused"] == {"the batch did not pass the gate": len(drafts)}
 
 
-def test_the_gate_reports_and_decides_nothing_where_the_recipe_has_decided() -> None:
-    found = run(draft(NEW, parents=("t9",)), use=True)
-    assert found.report["gate"]["passed"] is False  # type: ignore[index]
-    assert found.drafts[0].status == "accepted"
+def test_a_row_judges_by_a_label_that_the_author_of_the_drafts_did_not_choose() -> None:
+    decisions = [
+        msgspec.structs.replace(decided(ROWS[0]), id="confirmed"),
+        msgspec.structs.replace(decided(ROWS[0]), id="changed", label="b"),
+        msgspec.structs.replace(decided(ROWS[0]), id="dropped", weight=0),
+        msgspec.structs.replace(decided(ROWS[0]), id="vouched", label="b"),
+    ]
+    trusted = [Trusted(id="vouched", label="b", source="audit")]
+    assert judging_labels(decisions, trusted) == {"confirmed": "a", "vouched": "b"}
+
+
+@pytest.mark.parametrize(
+    ("rare", "enough", "planned"),
+    [
+        (99, 100, 2),  # one and a half for the row that is missing
+        (30, 100, 105),
+        (3, 100, 120),  # never more than per_class
+        (100, 100, 0),  # enough rows: the class is none of the minority
+        (100, 0, 120),  # the share alone decides
+        (0, 100, 120),
+    ],
+)
+def test_a_class_gets_one_and_a_half_drafts_for_each_row_that_it_lacks(rare: int, enough: int, planned: int) -> None:
+    decisions = [msgspec.structs.replace(DECISIONS[0], id=f"a{i}") for i in range(900)]
+    decisions += [msgspec.structs.replace(DECISIONS[0], id=f"b{i}", label="b") for i in range(rare)]
+    config = SynthesizeConfig(enough=enough)
+    assert planned_drafts(decisions, LABELS, config) == ({"b": planned} if planned else {})
 
 
 def helpful(count: int, start: int) -> tuple[list[Example], np.ndarray]:
@@ -144,9 +183,18 @@ def helpful(count: int, start: int) -> tuple[list[Example], np.ndarray]:
 
 
 def judged(passed: bool) -> Gate:
-    scores = {"macro_f1": (0.7, 0.71), "recall": {"b": (0.5, 0.5)}, "recall_gain": 0.0, "recall_gain_p": 0.5}
-    reason = "" if passed else "recall on minority rows changes by +0.0000"
-    return Gate(passed=passed, reason=reason, drafts=1, seeds=1, folds=2, **scores)  # type: ignore[arg-type]
+    verdict = ClassVerdict(
+        label="b",
+        passed=passed,
+        reason="" if passed else "recall of b changes by +0.0000",
+        rows=30,
+        recall={"nothing": 0.5, "drafts": 0.5},
+        precision={"nothing": 0.5, "drafts": 0.5},
+        recall_gain_p=0.5,
+    )
+    return Gate(
+        drafts=1, macro_f1={"nothing": 0.7, "drafts": 0.71}, classes=[verdict], seeds=1, folds=2, judging_rows=330
+    )
 
 
 @pytest.mark.parametrize("passes", [True, False])
@@ -174,9 +222,9 @@ def test_a_batch_that_helps_on_frozen_embeddings_is_tried_with_the_encoder_which
         relabel=lambda _: [],
         trial=trial,
     )
-    assert found.report["gate"]["passed"] is True, found.report["gate"]  # type: ignore[index]
+    assert found.report["gate"]["classes"][0]["passed"] is True, found.report["gate"]  # type: ignore[index]
     assert tried == [(len(drafts), ["b"])]
-    assert found.report["encoder_gate"]["passed"] is passes  # type: ignore[index]
+    assert found.report["encoder_gate"]["classes"][0]["passed"] is passes  # type: ignore[index]
     assert {one.status for one in found.drafts} == {"accepted" if passes else "batch_refused"}
 
 

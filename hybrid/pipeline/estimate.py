@@ -17,7 +17,7 @@ from hybrid.llm.traces.database import TraceDatabase
 from hybrid.pipeline.context import RunContext
 from hybrid.stages.asking import decoder_votes, may_weigh_decoder
 from hybrid.stages.evaluate import EVALUATE
-from hybrid.stages.synthesize import SYNTHESIZE, written_drafts
+from hybrid.stages.synthesize import SYNTHESIZE, draft_writer, planned_drafts
 from hybrid.stages.verify import VERIFY, asks_second, teacher_votes
 from hybrid.types import Decision, Example
 
@@ -212,7 +212,10 @@ def _drafts(context: RunContext, costs: CostModel, config: LLMConfig, votes: Seq
         Decision(id=row.id, action="keep", given=row.label, label=row.label, weight=1.0, probs=(), reason="")
         for row in context.rows("train")
     ]
-    written_drafts(context.io(SYNTHESIZE), given)
+    io = context.io(SYNTHESIZE)
+    if writer := draft_writer(io, given):
+        # As many as are planned: a wave that moves nothing ends them earlier.
+        writer.write(planned_drafts(given, io.labels, context.recipe.synthesize))
     if not teacher.requests:
         return []
     # A draft's blind vote looks like a row's; which drafts get that far is not known.

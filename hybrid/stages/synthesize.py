@@ -1,27 +1,32 @@
 """synthesize: check the drafts that a teacher wrote for rare classes; refuse with a reason, keep the rest."""
 
+import math
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 import numpy as np
 
 from hybrid.config import Recipe, SynthesizeConfig
-from hybrid.data.duplicates import NearIndex
 from hybrid.llm import backend_of, usage_of
 from hybrid.stages.asking import teacher_of
 from hybrid.stages.fitting import fit
-from hybrid.stages.stage import DECISIONS, DRAFTS, LABELS, ROWS, TRAINING_DRAFTS, Reads, Stage, StageIO
-from hybrid.teacher.drafts.diversity import diversity
-from hybrid.teacher.drafts.gate import Batch, Gate, fitted, gate
+from hybrid.stages.stage import DECISIONS, DRAFTS, LABELS, ROWS, TRAINING_DRAFTS, TRUSTED, Reads, Stage, StageIO
+from hybrid.teacher.drafts.checks import CheckedDrafts, Embed, Relabel, check_drafts
+from hybrid.teacher.drafts.diversity import diversity, tell_apart
+from hybrid.teacher.drafts.frozen import Batch, recall_at_own_count
+from hybrid.teacher.drafts.gate import gate
 from hybrid.teacher.drafts.recorded import read_drafts
-from hybrid.teacher.drafts.writing import cost_between, write_drafts
+from hybrid.teacher.drafts.verdict import NOT_JUDGED, Gate
+from hybrid.teacher.drafts.writing import DraftWriter, cost_between
 from hybrid.teacher.vote_collection import ask_votes, prompt_of
-from hybrid.types import REFUSALS, Decision, Draft, DraftStatus, Example, Report, Vote
+from hybrid.types import REFUSALS, Decision, Draft, Example, Report, Trusted, Vote
 
-Embed = Callable[[Sequence[str]], np.ndarray]
-Relabel = Callable[[Sequence[Draft]], Sequence[Vote]]
+DRAFTS_A_MISSING_ROW = 1.5
+"""Drafts for each row that a class lacks: thirty rows and a hundred drafts are worth a hundred rows (rare_class)."""
+LEAST_WAVE_GAIN = 0.01
+"""The least that a wave has to add to the held-out recall of its class for another to follow."""
 Trial = Callable[[Sequence[Draft], Sequence[str]], Gate]
 """What the encoder that is to be trained makes of the drafts, by the names of the minority classes."""
 
@@ -33,23 +38,36 @@ class Synthesized(msgspec.Struct, frozen=True, kw_only=True):
     report: dict[str, object]
 
 
-class _Refusal(msgspec.Struct, frozen=True):
-    """The check that a draft failed, and the sentence that says how."""
-
-    status: DraftStatus
-    reason: str
-
-
 def nothing_written(labels: Sequence[str]) -> dict[str, object]:
     """Return the counts of no drafts: rows of several labels have none yet."""
     return _report([], [], labels)
 
 
 def minority_classes(decisions: Sequence[Decision], labels: Sequence[str], config: SynthesizeConfig) -> list[str]:
-    """Return the labels that have less than `minority` of an even share of the rows that train."""
+    """Return the labels with less than `minority` of an even share of the rows that train, and fewer than `enough`."""
     used = Counter(decision.label for decision in decisions if decision.weight > 0)
-    even = used.total() / len(labels)
-    return [label for label in labels if used[label] < config.minority * even]
+    most = config.minority * used.total() / len(labels)
+    return [label for label in labels if used[label] < min(most, config.enough or most)]
+
+
+def planned_drafts(decisions: Sequence[Decision], labels: Sequence[str], config: SynthesizeConfig) -> dict[str, int]:
+    """Return how many drafts each minority class may get: 1.5 for each row that it lacks, and at most `per_class`."""
+    used = Counter(decision.label for decision in decisions if decision.weight > 0)
+    planned = {}
+    for label in minority_classes(decisions, labels, config):
+        missing = config.enough - used[label] if config.enough else config.per_class
+        planned[label] = min(config.per_class, math.ceil(DRAFTS_A_MISSING_ROW * missing))
+    return planned
+
+
+def judging_labels(decisions: Iterable[Decision], trusted: Sequence[Trusted]) -> dict[str, str]:
+    """Return, by row id, the labels that may judge drafts: trusted ones, and given ones that cleaning confirmed.
+
+    The teacher that writes drafts has voted on the rows as well. A label that it changed would favour its drafts, and
+    one that it would change may be wrong, so such a row judges nothing and is not in the result.
+    """
+    confirmed = {d.id: d.given for d in decisions if d.weight > 0 and d.given == d.label}
+    return confirmed | {row.id: row.label for row in trusted}
 
 
 def synthesize(
@@ -63,101 +81,51 @@ def synthesize(
     embed: Embed,
     relabel: Relabel,
     trial: Trial | None = None,
+    trusted: Sequence[Trusted] = (),
     balanced: bool = False,
     seed: int = 0,
 ) -> Synthesized:
-    """Return each draft accepted or refused, the batch as a whole judged by the gate.
+    """Return each draft accepted or refused, those of each class together judged by the gate.
 
     `rows` are all real rows, calibration and test too: they are only compared with, never trained
-    on. `decisions` and `embeddings` [n, d] belong to the training rows, in their order. A draft is
-    refused where its class is no minority, a parent of it is not a training row, it is a near-copy
-    of a real row or of an earlier draft, it says what a calibration or test row says, a classifier fitted
-    on the cleaned rows is certain of another label, or neither the teacher's blind vote nor that
-    classifier agrees with its label. `relabel` returns blind votes on drafts; it may return none. Where
-    `config.use` is "auto", a batch that does not pass the gate (`hybrid.teacher.drafts.gate`) is refused whole; one
-    that passes on frozen embeddings has to pass `trial` too. `balanced` says whether training weighs the classes evenly.
+    on. `decisions` and `embeddings` [n, d] belong to the training rows, in their order. Drafts pass the checks of
+    `hybrid.teacher.drafts.checks` one by one. Where `config.use` is "auto", the drafts of a class that does not pass
+    the gate (`hybrid.teacher.drafts.gate`) are refused; those that pass on frozen embeddings have to pass `trial` too.
+    `balanced` says whether training weighs the classes evenly.
     """
     minority = minority_classes(decisions, labels, config)
-    refusals = _refuse_by_text(drafts, rows, minority, config)
-    open_drafts = [draft for draft in drafts if draft.id not in refusals]
-    vectors = _vectors(open_drafts, embed)
-    refusals |= _refuse_by_meaning(open_drafts, rows, vectors, embed, config)
-    open_drafts = [draft for draft in drafts if draft.id not in refusals]
     real = _real(decisions, embeddings, labels)
-    probs = _classifier_probs(open_drafts, real, vectors, labels)
-    refusals |= _refuse_by_label(open_drafts, probs, relabel, labels, config)
-    beliefs = {draft.id: float(probs[draft.id][labels.index(draft.label)]) for draft in open_drafts}
-    checked = [_with_status(draft, refusals.get(draft.id), beliefs.get(draft.id)) for draft in drafts]
-    written = _written(checked, vectors, labels)
+    checks = check_drafts(drafts, rows, real, labels, minority, config, embed=embed, relabel=relabel, seed=seed)
+    checked = checks.drafts
     judged = tried = None
-    if len(written.targets):
-        judged = gate(real, written, labels, minority, balanced=balanced, seed=seed)
+    if any(draft.status == "accepted" for draft in checked):
+        judging = _judging(decisions, trusted, labels)
+        judged = gate(real, checks.accepted(labels), judging, labels, minority, balanced=balanced, seed=seed)
         if config.use == "auto":
-            if judged.passed and trial:
-                tried = trial([draft for draft in checked if draft.status == "accepted"], minority)
-            if failed := next((gate for gate in (judged, tried) if gate and not gate.passed), None):
-                checked = [refuse_with_batch(draft, failed.reason) for draft in checked]
+            checked = refuse_classes(checked, judged)
+            if trial and (accepted := [draft for draft in checked if draft.status == "accepted"]):
+                tried = trial(accepted, judged.passed)
+                checked = refuse_classes(checked, tried)
     report = _report(checked, minority, labels) | {
         "gate": msgspec.to_builtins(judged),
         "encoder_gate": msgspec.to_builtins(tried),
-        "diversity": _diversity(checked, rows, decisions, vectors, embeddings),
+        "diversity": _diversity(checked, rows, decisions, checks.vectors, embeddings),
     }
     return Synthesized(drafts=checked, report=report)
 
 
-def _refuse_by_text(
-    drafts: Sequence[Draft], rows: Sequence[Example], minority: Sequence[str], config: SynthesizeConfig
-) -> dict[str, _Refusal]:
-    """Return the refusals, by draft id, of drafts whose class, parents or text rule them out."""
-    train_ids = {row.id for row in rows if row.part == "train"}
-    real = NearIndex([row.text for row in rows], config.near_duplicate)
-    refusals: dict[str, _Refusal] = {}
-    earlier = NearIndex([draft.text for draft in drafts], config.near_duplicate)
-    first_copy = {later: first for first, later in reversed(earlier.pairs())}
-    for i, draft in enumerate(drafts):
-        strangers = [parent for parent in draft.parents if parent not in train_ids]
-        near = real.nearest(draft.text)
-        if draft.status != "accepted":
-            refusals[draft.id] = _Refusal(draft.status, draft.reason)
-        elif draft.label not in minority:
-            refusals[draft.id] = _Refusal("not_rare", f"{draft.label} is no minority class here")
-        elif strangers:
-            refusals[draft.id] = _Refusal("foreign_parent", f"its parent {strangers[0]} is not a training row")
-        elif near:
-            row, similarity = rows[near[0]], near[1]
-            reason = f"near-copy of {row.part} row {row.id} (similarity {similarity:.2f})"
-            refusals[draft.id] = _Refusal("near_row", reason)
-        elif i in first_copy:
-            refusals[draft.id] = _Refusal("duplicate", f"near-copy of draft {drafts[first_copy[i]].id}")
-    return refusals
-
-
-def _vectors(drafts: Sequence[Draft], embed: Embed) -> dict[str, np.ndarray]:
-    embeddings = embed([draft.text for draft in drafts]) if drafts else np.zeros((0, 0))
-    return {draft.id: vector for draft, vector in zip(drafts, embeddings, strict=True)}
-
-
-def _refuse_by_meaning(
-    drafts: Sequence[Draft],
-    rows: Sequence[Example],
-    vectors: Mapping[str, np.ndarray],
-    embed: Embed,
-    config: SynthesizeConfig,
-) -> dict[str, _Refusal]:
-    """Return the refusals, by draft id, of drafts whose embedding is near that of a row that judges."""
-    judges = [row for row in rows if row.part != "train"]
-    if not drafts or not judges:
-        return {}
-    of_judges = embed([row.text for row in judges])
-    refusals = {}
-    for draft in drafts:
-        similarity = of_judges @ vectors[draft.id]
-        nearest = int(similarity.argmax())
-        if similarity[nearest] >= config.near_meaning:
-            row = judges[nearest]
-            reason = f"means what {row.part} row {row.id} means (cosine {similarity[nearest]:.2f})"
-            refusals[draft.id] = _Refusal("near_test", reason)
-    return refusals
+def refuse_classes(drafts: Sequence[Draft], judged: Gate) -> list[Draft]:
+    """Return the drafts with those refused that passed their own checks and are of a class that the gate refuses."""
+    return [
+        msgspec.structs.replace(
+            draft,
+            status="batch_refused",
+            reason=f"the drafts of {draft.label} are refused: {judged.refused[draft.label]}",
+        )
+        if draft.status == "accepted" and draft.label in judged.refused
+        else draft
+        for draft in drafts
+    ]
 
 
 def _real(decisions: Sequence[Decision], embeddings: np.ndarray, labels: Sequence[str]) -> Batch:
@@ -167,56 +135,11 @@ def _real(decisions: Sequence[Decision], embeddings: np.ndarray, labels: Sequenc
     return Batch(vectors=embeddings[weights > 0], targets=targets[weights > 0], weights=weights[weights > 0])
 
 
-def _classifier_probs(
-    drafts: Sequence[Draft], real: Batch, vectors: Mapping[str, np.ndarray], labels: Sequence[str]
-) -> dict[str, np.ndarray]:
-    """Return class probabilities [k] by draft id, from balanced logistic regression on the cleaned rows."""
-    if not drafts:
-        return {}
-    model = fitted(real, balanced=True)
-    probs = np.zeros((len(drafts), len(labels)))
-    probs[:, model.classes_] = model.predict_proba(np.array([vectors[draft.id] for draft in drafts]))
-    return {draft.id: row for draft, row in zip(drafts, probs, strict=True)}
-
-
-def _refuse_by_label(
-    drafts: Sequence[Draft],
-    probs: Mapping[str, np.ndarray],
-    relabel: Relabel,
-    labels: Sequence[str],
-    config: SynthesizeConfig,
-) -> dict[str, _Refusal]:
-    """Return the refusals, by draft id, of drafts whose label neither teacher nor classifier confirms."""
-    voted = {vote.id: vote.label for vote in relabel(drafts) if vote.status == "ok"} if drafts else {}
-    refusals = {}
-    for draft in drafts:
-        of_draft = probs[draft.id]
-        belief, likeliest = float(of_draft[labels.index(draft.label)]), labels[int(of_draft.argmax())]
-        if likeliest != draft.label and of_draft.max() >= config.classifier_veto:
-            reason = f"the classifier is certain of another label: {likeliest} {of_draft.max():.2f}"
-            refusals[draft.id] = _Refusal("off_label", reason)
-        elif voted.get(draft.id) != draft.label and belief < config.classifier_floor:
-            vote = f"the teacher's blind vote is {voted[draft.id]}, " if draft.id in voted else ""
-            reason = f"label not agreed: {vote}the classifier gives {draft.label} {belief:.2f}"
-            refusals[draft.id] = _Refusal("not_agreed", reason)
-    return refusals
-
-
-def _written(drafts: Sequence[Draft], vectors: Mapping[str, np.ndarray], labels: Sequence[str]) -> Batch:
-    """Return the accepted drafts as rows that a classifier can be fitted on."""
-    accepted = [draft for draft in drafts if draft.status == "accepted"]
-    return Batch(
-        vectors=np.array([vectors[draft.id] for draft in accepted]),
-        targets=np.array([labels.index(draft.label) for draft in accepted], dtype=int),
-        weights=np.ones(len(accepted)),
-    )
-
-
-def refuse_with_batch(draft: Draft, reason: str) -> Draft:
-    """Return a draft that passed its own checks refused with its batch; others as they are."""
-    if draft.status != "accepted":
-        return draft
-    return msgspec.structs.replace(draft, status="batch_refused", reason=f"the batch is refused: {reason}")
+def _judging(decisions: Sequence[Decision], trusted: Sequence[Trusted], labels: Sequence[str]) -> np.ndarray:
+    """Return the judging labels of the rows of `_real`, class indices or `NOT_JUDGED`."""
+    by_id = judging_labels(decisions, trusted)
+    names = [by_id.get(decision.id) for decision in decisions if decision.weight > 0]
+    return np.array([NOT_JUDGED if name is None else labels.index(name) for name in names])
 
 
 def _diversity(
@@ -226,25 +149,23 @@ def _diversity(
     vectors: Mapping[str, np.ndarray],
     embeddings: np.ndarray,
 ) -> dict[str, object]:
-    """Return by class how diverse the drafts that passed their own checks are, beside as many real texts."""
+    """Return by class how diverse the drafts that passed their own checks are, beside real texts, and what tells them apart.
+
+    As many real texts as drafts are compared for diversity, and all of the class for the words.
+    """
     train = [row.text for row in rows if row.part == "train"]
     passed = [draft for draft in drafts if draft.status in ("accepted", "batch_refused")]
     by_label: dict[str, object] = {}
     for label in sorted({draft.label for draft in passed}):
         own = [draft for draft in passed if draft.label == label]
         real = [i for i, decision in enumerate(decisions) if decision.label == label and decision.weight > 0]
-        real = real[:: max(1, len(real) // len(own))][: len(own)]
+        equal = real[:: max(1, len(real) // len(own))][: len(own)]
         by_label[label] = {
             "drafts": diversity([draft.text for draft in own], np.array([vectors[draft.id] for draft in own])),
-            "real": diversity([train[i] for i in real], embeddings[real]),
+            "real": diversity([train[i] for i in equal], embeddings[equal]),
+            "told_apart": tell_apart([draft.text for draft in own], [train[i] for i in real]),
         }
     return by_label
-
-
-def _with_status(draft: Draft, refusal: _Refusal | None, belief: float | None) -> Draft:
-    scores = {} if belief is None else {"classifier": round(belief, 6)}
-    checked = refusal or _Refusal("accepted", "")
-    return msgspec.structs.replace(draft, status=checked.status, reason=checked.reason, scores=scores)
 
 
 def _report(drafts: Sequence[Draft], minority: Sequence[str], labels: Sequence[str]) -> dict[str, object]:
@@ -260,11 +181,11 @@ def _report(drafts: Sequence[Draft], minority: Sequence[str], labels: Sequence[s
 
 
 def _reads(recipe: Recipe) -> Reads:
-    # A batch that must earn its place is tried with the whole training.
+    # Drafts that must earn their place are tried with the whole training.
     train = "train" if recipe.synthesize.use == "auto" else "train.class_weights"
     return Reads(
         settings=("synthesize", train, "verify.answer", "verify.votes", "task", "seed"),
-        tables=(ROWS, DECISIONS),
+        tables=(ROWS, DECISIONS, TRUSTED),
         files=("clean/embeddings.npy",),
         reports=(LABELS,),
         recipe_files=("synthesize.drafts",),
@@ -281,16 +202,19 @@ def _work(io: StageIO) -> Report:
         return nothing_written(io.labels) | {"recorded": False}
     recorded, decisions = io.recipe_files("synthesize.drafts"), io.read(DECISIONS)
     before = usage_of(io.llm("teacher"))
+    waves: list[Report] = []
+    drafts = read_drafts(recorded[0]) if recorded else written_in_waves(io, decisions, waves)
     synthesized = synthesize(
-        read_drafts(recorded[0]) if recorded else written_drafts(io, decisions),
+        drafts,
         io.rows(),
         decisions,
         np.load(io.input("clean/embeddings.npy")),
         io.labels,
         io.recipe.synthesize,
         embed=io.embed,
-        relabel=lambda drafts: _blind_votes(io, drafts),
-        trial=lambda drafts, minority: try_drafts(io, drafts, minority),
+        relabel=lambda open_drafts: _blind_votes(io, open_drafts),
+        trial=lambda accepted, minority: try_drafts(io, accepted, minority),
+        trusted=io.read(TRUSTED),
         balanced=io.recipe.train.class_weights == "balanced",
         seed=io.recipe.seed,
     )
@@ -299,18 +223,60 @@ def _work(io: StageIO) -> Report:
     io.write(TRAINING_DRAFTS, [d for d in synthesized.drafts if io.recipe.synthesize.use and d.status == "accepted"])
     cost = cost_between(before, usage_of(io.llm("teacher")))
     spent = {"llm": cost} if cost["calls"] or cost["hits"] else {}
-    return synthesized.report | {"recorded": bool(recorded)} | spent
+    return synthesized.report | {"recorded": bool(recorded), "waves": waves} | spent
 
 
-def written_drafts(io: StageIO, decisions: Sequence[Decision]) -> list[Draft]:
-    """What a live teacher writes for the minority classes; nothing without one."""
-    teacher = teacher_of(io, "teacher") if backend_of(io.recipe.teacher).is_live else None
-    if teacher is None or not io.recipe.synthesize.per_class:
+def written_in_waves(io: StageIO, decisions: Sequence[Decision], waves: list[Report]) -> list[Draft]:
+    """Return what a live teacher writes for the minority classes; nothing without one.
+
+    A class gets `wave` drafts at a time, until it has those that are planned for it, or a wave adds less than
+    `LEAST_WAVE_GAIN` to the recall of its held-out rows. What each wave did is added to `waves`.
+    """
+    config, labels = io.recipe.synthesize, io.labels
+    planned = planned_drafts(decisions, labels, config)
+    writer = draft_writer(io, decisions)
+    if writer is None or not any(planned.values()):
         return []
+    real = _real(decisions, np.load(io.input("clean/embeddings.npy")), labels)
+    judging = _judging(decisions, io.read(TRUSTED), labels)
+    drafts: list[Draft] = []
+    best = dict.fromkeys(planned, 0.0)
+    left = dict(planned)
+    while wanted := {label: min(config.wave, n) for label, n in left.items() if n > 0}:
+        drafts += writer.write(wanted)
+        checks = _checked(io, drafts, real, list(planned))
+        accepted = checks.accepted(labels)
+        for label, n in wanted.items():
+            recall = recall_at_own_count(real, accepted, judging, labels.index(label), len(labels), seed=io.recipe.seed)
+            n_accepted = sum(draft.status == "accepted" and draft.label == label for draft in checks.drafts)
+            waves.append({"label": label, "drafts": n, "accepted": n_accepted, "recall": round(recall, 6)})
+            left[label] = left[label] - n if recall >= best[label] + LEAST_WAVE_GAIN else 0
+            best[label] = max(best[label], recall)
+    return drafts
+
+
+def _checked(io: StageIO, drafts: Sequence[Draft], real: Batch, minority: Sequence[str]) -> CheckedDrafts:
+    return check_drafts(
+        drafts,
+        io.rows(),
+        real,
+        io.labels,
+        minority,
+        io.recipe.synthesize,
+        embed=io.embed,
+        relabel=lambda open_drafts: _blind_votes(io, open_drafts),
+        seed=io.recipe.seed,
+    )
+
+
+def draft_writer(io: StageIO, decisions: Sequence[Decision]) -> DraftWriter | None:
+    """Return what writes drafts from the training rows; None without a live teacher."""
+    teacher = teacher_of(io, "teacher") if backend_of(io.recipe.teacher).is_live else None
+    if teacher is None:
+        return None
     decided = {decision.id: decision.label for decision in decisions if decision.weight > 0}
-    return write_drafts(
+    return DraftWriter(
         [msgspec.structs.replace(row, label=decided[row.id]) for row in io.rows() if row.id in decided],
-        minority_classes(decisions, io.labels, io.recipe.synthesize),
         io.labels,
         io.recipe.synthesize,
         teacher=teacher,
@@ -339,15 +305,24 @@ def try_drafts(io: StageIO, drafts: Sequence[Draft], minority: Sequence[str]) ->
 
     Each training has a folder that carries the key of the stage: a run that was killed goes on in the midst of it.
     """
-    from hybrid.data.training_rows import TrainingRow, training_rows
+    from hybrid.data.training_rows import training_rows
     from hybrid.encoders.checkpoint import load_classifier, load_tokenizer
     from hybrid.encoders.exporting import checkpoint_logits
-    from hybrid.teacher.drafts.gate import encoder_gate
+    from hybrid.teacher.drafts.gate import Training, encoder_gate
 
-    rows = training_rows(io.rows("train"), io.read(DECISIONS), drafts, io.labels, io.recipe.train)
+    decisions = io.read(DECISIONS)
+    by_id = judging_labels(decisions, io.read(TRUSTED))
+    train = io.rows("train")
+    used = (
+        {decision.id for decision in decisions if decision.weight > 0} if io.recipe.train.labels == "cleaned" else None
+    )
+    judging = [by_id.get(row.id) for row in train if used is None or row.id in used]
+    rows = training_rows(train, decisions, drafts, io.labels, io.recipe.train)
 
-    def fit_predict(name: str, fitting: Sequence[TrainingRow], texts: Sequence[str]) -> np.ndarray:
-        checkpoint = fit(io, io.recipe.train, fitting, name=f"trials/{name}").checkpoint
+    def fit_predict(training: Training, texts: Sequence[str]) -> np.ndarray:
+        weights = "balanced" if training.balanced else io.recipe.train.class_weights
+        config = msgspec.structs.replace(io.recipe.train, class_weights=weights)
+        checkpoint = fit(io, config, training.rows, name=f"trials/{training.name}").checkpoint
         model = load_classifier(checkpoint, io.labels).eval()
         logits = checkpoint_logits(model, load_tokenizer(checkpoint), texts, io.limits)
         return np.asarray(logits.argmax(axis=1))
@@ -355,26 +330,30 @@ def try_drafts(io: StageIO, drafts: Sequence[Draft], minority: Sequence[str]) ->
     tried = encoder_gate(
         [row for row in rows if not row.synthetic],
         [row for row in rows if row.synthetic],
+        np.array([NOT_JUDGED if label is None else io.labels.index(label) for label in judging]),
         io.labels,
         minority,
+        balanced=io.recipe.train.class_weights == "balanced",
         fit_predict=fit_predict,
         seed=io.recipe.seed,
     )
-    shutil.rmtree(io.scratch() / "trials")
+    shutil.rmtree(io.scratch() / "trials", ignore_errors=True)
     return tried
 
 
 def _summary_line(report: Report) -> str:
+    if not report["minority"]:
+        return "no class is rare"
     accepted = f"{sum(report['accepted'].values())} of {report['drafts']} drafts accepted"
     gates = [gate for gate in (report.get("gate"), report.get("encoder_gate")) if gate]
-    failed = next((gate["reason"] for gate in gates if not gate["passed"]), "")
-    return f"{accepted}; the gate: {failed}" if failed else accepted
+    failed = [verdict["reason"] for gate in gates for verdict in gate["classes"] if not verdict["passed"]]
+    return f"{accepted}; the gate: {'; '.join(failed)}" if failed else accepted
 
 
 SYNTHESIZE = Stage(
     name="synthesize",
     purpose="cleaned rows -> drafts of rare classes, accepted and refused",
-    version=5,
+    version=6,
     reads=_reads,
     writes=(DRAFTS.path, TRAINING_DRAFTS.path),
     code=(

@@ -1,12 +1,14 @@
 """Have a live teacher write drafts for rare classes: it names attributes first, then writes a text for drawn values."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import numpy as np
 
 from hybrid.config import SynthesizeConfig
 from hybrid.llm import Usage, ask_all
+from hybrid.llm.request import Request
 from hybrid.llm.tasks.drafts import Attribute, attributes_request, draft_request, read_attributes, read_draft
 from hybrid.teacher.vote_collection import Teacher
 from hybrid.types import Draft, Example, Report
@@ -26,61 +28,78 @@ class _DraftTask(msgspec.Struct, frozen=True):
     number: int
 
 
-def write_drafts(
-    rows: Sequence[Example],
-    classes: Sequence[str],
-    labels: Sequence[str],
-    config: SynthesizeConfig,
-    *,
-    teacher: Teacher,
-    seed: int,
-    on_done: OnDone,
-) -> list[Draft]:
-    """Write `config.per_class` drafts of each class, each from a few training rows of that class and drawn attributes.
+class DraftWriter:
+    """Writes drafts wave by wave, each from a few training rows of its class and a drawn value of each attribute.
 
-    `rows` are training rows with their decided labels. The teacher names the attributes in one call, and each draft is
-    given a random value of each. A draft that cannot be read is refused.
+    The teacher names the attributes in one call, before the first draft. What a draft is written from depends on seed,
+    class and number alone, so that a run that is repeated asks the same, and is answered from the trace store.
     """
-    if not classes:
-        return []
-    rng = np.random.default_rng(seed)
-    shown = _drawn(rows, ATTRIBUTE_EXAMPLES, rng)
-    reply = teacher.llm.ask(attributes_request(labels, shown, teacher.config, policy=teacher.policy))
-    attributes = read_attributes(reply)
-    tasks = [_task(rows, label, number, attributes, rng) for label in classes for number in range(config.per_class)]
-    requests = [
-        draft_request(
+
+    def __init__(
+        self,
+        rows: Sequence[Example],
+        labels: Sequence[str],
+        config: SynthesizeConfig,
+        *,
+        teacher: Teacher,
+        seed: int,
+        on_done: OnDone,
+    ) -> None:
+        """Write from training rows with their decided labels."""
+        self._rows = rows
+        self._labels = labels
+        self._config = config
+        self._teacher = teacher
+        self._seed = seed
+        self._on_done = on_done
+        self._attributes: Sequence[Attribute] = ()
+        self._written: Counter[str] = Counter()
+
+    def write(self, wanted: Mapping[str, int]) -> list[Draft]:
+        """Write so many further drafts of each class; one that cannot be read is refused, with the reason."""
+        if not any(wanted.values()):
+            return []
+        self._attributes = self._attributes or self._ask_for_attributes()
+        tasks = [self._task(label, self._written[label] + i) for label, n in wanted.items() for i in range(n)]
+        self._written.update(wanted)
+        replies = ask_all(
+            [self._request(task) for task in tasks],
+            self._teacher.llm,
+            self._teacher.config.workers,
+            lambda done: self._on_done(done, len(tasks)),
+            names=[task.id for task in tasks],
+            max_failed=self._teacher.config.max_failed,
+        )
+        return [
+            _with_attributes(read_draft(task.id, task.label, task.parents, reply), task.attributes)
+            for task, reply in zip(tasks, replies, strict=True)
+        ]
+
+    def _ask_for_attributes(self) -> Sequence[Attribute]:
+        shown = _drawn(self._rows, ATTRIBUTE_EXAMPLES, np.random.default_rng(self._seed))
+        request = attributes_request(self._labels, shown, self._teacher.config, policy=self._teacher.policy)
+        return read_attributes(self._teacher.llm.ask(request))
+
+    def _task(self, label: str, number: int) -> _DraftTask:
+        rng = np.random.default_rng([self._seed, self._labels.index(label), number])
+        parents = _drawn([row for row in self._rows if row.label == label], EXAMPLES, rng)
+        attributes = {
+            attribute.name: attribute.values[int(rng.integers(len(attribute.values)))] for attribute in self._attributes
+        }
+        return _DraftTask(f"draft/{label}/{number}", label, parents, attributes, number)
+
+    def _request(self, task: _DraftTask) -> Request:
+        temperatures = self._config.temperatures
+        return draft_request(
             task.label,
-            labels,
+            self._labels,
             task.parents,
-            teacher.config,
-            policy=teacher.policy,
+            self._teacher.config,
+            policy=self._teacher.policy,
             attributes=task.attributes,
-            temperature=config.temperatures[task.number % len(config.temperatures)] if config.temperatures else None,
+            temperature=temperatures[task.number % len(temperatures)] if temperatures else None,
             sample=task.number,
         )
-        for task in tasks
-    ]
-    replies = ask_all(
-        requests,
-        teacher.llm,
-        teacher.config.workers,
-        lambda done: on_done(done, len(requests)),
-        names=[task.id for task in tasks],
-        max_failed=teacher.config.max_failed,
-    )
-    return [
-        _with_attributes(read_draft(task.id, task.label, task.parents, reply), task.attributes)
-        for task, reply in zip(tasks, replies, strict=True)
-    ]
-
-
-def _task(
-    rows: Sequence[Example], label: str, number: int, attributes: Sequence[Attribute], rng: np.random.Generator
-) -> _DraftTask:
-    parents = _drawn([row for row in rows if row.label == label], EXAMPLES, rng)
-    drawn = {attribute.name: attribute.values[int(rng.integers(len(attribute.values)))] for attribute in attributes}
-    return _DraftTask(f"draft/{label}/{number}", label, parents, drawn, number)
 
 
 def _drawn(rows: Sequence[Example], n: int, rng: np.random.Generator) -> list[Example]:
