@@ -23,7 +23,6 @@ from hybrid.recipe_files.read import read_recipe
 from hybrid.report import write_outcome
 from hybrid.report.console_summary import closing_lines
 from hybrid.report.summary import SeedFigures
-from hybrid.teacher.drafts.gate import Gate
 from hybrid.types import Decision, Draft, Example, Judged, Scored, Vote
 
 pytestmark = pytest.mark.slow
@@ -188,6 +187,44 @@ def test_a_label_with_mathematics_and_markup_is_drawn_as_it_stands() -> None:
     assert "b" not in found.tags
 
 
+def of_class(label: str, recall: tuple[float, float], *, passed: bool, reason: str = "") -> dict[str, object]:
+    return {
+        "label": label,
+        "passed": passed,
+        "reason": reason,
+        "rows": 30,
+        "recall": {"nothing": recall[0], "drafts": recall[1]},
+        "precision": {"nothing": 0.5, "drafts": 0.625},
+        "recall_gain_p": 0.01,
+    }
+
+
+def test_the_gates_are_shown_class_by_class_with_every_remedy_and_what_a_point_of_recall_cost(folder: Path) -> None:
+    shown = {"drafts": 12, "macro_f1": {"nothing": 0.5, "drafts": 0.75}, "seeds": 5, "folds": 2, "judging_rows": 321}
+    told_apart = {"auroc": 0.875, "words": ["delightfully", "whilst"]}
+    alike = {"texts": 12, "distinct_1": 0.5, "distinct_2": 0.9, "mean_similarity": 0.25}
+    change_report(
+        folder,
+        "synthesize",
+        drafts=12,
+        accepted={"plain": 12},
+        minority=["plain"],
+        gate=shown | {"classes": [of_class("plain", (0.125, 0.25), passed=True)]},
+        encoder_gate=shown | {"classes": [of_class("plain", (0.25, 0.375), passed=False, reason="no rise")]},
+        waves=[{"label": "plain", "drafts": 40, "accepted": 12, "recall": 0.4375}],
+        diversity={"plain": {"drafts": alike, "real": alike, "told_apart": told_apart}},
+        llm={"calls": 41, "hits": 0, "input_tokens": 1, "output_tokens": 1, "cost_usd": 1.25},
+    )
+    said = words(write(folder))
+    assert "frozen embeddings plain nothing 0.500 0.125 0.500" in said
+    assert "frozen embeddings plain drafts 0.750 0.250 0.625 pass; $0.10 a point of recall" in said
+    assert "the encoder plain drafts 0.750 0.375 0.625 do not pass: no rise" in said
+    assert "321 rows judge" in said
+    assert "plain 40 12 0.438" in said or "plain 40 12 0.437" in said
+    assert "AUROC of 0.88" in said or "AUROC of 0.87" in said
+    assert "words that the drafts over-use: delightfully, whilst" in said
+
+
 def test_the_same_run_gives_the_same_bytes(folder: Path, finished: Path) -> None:
     written = [write(folder)]
     card = (folder / "bundle" / "README.md").read_bytes()
@@ -302,22 +339,21 @@ def test_a_run_that_keeps_rows_or_none_says_so(folder: Path) -> None:
         assert said in words(write(folder))
 
 
-def test_the_page_says_what_both_gates_found_and_whose_votes_are_ignored(folder: Path) -> None:
+def test_gates_of_an_earlier_version_are_still_shown_and_whose_votes_are_ignored(folder: Path) -> None:
     with_a_teacher(folder, "weak#0")
-    frozen = Gate(
-        passed=True,
-        reason="",
-        drafts=7,
-        macro_f1=(0.7, 0.71),
-        recall={"plain": (0.4, 0.5)},
-        recall_gain=0.1,
-        recall_gain_p=0.001,
-        seeds=5,
-        folds=5,
-    )
-    encoder = msgspec.structs.replace(frozen, passed=False, reason="macro-F1 falls", macro_f1=(0.8, 0.789), seeds=1)
-    gates = {"gate": msgspec.to_builtins(frozen), "encoder_gate": msgspec.to_builtins(encoder)}
-    change_report(folder, "synthesize", **gates)
+    frozen = {
+        "passed": True,
+        "reason": "",
+        "drafts": 7,
+        "macro_f1": [0.7, 0.71],
+        "recall": {"plain": [0.4, 0.5]},
+        "recall_gain": 0.1,
+        "recall_gain_p": 0.001,
+        "seeds": 5,
+        "folds": 5,
+    }
+    encoder = frozen | {"passed": False, "reason": "macro-F1 falls", "macro_f1": [0.8, 0.789], "seeds": 1}
+    change_report(folder, "synthesize", gate=frozen, encoder_gate=encoder)
     said = words(write(folder))
     assert "The votes of weak#0 are ignored" in said
     assert (

@@ -115,6 +115,8 @@ RERUN: dict[str, tuple[Any, str]] = {
             "drafts": "drafts.jsonl",
             "per_class": 7,
             "minority": 0.5,
+            "enough": 50,
+            "wave": 20,
             "near_duplicate": 0.6,
             "near_meaning": 0.8,
             "classifier_floor": 0.4,
@@ -346,7 +348,7 @@ def test_a_declared_key_of_a_section_can_be_read_alone() -> None:
     recipe = Recipe(name="x", data=DataConfig())
     reads = Reads(settings=("synthesize.use",))
     io = StageIO("extra", reads, (), recipe, None, "")  # type: ignore[arg-type]
-    assert io.recipe.synthesize.use is False
+    assert io.recipe.synthesize.use == "auto"
 
 
 def test_every_stage_declares_the_modules_that_its_result_depends_on() -> None:
