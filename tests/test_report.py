@@ -359,7 +359,7 @@ def test_gates_of_an_earlier_version_are_still_shown_and_whose_votes_are_ignored
     assert (
         "trains a classifier on frozen embeddings, 5 times. The second trains the encoder on all but one of 5" in said
     )
-    assert "frozen embeddings 0.700 0.710 +0.100 0.001 passes the encoder 0.800 0.789" in said
+    assert "frozen embeddings 0.7000 0.7100 +0.100 0.001 passes the encoder 0.8000 0.7890" in said
     assert "0.001 does not pass: macro-F1 falls" in said
 
 
