@@ -7,7 +7,9 @@ from packaging.requirements import Requirement
 from hybrid.doctor.check import Check
 
 DISTRIBUTION = "hybrid-cascade"
-USED = ("train", "llm", "local", "serve", "client", "xlsx", "openvino", "optimum", "postgresql", "telemetry")
+USED = (
+    "train", "llm", "local", "student", "serve", "client", "xlsx", "completion", "openvino", "optimum", "postgresql", "telemetry",
+)  # fmt: skip
 """The extras that somebody may want, in the order in which they are shown."""
 
 
