@@ -12,13 +12,13 @@ from hybrid.encoders.checkpoint import vocabulary_of
 from hybrid.encoders.exporting import export
 from hybrid.encoders.training import train
 from hybrid.evaluation.baseline import MOST_LABELS, baselines
+from hybrid.evaluation.bundle_scores import Answers, evaluate, evaluate_sets
 from hybrid.evaluation.metrics import NullEce
 from hybrid.runtime.bundle_writer import write_bundle
 from hybrid.runtime.calibration import apply
 from hybrid.runtime.encoder import Encoder
 from hybrid.runtime.text_encoder import TextLimits
 from hybrid.stages.calibrate import calibrate
-from hybrid.stages.evaluate import Answers, evaluate, evaluate_sets
 from hybrid.types import Example, Task
 from tests.corpus import texts_and_gold
 

@@ -6,9 +6,9 @@ import pytest
 
 from hybrid.calibration.reliability import MIN_VOTES, combined_probs, measure_reliability
 from hybrid.config import EvaluateConfig
+from hybrid.evaluation.bundle_scores import Answers, Evaluated, evaluate
 from hybrid.runtime.combination import Reliability, Weights, combine, combine_vote
 from hybrid.runtime.decision import with_vote
-from hybrid.stages.evaluate import Answers, Evaluated, evaluate
 from hybrid.types import Example, Prediction, Vote
 
 LABELS = ("bad", "good", "plain")

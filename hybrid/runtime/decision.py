@@ -1,8 +1,8 @@
 """The cascade's one decision: calibrate, decide, apply the threshold, combine with the decoder's vote.
 
-The library (`hybrid.runtime.cascade`), the service (`serving`) and the evaluation (`hybrid.stages.evaluate`) all decide
-here, so that a text has one answer whoever asks. Everything in this file is pure: logits, probabilities and votes in,
-a `Prediction` out.
+The library (`hybrid.runtime.cascade`), the service (`serving`) and the evaluation (`hybrid.evaluation.bundle_scores`) all
+decide here, so that a text has one answer whoever asks. Everything in this file is pure: logits, probabilities and votes
+in, a `Prediction` out.
 """
 
 from collections.abc import Sequence

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 import hybrid.client
 from hybrid.config import EvaluateConfig
+from hybrid.evaluation.bundle_scores import Answers, evaluate, evaluate_sets
 from hybrid.evaluation.metrics import NullEce
 from hybrid.runtime.bundle import Bundle
 from hybrid.runtime.calibration import FEW_LABELS, NOTHING_KEPT, Calibration, Knots, apply
 from hybrid.runtime.cascade import Classifier
 from hybrid.runtime.combination import Reliability, Weights
 from hybrid.runtime.text_encoder import Encoded
-from hybrid.stages.evaluate import Answers, evaluate, evaluate_sets
 from hybrid.types import AnswerStatus, Example, Judged, Prediction, Vote
 from serving.decoder.merge_answer import merge_vote, without_vote
 from serving.decoder.question import DecoderResult
