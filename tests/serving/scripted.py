@@ -19,6 +19,7 @@ class Scripted:
     def __init__(self, folder: Path, act: Act) -> None:
         self.bundle: Bundle = read_bundle(folder)
         self.folder = folder
+        self.precision = self.bundle.precision
         self.ready = True
         self.act = act
         self.asked = 0

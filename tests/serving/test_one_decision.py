@@ -1,6 +1,7 @@
 """One decision: the library, the service and the evaluation give a text the same answer, whatever the decoder does."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -18,6 +19,7 @@ from hybrid.runtime.cascade import Classifier
 from hybrid.runtime.combination import Reliability, Weights
 from hybrid.runtime.text_encoder import Encoded
 from hybrid.types import AnswerStatus, Example, Judged, Prediction, Vote
+from serving.bundle_loading import LoadedBundle
 from serving.decoder.merge_answer import merge_vote, without_vote
 from serving.decoder.question import DecoderResult
 from serving.errors import UnanswerableError
@@ -90,7 +92,9 @@ def in_the_library(
 def from_the_encoder(bundle: Bundle, logits: Sequence[float], threshold: float | None = None) -> Answer:
     """The service's answer before a decoder is asked, from logits as the engine sends them."""
     windows = np.array([logits], dtype=np.float32).tolist()
-    return encoder_answer(bundle, "0", Encoded(windows=([1, 2],), truncated=True), windows, threshold)
+    loaded = LoadedBundle(folder=Path(), bundle=bundle, bundle_id="0", text_encoder=None, pad_id=0)  # type: ignore[arg-type] # unused
+    encoded = Encoded(windows=([1, 2],), truncated=True)
+    return encoder_answer(loaded, encoded, windows, threshold, precision=bundle.precision)
 
 
 def result_of(vote: Vote) -> DecoderResult:
