@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from hybrid.runtime.bundle import Bundle, read_bundle
+from hybrid.runtime.engines import DEFAULT_ENGINE
 from serving.errors import ItemError, UnanswerableError
 from serving.types import Answer, Deadline, Options, Timings
 
@@ -20,6 +21,7 @@ class Scripted:
         self.bundle: Bundle = read_bundle(folder)
         self.folder = folder
         self.precision = self.bundle.precision
+        self.engine = DEFAULT_ENGINE
         self.ready = True
         self.act = act
         self.asked = 0
