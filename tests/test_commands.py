@@ -87,6 +87,17 @@ def test_the_words_of_an_example_are_words_of_the_command(command: Command) -> N
     assert callable(read_words(parser_of(command), words).act)
 
 
+def test_the_page_of_help_imports_the_standard_library_alone() -> None:
+    code = """
+import contextlib, io, sys
+from hybrid.__main__ import main
+with contextlib.redirect_stdout(io.StringIO()):
+    main(["--help"])
+print(sorted({name.partition(".")[0] for name in ("msgspec", "numpy", "serving") if name in sys.modules}))
+"""
+    assert child(code).stdout.strip() == "[]"
+
+
 def test_no_help_imports_what_is_heavy() -> None:
     code = f"""
 import contextlib, io, sys

@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 from hybrid.command_exit import EPILOG
-from hybrid.runtime.engines import DEFAULT_ENGINE, ENGINES
 
 
 def count(text: str) -> int:
@@ -56,6 +55,9 @@ def add_step(
 
 def add_engine(parser: argparse.ArgumentParser) -> None:
     """Add the option that names the library that runs the encoder."""
+    # Imported here: `hybrid --help` needs none of it.
+    from hybrid.runtime.engines import DEFAULT_ENGINE, ENGINES
+
     parser.add_argument(
         "--engine-backend",
         choices=list(ENGINES),
