@@ -25,7 +25,10 @@ class HybridClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Args:
         encoder: "minilm", "mpnet", "deberta", or a model as `hybrid.fit` takes it.
-        epochs, batch_size, learning_rate, max_length: settings of training and of the encoder; None: the recipe's own.
+        epochs: passes over the training rows; None, here and in the next three: the recipe's default.
+        batch_size: rows of a step.
+        learning_rate: the highest of the schedule.
+        max_length: tokens of a text that are read.
         teacher: the language model that verifies labels, as `hybrid.fit` takes it; empty: none.
         budget_usd: the most that the teacher may cost in one fit.
         settings: further settings of a recipe by section, such as `{"quantize": {"precision": "fp32"}}`.

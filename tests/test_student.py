@@ -21,7 +21,7 @@ from hybrid.llm.tasks.label import label_request, read_vote
 from hybrid.runtime.decoder import LLMDecoder
 from hybrid.student import gguf_model
 from hybrid.student.gguf_model import read_model, write_model
-from hybrid.student.judging import judge
+from hybrid.student.judging import judge, judge_apart
 from hybrid.student.parity import check_parity, check_tokens, torch_label_probs
 from hybrid.student.training import TrainedStudent, train_student, write_and_check
 from hybrid.student.training_data import TrainedRow
@@ -153,7 +153,10 @@ def test_a_file_whose_encoding_changes_decisions_is_refused_with_what_to_do(base
 
 def test_training_learns_and_the_file_answers_as_torch_does(trained: TrainedStudent, student: Student) -> None:
     test = [Example(id=str(i), text=TEXTS[i], label=GOLD[i]) for i in range(200, 240)]
-    judged = judge(student, test, LABELS)
+    done: list[tuple[int, int]] = []
+    judged = judge_apart(trained.path, test, LABELS, on_done=lambda number, total: done.append((number, total)))
+    assert done == [(number, 40) for number in range(1, 41)]
+    assert [row.label for row in judged.rows] == [row.label for row in judge(student, test, LABELS).rows]
     assert judged.report["accuracy"] >= 0.9
     assert judged.report["goes_on_talking"] == 0.0
     assert trained.parity.agreement >= 0.98
@@ -162,6 +165,11 @@ def test_training_learns_and_the_file_answers_as_torch_does(trained: TrainedStud
     assert min(losses) < losses[0]
     assert [entry.label_loss for entry in trained.history if entry.best] == [min(losses)]
     assert not (trained.path.parent / "work").exists()
+
+
+def test_a_file_that_cannot_be_judged_is_named_with_the_last_line_of_the_process(base: Path) -> None:
+    with pytest.raises(LLMError, match=r"tiny\.gguf: the student could not be judged: .*\S"):
+        judge_apart(base, [Example(id="1", text=TEXTS[0], label=GOLD[0])], LABELS)
 
 
 def test_a_student_is_a_language_model_like_any_other(student: Student) -> None:

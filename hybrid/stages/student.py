@@ -66,9 +66,8 @@ def _given_traces(io: StageIO) -> "list[Vote]":
 
 
 def _train_and_judge(io: StageIO, data: "TrainingData") -> Report:
-    from hybrid.llm.student.decoder import Student
     from hybrid.stages.fitting import remove_workdirs
-    from hybrid.student.judging import judge
+    from hybrid.student.judging import judge_apart
     from hybrid.student.student_card import student_card
     from hybrid.student.training import train_student
 
@@ -86,7 +85,7 @@ def _train_and_judge(io: StageIO, data: "TrainingData") -> Report:
         on_step=io.advance,
     )
     _write(io, 2, trained.history)
-    judged = judge(Student(trained.path), io.rows("test"), io.labels, on_done=io.advance)
+    judged = judge_apart(trained.path, io.rows("test"), io.labels, on_done=io.advance)
     _write(io, 3, judged.rows)
     report = {
         "data": data.report,
