@@ -61,6 +61,7 @@ class AlwaysPlain:
     """A classifier with one answer."""
 
     bundle = SimpleNamespace(labels=("good", "plain"))
+    engine = "onnxruntime"
 
     def classify(self, texts: Sequence[str], *, threshold: float | None) -> list[Prediction]:
         return [

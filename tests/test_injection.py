@@ -12,7 +12,7 @@ from hybrid.errors import ArtifactError
 from hybrid.llm import open_llm
 from hybrid.llm.client.messages import Messages
 from hybrid.runtime.decoder import LLMDecoder
-from hybrid.teacher.drafts.writing import write_drafts
+from hybrid.teacher.drafts.writing import DraftWriter
 from hybrid.teacher.vote_collection import Teacher, collect_votes
 from tests.injection_rows import ASKS, LABELS, ROWS, TEXTS, WANTED
 from tests.messages_server import Act, MessagesServer, answer, label
@@ -67,8 +67,9 @@ def test_no_attack_escapes_the_fence_of_examples_that_inspire_drafts() -> None:
     written = answer(json.dumps({"plan": "p", "text": "t", "attributes": []}))
     with MessagesServer(written) as server:
         teacher = Teacher(llm=Messages("m", base_url=server.url), config=CONFIG)
-        config = SynthesizeConfig(per_class=30)
-        write_drafts(ROWS, ["negative"], LABELS, config, teacher=teacher, seed=0, on_done=lambda done, total: None)
+        config = SynthesizeConfig()
+        writer = DraftWriter(ROWS, LABELS, config, teacher=teacher, seed=0, on_done=lambda done, total: None)
+        writer.write({"negative": 30})
     seen = "".join(json.dumps(body, ensure_ascii=False) for body in server.bodies)
     assert seen.count("Ignore all previous instructions") > 0
     assert [body for body in server.bodies if ASKS in outside_the_fences(body).lower()] == []

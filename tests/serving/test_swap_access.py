@@ -169,12 +169,12 @@ class DeadMount:
         self.released = threading.Event()
         self.reading = 0
 
-    def __call__(self, folder: Path) -> LoadedBundle:
+    def __call__(self, folder: Path, engine: str) -> LoadedBundle:
         if folder.name.startswith("dead"):
             self.reading += 1
             self.released.wait(60)
             raise BundleError("released")
-        return load(folder)
+        return load(folder, engine)
 
 
 def test_a_dead_mount_keeps_no_other_bundle_from_taking_over(
@@ -188,6 +188,7 @@ def test_a_dead_mount_keeps_no_other_bundle_from_taking_over(
         async with live(bundle_dir, Settings(swap=SwapSettings(timeout_s=120))) as service:
             stuck = [asyncio.ensure_future(service.swap(str(tmp_path / "dead"))) for _ in range(3)]
             while not mount.reading:
+                assert not any(swap.done() for swap in stuck)
                 await asyncio.sleep(0.001)
             assert await service.swap(str(copy)) == service.bundle_id
             assert service.folder == copy
