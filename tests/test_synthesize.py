@@ -1,16 +1,27 @@
 """synthesize: a draft has to be of a rare class, new, of known parents, and agreed."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Literal, get_args
+from zlib import crc32
 
 import msgspec
 import numpy as np
 import pytest
 
-from hybrid.config import SynthesizeConfig
-from hybrid.stages.synthesize import Synthesized, judging_labels, minority_classes, planned_drafts, synthesize
+from hybrid.config import DataConfig, Recipe, SynthesizeConfig
+from hybrid.stages import synthesize as synthesize_stage
+from hybrid.stages.synthesize import (
+    Synthesized,
+    judging_labels,
+    minority_classes,
+    planned_drafts,
+    synthesize,
+    written_in_waves,
+)
 from hybrid.teacher.drafts.verdict import ClassVerdict, Gate
-from hybrid.types import REFUSALS, Decision, Draft, DraftStatus, Example, Trusted, Vote
+from hybrid.types import REFUSALS, Decision, Draft, DraftStatus, Example, Report, Trusted, Vote
 
 LABELS = ("a", "b")
 ROWS = [
@@ -226,6 +237,68 @@ def test_a_batch_that_helps_on_frozen_embeddings_is_tried_with_the_encoder_which
     assert tried == [(len(drafts), ["b"])]
     assert found.report["encoder_gate"]["classes"][0]["passed"] is passes  # type: ignore[index]
     assert {one.status for one in found.drafts} == {"accepted" if passes else "batch_refused"}
+
+
+def letters_of(number: int) -> str:
+    """A word of its own for a number: texts that differ in digits alone would be near-copies."""
+    return "".join(np.random.default_rng(number).choice(list("abcdefghijklmnop"), 16))
+
+
+class Writer:
+    """Writes drafts whose vectors are those given, and keeps what was wanted of it."""
+
+    def __init__(self, places: Sequence[float]) -> None:
+        self.places = list(places)
+        self.wanted: list[dict[str, int]] = []
+
+    def write(self, wanted: dict[str, int]) -> list[Draft]:
+        self.wanted.append(wanted)
+        place = self.places.pop(0)
+        first = 1000 * len(self.wanted)
+        numbers = range(first, first + wanted["b"])
+        return [draft(f"place {place} {letters_of(number)}", draft_id=f"d{number}") for number in numbers]
+
+
+@pytest.mark.parametrize(
+    ("places", "wanted"),
+    [
+        ([1.0, -1.0, -1.0], [20, 20]),  # a wave that moves nothing is the last
+        ([-3.0, 1.0, 1.0], [20]),  # the first is held against no drafts at all
+    ],
+)
+def test_a_live_teacher_writes_until_a_wave_moves_nothing(
+    places: list[float], wanted: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of sixty coordinates one tells the classes apart: more than ten rows of a class can show.
+    labels = ["b"] * 10 + ["a"] * 200
+    rows = [
+        Example(id=f"r{i}", text=f"place {int(label == 'b')} row {i}", label=label) for i, label in enumerate(labels)
+    ]
+
+    def embed_places(texts: Sequence[str]) -> np.ndarray:
+        vectors = np.array([np.random.default_rng(crc32(text.encode())).normal(size=60) for text in texts])
+        vectors[:, 0] += [2.5 * float(text.split()[1]) for text in texts]
+        return vectors
+
+    np.save(tmp_path / "embeddings.npy", embed_places([row.text for row in rows]))
+    config = SynthesizeConfig(wave=20, near_duplicate=1, near_meaning=1, classifier_floor=0, classifier_veto=1)
+    recipe = Recipe(name="x", data=DataConfig(), synthesize=config)
+    io = SimpleNamespace(
+        recipe=recipe,
+        labels=LABELS,
+        rows=lambda: rows,
+        read=lambda _table: [],
+        embed=embed_places,
+        input=lambda _path: tmp_path / "embeddings.npy",
+    )
+    writer = Writer(places)
+    monkeypatch.setattr(synthesize_stage, "draft_writer", lambda *_: writer)
+    waves: list[Report] = []
+    drafts = written_in_waves(io, [decided(row) for row in rows], waves)  # type: ignore[arg-type]
+    assert [wave["b"] for wave in writer.wanted] == wanted
+    assert len(drafts) == sum(wanted)
+    assert [(wave["label"], wave["drafts"]) for wave in waves] == [("b", n) for n in wanted]
+    assert all(0 <= wave["recall"] <= 1 for wave in waves)
 
 
 def test_diversity_is_reported_beside_real_texts_of_the_class() -> None:

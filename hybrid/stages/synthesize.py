@@ -24,7 +24,7 @@ from hybrid.teacher.vote_collection import ask_votes, prompt_of
 from hybrid.types import REFUSALS, Decision, Draft, Example, Report, Trusted, Vote
 
 DRAFTS_A_MISSING_ROW = 1.5
-"""Drafts for each row that a class lacks: thirty rows and a hundred drafts are worth a hundred rows (rare_class)."""
+"""Drafts for each row that a class lacks: one that a teacher wrote is worth less than one that somebody sent."""
 LEAST_WAVE_GAIN = 0.01
 """The least that a wave has to add to the held-out recall of its class for another to follow."""
 Trial = Callable[[Sequence[Draft], Sequence[str]], Gate]
@@ -239,15 +239,20 @@ def written_in_waves(io: StageIO, decisions: Sequence[Decision], waves: list[Rep
         return []
     real = _real(decisions, np.load(io.input("clean/embeddings.npy")), labels)
     judging = _judging(decisions, io.read(TRUSTED), labels)
+    nothing = CheckedDrafts(drafts=[], vectors={}).accepted(labels)
+
+    def recall_with(accepted: Batch, label: str) -> float:
+        return recall_at_own_count(real, accepted, judging, labels.index(label), len(labels), seed=io.recipe.seed)
+
     drafts: list[Draft] = []
-    best = dict.fromkeys(planned, 0.0)
+    best = {label: recall_with(nothing, label) for label in planned}
     left = dict(planned)
     while wanted := {label: min(config.wave, n) for label, n in left.items() if n > 0}:
         drafts += writer.write(wanted)
         checks = _checked(io, drafts, real, list(planned))
         accepted = checks.accepted(labels)
         for label, n in wanted.items():
-            recall = recall_at_own_count(real, accepted, judging, labels.index(label), len(labels), seed=io.recipe.seed)
+            recall = recall_with(accepted, label)
             n_accepted = sum(draft.status == "accepted" and draft.label == label for draft in checks.drafts)
             waves.append({"label": label, "drafts": n, "accepted": n_accepted, "recall": round(recall, 6)})
             left[label] = left[label] - n if recall >= best[label] + LEAST_WAVE_GAIN else 0
