@@ -6,7 +6,6 @@ spend caps hold across restarts and across all services that share a store.
 """
 
 import sqlite3
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +15,7 @@ import sqlalchemy as sql
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from hybrid.errors import DataError, StorageError
+from hybrid.files.write_ahead_log import use_write_ahead_log
 from hybrid.urls import hide_user_info
 
 VERSION = 1
@@ -23,8 +23,6 @@ FILE = "escalations.sqlite"
 """The default file name of a store."""
 ALONE = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "SELECT pg_advisory_xact_lock(712094)"}
 """What makes a transaction wait for others of its kind, by dialect: of services that start together, one creates the tables."""
-BUSY_TRIES, BUSY_WAIT_S = 300, 0.1
-"""SQLite does not wait by itself while another process sets up the same new file."""
 Outcome = Literal["answered", "undecided", "failed", "refused_by_breaker", "refused_by_spend"]
 
 _tables = sql.MetaData()
@@ -188,15 +186,7 @@ def _options(url: str) -> dict[str, Any]:
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, _: object) -> None:
-    for tries_left in reversed(range(BUSY_TRIES)):
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            break
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or not tries_left:
-                raise
-            time.sleep(BUSY_WAIT_S)
-    connection.execute("PRAGMA synchronous=NORMAL")
+    use_write_ahead_log(connection)
 
 
 def _storable(row: Escalated) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from hybrid.errors import StorageError
+from hybrid.files.write_ahead_log import use_write_ahead_log
 from hybrid.llm.answers import judged
 from hybrid.llm.request import Reply, Request
 
@@ -67,9 +68,7 @@ class TraceDatabase:
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path or ":memory:", timeout=60, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            # A killed process loses nothing that was committed; only a power cut may lose the last moments.
-            self._db.execute("PRAGMA synchronous=NORMAL")
+            use_write_ahead_log(self._db)
         if self._version() != VERSION:
             self._migrate()
 
