@@ -63,7 +63,7 @@ class AlwaysPlain:
     bundle = SimpleNamespace(labels=("good", "plain"))
     engine = "onnxruntime"
 
-    def classify(self, texts: Sequence[str], *, threshold: float | None) -> list[Prediction]:
+    def classify_alike(self, texts: Sequence[str], *, threshold: float | None) -> list[Prediction]:
         return [
             Prediction(label="plain", confidence=0.75, probs={"good": 0.25, "plain": 0.75}, escalate=False)
             for _ in texts

@@ -9,15 +9,19 @@ from hybrid.commands.arguments import add_engine, add_json
 from hybrid.files.formats import FORMATS
 
 if TYPE_CHECKING:
-    from hybrid.scoring.parts import Tally
+    from hybrid.scoring.shards import ShardReport
+    from hybrid.scoring.tally import Tally
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `hybrid score`."""
     formats = ", ".join(name for name, file_format in FORMATS.items() if file_format.can_write)
-    parser.add_argument("input", type=Path, metavar="IN", help=f"the file to score ({formats})")
+    parser.add_argument("input", type=Path, metavar="IN", help=f"the file to score ({formats}), or a folder")
     parser.add_argument(
-        "output", type=Path, metavar="OUT", help="the file to write: the same rows with label, confidence and escalate"
+        "output",
+        type=Path,
+        metavar="OUT",
+        help="the file or folder to write: the same rows with label, confidence and escalate",
     )
     parser.add_argument("--bundle", required=True, help="the folder of the bundle")
     parser.add_argument(
@@ -29,6 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prefix", default="hybrid_", help="how the names of the added columns begin (%(default)s)")
     parser.add_argument("--probs", action="store_true", help="add the probability of every label")
     parser.add_argument("--skip-bad", action="store_true", help="mark rows that cannot be read, instead of stopping")
+    slices = parser.add_mutually_exclusive_group()
+    slices.add_argument(
+        "--shard", default="", metavar="K/N", help="do one of N slices of the work; the last to finish writes OUT"
+    )
+    slices.add_argument("--join", action="store_true", help="write OUT from the slices that --shard left")
     add_engine(parser)
     add_json(parser)
     parser.set_defaults(act=_score)
@@ -41,8 +50,10 @@ def _score(options: argparse.Namespace) -> object:
     from hybrid.progress import Screen
     from hybrid.runtime.bundle import bundle_path
     from hybrid.runtime.promises import advice, effect_line
-    from hybrid.scoring.score import Job, score
+    from hybrid.scoring.score import Job, join_shards, score, score_shard
+    from hybrid.scoring.shards import read_shard
 
+    shard = read_shard(options.shard) if options.shard else None
     job = Job(
         source=options.input,
         target=options.output,
@@ -62,9 +73,23 @@ def _score(options: argparse.Namespace) -> object:
     ):
         screen.say(hint)
     with screen.working("score"):
-        tally = score(classifier, folder, job, screen)
+        if shard:
+            report = score_shard(classifier, folder, job, shard, screen)
+            print(shard_line(report, job.target))
+            return {"file": str(job.target), **msgspec.to_builtins(report)}
+        tally = (join_shards if options.join else score)(classifier, folder, job, screen)
     print(summary_line(tally, job.target))
     return {"file": str(job.target), **msgspec.to_builtins(tally)}
+
+
+def shard_line(report: "ShardReport", target: Path) -> str:
+    """Return the result of a shard in one sentence."""
+    if report.tally:
+        return f"shard {report.shard} was the last; {summary_line(report.tally, target)}"
+    return (
+        f"{target}: shard {report.shard} is done ({report.parts:,} parts); {report.parts_done:,} of {report.parts_all:,} parts "
+        "are there"
+    )
 
 
 def summary_line(tally: "Tally", target: Path) -> str:

@@ -93,13 +93,23 @@ class Classifier:
             raise DataError(f"classify: text = {text!r} with a {type(texts).__name__}; expected a DataFrame beside it")
         return self._predictions(texts, threshold)
 
-    def _predictions(self, texts: Sequence[str], threshold: float | None) -> list[Prediction]:
+    def classify_alike(self, texts: Sequence[str], *, threshold: float | None = None) -> list[Prediction]:
+        """Predict as `classify` does, with the same bits whatever the number of threads; the other texts of the call do matter.
+
+        Raises:
+            DataError: a text is not a string, or is empty.
+        """
+        return self._predictions(texts, threshold, threads_alike=True)
+
+    def _predictions(
+        self, texts: Sequence[str], threshold: float | None, *, threads_alike: bool = False
+    ) -> list[Prediction]:
         if not texts:
             return []
         encoded = self._encoder.encode(_checked(texts))
         predictions = predict(
             self.bundle,
-            self._encoder.run(encoded),
+            self._encoder.run(encoded, threads_alike=threads_alike),
             truncated=[text.truncated for text in encoded],
             threshold=threshold,
         )

@@ -82,14 +82,24 @@ class Encoder:
         """Build what the session gets for each text, or each of its windows, on its own."""
         return [self._pool.feed([ids]) for text in self.encode(texts) for ids in text.windows]
 
-    def run(self, encoded: Sequence[Encoded], *, on_done: Callable[[int, int], None] | None = None) -> np.ndarray:
+    def run(
+        self,
+        encoded: Sequence[Encoded],
+        *,
+        on_done: Callable[[int, int], None] | None = None,
+        threads_alike: bool = False,
+    ) -> np.ndarray:
         """Compute logits [n, k]. Windows of similar length share a batch; `on_done` counts windows.
+
+        `threads_alike` is passed on to `SessionPool.run`.
 
         Raises:
             BundleError: the graph gave a value that is not a finite number.
         """
         windows = [ids for text in encoded for ids in text.windows]
-        logits = self._pool.run(windows, on_done=on_done) if windows else np.empty((0, self._n_labels), np.float32)
+        logits = np.empty((0, self._n_labels), np.float32)
+        if windows:
+            logits = self._pool.run(windows, on_done=on_done, threads_alike=threads_alike)
         # One sum instead of a look at each, and for one text no array: it is answered in milliseconds.
         if not math.isfinite(sum(logits[0].tolist()) if len(logits) == 1 else logits.sum(dtype=np.float64)):
             raise BundleError(

@@ -38,17 +38,25 @@ class SessionPool:
         """Build what the session gets for rows of token ids that run together."""
         return padded(rows, pad_id=self._pad_id, inputs=self._session.inputs)
 
-    def run(self, rows: Sequence[Sequence[int]], *, on_done: Callable[[int, int], None] | None = None) -> np.ndarray:
+    def run(
+        self,
+        rows: Sequence[Sequence[int]],
+        *,
+        on_done: Callable[[int, int], None] | None = None,
+        threads_alike: bool = False,
+    ) -> np.ndarray:
         """Compute the output [n, k] of each row of token ids, in their order.
 
-        `on_done` is called with the number of rows that are done, and of all rows.
+        `on_done` is called with the number of rows that are done, and of all rows. With `threads_alike` the batches, and
+        so the last bits of a quantized graph's output, do not depend on the number of threads; a few rows then may leave
+        threads idle.
         """
         if len(rows) == 1:
             output = self._session.run(self.feed(rows))
             if on_done:
                 on_done(1, 1)
             return output
-        batches = batches_of([len(row) for row in rows], self._session.threads)
+        batches = batches_of([len(row) for row in rows], 1 if threads_alike else self._session.threads)
         outputs: list[np.ndarray] = [np.empty(0)] * len(rows)
         n_done = 0
         batch_outputs = self._run_each(self.feed([rows[i] for i in batch]) for batch in batches)

@@ -1,58 +1,41 @@
-"""The parts of an unfinished output, and the stamps that record what the parts or the finished output were made from."""
+"""The parts of an unfinished output, and the stamps that record what the parts or the finished output were made from.
 
+Any number of processes may write parts of one output at once: the name of a part has its number and what it is made
+from, its content follows from these, and it appears whole or not at all. Locks save work; nothing is wrong without them.
+"""
+
+import os
 import shutil
 import sys
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from uuid import uuid4
 
 import msgspec
 
 from hybrid.errors import DataError
-from hybrid.files.hashing import sha256_of_file
+from hybrid.files.hashing import sha256_of, sha256_of_file
 from hybrid.files.locks import file_lock
 from hybrid.files.table import write_bytes, write_json
+from hybrid.scoring.job import FilePair
+from hybrid.scoring.plan import Fingerprint, Plan
+from hybrid.scoring.tally import Tally
 
-VERSION = 1
-"""The version of the format of parts; parts of another version are dropped."""
 STAMP = "stamp.json"
+PLAN = "plan.json"
 LOCK = "lock"
+"""Is held by a run of the whole output."""
+SHARDS_LOCK = "shards.lock"
+"""Is held by a shard that plans or joins."""
 
 
-class Tally(msgspec.Struct, frozen=True, kw_only=True):
-    """Counts of rows by outcome: the labels and the bad rows add up to all rows."""
+class Stamp(msgspec.Struct, frozen=True, kw_only=True):
+    """The stamp of unfinished parts."""
 
-    rows: int = 0
-    escalate: int = 0
-    truncated: int = 0
-    bad: int = 0
-    """Rows that could not be read and have no answer."""
-    labels: dict[str, int] = {}
-    """The number of answers by label."""
-
-    def __add__(self, other: "Tally") -> "Tally":
-        """Return the sum of both tallies."""
-        return Tally(
-            rows=self.rows + other.rows,
-            escalate=self.escalate + other.escalate,
-            truncated=self.truncated + other.truncated,
-            bad=self.bad + other.bad,
-            labels=dict(Counter(self.labels) + Counter(other.labels)),
-        )
-
-
-class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
-    """What an output is made from; equal fingerprints give the same bytes."""
-
-    version: int = VERSION
-    input: str
-    """The SHA-256 of the file."""
-    bundle: str
-    """The SHA-256 of `bundle.json`, which holds those of the other files."""
-    settings: dict[str, Any]
-    """The fields of the job, without the names of the files."""
+    made: Fingerprint
+    sharded: bool = False
+    """Whether shards write the parts, so that nobody else may drop them."""
 
 
 class Finished(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,8 +43,12 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
 
     made: Fingerprint
     output: str
-    """The SHA-256 of the finished file."""
+    """The SHA-256 of the finished file; for a folder, of the names and hashes of its files."""
     tally: Tally
+
+    def is_of(self, made: Fingerprint) -> bool:
+        """Whether the output is the one that this would give; the format of the parts on the way to it does not matter."""
+        return msgspec.structs.replace(self.made, version=made.version) == made
 
 
 def stamp_path(target: Path) -> Path:
@@ -74,11 +61,17 @@ def parts_folder(target: Path) -> Path:
     return target.with_name(f"{target.name}.parts")
 
 
-def read_finished(target: Path) -> Finished | None:
+def output_hash(paths: dict[str, Path]) -> str:
+    """Return the hash of an output, from its files by name."""
+    hashes = {name: sha256_of_file(path) for name, path in paths.items()}
+    return next(iter(hashes.values())) if len(hashes) == 1 else sha256_of(hashes)
+
+
+def read_finished(target: Path, pairs: list[FilePair]) -> Finished | None:
     """Read the stamp of a finished output; None if there is none, or if the output was changed since."""
     try:
         stamp = msgspec.json.decode(stamp_path(target).read_bytes(), type=Finished)
-        return stamp if stamp.output == sha256_of_file(target) else None
+        return stamp if stamp.output == output_hash({pair.name: pair.target for pair in pairs}) else None
     except (OSError, msgspec.DecodeError):
         return None
 
@@ -89,84 +82,157 @@ def what_changed(old: Fingerprint, new: Fingerprint) -> str:
     return " and ".join(words for name, words in names.items() if getattr(old, name) != getattr(new, name))
 
 
+def read_stamp(target: Path) -> Stamp | None:
+    """Read the stamp of the parts of an output; None if there are none."""
+    content = _content(parts_folder(target) / STAMP)
+    with suppress(msgspec.DecodeError):
+        return msgspec.json.decode(content, type=Stamp)
+    with suppress(msgspec.DecodeError):  # of an earlier version
+        return Stamp(made=msgspec.json.decode(content, type=Fingerprint))
+    return None
+
+
+def read_plan(target: Path) -> Plan | None:
+    """Read the plan that the parts of an output follow; None if there is none."""
+    with suppress(msgspec.DecodeError):
+        return msgspec.json.decode(_content(parts_folder(target) / PLAN), type=Plan)
+    return None
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
 class Parts:
     """The folder of an unfinished output: a file for each part, and beside it a tally once the part is complete."""
 
-    def __init__(self, folder: Path, made: Fingerprint) -> None:
-        self._folder = folder
-        self._made = made
-        self.dropped = ""
-        """Which inputs changed, so that earlier parts were dropped; empty if none were."""
-        self.tallies: list[Tally] = self._read_tallies()
-        """The tallies of the finished parts, in order."""
+    def __init__(self, target: Path, digest: str) -> None:
+        """Look at the parts that are made from what `digest` stands for."""
+        self._folder = parts_folder(target)
+        self._ending = f"-{digest}.json"
 
-    def joined(self, name: str) -> Path:
-        """Return the path of the joined parts until the stamp is written."""
-        return self._folder / name
-
-    @property
-    def paths(self) -> Sequence[Path]:
-        """The finished parts, in order."""
-        return [self._part(number) for number in range(len(self.tallies))]
-
-    def add(self, content: bytes, tally: Tally) -> None:
-        """Write the next part, and its tally after it."""
-        number = len(self.tallies)
-        write_bytes(self._part(number), content)
-        write_json(self._tally(number), tally)
-        self.tallies.append(tally)
-
-    def _read_tallies(self) -> list[Tally]:
+    def finished(self) -> set[int]:
+        """List the numbers of the finished parts."""
         try:
-            old = msgspec.json.decode((self._folder / STAMP).read_bytes(), type=Fingerprint)
-        except (OSError, msgspec.DecodeError):
-            old = None
-        if old != self._made:
-            self.dropped = what_changed(old, self._made) if old else ""
-            for path in self._folder.glob("[0-9]*"):
-                path.unlink()
-            write_json(self._folder / STAMP, self._made)
-        tallies: list[Tally] = []
-        while (tally := self._read_tally(len(tallies))) is not None:
-            tallies.append(tally)
-        return tallies
+            names = [path.name for path in self._folder.iterdir()]
+        except FileNotFoundError:
+            return set()
+        return {int(name.removesuffix(self._ending)) for name in names if name.endswith(self._ending)}
 
-    def _read_tally(self, number: int) -> Tally | None:
-        try:
-            return msgspec.json.decode(self._tally(number).read_bytes(), type=Tally)
-        except (OSError, msgspec.DecodeError):
-            return None
+    def add(self, number: int, content: bytes, tally: Tally) -> None:
+        """Write a part, and its tally after it."""
+        self._write(self.part(number), content)
+        self._write(self._tally(number), msgspec.json.encode(tally))
 
-    def _part(self, number: int) -> Path:
-        return self._folder / f"{number:08d}.part"
+    def part(self, number: int) -> Path:
+        """Return the path of a part."""
+        return self._folder / f"{number:08d}{self._ending.removesuffix('.json')}.part"
+
+    def tally(self, number: int) -> Tally:
+        """Read the tally of a finished part."""
+        return msgspec.json.decode(self._tally(number).read_bytes(), type=Tally)
+
+    def scratch(self, name: str) -> Path:
+        """Return a path for a file in the making, which no other process has."""
+        return self._folder / f"{os.getpid()}-{uuid4().hex[:8]}-{name}"
+
+    def begin(self, plan: Plan, *, sharded: bool) -> None:
+        """Write what the parts follow."""
+        write_json(self._folder / PLAN, plan)
+        write_json(self._folder / STAMP, Stamp(made=plan.made, sharded=sharded))
+
+    def drop(self) -> None:
+        """Delete all files of the unfinished output, those of an earlier one too, but for the locks."""
+        for path in self._folder.iterdir():
+            if path.name not in (LOCK, SHARDS_LOCK):
+                path.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _write(self, path: Path, content: bytes) -> None:
+        scratch = self.scratch(path.name)  # another process may be writing the same part
+        write_bytes(scratch, content)
+        scratch.replace(path)
 
     def _tally(self, number: int) -> Path:
-        return self._folder / f"{number:08d}.json"
+        return self._folder / f"{number:08d}{self._ending}"
+
+
+def refuse_foreign(target: Path) -> None:
+    """Refuse to write over a file, or into a folder, that scoring did not make.
+
+    Raises:
+        DataError: it did not.
+    """
+    is_taken = any(target.iterdir()) if target.is_dir() else target.exists()
+    if is_taken and not stamp_path(target).exists():
+        raise DataError(f"{target}: exists, and `hybrid score` did not make it; delete it or name another output")
+
+
+def refuse_other(target: Path, old: Fingerprint, new: Fingerprint) -> None:
+    """Refuse parts or an output that were made from something else.
+
+    Raises:
+        DataError: they were.
+    """
+    if changed := what_changed(old, new):
+        raise DataError(
+            f"{target}: was begun with other inputs ({changed} changed since); go on with the same ones, name another "
+            f"output, or delete {parts_folder(target)} and {stamp_path(target)}"
+        )
+
+
+def busy(target: Path) -> str:
+    """Return the refusal where another process scores into an output."""
+    return f"{target}: another process scores into it; wait for it or name another output"
 
 
 @contextmanager
-def open_parts(target: Path, made: Fingerprint) -> Iterator[Parts]:
-    """Yield the parts of an output, locked for this process. They are kept if the block ends with an error.
+def open_parts(target: Path, plan: Plan) -> Iterator[tuple[Parts, str]]:
+    """Yield the parts of an output, locked for this process, and what changed where earlier parts were dropped.
+
+    The parts are kept if the block ends with an error, and removed otherwise.
 
     Raises:
-        DataError: there is a file at `target` that scoring did not write.
+        DataError: there is a file at `target` that scoring did not write, or shards of something else are at work.
         StorageError: another process is writing the same output.
     """
-    folder = parts_folder(target)
-    if target.exists() and not stamp_path(target).exists():
-        raise DataError(f"{target}: exists, and `hybrid score` did not make it; delete it or name another output")
+    refuse_foreign(target)
+    parts, folder, dropped = Parts(target, plan.made.digest), parts_folder(target), ""
     folder.mkdir(parents=True, exist_ok=True)
-    refusal = f"{target}: another process scores into it; wait for it or name another output"
-    with file_lock(folder / LOCK, refusal=refusal):
-        parts = Parts(folder, made)
+    with file_lock(folder / LOCK, refusal=busy(target)):
+        old = read_stamp(target)
+        if old and old.sharded:
+            refuse_other(target, old.made, plan.made)
+        elif old is None or old.made != plan.made:
+            dropped = what_changed(old.made, plan.made) if old else ""
+            parts.drop()
+            parts.begin(plan, sharded=False)
         try:
-            yield parts
+            yield parts, dropped
         except BaseException:
-            if not parts.tallies:
-                shutil.rmtree(folder, ignore_errors=True)
+            if not parts.finished() and not (old and old.sharded):
+                parts.remove()
             raise
-        shutil.rmtree(folder, ignore_errors=True)
+        parts.remove()
     if sys.platform == "win32":  # which removes no file that is open, and so has left the lock
         with suppress(OSError):
             (folder / LOCK).unlink()
             folder.rmdir()
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Name numbers for a message, counted from 1, as in "3, 7 to 9"."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and runs[-1][1] == number - 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    words = [f"{first + 1}" if first == last else f"{first + 1} to {last + 1}" for first, last in runs[:6]]
+    return ", ".join(words) + (" and more" if len(runs) > 6 else "")

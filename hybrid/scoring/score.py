@@ -1,48 +1,64 @@
-"""Score a file: check every row, answer batch by batch, join the parts."""
+"""Score a file or a folder: plan the parts, have them written, join them."""
 
-from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from hybrid.errors import ConfigError, DataError, StorageError
-from hybrid.files.formats import format_of
-from hybrid.files.formats.records import BATCH_ROWS, AddedColumns, Format, Table
+from hybrid.errors import DataError, StorageError
 from hybrid.files.hashing import sha256_of_file
+from hybrid.files.locks import file_lock
 from hybrid.files.table import write_json
 from hybrid.progress import Progress
 from hybrid.runtime.bundle import manifest_of
 from hybrid.runtime.engines import DEFAULT_ENGINE
-from hybrid.scoring.parts import Fingerprint, Finished, Parts, Tally, open_parts, read_finished, stamp_path
-from hybrid.scoring.rows import Problem, added_cells, added_columns, texts_of
-from hybrid.types import Prediction
+from hybrid.scoring.job import FilePair, Job, file_pairs
+from hybrid.scoring.parts import (
+    LOCK,
+    SHARDS_LOCK,
+    Finished,
+    Parts,
+    busy,
+    open_parts,
+    output_hash,
+    parts_folder,
+    ranges,
+    read_finished,
+    read_plan,
+    read_stamp,
+    refuse_foreign,
+    refuse_other,
+    stamp_path,
+)
+from hybrid.scoring.plan import Plan, is_of, make_plan, mark_of
+from hybrid.scoring.rows import added_columns
+from hybrid.scoring.scorer import Scorer
+from hybrid.scoring.shards import Shard, ShardReport
+from hybrid.scoring.tally import Tally
 
 if TYPE_CHECKING:
     from hybrid.runtime import Classifier
 
+__all__ = ["Job", "join_shards", "score", "score_shard"]
 
-class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """What to score, and how."""
+Answer = Callable[["Output", list[int]], Iterable[Tally]]
+"""Has the parts of these numbers written, and yields their tallies in any order."""
 
-    source: Path
-    """The file to score."""
-    target: Path
-    """The file to write, of the same format."""
-    text: str = "text"
-    """The column that holds the texts."""
-    threshold: float | None = None
-    """The confidence below which a row escalates; None means the bundle's own threshold."""
-    prefix: str = "hybrid_"
-    """The beginning of the names of the added columns."""
-    probs: bool = False
-    """Whether the probability of every label is added."""
-    skip_bad: bool = False
-    """Whether a row that cannot be read is marked; otherwise it ends the job."""
-    chunk_rows: int = BATCH_ROWS
-    """The most rows of one part of the output."""
+
+class Output(msgspec.Struct, frozen=True, kw_only=True):
+    """An output that is to be made."""
+
+    job: Job
+    pairs: list[FilePair]
+    plan: Plan
+    parts: Parts
+
+    def finished(self) -> Tally | None:
+        """Return the tally if the output is there already."""
+        finished = read_finished(self.job.target, self.pairs)
+        return finished.tally if finished and finished.is_of(self.plan.made) else None
 
 
 def score(classifier: "Classifier", bundle_dir: Path, job: Job, progress: Progress) -> Tally:
@@ -55,142 +71,171 @@ def score(classifier: "Classifier", bundle_dir: Path, job: Job, progress: Progre
         ConfigError: the job contradicts itself.
         StorageError: the output cannot be written.
     """
-    file_format = _format(job)
-    added = added_columns(classifier.bundle.labels, prefix=job.prefix, probs=job.probs, errors=job.skip_bad)
-    fingerprint, n_rows = _checked(file_format, classifier, bundle_dir, job, added, progress)
-    finished = read_finished(job.target)
-    if finished and finished.made == fingerprint:
+    return score_with(here(classifier), classifier, bundle_dir, job, progress)
+
+
+def here(classifier: "Classifier") -> Answer:
+    """Answer in this process."""
+
+    def answer(output: Output, numbers: list[int]) -> Iterator[Tally]:
+        scorer = Scorer(classifier, output.job, output.pairs, output.plan, output.parts)
+        try:
+            yield from map(scorer, numbers)
+        finally:
+            scorer.close()
+
+    return answer
+
+
+def score_with(answer: Answer, classifier: "Classifier", bundle_dir: Path, job: Job, progress: Progress) -> Tally:
+    """Score as `score` does; `answer` has the parts written."""
+    output = _output(classifier, bundle_dir, job, progress)
+    if tally := output.finished():
         progress.say(f"{job.target}: unchanged, nothing to score")
-        return finished.tally
-    with _storage_errors(job.target), open_parts(job.target, fingerprint) as parts:
-        _say_start(finished, parts, progress)
-        n_done = sum(tally.rows for tally in parts.tallies)
-        n_parts = len(parts.tallies)
-        with _open(file_format, job) as table:
-            for number, batch in enumerate(table.batches):
-                if number < n_parts:
-                    continue
-                answers = _answers(texts_of(batch, table, job.text), classifier, job.threshold)
-                cells = added_cells(answers, probs=job.probs, errors=job.skip_bad)
-                parts.add(file_format.render(table, batch, cells, added, first=number == 0), _tally(answers))
-                n_done += len(answers)
-                progress.advance(n_done, n_rows)
-        return _finish(file_format, parts, fingerprint, job)
+        return tally
+    with _storage_errors(job.target), open_parts(job.target, output.plan) as (parts, dropped):
+        done = parts.finished()
+        n_done = sum(output.plan.parts[number].rows for number in done)
+        if n_done:
+            progress.say(f"continuing after {n_done:,} rows that are scored")
+        elif dropped:
+            progress.say(f"starting over: {dropped} changed since the last time")
+        elif stamp_path(job.target).exists():
+            progress.say("starting over: the output was made from something else")
+        missing = [number for number in range(len(output.plan.parts)) if number not in done]
+        _answer(output, missing, answer, progress)
+        return _finish(output)
 
 
-def _format(job: Job) -> Format:
-    suffix = job.source.suffix.lower()
-    file_format = format_of(job.source)
-    if not file_format.can_write:
-        raise ConfigError(f"{job.source}: a {suffix} file is read and not written; save it as CSV UTF-8 and score that")
-    if job.target.suffix.lower() != suffix:
-        raise ConfigError(f"{job.target}: the input is a {suffix} file and so is the output; name it {suffix}")
-    if job.target.exists() and job.source.exists() and job.target.samefile(job.source):
-        raise ConfigError(f"{job.target}: it is the input as well; name another output")
-    if job.threshold is not None and not 0 <= job.threshold <= 1:
-        raise ConfigError(f"--threshold {job.threshold}: expected a probability, from 0 to 1")
-    return file_format
+def score_shard(classifier: "Classifier", bundle_dir: Path, job: Job, shard: Shard, progress: Progress) -> ShardReport:
+    """Write the parts of one shard, and the output as well if all other parts are there.
 
+    Shards run in any order and at once, each once or more often; an interrupted one is run again.
 
-def _open(file_format: Format, job: Job) -> AbstractContextManager[Table]:
-    return file_format.open(
-        job.source, name=str(job.source), columns=(job.text,), batch_rows=job.chunk_rows, with_originals=True
-    )
-
-
-def _checked(
-    file_format: Format, classifier: "Classifier", bundle_dir: Path, job: Job, added: AddedColumns, progress: Progress
-) -> tuple[Fingerprint, int]:
-    """Check every row; return what the output is made from, and the number of rows.
-
-    A row that cannot be read ends hours of work before they begin.
+    Raises:
+        DataError, ConfigError, StorageError: as `score`; or the output was begun with other inputs, or without shards
+            and is being written.
     """
-    progress.say(f"{job.source}: checking every row")
-    n_rows = 0
-    with _open(file_format, job) as table:
-        if table.note:
-            progress.say(f"{job.source}: {table.note}")
-        if table.header is not None:
-            _check_header(table, table.header, added, job)
-        for batch in table.batches:
-            n_rows += len(batch.records)
-            for record in batch.records if table.header is None else ():
-                _check_added(record.names, added, job)
-            for text in texts_of(batch, table, job.text) if not job.skip_bad else ():
-                if isinstance(text, Problem):
-                    raise DataError(f"{text.reason}; or mark such rows with --skip-bad")
-    settings = {name: value for name, value in msgspec.structs.asdict(job).items() if name not in ("source", "target")}
-    if table.note:
-        # An earlier version read such a file in another way, and parts of its output may be there.
-        settings["read_as"] = table.note
-    if classifier.engine != DEFAULT_ENGINE:
-        settings["engine"] = f"{classifier.engine}, {classifier.precision}"
+    with _storage_errors(job.target):
+        refuse_foreign(job.target)
+        output = _begun(classifier, bundle_dir, job, progress)
+        mine = shard.numbers(len(output.plan.parts))
+        tally = output.finished()
+        if tally is None:
+            done = output.parts.finished()
+            missing = [number for number in mine if number not in done]
+            if len(missing) < len(mine):
+                progress.say(f"continuing after {len(mine) - len(missing)} of {len(mine)} parts that are scored")
+            try:
+                _answer(output, missing, here(classifier), progress)
+            except StorageError:
+                if output.finished() is None:  # otherwise other processes have finished, and removed the folder
+                    raise
+            tally = _joined(output, must_be_whole=False)
+        else:
+            output.parts.remove()
+        n_done = len(output.plan.parts) if tally else len(output.parts.finished())
+        return ShardReport(
+            shard=str(shard), parts=len(mine), parts_done=n_done, parts_all=len(output.plan.parts), tally=tally
+        )
+
+
+def join_shards(classifier: "Classifier", bundle_dir: Path, job: Job, progress: Progress) -> Tally:
+    """Write the output from the parts of its shards.
+
+    Raises:
+        DataError: a part is missing, or the parts were made from something else.
+    """
+    with _storage_errors(job.target):
+        refuse_foreign(job.target)
+        tally = _joined(_begun(classifier, bundle_dir, job, progress), must_be_whole=True)
+        assert tally is not None
+        return tally
+
+
+def _answer(output: Output, numbers: list[int], answer: Answer, progress: Progress) -> None:
+    """Have parts written, and show how far it is."""
+    missing = sum(output.plan.parts[number].rows for number in numbers)
+    n_rows = output.plan.n_rows
+    n_done = n_rows - missing
+    for tally in answer(output, numbers):
+        n_done += tally.rows
+        progress.advance(n_done, n_rows)
+
+
+def _output(classifier: "Classifier", bundle_dir: Path, job: Job, progress: Progress) -> Output:
+    """Return the output with its plan: the one that is there, or a new one."""
+    pairs = file_pairs(job)
     bundle = sha256_of_file(manifest_of(bundle_dir, classifier.bundle))
-    return Fingerprint(input=sha256_of_file(job.source), bundle=bundle, settings=settings), n_rows
+    engine = "" if classifier.engine == DEFAULT_ENGINE else f"{classifier.engine}, {classifier.precision}"
+    plan = read_plan(job.target)
+    if plan is None or not is_of(plan, pairs, job, bundle, engine):
+        added = added_columns(classifier.bundle.labels, prefix=job.prefix, probs=job.probs, errors=job.skip_bad)
+        plan = make_plan(pairs, job, added, bundle=bundle, engine=engine, progress=progress)
+    return Output(job=job, pairs=pairs, plan=plan, parts=Parts(job.target, plan.made.digest))
 
 
-def _check_header(table: Table, header: tuple[str, ...], added: AddedColumns, job: Job) -> None:
-    if not header:
-        raise DataError(f"{job.source}:1: the file is empty; expected a header that names each column")
-    if not job.text or job.text not in header:
-        raise DataError(
-            f"{job.source}: no column {job.text!r}; there are {', '.join(filter(None, header))}: name one with --text"
-        )
-    if job.text in table.other_types:
-        raise DataError(
-            f"{job.source}: column {job.text!r} holds {table.other_types[job.text]}; expected strings: name another "
-            "with --text"
-        )
-    _check_added(header, added, job)
+def _begun(classifier: "Classifier", bundle_dir: Path, job: Job, progress: Progress) -> Output:
+    """Return the output of which this process writes some parts, after a look at what is there."""
+    folder = parts_folder(job.target)
+    was_there = folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    with file_lock(folder / SHARDS_LOCK):  # whoever comes first plans for all
+        try:
+            output = _output(classifier, bundle_dir, job, progress)
+        except BaseException:
+            if not was_there:
+                Parts(job.target, "").remove()
+            raise
+        finished = read_finished(job.target, output.pairs)
+        if finished and not finished.is_of(output.plan.made):
+            refuse_other(job.target, finished.made, output.plan.made)
+        stamp = read_stamp(job.target)
+        if stamp:
+            refuse_other(job.target, stamp.made, output.plan.made)
+        if finished is None and not (stamp and stamp.sharded):
+            with file_lock(folder / LOCK, refusal=busy(job.target)):  # of a run without shards
+                output.parts.begin(output.plan, sharded=True)
+        return output
 
 
-def _check_added(names: Collection[str], added: AddedColumns, job: Job) -> None:
-    """Check that no added column stands in the file already."""
-    if not added.kinds.keys().isdisjoint(names):
-        taken = min(added.kinds.keys() & set(names))
-        raise DataError(f"{job.source}: there is a column {taken!r} already; choose another prefix with --prefix")
+def _joined(output: Output, *, must_be_whole: bool) -> Tally | None:
+    """Join the parts if they are all there, unless somebody did; None if some are missing."""
+    folder = parts_folder(output.job.target)
+    folder.mkdir(parents=True, exist_ok=True)
+    with file_lock(folder / SHARDS_LOCK):
+        tally = output.finished()
+        if tally is None:
+            missing = set(range(len(output.plan.parts))) - output.parts.finished()
+            if missing and must_be_whole:
+                raise DataError(
+                    f"{output.job.target}: parts {ranges(missing)} of {len(output.plan.parts)} are missing; run their shards, or "
+                    "the command without --shard and --join, which scores what is missing"
+                )
+            if missing:
+                return None
+            tally = _finish(output)
+        output.parts.remove()
+        return tally
 
 
-def _say_start(finished: Finished | None, parts: Parts, progress: Progress) -> None:
-    n_done = sum(tally.rows for tally in parts.tallies)
-    if n_done:
-        progress.say(f"continuing after {n_done:,} rows that are scored")
-    elif parts.dropped:
-        progress.say(f"starting over: {parts.dropped} changed since the last time")
-    elif finished:
-        progress.say("starting over: the output was made from something else")
-
-
-def _answers(
-    texts: Sequence[str | Problem], classifier: "Classifier", threshold: float | None
-) -> list[Prediction | Problem]:
-    """Return an answer for each text; a problem stays where it is."""
-    predictions = iter(classifier.classify([text for text in texts if isinstance(text, str)], threshold=threshold))
-    return [text if isinstance(text, Problem) else next(predictions) for text in texts]
-
-
-def _tally(answers: Sequence[Prediction | Problem]) -> Tally:
-    predictions = [answer for answer in answers if isinstance(answer, Prediction)]
-    n_rows = len(answers)
-    return Tally(
-        rows=n_rows,
-        escalate=sum(prediction.escalate for prediction in predictions),
-        truncated=sum(prediction.truncated for prediction in predictions),
-        bad=n_rows - len(predictions),
-        labels=dict(Counter(prediction.label for prediction in predictions)),
-    )
-
-
-def _finish(file_format: Format, parts: Parts, fingerprint: Fingerprint, job: Job) -> Tally:
+def _finish(output: Output) -> Tally:
     """Join the parts and move the result to its place."""
-    if sha256_of_file(job.source) != fingerprint.input:
-        raise DataError(f"{job.source}: changed while it was scored; run again, on a file that nobody writes to")
-    tally = sum(parts.tallies, Tally())
-    joined = parts.joined(job.target.name)
-    file_format.join(parts.paths, joined)
+    job, plan, parts = output.job, output.plan, output.parts
+    for file, pair in zip(plan.files, output.pairs, strict=True):
+        if mark_of(pair.source) != file.mark and sha256_of_file(pair.source) != file.sha256:
+            raise DataError(f"{pair.source}: changed while it was scored; run again, on a file that nobody writes to")
+    tally = sum(map(parts.tally, range(len(plan.parts))), Tally())
+    scratch = {}
+    for at, pair in enumerate(output.pairs):
+        numbers = [number for number, part in enumerate(plan.parts) if part.file == at]
+        scratch[pair.name] = parts.scratch(pair.target.name)
+        pair.file_format.join([parts.part(number) for number in numbers], scratch[pair.name])
     # The stamp first: an output without one is never ours, so nobody's file is written over.
-    write_json(stamp_path(job.target), Finished(made=fingerprint, output=sha256_of_file(joined), tally=tally))
-    joined.replace(job.target)
+    write_json(stamp_path(job.target), Finished(made=plan.made, output=output_hash(scratch), tally=tally))
+    for pair in output.pairs:
+        pair.target.parent.mkdir(parents=True, exist_ok=True)
+        scratch[pair.name].replace(pair.target)
     return tally
 
 

@@ -17,8 +17,8 @@ from hybrid.__main__ import main
 from hybrid.commands.score import summary_line
 from hybrid.errors import ConfigError, DataError
 from hybrid.progress import progress_line
-from hybrid.scoring.parts import Tally
 from hybrid.scoring.score import Job, score
+from hybrid.scoring.tally import Tally
 from tests.corpus import texts_and_gold
 
 TEXTS = texts_and_gold(60)[0]

@@ -13,7 +13,9 @@ import pytest
 import hybrid
 from hybrid.errors import DataError, StorageError
 from hybrid.scoring.parts import open_parts, parts_folder, stamp_path
+from hybrid.scoring.plan import Fingerprint, Plan
 from hybrid.scoring.score import Job, score
+from hybrid.scoring.tally import Tally
 from tests.corpus import texts_and_gold
 from tests.serving.test_scoring import RecordedProgress, run, write
 
@@ -189,14 +191,14 @@ def test_memory_stays_where_it_is_over_many_rows(bundle_dir: Path, tmp_path: Pat
 
 
 def test_the_parts_are_the_work_of_one_output(tmp_path: Path) -> None:
-    from hybrid.scoring.parts import Fingerprint, Tally
-
-    made = Fingerprint(input="a", bundle="b", settings={})
-    with pytest.raises(KeyboardInterrupt), open_parts(tmp_path / "out.csv", made) as parts:
-        parts.add(b"one", Tally(rows=1, labels={"x": 1}))
-        (parts_folder(tmp_path / "out.csv") / "00000001.part").write_bytes(b"without a tally: cut off")
+    plan = Plan(made=Fingerprint(input="a", bundle="b", settings={}), files=(), parts=())
+    with pytest.raises(KeyboardInterrupt), open_parts(tmp_path / "out.csv", plan) as (parts, _):
+        parts.add(3, b"three", Tally(rows=1, labels={"x": 1}))
+        parts.part(1).write_bytes(b"without a tally: cut off")
         raise KeyboardInterrupt
-    with open_parts(tmp_path / "out.csv", made) as parts:
-        assert [path.read_bytes() for path in parts.paths] == [b"one"]
-        assert sum(parts.tallies, Tally()) == Tally(rows=1, labels={"x": 1})
+    with open_parts(tmp_path / "out.csv", plan) as (parts, dropped):
+        assert parts.finished() == {3}
+        assert not dropped
+        assert parts.part(3).read_bytes() == b"three"
+        assert parts.tally(3) == Tally(rows=1, labels={"x": 1})
     assert not parts_folder(tmp_path / "out.csv").exists()

@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from hybrid.files.formats.records import (
     Batch,
     Cell,
     Record,
+    Start,
     Table,
     check_header,
     in_batches,
@@ -73,13 +75,20 @@ class Delimited:
                 raise DataError(first.problem)
             header = tuple(column_name(cell) for cell in first.cells)
             check_header(header, f"{name}:{first.number}")
-            records = _records(rows, name, header, columns, with_originals=with_originals)
+            records = partial(_records, name=name, header=header, columns=columns, with_originals=with_originals)
+
+            def read_from(start: Start) -> Iterator[Batch]:
+                with closing(read_lines(path, name, start)) as later:
+                    later_rows = read_rows(split_lines(later, first=start.number), name, dialect)
+                    yield from in_batches(records(later_rows), batch_rows)
+
             yield Table(
                 name=name,
                 header=header,
-                batches=in_batches(records, batch_rows),
+                batches=in_batches(records(rows), batch_rows),
                 note=dialect.note(self._delimiter),
                 layout=Layout(first.cells, dialect),
+                read_from=read_from,
             )
 
     def render(
@@ -127,7 +136,7 @@ def _sample(lines: Iterator[Line]) -> tuple[list[Line], bool]:
 
 
 def _records(
-    rows: Iterator[Cells], name: str, header: tuple[str, ...], columns: Collection[str], *, with_originals: bool
+    rows: Iterator[Cells], *, name: str, header: tuple[str, ...], columns: Collection[str], with_originals: bool
 ) -> Iterator[tuple[Record, list[str] | None]]:
     width = len(header)
     places = [(column, header.index(column)) for column in dict.fromkeys(columns) if column and column in header]
@@ -140,7 +149,7 @@ def _records(
             )
             cells = [*row.cells, *[""] * width][:width]
         values = {column: cells[at] for column, at in places}
-        yield Record(row.number, header, values, problem), cells if with_originals else None
+        yield Record(row.number, header, values, problem, row.byte), cells if with_originals else None
 
 
 def _spelling(cell: Cell) -> str:

@@ -53,11 +53,14 @@ class Cells(msgspec.Struct, frozen=True, gc=False):
     cells: list[str]
     problem: str = ""
     """Why the row cannot be read; its cells are then a guess."""
+    byte: int = 0
+    """The position of its first byte in the file."""
 
 
-def split_lines(lines: Iterator[Line]) -> Iterator[Line]:
-    """Yield lines that end with a carriage return, a line feed or both, as for Python's csv module."""
-    number = 0
+def split_lines(lines: Iterator[Line], *, first: int = 1) -> Iterator[Line]:
+    """Yield lines that end with a carriage return, a line feed or both, as for Python's csv module; `first` is the number
+    of the first one."""
+    number = first - 1
     for _, start, ended in lines:
         for line in ended.splitlines(keepends=True):
             number += 1
@@ -151,6 +154,11 @@ class _Lines:
         """The number of the row's first line."""
         return self._row[0][0]
 
+    @property
+    def first_byte(self) -> int:
+        """The position of the row's first line in the file."""
+        return self._row[0][1]
+
     def start_row(self) -> None:
         """Forget the row that was read."""
         self._row, self.of_row, self.problem = [], [], ""
@@ -199,7 +207,7 @@ def _rows(lines: _Lines, name: str, dialect: Dialect, *, may_end_within: bool = 
         except csv.Error as error:
             hint = 'wrap a cell that holds a quote in quotes and write "" for each quote in it'
             problem = lines.problem or f"{name}:{lines.first}: not a well-formed line ({error}); {hint}"
-            yield Cells(lines.first, _guess(lines.of_row, dialect), problem)
+            yield Cells(lines.first, _guess(lines.of_row, dialect), problem, lines.first_byte)
             if not may_end_within:
                 lines.end_row_at_first_line()
             continue
@@ -208,7 +216,7 @@ def _rows(lines: _Lines, name: str, dialect: Dialect, *, may_end_within: bool = 
         problem = lines.problem
         if not problem and _has_quote_after_space(cells, lines.of_row, dialect):
             problem = f"{name}:{lines.first}: a space before a quote; remove it, or write one after every delimiter of the header"
-        yield Cells(lines.first, cells, problem)
+        yield Cells(lines.first, cells, problem, lines.first_byte)
 
 
 def _has_quote_after_space(cells: Sequence[str], lines: Sequence[str], dialect: Dialect) -> bool:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -16,6 +17,7 @@ from hybrid.files.formats.records import (
     Cell,
     NotText,
     Record,
+    Start,
     Table,
     Value,
     in_batches,
@@ -44,8 +46,13 @@ class Jsonl:
     ) -> Iterator[Table]:
         """Open a file; it has no header, and each record may have columns of its own."""
         with closing(read_lines(path, name)) as lines:
-            records = _records(lines, name, tuple(dict.fromkeys(columns)), with_originals=with_originals)
-            yield Table(name=name, header=None, batches=in_batches(records, batch_rows))
+            records = partial(_records, name=name, columns=tuple(dict.fromkeys(columns)), with_originals=with_originals)
+
+            def read_from(start: Start) -> Iterator[Batch]:
+                with closing(read_lines(path, name, start)) as later:
+                    yield from in_batches(records(later), batch_rows)
+
+            yield Table(name=name, header=None, batches=in_batches(records(lines), batch_rows), read_from=read_from)
 
     def render(
         self,
@@ -68,7 +75,7 @@ class Jsonl:
 
 
 def _records(
-    lines: Iterator[tuple[int, int, bytes]], name: str, columns: tuple[str, ...], *, with_originals: bool
+    lines: Iterator[tuple[int, int, bytes]], *, name: str, columns: tuple[str, ...], with_originals: bool
 ) -> Iterator[tuple[Record, Fields | None]]:
     decode = msgspec.json.Decoder(Fields).decode
     for number, start, marked in lines:
@@ -93,7 +100,7 @@ def _records(
                 f"{name}:{number}: not a JSON object ({error}); expected one object a line, as in "
                 '{"text": "...", "label": "..."}'
             )
-        yield Record(number, fields.keys(), values, problem), fields if with_originals else None
+        yield Record(number, fields.keys(), values, problem, start), fields if with_originals else None
 
 
 _NAME = re.compile(rb'\s*("(?:[^"\\]|\\.)*")\s*:\s*')

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from hybrid.errors import DataError
+from hybrid.files.formats.records import Start
 from hybrid.files.table import whole_file
 
 LONGEST_LINE = 64 << 20
@@ -24,8 +25,13 @@ _OTHER_FORMATS = {
 """What a file is by its first bytes, where it is not text in UTF-8, and what to do."""
 
 
-def read_lines(path: Path, name: str) -> Generator[tuple[int, int, bytes], None, None]:
+BEGINNING = Start(1, 0)
+
+
+def read_lines(path: Path, name: str, start: Start = BEGINNING) -> Generator[tuple[int, int, bytes], None, None]:
     """Yield the number of each line (from 1), the position of its first byte in the file, and the line with its end.
+
+    The first one is the line that begins at `start`.
 
     Byte order marks at the start of the file are left out. Lines end with a line feed and nothing else: other
     characters that end lines of text, such as U+2028, may stand inside a JSON string.
@@ -35,18 +41,19 @@ def read_lines(path: Path, name: str) -> Generator[tuple[int, int, bytes], None,
     """
     try:
         with path.open("rb") as file:
-            yield from split_file(file, name)
+            file.seek(start.byte)
+            yield from split_file(file, name, start)
     except OSError as error:
         raise DataError(f"{name}: cannot be read ({error.strerror}); name a file that exists") from error
 
 
-def split_file(file: BinaryIO, name: str) -> Generator[tuple[int, int, bytes], None, None]:
+def split_file(file: BinaryIO, name: str, at: Start = BEGINNING) -> Generator[tuple[int, int, bytes], None, None]:
     """Yield the lines of an open file, as `read_lines` does.
 
     Raises:
         DataError: as `read_lines`.
     """
-    number, start = 0, 0
+    number, start = at.number - 1, at.byte
     while line := file.readline(LONGEST_LINE + 1):
         number += 1
         if len(line) > LONGEST_LINE:
@@ -55,7 +62,7 @@ def split_file(file: BinaryIO, name: str) -> Generator[tuple[int, int, bytes], N
                 "the file of the format that its name says?"
             )
         end = start + len(line)
-        if number == 1:
+        if not start:
             _refuse_other_formats(line, name)
             while line.startswith(BOM):
                 line = line.removeprefix(BOM)

@@ -61,6 +61,7 @@ class Parquet:
                 name=name,
                 header=tuple(schema.names),
                 batches=reads.batches(file, batch_rows, with_originals=with_originals),
+                read_from=lambda start: reads.batches(file, batch_rows, start.number, with_originals=with_originals),
                 has_lines=False,
                 other_types={c: str(schema.field(c).type) for c in present if not _is_text(schema.field(c).type)},
                 layout=schema,
@@ -88,11 +89,13 @@ class Parquet:
     def join(self, parts: Sequence[Path], target: Path) -> None:
         """Write the parts as one file of larger row groups."""
         arrow, parquet = _pyarrow()
-        schema = parquet.read_schema(parts[0])
+        with parts[0].open("rb") as first:
+            schema = parquet.read_schema(first)
         with whole_file(target) as file, parquet.ParquetWriter(file, schema) as writer:
             waiting: list[Any] = []
             for part in parts:
-                waiting.append(parquet.read_table(part))
+                with part.open("rb") as content:
+                    waiting.append(parquet.read_table(content))
                 n_rows, n_bytes = sum(map(len, waiting)), sum(table.nbytes for table in waiting)
                 if n_rows >= ROW_GROUP_ROWS or n_bytes >= ROW_GROUP_BYTES or part is parts[-1]:
                     writer.write_table(arrow.concat_tables(waiting), row_group_size=max(n_rows, 1))
@@ -110,16 +113,16 @@ class _Reads:
         self._columns = columns
         self._class_names = class_names
 
-    def batches(self, file: Any, batch_rows: int, *, with_originals: bool) -> Iterator[Batch]:
-        """Yield a batch a record batch.
+    def batches(self, file: Any, batch_rows: int, row: int = 1, *, with_originals: bool) -> Iterator[Batch]:
+        """Yield batches of `batch_rows` rows, from row number `row` on; the last one may have fewer.
 
         Raises:
             DataError: the file is damaged.
         """
         arrow, _ = _pyarrow()
-        row = 1
+        columns = None if with_originals else self._columns
         try:
-            for read in file.iter_batches(batch_size=batch_rows, columns=None if with_originals else self._columns):
+            for read in _record_batches(file, batch_rows, row - 1, columns):
                 yield Batch(self._records(read, row), read if with_originals else None)
                 row += len(read)
         except (OSError, arrow.ArrowException) as error:
@@ -151,6 +154,39 @@ class _Reads:
                 problems[number] = f"{where}: {column!r} is not UTF-8 at byte {error.start}; save it as UTF-8"
                 texts.append(None)
         return texts
+
+
+def _record_batches(file: Any, batch_rows: int, skipped: int, columns: Sequence[str] | None) -> Iterator[Any]:
+    """Yield the rows of a file after the first `skipped`, in record batches of `batch_rows`; the last may have fewer.
+
+    Row groups that are skipped whole are not read.
+    """
+    arrow, _ = _pyarrow()
+    group = 0
+    while group < file.num_row_groups and skipped >= (rows := file.metadata.row_group(group).num_rows):
+        group, skipped = group + 1, skipped - rows
+    groups = range(group, file.num_row_groups)
+    waiting: list[Any] = []
+    n_waiting = 0
+    for read in file.iter_batches(batch_size=batch_rows, row_groups=groups, columns=columns):
+        skip = min(skipped, len(read))
+        skipped -= skip
+        rest = read.slice(skip)
+        while len(rest):
+            taken = rest.slice(0, batch_rows - n_waiting)
+            rest = rest.slice(len(taken))
+            waiting.append(taken)
+            n_waiting += len(taken)
+            if n_waiting == batch_rows:
+                yield _as_one(arrow, waiting)
+                waiting, n_waiting = [], 0
+    if waiting:
+        yield _as_one(arrow, waiting)
+
+
+def _as_one(arrow: Any, batches: Sequence[Any]) -> Any:
+    """Return record batches as one."""
+    return batches[0] if len(batches) == 1 else arrow.concat_batches(batches)
 
 
 def _pyarrow() -> tuple[Any, Any]:

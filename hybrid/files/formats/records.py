@@ -1,6 +1,6 @@
 """What every file format is read into, and what it can write: records, their values, and columns added to them."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -43,6 +43,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     """The values by column, for those of the requested columns that the record has."""
     problem: str = ""
     """Why the record cannot be read, with its place in the file; empty if it can."""
+    byte: int = 0
+    """The position of its first byte in the file; 0 in a format without lines."""
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -51,6 +53,15 @@ class Batch(msgspec.Struct, frozen=True):
     records: list[Record]
     originals: Any
     """The rows in the form in which their format writes them again."""
+
+
+class Start(msgspec.Struct, frozen=True):
+    """Where a record begins in its file."""
+
+    number: int
+    """As `Record.number`."""
+    byte: int
+    """As `Record.byte`."""
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +81,9 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     """What the reader found that the file's name does not tell, such as another delimiter; a sentence about the file."""
     layout: Any = None
     """What the format needs, besides the rows, to write them again."""
+    read_from: Callable[[Start], Iterator[Batch]] | None = None
+    """Reads on from the first record of any batch, as `batches` does from there; None in a format that cannot, where the
+    batches before that record are read for nothing."""
 
     def where(self, number: int) -> str:
         """Return what messages call record `number`."""
