@@ -242,9 +242,19 @@ class TrainConfig(Section, frozen=True, kw_only=True):
     """Parts in which a batch is computed, one after the other: as many times less memory for activations."""
     gradient_checkpointing: bool = False
     """Whether the backward pass computes activations again instead of keeping them: less memory, about a third slower."""
+    evidence: Annotated[float, Meta(ge=0)] | UnsetType = UNSET
+    """The weight of a second head, which learns which words the teacher's reasons quote, beside the loss of the label;
+    0.5 suits. Answers then have their evidence words. 0, which becomes unset: no such head."""
+
+    @property
+    def evidence_weight(self) -> float:
+        """The weight of the second head's loss; 0 where there is none."""
+        return self.evidence or 0.0
 
     def __post_init__(self) -> None:
         """Refuse a batch that does not come apart into equal parts."""
+        if self.evidence == 0:  # one spelling, and the stamps of runs from before there was this key hold
+            msgspec.structs.force_setattr(self, "evidence", UNSET)
         if self.batch_size % self.accumulation_steps:
             raise ValueError(
                 f"accumulation_steps = {self.accumulation_steps}: expected a divisor of batch_size = {self.batch_size}"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 LABEL_SEPARATOR = "|"
 """Stands between the labels of a canonical join, and in no label (`hybrid.label_sets`)."""
@@ -61,6 +62,8 @@ EscalationOutcome = Literal["none", "answered", "undecided", "failed"]
 failed: it could not be asked, or its answer did not arrive."""
 Fetch = Callable[[str], Path]
 """Returns the folder of a pinned artefact by its name."""
+Span = tuple[int, int]
+"""The position of a span's first character in a text, and one past that of its last."""
 Report = dict[str, Any]
 """The figures of a stage, as JSON holds them."""
 
@@ -245,7 +248,10 @@ class PrecisionTrial(Row, frozen=True, kw_only=True):
     probability_shift: float
     """The mean absolute difference of a probability."""
     neighbour_shift: float
-    """The largest difference of a probability between a text alone and the same text in a batch."""
+    """The largest difference of a probability between a text alone and the same text in a batch; that of a token's
+    evidence counts too, where the graph has an evidence head."""
+    evidence_shift: float | UnsetType = UNSET
+    """The mean absolute difference of a token's probability of being evidence from the fp32 graph's; unset without a head."""
     passed: bool
     failed_gate: Gate | None = None
     """The first gate that it failed; None where it passed, and in runs of earlier versions."""
@@ -260,6 +266,18 @@ class Scored(Row, frozen=True, kw_only=True):
     label: str
     logits: tuple[float, ...]
     probs: tuple[float, ...]
+
+
+class EvidenceWord(Row, frozen=True, kw_only=True):
+    """A word of a text, or a run of punctuation marks, that the encoder takes for evidence of a label."""
+
+    text: str
+    start: int
+    """The position of its first character in the text."""
+    end: int
+    """One past the position of its last character."""
+    score: float
+    """The head's probability that a teacher's reason would quote it, 0 to 1."""
 
 
 class Prediction(Row, frozen=True, kw_only=True):
@@ -286,6 +304,8 @@ class Prediction(Row, frozen=True, kw_only=True):
     """Why the decoder gave no label; empty where it gave one or was not asked."""
     truncated: bool = False
     """Whether the encoder read only a part of the text; never so where it reads in windows."""
+    evidence: tuple[EvidenceWord, ...] | UnsetType = UNSET
+    """The words that the encoder takes for evidence, in the order of the text; unset where nobody asked for them."""
 
     @property
     def status(self) -> AnswerStatus:

@@ -146,6 +146,7 @@ RERUN: dict[str, tuple[Any, str]] = {
             "checkpoint_steps": 5,
             "accumulation_steps": 2,
             "gradient_checkpointing": True,
+            "evidence": 0.5,
         }.items()
     },
     **{

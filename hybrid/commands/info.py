@@ -50,6 +50,7 @@ def show(folder: Path) -> dict[str, Any]:
         "labels": ", ".join(bundle.labels),
         "encoder": f"{bundle.encoder}, {bundle.precision}, {size:.0f} MB, {_limits_line(bundle.reading)}",
         "calibration": bundle.calibration.method,
+        **({"evidence": "answers can have their evidence words"} if bundle.evidence else {}),
         "threshold": threshold_line(bundle.threshold),
         "recipe": bundle.recipe_hash[:12],
         "files": ", ".join(f"{name} {digest[:12]}" for name, digest in bundle.files.items()) + " (checked)",

@@ -39,7 +39,8 @@ def _predict(options: argparse.Namespace) -> None:
     classifier = hybrid.load(bundle_path(options.bundle), engine=options.engine_backend)
     encode = msgspec.json.Encoder().encode
     for texts in _chunks(_texts(options)):
-        for text, prediction in zip(texts, classifier.classify(texts, threshold=options.threshold), strict=True):
+        answers = classifier.classify(texts, threshold=options.threshold, evidence=classifier.has_evidence)
+        for text, prediction in zip(texts, answers, strict=True):
             explained = {"explanation": classifier.explain(text)} if options.explain else {}
             print(encode({"text": text} | msgspec.to_builtins(prediction) | explained).decode())
 

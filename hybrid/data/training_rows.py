@@ -1,15 +1,16 @@
 """The rows of the training stage: their targets, the validation rows that choose the epoch, and the class weights."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
 from sklearn.model_selection import train_test_split
 
 from hybrid.config import TrainConfig
+from hybrid.data.quotes import quoted_spans
 from hybrid.label_sets import index_by_label, label_matrix, rarest_labels
-from hybrid.types import Decision, Draft, Example, Task
+from hybrid.types import Decision, Draft, Example, Span, Task, Vote
 
 NO_LABEL = -1
 """The class of a multi-label row without any label, for drawing the validation rows."""
@@ -28,6 +29,17 @@ class TrainingRow(msgspec.Struct, frozen=True, kw_only=True):
     target: Sequence[float] | np.ndarray
     weight: float
     synthetic: bool = False
+    quotes: tuple[tuple[Span, ...], ...] = ()
+    """For each reason that quotes the text, the spans that it quotes; empty where none does."""
+
+
+class _Labelled(msgspec.Struct, frozen=True):
+    """A row of the data with the label that it trains."""
+
+    example: Example
+    label: str
+    probs: tuple[float, ...]
+    weight: float
 
 
 def training_rows(
@@ -38,27 +50,63 @@ def training_rows(
     config: TrainConfig,
     *,
     task: Task = "single_label",
+    votes: Sequence[Vote] = (),
 ) -> list[TrainingRow]:
     """Return the rows to train on: those of the data with their decided (or given) labels, then the accepted drafts.
 
-    With several labels a row there are no drafts and no consensus: the decided labels are the whole target.
+    With several labels a row there are no drafts and no consensus: the decided labels are the whole target. `votes` give
+    the spans that their reasons quote (`quotes_of`); votes on other rows than `rows` give nothing.
     """
-    labelled: list[tuple[str, str, tuple[float, ...], float]]
+    labelled: list[_Labelled]
     if config.labels == "given":
-        labelled = [(row.text, row.label, (), 1.0) for row in rows]
+        labelled = [_Labelled(row, row.label, (), 1.0) for row in rows]
     else:
         by_id = {decision.id: decision for decision in decisions}
         decided = [(row, by_id[row.id]) for row in rows]
-        labelled = [(row.text, d.label, d.probs, d.weight) for row, d in decided if d.weight > 0]
-    if task == "multi_label":
-        return _rows_of_sets([(text, label, weight) for text, label, _, weight in labelled], labels, config)
-    index = index_by_label(labels)
+        labelled = [_Labelled(row, d.label, d.probs, d.weight) for row, d in decided if d.weight > 0]
+    trained = (
+        _rows_of_sets([(row.example.text, row.label, row.weight) for row in labelled], labels, config)
+        if task == "multi_label"
+        else _rows_of_labels(labelled, labels, config)
+    )
+    quotes = quotes_of([(row.example, row.label) for row in labelled], votes)
     real = [
-        _training_row(text, index[label], probs, weight, len(labels), config) for text, label, probs, weight in labelled
+        msgspec.structs.replace(row, quotes=of_row) if of_row else row
+        for row, of_row in zip(trained, quotes, strict=True)
     ]
+    if task == "multi_label":
+        return real
+    index = index_by_label(labels)
     accepted = [draft for draft in drafts if draft.status == "accepted"]
     written = [_training_row(d.text, index[d.label], (), 1.0, len(labels), config) for d in accepted]
     return real + [msgspec.structs.replace(row, synthetic=True) for row in written]
+
+
+def quotes_of(labelled: Sequence[tuple[Example, str]], votes: Sequence[Vote]) -> list[tuple[tuple[Span, ...], ...]]:
+    """For each row with its label, the spans that each reason for that label quotes of its text.
+
+    A reason for another label than the one that trains argues against it, so that what it quotes is no evidence. The
+    quotes of one reason stay apart from another's: where reasons differ a word is evidence to a degree.
+    """
+    of_row: Mapping[str, list[Vote]] = defaultdict(list)
+    for vote in votes:
+        of_row[vote.id].append(vote)
+    return [
+        tuple(
+            spans
+            for vote in of_row.get(row.id, ())
+            if vote.status == "ok" and vote.label == label and (spans := quoted_spans(row.text, vote.rationale).spans)
+        )
+        for row, label in labelled
+    ]
+
+
+def _rows_of_labels(labelled: Sequence[_Labelled], labels: Sequence[str], config: TrainConfig) -> list[TrainingRow]:
+    index = index_by_label(labels)
+    return [
+        _training_row(row.example.text, index[row.label], row.probs, row.weight, len(labels), config)
+        for row in labelled
+    ]
 
 
 def _training_row(

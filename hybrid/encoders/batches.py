@@ -15,6 +15,10 @@ BATCHES_SORTED_TOGETHER = 16
 """The number of batches per chunk of the sampler: more of them save padding, fewer mix the rows better."""
 
 
+NO_TOKEN = -1.0
+"""The target of the evidence head where it learns nothing: padding and special tokens."""
+
+
 class Windows(msgspec.Struct, frozen=True, kw_only=True):
     """The windows of texts, in the order of the texts. Each text is one window if long texts are truncated."""
 
@@ -22,6 +26,8 @@ class Windows(msgspec.Struct, frozen=True, kw_only=True):
     """For each input of the model, a list of integers per window."""
     counts: tuple[int, ...]
     """The number of windows of each text."""
+    offsets: list[list[tuple[int, int]]] = []
+    """The place of each token of each window in its text; empty where nobody asked."""
 
     def each(self, values: Sequence[Any]) -> list[Any]:
         """Repeat the value of each text, from `values`, for each of its windows."""
@@ -33,10 +39,15 @@ class Windows(msgspec.Struct, frozen=True, kw_only=True):
         return self.each([1 / count for count in self.counts])
 
 
-def read_windows(tokenizer: Any, texts: Sequence[str], reading: TextLimits) -> Windows:
-    """Encode texts exactly as the runtime does, by a copy of a transformers tokenizer's own fast tokenizer."""
-    text_encoder = TextEncoder(tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str()), reading)
-    encoded = text_encoder.read(texts)
+def text_encoder_of(tokenizer: Any, reading: TextLimits) -> TextEncoder:
+    """Read texts as the runtime does, by a copy of a transformers tokenizer's own fast tokenizer."""
+    return TextEncoder(tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str()), reading)
+
+
+def read_windows(tokenizer: Any, texts: Sequence[str], reading: TextLimits, *, offsets: bool = False) -> Windows:
+    """Encode texts exactly as the runtime does."""
+    text_encoder = text_encoder_of(tokenizer, reading)
+    encoded = text_encoder.read_with_offsets(texts) if offsets else text_encoder.read(texts)
     ids = [window for text in encoded for window in text.windows]
     constant_inputs = {"attention_mask": 1, "token_type_ids": 0}
     columns = {
@@ -44,7 +55,11 @@ def read_windows(tokenizer: Any, texts: Sequence[str], reading: TextLimits) -> W
         for name in tokenizer.model_input_names
         if name == "input_ids" or name in constant_inputs
     }
-    return Windows(columns=columns, counts=tuple(len(text.windows) for text in encoded))
+    return Windows(
+        columns=columns,
+        counts=tuple(len(text.windows) for text in encoded),
+        offsets=[window for text in encoded for window in text.offsets],
+    )
 
 
 class LengthGroupedSampler(Sampler[int]):
@@ -85,7 +100,10 @@ class LengthGroupedSampler(Sampler[int]):
 
 
 class Collator:
-    """Pads encoded rows to the longest of the batch, and stacks their targets and weights."""
+    """Pads encoded rows to the longest of the batch, and stacks their targets and weights.
+
+    Rows with the target of each token for the evidence head get those stacked too, with `NO_TOKEN` for padding.
+    """
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
@@ -93,8 +111,15 @@ class Collator:
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         names = [name for name in self._tokenizer.model_input_names if name in rows[0]]
         padded = self._tokenizer.pad([{name: row[name] for name in names} for row in rows], return_tensors="pt")
-        return {
+        batch = {
             **padded,
             "targets": torch.tensor([row["targets"] for row in rows]),
             "weights": torch.tensor([row["weights"] for row in rows]),
         }
+        if "evidence" in rows[0]:
+            length = padded["input_ids"].shape[1]
+            batch["evidence"] = torch.tensor(
+                [[*row["evidence"], *[NO_TOKEN] * (length - len(row["evidence"]))] for row in rows]
+            )
+            batch["evidence_weights"] = torch.tensor([row["evidence_weights"] for row in rows])
+        return batch

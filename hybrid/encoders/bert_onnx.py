@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import torch
 
+from hybrid.encoders.evidence import head_of
 from hybrid.encoders.onnx_graph import Graph
 from hybrid.encoders.onnx_layers import (
     Block,
@@ -27,6 +28,7 @@ from hybrid.encoders.onnx_layers import (
     linears,
     norm,
     to_numpy,
+    token_logits,
 )
 from hybrid.errors import ExportError
 
@@ -102,10 +104,11 @@ def export_bert(model: Any, inputs: tuple[str, ...], path: Path, *, opset: int) 
     *layers, last = _layers(model, family)
     for number, layer in enumerate(layers):
         x = _layer(graph, f"layer.{number}", layer, x, shape)
+    evidence = token_logits(graph, head_of(model), x, shape)
     x = _last_layer(graph, f"layer.{len(layers)}", last, x, first_shape)
     hidden = graph.op(family.activation, linear(graph, "pooler", model.get_submodule(family.hidden), x))
     logits = linear(graph, "classifier", model.get_submodule(family.logits), hidden)
-    graph.save(path, inputs=inputs, logits=logits, n_labels=config.num_labels, opset=opset)
+    graph.save(path, inputs=inputs, logits=logits, n_labels=config.num_labels, opset=opset, evidence=evidence)
 
 
 def unknown_option(config: Any) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import tokenizers
 import transformers
 
+from hybrid.encoders.evidence import load_head
 from hybrid.errors import ConfigError
 from hybrid.runtime.text_encoder import TextLimits, set_up
 
@@ -34,16 +35,21 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def load_classifier(folder: Path, labels: Sequence[str]) -> Any:
-    """Load a sequence classifier with one logit a label; its head is new where the folder has none."""
+    """Load a sequence classifier with one logit a label; its head is new where the folder has none.
+
+    It has the evidence head of its checkpoint, where that has one.
+    """
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    return transformers.AutoModelForSequenceClassification.from_pretrained(
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(
         folder,
         num_labels=len(labels),
         id2label=dict(enumerate(labels)),
         label2id={label: i for i, label in enumerate(labels)},
         ignore_mismatched_sizes=True,
     )
+    load_head(model, folder)
+    return model
 
 
 def load_encoder(folder: Path) -> Any:

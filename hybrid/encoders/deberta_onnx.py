@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from hybrid.encoders.deberta_positions import bucket_rows, mirrored, position_span, project
+from hybrid.encoders.evidence import head_of
 from hybrid.encoders.onnx_graph import Graph
 from hybrid.encoders.onnx_layers import (
     Layout,
@@ -27,6 +28,7 @@ from hybrid.encoders.onnx_layers import (
     linears,
     norm,
     to_numpy,
+    token_logits,
 )
 from hybrid.errors import ExportError
 
@@ -70,10 +72,11 @@ def export_deberta(model: Any, inputs: tuple[str, ...], path: Path, *, opset: in
         positions = _positions(graph, model, shape)
         for number, layer in enumerate(encoder.layer[:-1]):
             x = _layer(graph, f"layer.{number}", layer, x, shape, positions)
+        evidence = token_logits(graph, head_of(model), x, shape)
         x = _last_layer(graph, f"layer.{len(encoder.layer) - 1}", encoder.layer[-1], x, shape, positions)
         pooled = graph.op("Gelu", linear(graph, "pooler", model.pooler.dense, x))
         logits = linear(graph, "classifier", model.classifier, pooled)
-    graph.save(path, inputs=inputs, logits=logits, n_labels=model.config.num_labels, opset=opset)
+    graph.save(path, inputs=inputs, logits=logits, n_labels=model.config.num_labels, opset=opset, evidence=evidence)
 
 
 def unknown_option(config: Any) -> str:

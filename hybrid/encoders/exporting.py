@@ -1,7 +1,7 @@
 """Exports a checkpoint as an ONNX graph, and compares the logits of the two."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,15 @@ import torch
 
 from hybrid.config import ExportConfig
 from hybrid.encoders import bert_onnx, deberta_onnx, optimum_onnx, to_onnx
-from hybrid.encoders.batches import read_windows
+from hybrid.encoders.batches import Windows, read_windows, text_encoder_of
 from hybrid.encoders.checkpoint import load_classifier, load_tokenizer
+from hybrid.encoders.evidence import evidence_logits, head_of
 from hybrid.errors import ExportError
 from hybrid.runtime.bundle import MODEL, TOKENIZER
 from hybrid.runtime.encoder import Encoder
+from hybrid.runtime.evidence import scored_words
 from hybrid.runtime.text_encoder import TextLimits, pool
-from hybrid.types import Example, Parity
+from hybrid.types import EvidenceWord, Example, Parity
 
 BATCH = 32
 LEAN_INPUTS = ("input_ids", "attention_mask")
@@ -73,7 +75,8 @@ def export(
     """Write `model.onnx` and `tokenizer.json` into `folder` and compare them with the checkpoint.
 
     `rows` are real training rows; `config.parity_rows` of them, spread over the lengths, go through
-    the checkpoint with the tokenizer that it was trained with and through the runtime, in padded batches.
+    the checkpoint with the tokenizer that it was trained with and through the runtime, in padded batches. The logits of
+    the tokens are compared too, where the checkpoint has an evidence head.
 
     Raises:
         ExportError: a logit differs by more than `config.tolerance`.
@@ -91,12 +94,15 @@ def export(
     sample = _spread(rows, config.parity_rows)
     texts = [row.text for row in sample]
     encoder = Encoder(folder, n_labels=len(labels), reading=reading)
-    graph_logits = encoder.logits(texts, on_done=on_done)
-    reference_logits = checkpoint_logits(model, tokenizer, texts, reading)
-    max_abs_diff = np.abs(graph_logits - reference_logits).max(axis=1)
+    encoded = encoder.encode(texts)
+    outputs = encoder.run_with_evidence(encoded, on_done=on_done)
+    max_abs_diff = np.abs(outputs.logits - checkpoint_logits(model, tokenizer, texts, reading)).max(axis=1)
+    if head_of(model) is not None:
+        token_logits = checkpoint_evidence(model, tokenizer, texts, reading)
+        max_abs_diff = np.maximum(max_abs_diff, _furthest(outputs.token_logits, token_logits))
     parity = [
-        Parity(id=row.id, tokens=len(encoded), max_abs_diff=float(diff))
-        for row, encoded, diff in zip(sample, encoder.encode(texts), max_abs_diff, strict=True)
+        Parity(id=row.id, tokens=len(tokens), max_abs_diff=float(diff))
+        for row, tokens, diff in zip(sample, encoded, max_abs_diff, strict=True)
     ]
     _gate(parity, config)
     return Exported(
@@ -117,11 +123,43 @@ def checkpoint_logits(model: Any, tokenizer: Any, texts: Sequence[str], reading:
     windows = read_windows(tokenizer, texts, reading)
     logits = []
     with torch.inference_mode():
-        for start in range(0, sum(windows.counts), BATCH):
-            batch = {name: column[start : start + BATCH] for name, column in windows.columns.items()}
-            inputs = tokenizer.pad(batch, return_tensors="pt")
+        for inputs in _padded_batches(tokenizer, windows):
             logits.append(model(**inputs).logits.float().numpy())
     return pool(np.concatenate(logits), windows.counts, reading)
+
+
+def checkpoint_evidence(
+    model: Any, tokenizer: Any, texts: Sequence[str], reading: TextLimits
+) -> list[list[np.ndarray]]:
+    """Compute the token logits of the checkpoint's evidence head, for each window of each text, float32 [length]."""
+    windows = read_windows(tokenizer, texts, reading)
+    lengths = iter([len(ids) for ids in windows.columns["input_ids"]])
+    of_windows: list[np.ndarray] = []
+    with torch.inference_mode():
+        for inputs in _padded_batches(tokenizer, windows):
+            hidden = model(**inputs, output_hidden_states=True).hidden_states
+            of_windows += [row[: next(lengths)] for row in evidence_logits(model, hidden).float().numpy()]
+    rest = iter(of_windows)
+    return [[next(rest) for _ in range(count)] for count in windows.counts]
+
+
+def checkpoint_words(model: Any, tokenizer: Any, texts: Sequence[str], reading: TextLimits) -> list[list[EvidenceWord]]:
+    """Score every word of each text with the checkpoint's evidence head, as serving does it with the graph's."""
+    encoded = text_encoder_of(tokenizer, reading).read_with_offsets(texts)
+    logits = checkpoint_evidence(model, tokenizer, texts, reading)
+    return [scored_words(*of_text) for of_text in zip(texts, encoded, logits, strict=True)]
+
+
+def _furthest(ours: Sequence[Sequence[np.ndarray]], theirs: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+    """The largest absolute difference of a token's logit in each text, [n]."""
+    pairs = zip(ours, theirs, strict=True)
+    return np.array([np.abs(np.concatenate(own) - np.concatenate(other)).max() for own, other in pairs])
+
+
+def _padded_batches(tokenizer: Any, windows: Windows) -> Iterator[Any]:
+    for start in range(0, sum(windows.counts), BATCH):
+        batch = {name: column[start : start + BATCH] for name, column in windows.columns.items()}
+        yield tokenizer.pad(batch, return_tensors="pt")
 
 
 def _spread(rows: Sequence[Example], n_rows: int) -> list[Example]:

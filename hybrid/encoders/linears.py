@@ -46,13 +46,13 @@ class Range(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def find_linears(model: onnx.ModelProto) -> list[Linear]:
-    """List the linear maps in the order of the graph, without the last one, which computes the logits."""
+    """List the linear maps in the order of the graph, without those that compute the logits of labels and of tokens."""
     shapes = {constant.name: tuple(constant.dims) for constant in model.graph.initializer}
     biases = _biases(model)
     linears = []
     for node in model.graph.node:
         shape = shapes.get(node.input[1], ()) if node.op_type == "MatMul" else ()
-        if len(shape) != 2 or shape[1] == n_logits(model):
+        if len(shape) != 2 or shape[1] in (1, n_logits(model)):  # the evidence head has one output
             continue
         linears.append(
             Linear(

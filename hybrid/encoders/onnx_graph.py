@@ -8,6 +8,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from hybrid.runtime.engines.open_graph import EVIDENCE
+
 
 class Graph:
     """A graph under construction. Values are referred to by name; every method returns the name of the value it adds."""
@@ -41,14 +43,23 @@ class Graph:
         self._nodes.append(helper.make_node(kind, inputs, names, name=f"{kind}_{self._n_nodes}", **attributes))
         return names
 
-    def save(self, path: Path, *, inputs: Sequence[str], logits: str, n_labels: int, opset: int) -> None:
-        """Write the model: int64 inputs [batch, sequence], one output `logits` [batch, n_labels]."""
-        self._nodes.append(helper.make_node("Identity", [logits], ["logits"], name="logits"))
+    def save(
+        self, path: Path, *, inputs: Sequence[str], logits: str, n_labels: int, opset: int, evidence: str = ""
+    ) -> None:
+        """Write the model: int64 inputs [batch, sequence], output `logits` [batch, n_labels].
+
+        Where `evidence` names a value, [batch, sequence], it is a second output of the name that the runtime knows.
+        """
+        outputs = [("logits", logits, ["batch", n_labels])]
+        if evidence:
+            outputs.append((EVIDENCE, evidence, ["batch", "sequence"]))
+        for name, value, _ in outputs:
+            self._nodes.append(helper.make_node("Identity", [value], [name], name=name))
         graph = helper.make_graph(
             self._nodes,
             "classifier",
             [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "sequence"]) for name in inputs],
-            [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", n_labels])],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, _, shape in outputs],
             list(self._constants.values()),
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], producer_name="hybrid")

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import torch
 
+from hybrid.encoders.evidence import HEAD
 from hybrid.encoders.onnx_graph import Graph
 
 MASKED = -1e9
@@ -77,6 +78,14 @@ def linears(graph: Graph, name: str, modules: Sequence[tuple[torch.nn.Linear, fl
     bias = np.concatenate([to_numpy(module.bias) * np.float32(factor) for module, factor in modules])
     product = graph.op("MatMul", x, graph.weight(f"{name}.weight", weight))
     return graph.op("Add", product, graph.weight(f"{name}.bias", bias))
+
+
+def token_logits(graph: Graph, module: torch.nn.Linear | None, x: str, shape: Layout) -> str:
+    """Add the evidence head over the hidden states that enter the last layer: [batch, length]; empty without a head."""
+    if module is None:
+        return ""
+    logits = linear(graph, HEAD, module, x)
+    return graph.op("Reshape", logits, graph.op("Concat", graph.ints(-1), shape.length, axis=0))
 
 
 def norm(graph: Graph, name: str, module: torch.nn.LayerNorm, x: str) -> str:

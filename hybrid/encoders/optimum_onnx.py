@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from hybrid.encoders.evidence import head_of
 from hybrid.errors import ConfigError
 
 
@@ -18,8 +19,13 @@ def export_onnx(model: Any, inputs: tuple[str, ...], path: Path, *, opset: int) 
     output `logits` [batch, k].
 
     Raises:
-        ConfigError: optimum is not installed here, or has no text classifier of this family.
+        ConfigError: optimum is not installed here, or has no text classifier of this family, or none with an evidence head.
     """
+    if head_of(model) is not None:
+        raise ConfigError(
+            "export.backend = 'optimum': optimum's graphs have no output for evidence words; set export.backend = 'auto', or "
+            "leave train.evidence out"
+        )
     try:
         from optimum.exporters.onnx import export
     except ImportError as error:

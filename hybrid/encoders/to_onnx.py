@@ -10,11 +10,14 @@ from typing import Any
 import onnx
 import torch
 
+from hybrid.encoders.evidence import evidence_logits, head_of
+from hybrid.runtime.engines.open_graph import EVIDENCE
+
 TRACED_SHAPE = (2, 16)  # the exporter would take an axis of size 1 for a constant
 
 
 class _Logits(torch.nn.Module):
-    """The classifier as a function of its inputs in a fixed order."""
+    """The classifier as a function of its inputs in a fixed order: its logits, and those of its evidence head if it has one."""
 
     def __init__(self, model: Any, inputs: tuple[str, ...]) -> None:
         super().__init__()
@@ -22,14 +25,19 @@ class _Logits(torch.nn.Module):
         self._names = inputs
 
     def forward(self, *inputs: torch.Tensor) -> Any:
-        return self._model(**dict(zip(self._names, inputs, strict=True))).logits
+        features = dict(zip(self._names, inputs, strict=True))
+        if head_of(self._model) is None:
+            return self._model(**features).logits
+        outputs = self._model(**features, output_hidden_states=True)
+        return outputs.logits, evidence_logits(self._model, outputs.hidden_states)
 
 
 def export_onnx(model: Any, inputs: tuple[str, ...], path: Path, *, opset: int) -> None:
     """Write the fp32 graph of a sequence classifier; batch and length stay dynamic.
 
-    The graph has the inputs named, int64 [batch, sequence], and one output `logits` [batch, k]. Traces of the
-    exporting machine (file names, stack traces) are removed, so that the same checkpoint gives the same bytes.
+    The graph has the inputs named, int64 [batch, sequence], the output `logits` [batch, k], and where the model has an
+    evidence head that head's logits [batch, sequence]. Traces of the exporting machine (file names, stack traces) are
+    removed, so that the same checkpoint gives the same bytes.
     """
     model = model.to("cpu").float().eval()
     # torch's fused attention becomes a third more nodes (it guards against rows without any key), and slower ones.
@@ -43,7 +51,7 @@ def export_onnx(model: Any, inputs: tuple[str, ...], path: Path, *, opset: int) 
             dynamo=True,
             opset_version=opset,
             input_names=list(inputs),
-            output_names=["logits"],
+            output_names=["logits", *([] if head_of(model) is None else [EVIDENCE])],
             dynamic_shapes=(tuple(axes for _ in inputs),),
             verbose=False,
         )

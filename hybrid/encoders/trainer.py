@@ -12,6 +12,7 @@ import transformers
 from hybrid.config import TrainConfig
 from hybrid.encoders.batches import LengthGroupedSampler
 from hybrid.encoders.device import training_device
+from hybrid.encoders.evidence import evidence_logits, evidence_loss
 
 EVALUATION_BATCH = 64
 OnStep = Callable[[int, int], None]
@@ -22,17 +23,18 @@ Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 class ClassifierTrainer(transformers.Trainer):  # type: ignore[misc]
     """The Trainer with our loss and our batches."""
 
-    def __init__(self, *, loss: Loss, **settings: Any) -> None:
-        """`settings` are the arguments of transformers' Trainer."""
+    def __init__(self, *, loss: Loss, evidence: float = 0.0, **settings: Any) -> None:
+        """`evidence` weighs the loss of the evidence head; `settings` are the arguments of transformers' Trainer."""
         super().__init__(**settings)
         self._loss = loss
+        self._evidence = evidence
 
     def compute_loss(
         self, model: Any, inputs: Mapping[str, torch.Tensor], return_outputs: bool = False, **_: object
     ) -> Any:
-        """Compute the loss of a batch; with `return_outputs` return the model's outputs too."""
-        loss, outputs = loss_of_batch(model, inputs, self._loss)
-        return (loss, outputs) if return_outputs else loss
+        """Compute the loss of a batch; with `return_outputs` return the logits of the labels too."""
+        loss, outputs = loss_of_batch(model, inputs, self._loss, evidence=self._evidence)
+        return (loss, {"logits": outputs.logits}) if return_outputs else loss
 
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroupedSampler:
         rows = self.train_dataset if train_dataset is None else train_dataset
@@ -40,11 +42,27 @@ class ClassifierTrainer(transformers.Trainer):  # type: ignore[misc]
         return LengthGroupedSampler(rows["length"], batch_size, self.args.seed)
 
 
-def loss_of_batch(model: Any, inputs: Mapping[str, torch.Tensor], loss: Loss) -> tuple[torch.Tensor, Any]:
-    """Compute the loss of a batch of the `Collator`; return it with the model's outputs."""
-    features = {name: tensor for name, tensor in inputs.items() if name not in ("targets", "weights")}
-    outputs = model(**features)
-    return loss(outputs.logits, inputs["targets"], inputs["weights"]), outputs
+NOT_FEATURES = ("targets", "weights", "evidence", "evidence_weights")
+"""What a batch has beside the inputs of the model."""
+
+
+def loss_of_batch(
+    model: Any, inputs: Mapping[str, torch.Tensor], loss: Loss, *, evidence: float = 0.0
+) -> tuple[torch.Tensor, Any]:
+    """Compute the loss of a batch of the `Collator`; return it with the model's outputs.
+
+    The loss of the evidence head is added `evidence` times, where the batch has targets for it.
+    """
+    features = {name: tensor for name, tensor in inputs.items() if name not in NOT_FEATURES}
+    if not evidence:
+        outputs = model(**features)
+        return loss(outputs.logits, inputs["targets"], inputs["weights"]), outputs
+    outputs = model(**features, output_hidden_states=True)
+    of_labels = loss(outputs.logits, inputs["targets"], inputs["weights"])
+    of_tokens = evidence_loss(
+        evidence_logits(model, outputs.hidden_states), inputs["evidence"], inputs["evidence_weights"]
+    )
+    return of_labels + evidence * of_tokens, outputs
 
 
 class ProgressCallback(transformers.TrainerCallback):  # type: ignore[misc]

@@ -13,11 +13,14 @@ import transformers
 
 from hybrid.calibration.label_calibrators import best_cutoffs
 from hybrid.config import TrainConfig
+from hybrid.data.quotes import merged
 from hybrid.data.training_rows import TrainingRow, class_weights, hold_out, label_counts
 from hybrid.encoders.batches import Collator, Windows, read_windows
 from hybrid.encoders.checkpoint import load_classifier, load_tokenizer, write_tokenizer
 from hybrid.encoders.device import PrecisionChoice, choose_precision, read_choice
 from hybrid.encoders.epochs import StopEarly, chosen_step, learning_curve
+from hybrid.encoders.evidence import add_head, token_targets
+from hybrid.encoders.exporting import checkpoint_words
 from hybrid.encoders.loss import classification_loss, init_bias_from_label_frequency, label_loss
 from hybrid.encoders.memory import check_memory
 from hybrid.encoders.trainer import (
@@ -30,6 +33,7 @@ from hybrid.encoders.trainer import (
     training_arguments,
 )
 from hybrid.errors import DataError
+from hybrid.evaluation.quoted_words import word_scores
 from hybrid.evaluation.set_metrics import macro_f1_error, macro_f1_of_sets
 from hybrid.runtime.calibration import sigmoid
 from hybrid.runtime.text_encoder import TextLimits, pool
@@ -80,10 +84,12 @@ def train(
     complete one there, and the report holds the step it continued from.
 
     Raises:
-        DataError: fewer than two classes are left to train on, or no label at all where rows have several.
+        DataError: fewer than two classes are left to train on, or no label at all where rows have several; or the recipe
+            asks for the evidence head, and no reason quotes its text.
         ConfigError: the machine has not enough memory for this encoder and these batches.
     """
     counts = _checked_counts(rows, len(labels), task)
+    _check_quotes(rows, config)
     fitting, validation = hold_out(rows, config, seed)
     setup = _training_setup(fitting, validation, labels, config, encoder=encoder, reading=reading, seed=seed, task=task)
     check_memory(setup.model, config, tokens=max(setup.fitting["length"]))
@@ -105,6 +111,8 @@ def train(
         "seconds_a_step_in_trial": choice.seconds,
     }
     checkpoint = _write_checkpoint(chosen, workdir / "best", setup.tokenizer, labels, reading)
+    if config.evidence_weight:
+        report["evidence"] = _evidence_figures(checkpoint, fitting, validation, labels, reading)
     return Trained(checkpoint=checkpoint, history=history, report=report | _training_figures(history, output, resume))
 
 
@@ -119,6 +127,14 @@ def _checked_counts(rows: Sequence[TrainingRow], n_labels: int, task: Task) -> n
     return counts
 
 
+def _check_quotes(rows: Sequence[TrainingRow], config: TrainConfig) -> None:
+    if config.evidence_weight and not any(row.quotes for row in rows):
+        raise DataError(
+            f"train.evidence = {config.evidence_weight:g}: no reason of the teacher quotes the text of a training row; let "
+            'a teacher give its reasons (verify.answer = "reasoned"), or leave train.evidence out'
+        )
+
+
 def _training_figures(history: Sequence[Epoch], output: Any, resume: Path | None) -> dict[str, object]:
     """Collect the chosen epoch, the steps and the speed; `resume` is the checkpoint from which the Trainer continued."""
     return {
@@ -127,6 +143,21 @@ def _training_figures(history: Sequence[Epoch], output: Any, resume: Path | None
         "resumed_from_step": int(resume.name.rsplit("-", 1)[1]) if resume else None,
         "rows_per_second": None if resume else round(output.metrics["train_samples_per_second"], 1),
     }
+
+
+def _evidence_figures(
+    checkpoint: Path,
+    fitting: Sequence[TrainingRow],
+    validation: Sequence[TrainingRow],
+    labels: Sequence[str],
+    reading: TextLimits,
+) -> dict[str, object]:
+    """Judge the evidence head by the quotes of the validation rows, of which it learned nothing."""
+    model, tokenizer = load_classifier(checkpoint, labels).eval(), load_tokenizer(checkpoint)
+    words = checkpoint_words(model, tokenizer, [row.text for row in validation], reading)
+    scores = word_scores(words, [merged(span for spans in row.quotes for span in spans) for row in validation])
+    figures = msgspec.to_builtins(scores) if scores else {"texts": 0}
+    return {"rows_with_quotes": sum(bool(row.quotes) for row in fitting), **figures}
 
 
 def _training_setup(
@@ -154,7 +185,13 @@ def _training_setup(
         init_bias_from_label_frequency(model, label_counts(fitting, len(labels), task), len(fitting))
         positive = torch.tensor(weights, dtype=torch.float32)
         loss, row_weights = partial(label_loss, positive_weights=positive, focal_gamma=gamma), np.ones(len(labels))
-    windows = [read_windows(tokenizer, [row.text for row in part], reading) for part in (fitting, validation)]
+    learns_evidence = config.evidence_weight > 0
+    if learns_evidence:
+        add_head(model)
+    windows = [
+        read_windows(tokenizer, [row.text for row in part], reading, offsets=learns_evidence)
+        for part in (fitting, validation)
+    ]
     return _TrainingSetup(
         model=model,
         tokenizer=tokenizer,
@@ -173,6 +210,8 @@ def _encode(rows: Sequence[TrainingRow], windows: Windows, class_weights: np.nda
     encoded["targets"] = windows.each([np.asarray(row.target, dtype=np.float32) for row in rows])
     encoded["weights"] = [weight * share for weight, share in zip(weights, windows.shares, strict=True)]
     encoded["length"] = [len(ids) for ids in encoded["input_ids"]]
+    if windows.offsets:
+        encoded["evidence"], encoded["evidence_weights"] = token_targets(windows, [row.quotes for row in rows])
     return datasets.Dataset.from_dict(encoded)
 
 
@@ -187,7 +226,11 @@ def _precision_choice(setup: _TrainingSetup, config: TrainConfig, workdir: Path)
     batch = Collator(setup.tokenizer)(
         [rows[i] for i in range(min(config.batch_size // config.accumulation_steps, len(rows)))]
     )
-    choice = choose_precision(setup.model, batch, lambda model, inputs: loss_of_batch(model, inputs, setup.loss)[0])
+    choice = choose_precision(
+        setup.model,
+        batch,
+        lambda model, inputs: loss_of_batch(model, inputs, setup.loss, evidence=config.evidence_weight)[0],
+    )
     workdir.mkdir(parents=True, exist_ok=True)
     path.write_bytes(msgspec.json.encode(choice))
     return choice
@@ -198,6 +241,7 @@ def _trainer(
 ) -> ClassifierTrainer:
     trainer = ClassifierTrainer(
         loss=setup.loss,
+        evidence=config.evidence_weight,
         model=setup.model,
         args=training_arguments(config, workdir, seed, bf16=bf16),
         train_dataset=setup.fitting,

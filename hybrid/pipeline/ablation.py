@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from hybrid.config import Recipe
 from hybrid.evaluation.metrics import accuracy, macro_f1
 from hybrid.evaluation.set_metrics import macro_f1_of_sets, subset_accuracy
 from hybrid.files.table import read_rows
@@ -26,6 +27,7 @@ from hybrid.stages.stage import (
     ROWS,
     TRAINING_DRAFTS,
     TRIALS,
+    VOTES,
     Reads,
     Stage,
     StageIO,
@@ -75,7 +77,11 @@ def variant_stage(variant: str) -> Stage:
     """The stage that trains one variant and predicts the test rows through the runtime; it keeps predictions alone."""
     tables = {"cleaned": (DECISIONS,), "cleaned_synthetic": (DECISIONS, DRAFTS), "gold": (GOLD, DECISIONS)}
     name = f"ablate/{variant}"
-    reads = Reads(
+
+    def reads(recipe: Recipe) -> Reads:
+        return of_all.with_(Reads(tables=(VOTES,))) if recipe.train.evidence_weight else of_all
+
+    of_all = Reads(
         settings=("train", "export", "task", "seed", "quantize.range_rows"),
         tables=(ROWS, TRIALS, *tables.get(variant, (DECISIONS,))),
         reports=(LABELS, "quantize.precision"),
@@ -85,7 +91,7 @@ def variant_stage(variant: str) -> Stage:
         name=name,
         purpose=f"training rows, {variant} -> predictions on test rows",
         version=2,
-        reads=lambda _: reads,
+        reads=reads,
         writes=(f"{name}/predicted.jsonl", f"{name}/history.jsonl"),
         code=("hybrid.data.training_rows", "hybrid.encoders", "hybrid.evaluation", "hybrid.runtime"),
         work=partial(_work, variant=variant),
@@ -158,7 +164,8 @@ def _rows(io: StageIO, variant: str) -> "list[TrainingRow]":
         gold = {row.id: row.label for row in io.read(GOLD)}
         rows = [msgspec.structs.replace(row, label=gold[row.id]) for row in rows]
     drafts = _passed_alone(io.read(DRAFTS)) if variant == "cleaned_synthetic" else []
-    return training_rows(rows, io.read(DECISIONS), drafts, io.labels, config, task=io.recipe.task)
+    votes = io.read(VOTES) if config.evidence_weight else ()
+    return training_rows(rows, io.read(DECISIONS), drafts, io.labels, config, task=io.recipe.task, votes=votes)
 
 
 def _passed_alone(drafts: Sequence[Draft]) -> list[Draft]:

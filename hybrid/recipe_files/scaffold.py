@@ -213,6 +213,8 @@ def _stage_lines() -> Iterator[str]:
     yield f"# learning_rate = {to_toml(train.learning_rate)}"
     yield '# "balanced" or "sqrt" gives rare classes more weight.'
     yield f"# class_weights = {to_toml(train.class_weights)}"
+    yield "# A second head learns which words the teacher's reasons quote: answers then have their evidence words. 0: none."
+    yield f"# evidence = {to_toml(train.evidence_weight)}"
     yield ""
     yield "[calibrate]"
     yield "# Of the texts that the encoder keeps, at least this share is right (with probability 1 - delta)."

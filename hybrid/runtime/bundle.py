@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from hybrid.errors import BundleError
 from hybrid.files.hashing import sha256_of
@@ -62,6 +63,8 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     """The labelling policy that a decoder is given."""
     decoder: Reliability | None = None
     """How far the recipe's decoder can be believed beside the encoder; None where it was not measured."""
+    evidence: bool | UnsetType = UNSET
+    """Whether the graph has an evidence head; unset where it has none, as in bundles of earlier versions."""
     golden: tuple[Golden, ...]
     """Training texts with the probabilities that they must get wherever the bundle is loaded."""
     files: dict[str, str]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+from msgspec import UNSET
 
 from hybrid.errors import BundleError
 from hybrid.files.hashing import sha256_of_file
@@ -49,6 +50,7 @@ def write_bundle(
     files = (MODEL, TOKENIZER, *sorted(external_files(exported / MODEL)))
     for file in files:
         link_or_copy(exported / file, folder / file)
+    answering = Encoder(folder, n_labels=len(labels), reading=reading)
     bundle = Bundle(
         name=name,
         recipe_hash=recipe_hash,
@@ -63,7 +65,8 @@ def write_bundle(
         reference=reference,
         policy=policy,
         decoder=decoder,
-        golden=_answered(golden_texts, Encoder(folder, n_labels=len(labels), reading=reading), calibration),
+        evidence=answering.has_evidence or UNSET,
+        golden=_answered(golden_texts, answering, calibration),
         files={file: sha256_of_file(folder / file) for file in files},
         versions=versions(),
     )

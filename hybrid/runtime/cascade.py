@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+import msgspec
 import numpy as np
 
 from hybrid.errors import BundleError, ConfigError, DataError, GoldenError
@@ -16,6 +17,7 @@ from hybrid.runtime.decision import predict, with_vote
 from hybrid.runtime.decoder_choice import Decoder, DecoderChoice, open_decoder
 from hybrid.runtime.encoder import Encoder
 from hybrid.runtime.engines import DEFAULT_ENGINE
+from hybrid.runtime.evidence import evidence_words, no_evidence
 from hybrid.runtime.explain import Explanation, Word, without_each, words_of
 from hybrid.runtime.frames import answers_frame, is_frame, texts_in
 from hybrid.runtime.integrity import check_golden
@@ -62,13 +64,20 @@ class Classifier:
         """
         return apply(self.bundle.calibration, self.logits(texts))
 
-    @overload
-    def classify(self, texts: Sequence[str], *, threshold: float | None = None) -> list[Prediction]: ...
+    @property
+    def has_evidence(self) -> bool:
+        """Whether it can tell the evidence words of an answer: its encoder was trained with `train.evidence`."""
+        return self._encoder.has_evidence
 
     @overload
-    def classify(self, texts: Frame, *, text: str, threshold: float | None = None) -> Frame: ...
+    def classify(
+        self, texts: Sequence[str], *, threshold: float | None = None, evidence: bool = False
+    ) -> list[Prediction]: ...
 
-    def classify(self, texts: Any, *, text: str = "", threshold: float | None = None) -> Any:
+    @overload
+    def classify(self, texts: Frame, *, text: str, threshold: float | None = None, evidence: bool = False) -> Frame: ...
+
+    def classify(self, texts: Any, *, text: str = "", threshold: float | None = None, evidence: bool = False) -> Any:
         """Predict the label of each text, in their order.
 
         A text escalates where its confidence is below `threshold`, the bundle's where None. A decoder is asked about
@@ -79,19 +88,25 @@ class Classifier:
             texts: the texts, or a DataFrame of pandas or polars whose column `text` holds them. A frame gives a frame of
                 the same kind, with the same index: the fields of the predictions as columns (`label`, `confidence`,
                 `escalate`, `status`, `source`, `escalation`, `rationale`, `reason`, `truncated`), and `prob_LABEL` for
-                each label.
+                each label; and with `evidence` a column of that name, the words in a list.
             text: the name of that column; for frames alone.
             threshold: the confidence below which a text escalates, 0 to 1.
+            evidence: whether each prediction has its evidence words: those that the encoder's second head takes for what
+                a teacher's reason would quote. They come out of the same pass. They are the encoder's, also where a decoder
+                decides.
 
         Raises:
             DataError: a text is not a string, or is empty; or the frame has no such column.
+            ConfigError: evidence words of a bundle without an evidence head.
         """
+        if evidence and not self.has_evidence:
+            raise ConfigError(no_evidence(self.bundle.name))
         if is_frame(texts):
-            predictions = self._predictions(texts_in(texts, text), threshold)
+            predictions = self._predictions(texts_in(texts, text), threshold, evidence=evidence)
             return answers_frame(texts, predictions, self.bundle.labels)
         if text:
             raise DataError(f"classify: text = {text!r} with a {type(texts).__name__}; expected a DataFrame beside it")
-        return self._predictions(texts, threshold)
+        return self._predictions(texts, threshold, evidence=evidence)
 
     def classify_alike(self, texts: Sequence[str], *, threshold: float | None = None) -> list[Prediction]:
         """Predict as `classify` does, with the same bits whatever the number of threads; the other texts of the call do matter.
@@ -102,17 +117,21 @@ class Classifier:
         return self._predictions(texts, threshold, threads_alike=True)
 
     def _predictions(
-        self, texts: Sequence[str], threshold: float | None, *, threads_alike: bool = False
+        self, texts: Sequence[str], threshold: float | None, *, evidence: bool = False, threads_alike: bool = False
     ) -> list[Prediction]:
         if not texts:
             return []
-        encoded = self._encoder.encode(_checked(texts))
+        encoded = self._encoder.encode(_checked(texts), offsets=evidence)
+        outputs = self._encoder.run_with_evidence(encoded, threads_alike=threads_alike)
         predictions = predict(
-            self.bundle,
-            self._encoder.run(encoded, threads_alike=threads_alike),
-            truncated=[text.truncated for text in encoded],
-            threshold=threshold,
+            self.bundle, outputs.logits, truncated=[text.truncated for text in encoded], threshold=threshold
         )
+        if evidence:
+            words = map(evidence_words, texts, encoded, outputs.token_logits)
+            predictions = [
+                msgspec.structs.replace(prediction, evidence=of_text)
+                for prediction, of_text in zip(predictions, words, strict=True)
+            ]
         return self._escalate(texts, predictions)
 
     def explain(self, text: str, *, label: str | None = None) -> Explanation:
@@ -230,6 +249,8 @@ def _load(
             f"{path}: the tokenizer knows {encoder.vocabulary} tokens and the encoder {bundle.vocabulary}; "
             "they are not of one model: rerun the recipe"
         )
+    if encoder.has_evidence != (bundle.evidence is True):
+        raise BundleError(f"{path}: manifest and graph differ on whether there is an evidence head; rerun the recipe")
     classifier = Classifier(bundle, encoder, decoder)
     probs = classifier.probs([example.text for example in bundle.golden])
     others = other_versions(bundle.versions)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -61,6 +62,11 @@ class Encoder:
         return self._session.in_bf16
 
     @property
+    def has_evidence(self) -> bool:
+        """Whether the graph has an evidence head."""
+        return self._session.has_evidence
+
+    @property
     def vocabulary(self) -> int:
         """The number of tokens that the tokenizer knows."""
         return self._text_encoder.vocabulary
@@ -74,9 +80,9 @@ class Encoder:
         """Compute the logits of each text, float32 of shape [n, k], in the order of the texts."""
         return self.run(self.encode(texts), on_done=on_done)
 
-    def encode(self, texts: Sequence[str]) -> list[Encoded]:
-        """Turn each text into token ids."""
-        return self._text_encoder.read(texts)
+    def encode(self, texts: Sequence[str], *, offsets: bool = False) -> list[Encoded]:
+        """Turn each text into token ids, with their places in the text if `offsets`."""
+        return self._text_encoder.read_with_offsets(texts) if offsets else self._text_encoder.read(texts)
 
     def feeds(self, texts: Sequence[str]) -> list[dict[str, np.ndarray]]:
         """Build what the session gets for each text, or each of its windows, on its own."""
@@ -91,18 +97,43 @@ class Encoder:
     ) -> np.ndarray:
         """Compute logits [n, k]. Windows of similar length share a batch; `on_done` counts windows.
 
-        `threads_alike` is passed on to `SessionPool.run`.
+        `threads_alike` is passed on to `SessionPool.outputs`.
+
+        Raises:
+            BundleError: the graph gave a value that is not a finite number.
+        """
+        return self.run_with_evidence(encoded, on_done=on_done, threads_alike=threads_alike).logits
+
+    def run_with_evidence(
+        self,
+        encoded: Sequence[Encoded],
+        *,
+        on_done: Callable[[int, int], None] | None = None,
+        threads_alike: bool = False,
+    ) -> "TextOutputs":
+        """Compute as `run` does the logits of the texts, and those of their tokens where the graph has an evidence head.
 
         Raises:
             BundleError: the graph gave a value that is not a finite number.
         """
         windows = [ids for text in encoded for ids in text.windows]
-        logits = np.empty((0, self._n_labels), np.float32)
-        if windows:
-            logits = self._pool.run(windows, on_done=on_done, threads_alike=threads_alike)
+        if not windows:
+            return TextOutputs(np.empty((0, self._n_labels), np.float32), [])
+        logits, tokens = self._pool.outputs(windows, on_done=on_done, threads_alike=threads_alike)
         # One sum instead of a look at each, and for one text no array: it is answered in milliseconds.
         if not math.isfinite(sum(logits[0].tolist()) if len(logits) == 1 else logits.sum(dtype=np.float64)):
             raise BundleError(
                 "model.onnx: a logit is not a number; rerun the recipe, or ship the bundle of another run"
             )
-        return pool(logits, [len(text.windows) for text in encoded], self._text_encoder.reading)
+        pooled = pool(logits, [len(text.windows) for text in encoded], self._text_encoder.reading)
+        of_windows = iter(tokens)
+        return TextOutputs(pooled, [[next(of_windows) for _ in text.windows] for text in encoded] if tokens else [])
+
+
+class TextOutputs(NamedTuple):
+    """What an encoder gives for texts. (A plain tuple: it is made for every text.)"""
+
+    logits: np.ndarray
+    """Of the labels, float32 [n, k]."""
+    token_logits: list[list[np.ndarray]]
+    """Of the evidence head, for each text and window float32 [length]; empty where the graph has no such head."""

@@ -4,6 +4,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec import UNSET
+
 from hybrid.errors import DataError
 from hybrid.types import Prediction
 
@@ -55,6 +57,8 @@ def answers_frame(frame: Any, predictions: Sequence[Prediction], labels: Sequenc
     columns: dict[str, list[Any]] = {name: [getattr(answer, name) for answer in predictions] for name in FIELDS}
     for label in labels:
         columns[f"{PROB}{label}"] = [answer.probs[label] for answer in predictions]
+    if any(answer.evidence is not UNSET for answer in predictions):
+        columns["evidence"] = [[word.text for word in answer.evidence or ()] for answer in predictions]
     library: Any = sys.modules[frame_library(frame)]
     if library.__name__ == "pandas":
         return library.DataFrame(columns, index=frame.index)

@@ -14,7 +14,7 @@ import numpy as np
 from hybrid.errors import BundleError
 from hybrid.machine.threads import usable_threads
 from hybrid.runtime.engines import DEFAULT_ENGINE, engine_of
-from hybrid.runtime.engines.open_graph import Lanes, OpenGraph
+from hybrid.runtime.engines.open_graph import Lanes, OpenGraph, Outputs
 
 MAX_BYTES_TWICE = 128 << 20
 """A graph up to this size may be in memory twice, for the sake of speed."""
@@ -30,7 +30,8 @@ class _FileId(msgspec.Struct, frozen=True):
 
 
 class Session:
-    """A graph with int64 inputs [batch, sequence] and one output, open in one of the `ENGINES`."""
+    """A graph with int64 inputs [batch, sequence] and one output, or that of an evidence head too, open in one of the
+    `ENGINES`."""
 
     def __init__(
         self,
@@ -60,6 +61,8 @@ class Session:
         self.inputs: tuple[str, ...] = self._graph.inputs
         self.in_bf16 = self._graph.in_bf16
         """Whether the engine computes an fp32 graph in bf16."""
+        self.has_evidence = self._graph.has_evidence
+        """Whether the graph has the output of an evidence head."""
         self._n_outputs = self._graph.n_outputs
         reset_in_children(self)
 
@@ -78,7 +81,11 @@ class Session:
             )
 
     def run(self, feed: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Run the graph on a feed that names every input."""
+        """Compute the logits of the labels, [n, k], for a feed that names every input."""
+        return self.outputs(feed).logits
+
+    def outputs(self, feed: Mapping[str, np.ndarray]) -> Outputs:
+        """Compute every output of the graph for a feed that names every input."""
         return (self._graph or self._reopened()).run(feed)
 
     def with_one_thread(self) -> "Session":

@@ -9,9 +9,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 
+from hybrid.runtime.engines.open_graph import Outputs
 from hybrid.runtime.session import Session, reset_in_children
 
 TOKENS_A_BATCH = 256
@@ -22,6 +24,15 @@ FEW_TOKENS = 32
 BATCHES_AHEAD = 2
 """Batches of each thread that are made before they run: enough that no thread waits, and few enough that a million
 texts are not in memory."""
+
+
+class RowOutputs(NamedTuple):
+    """What a graph gives for rows of token ids. (A plain tuple: it is made for every text.)"""
+
+    logits: np.ndarray
+    """Of the labels, float32 [n, k]."""
+    token_logits: list[np.ndarray]
+    """Of the evidence head, for each row float32 [length], without padding; empty where the graph has no such head."""
 
 
 class SessionPool:
@@ -38,6 +49,11 @@ class SessionPool:
         """Build what the session gets for rows of token ids that run together."""
         return padded(rows, pad_id=self._pad_id, inputs=self._session.inputs)
 
+    @property
+    def has_evidence(self) -> bool:
+        """Whether the graph has the output of an evidence head."""
+        return self._session.has_evidence
+
     def run(
         self,
         rows: Sequence[Sequence[int]],
@@ -45,28 +61,41 @@ class SessionPool:
         on_done: Callable[[int, int], None] | None = None,
         threads_alike: bool = False,
     ) -> np.ndarray:
-        """Compute the output [n, k] of each row of token ids, in their order.
+        """Compute the logits [n, k] of rows of token ids, in their order; see `outputs`."""
+        return self.outputs(rows, on_done=on_done, threads_alike=threads_alike).logits
+
+    def outputs(
+        self,
+        rows: Sequence[Sequence[int]],
+        *,
+        on_done: Callable[[int, int], None] | None = None,
+        threads_alike: bool = False,
+    ) -> RowOutputs:
+        """Compute the outputs of each row of token ids, in their order.
 
         `on_done` is called with the number of rows that are done, and of all rows. With `threads_alike` the batches, and
         so the last bits of a quantized graph's output, do not depend on the number of threads; a few rows then may leave
         threads idle.
         """
         if len(rows) == 1:
-            output = self._session.run(self.feed(rows))
+            output = self._session.outputs(self.feed(rows))
             if on_done:
                 on_done(1, 1)
-            return output
+            return RowOutputs(output.logits, [] if output.token_logits is None else list(output.token_logits))
         batches = batches_of([len(row) for row in rows], 1 if threads_alike else self._session.threads)
-        outputs: list[np.ndarray] = [np.empty(0)] * len(rows)
+        logits: list[np.ndarray] = [np.empty(0)] * len(rows)
+        tokens = logits.copy() if self.has_evidence else []
         n_done = 0
         batch_outputs = self._run_each(self.feed([rows[i] for i in batch]) for batch in batches)
-        for batch, batch_output in zip(batches, batch_outputs, strict=True):
-            for i, output in zip(batch, batch_output, strict=True):
-                outputs[i] = output
+        for batch, output in zip(batches, batch_outputs, strict=True):
+            for place, i in enumerate(batch):
+                logits[i] = output.logits[place]
+                if output.token_logits is not None:
+                    tokens[i] = output.token_logits[place, : len(rows[i])]
             n_done += len(batch)
             if on_done:
                 on_done(n_done, len(rows))
-        return np.stack(outputs)
+        return RowOutputs(np.stack(logits), tokens)
 
     def reset_after_fork(self) -> None:
         """Set the threads of the parent aside, in a child after a fork."""
@@ -74,16 +103,16 @@ class SessionPool:
         self._threads: ThreadPoolExecutor | None = None
         self._single: Session | None = None
 
-    def _run_each(self, feeds: Iterable[Mapping[str, np.ndarray]]) -> Iterator[np.ndarray]:
+    def _run_each(self, feeds: Iterable[Mapping[str, np.ndarray]]) -> Iterator[Outputs]:
         """Yield the output of each feed, in their order."""
         n_threads = self._session.threads
         if n_threads == 1:
-            yield from map(self._session.run, feeds)
+            yield from map(self._session.outputs, feeds)
             return
         threads, session = self._started()
-        waiting: deque[Future[np.ndarray]] = deque()
+        waiting: deque[Future[Outputs]] = deque()
         for feed in feeds:
-            waiting.append(threads.submit(session.run, feed))
+            waiting.append(threads.submit(session.outputs, feed))
             if len(waiting) > BATCHES_AHEAD * n_threads:
                 yield waiting.popleft().result()
         while waiting:

@@ -5,13 +5,15 @@ Training, export and serving read through the same `TextEncoder`, so that a text
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 import numpy as np
 from tokenizers import Encoding, Tokenizer
 
 from hybrid.errors import BundleError
+
+T = TypeVar("T")
 
 
 class TextLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +36,8 @@ class Encoded(msgspec.Struct, frozen=True, kw_only=True):
     """One window, or several where the limits have windows."""
     truncated: bool
     """Whether tokens were cut off."""
+    offsets: tuple[list[tuple[int, int]], ...] = ()
+    """For each window the start and end of each token in the text, (0, 0) for a special token; empty where nobody asked."""
 
     def __len__(self) -> int:
         """Count the tokens read; those that windows share count in each."""
@@ -75,13 +79,30 @@ class TextEncoder:
         """Encode the texts, in their order."""
         return [self._encoded(encoding) for encoding in self._tokenizer.encode_batch_fast(list(texts))]
 
+    def read_with_offsets(self, texts: Sequence[str]) -> list[Encoded]:
+        """Encode the texts as `read` does, with the place of each token; that takes a third longer."""
+        encodings = self._tokenizer.encode_batch(list(texts))
+        return [
+            msgspec.structs.replace(self._encoded(encoding), offsets=self._offsets(encoding)) for encoding in encodings
+        ]
+
     def _encoded(self, encoding: Encoding) -> Encoded:
         ids, more = encoding.ids, encoding.overflowing
         if self.reading.windows != "none":
             return Encoded(windows=(ids, *(window.ids for window in more)), truncated=False)
-        if self.reading.truncate == "both" and len(ids) > self.reading.max_length:
+        if self._loses_middle(encoding):
             return Encoded(windows=(_ends(ids, self.reading.max_length),), truncated=True)
         return Encoded(windows=(ids,), truncated=bool(more))
+
+    def _offsets(self, encoding: Encoding) -> tuple[list[tuple[int, int]], ...]:
+        if self.reading.windows != "none":
+            return (encoding.offsets, *(window.offsets for window in encoding.overflowing))
+        if self._loses_middle(encoding):
+            return (_ends(encoding.offsets, self.reading.max_length),)
+        return (encoding.offsets,)
+
+    def _loses_middle(self, encoding: Encoding) -> bool:
+        return self.reading.truncate == "both" and len(encoding.ids) > self.reading.max_length
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
@@ -137,7 +158,7 @@ def pool(logits: np.ndarray, counts: Sequence[int], reading: TextLimits) -> np.n
     return np.asarray(sums / np.asarray(counts, dtype=logits.dtype)[:, None])
 
 
-def _ends(ids: list[int], n: int) -> list[int]:
-    """Keep `n` of the ids from both ends; of an odd number the beginning gets one more."""
+def _ends(tokens: list[T], n: int) -> list[T]:
+    """Keep `n` of the tokens from both ends; of an odd number the beginning gets one more."""
     head = (n + 1) // 2
-    return ids[:head] + ids[len(ids) - (n - head) :]
+    return tokens[:head] + tokens[len(tokens) - (n - head) :]

@@ -15,8 +15,8 @@ from hybrid.files.links import link_or_copy
 from hybrid.label_sets import index_by_label, label_matrix
 from hybrid.precisions import PRECISIONS, ladder
 from hybrid.runtime.bundle import MODEL, TOKENIZER
-from hybrid.runtime.calibration import softmax
-from hybrid.runtime.encoder import Encoder
+from hybrid.runtime.calibration import sigmoid, softmax
+from hybrid.runtime.encoder import Encoder, TextOutputs
 from hybrid.runtime.text_encoder import TextLimits
 from hybrid.stages.stage import DECISIONS, LABELS, ROWS, TRIALS, Reads, Stage, StageIO
 from hybrid.types import FP32, Example, Gate, Precision, PrecisionTrial, Report, Task
@@ -47,6 +47,8 @@ class _Baseline(msgspec.Struct, frozen=True, kw_only=True):
     """Which row has which label, truth values [n, k]."""
     logits: np.ndarray
     """Of the fp32 graph, float32 [n, k]."""
+    evidence: list[np.ndarray]
+    """The fp32 graph's probability of each token of each row that it is evidence; empty without an evidence head."""
     ms_a_text: float
     task: Task
     config: QuantizeConfig
@@ -150,12 +152,13 @@ def _baseline(
 ) -> _Baseline:
     texts = [row.text for row in rows]
     start = time.perf_counter()
-    logits = fp32.logits(texts, on_done=on_done)
+    outputs = fp32.run_with_evidence(fp32.encode(texts), on_done=on_done)
     seconds = time.perf_counter() - start
     return _Baseline(
         texts=texts,
         gold=_truth([row.label for row in rows], labels, task),
-        logits=logits,
+        logits=outputs.logits,
+        evidence=_evidence(outputs),
         ms_a_text=1000 * seconds / len(rows),
         task=task,
         config=config,
@@ -182,14 +185,23 @@ def _compare_with_fp32(precision: Precision, folder: Path, fp32_linears: Sequenc
     config, task = baseline.config, baseline.task
     encoder = Encoder(folder, n_labels=baseline.gold.shape[1], reading=baseline.reading, model=TRIAL_GRAPH)
     start = time.perf_counter()
-    logits = encoder.logits(baseline.texts)
+    outputs = encoder.run_with_evidence(encoder.encode(baseline.texts))
+    logits, evidence = outputs.logits, _evidence(outputs)
     ms_a_text = 1000 * (time.perf_counter() - start) / len(baseline.texts)
     before, after = _decided(baseline.logits, task), _decided(logits, task)
     accuracy = accuracy_drop(baseline.gold, before, after, level=config.level)
     macro_f1 = macro_f1_drop(baseline.gold, before, after, level=config.level, n=N_DRAWS, seed=baseline.seed)
     probs = _probs(logits, task)
     single_rows = range(0, len(logits), max(1, len(logits) // N_SINGLE_ROWS))
-    alone = np.concatenate([encoder.logits([baseline.texts[i]]) for i in single_rows])
+    alone = [encoder.run_with_evidence(encoder.encode([baseline.texts[i]])) for i in single_rows]
+    neighbour_shift = np.abs(
+        _probs(np.concatenate([single.logits for single in alone]), task) - probs[list(single_rows)]
+    ).max()
+    if evidence:
+        of_tokens = [
+            np.abs(_evidence(single)[0] - evidence[i]).max() for single, i in zip(alone, single_rows, strict=True)
+        ]
+        neighbour_shift = max(neighbour_shift, *of_tokens)
     trial = PrecisionTrial(
         precision=precision,
         bytes=(folder / TRIAL_GRAPH).stat().st_size,
@@ -200,7 +212,8 @@ def _compare_with_fp32(precision: Precision, folder: Path, fp32_linears: Sequenc
         macro_f1_drop=round(macro_f1.value, 6),
         macro_f1_drop_upper=round(macro_f1.upper, 6),
         probability_shift=round(float(np.abs(probs - _probs(baseline.logits, task)).mean()), 6),
-        neighbour_shift=round(float(np.abs(_probs(alone, task) - probs[list(single_rows)]).max()), 6),
+        neighbour_shift=round(float(neighbour_shift), 6),
+        evidence_shift=_mean_shift(evidence, baseline.evidence) if evidence else msgspec.UNSET,
         passed=False,
         reason="",
     )
@@ -258,6 +271,15 @@ def _probs(logits: np.ndarray, task: Task) -> np.ndarray:
     if task == "multi_label":
         return np.asarray(1 / (1 + np.exp(-logits)))
     return softmax(logits.astype(np.float64))
+
+
+def _evidence(outputs: TextOutputs) -> list[np.ndarray]:
+    """Return for each text the probability of each token that it is evidence; empty where there is no evidence head."""
+    return [sigmoid(np.concatenate(windows).astype(np.float64)) for windows in outputs.token_logits]
+
+
+def _mean_shift(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> float:
+    return round(float(np.abs(np.concatenate(ours) - np.concatenate(theirs)).mean()), 6)
 
 
 def range_texts(io: StageIO) -> list[str]:

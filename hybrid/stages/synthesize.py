@@ -326,7 +326,8 @@ def try_drafts(io: StageIO, drafts: Sequence[Draft], minority: Sequence[str]) ->
 
     def fit_predict(training: Training, texts: Sequence[str]) -> np.ndarray:
         weights = "balanced" if training.balanced else io.recipe.train.class_weights
-        config = msgspec.structs.replace(io.recipe.train, class_weights=weights)
+        # Drafts have no reasons, and labels alone are compared: the trial trains without the evidence head.
+        config = msgspec.structs.replace(io.recipe.train, class_weights=weights, evidence=msgspec.UNSET)
         checkpoint = fit(io, config, training.rows, name=f"trials/{training.name}").checkpoint
         model = load_classifier(checkpoint, io.labels).eval()
         logits = checkpoint_logits(model, load_tokenizer(checkpoint), texts, io.limits)

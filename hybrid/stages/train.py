@@ -4,19 +4,20 @@ import shutil
 
 from hybrid.config import Recipe
 from hybrid.stages.fitting import fit, remove_workdirs
-from hybrid.stages.stage import DECISIONS, HISTORY, LABELS, ROWS, TRAINING_DRAFTS, Reads, Stage, StageIO
+from hybrid.stages.stage import DECISIONS, HISTORY, LABELS, ROWS, TRAINING_DRAFTS, VOTES, Reads, Stage, StageIO
 from hybrid.types import Report
 
 CHECKPOINT = "train/checkpoint"
 
 
-def _reads(_: Recipe) -> Reads:
-    return Reads(
+def _reads(recipe: Recipe) -> Reads:
+    reads = Reads(
         settings=("train", "task", "seed"),
         tables=(ROWS, DECISIONS, TRAINING_DRAFTS),
         reports=(LABELS,),
         encoder=True,
     )
+    return reads.with_(Reads(tables=(VOTES,))) if recipe.train.evidence_weight else reads
 
 
 def _work(io: StageIO) -> Report:
@@ -29,6 +30,7 @@ def _work(io: StageIO) -> Report:
         io.labels,
         io.recipe.train,
         task=io.recipe.task,
+        votes=io.read(VOTES) if io.recipe.train.evidence_weight else (),
     )
     fitted = fit(io, io.recipe.train, rows)
     io.write(HISTORY, fitted.history)
@@ -41,11 +43,13 @@ def _work(io: StageIO) -> Report:
 
 def _summary_line(report: Report) -> str:
     rate, resumed, error = report["rows_per_second"], report["resumed_from_step"], report["precision_error"]
+    words = report.get("evidence")
     return (
         f"best epoch {report['best_epoch']:g}, {report['precision']}"
         + (f" (bf16 failed here: {error})" if error else "")
         + (f", {rate} rows/s" if rate else "")
         + (f", resumed at step {resumed}" if resumed else "")
+        + (f", evidence words {words['average_precision']:.2f} on held-out rows" if words and words["texts"] else "")
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 
 from hybrid.errors import BundleError, ConfigError
-from hybrid.runtime.engines.open_graph import Lanes, in_utf8
+from hybrid.runtime.engines.open_graph import EVIDENCE, Lanes, Outputs, in_utf8
 
 ON_CPU = "CPUExecutionProvider"
 ON_CUDA = "CUDAExecutionProvider"
@@ -40,12 +40,16 @@ class OnnxruntimeGraph:
         except Exception as error:  # onnxruntime's own types are private
             raise BundleError(f"{path}: cannot be loaded: {error}; rerun the recipe") from error
         self.inputs: tuple[str, ...] = tuple(graph_input.name for graph_input in self._session.get_inputs())
-        self.n_outputs: int | str | None = self._session.get_outputs()[0].shape[-1]
+        outputs = self._session.get_outputs()
+        self.n_outputs: int | str | None = outputs[0].shape[-1]
+        self.has_evidence = any(output.name == EVIDENCE for output in outputs)
+        self._names = [outputs[0].name, *([EVIDENCE] if self.has_evidence else [])]
         self.providers: tuple[str, ...] = tuple(self._session.get_providers())
 
-    def run(self, feed: Mapping[str, np.ndarray]) -> np.ndarray:
+    def run(self, feed: Mapping[str, np.ndarray]) -> Outputs:
         """Run the graph on a feed that names every input."""
-        return np.asarray(self._session.run(None, feed)[0])
+        logits, *tokens = self._session.run(self._names, feed)
+        return Outputs(np.asarray(logits), np.asarray(tokens[0]) if tokens else None)
 
     def abandon(self) -> None:
         """Keep the session in memory for ever."""

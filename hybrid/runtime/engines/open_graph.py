@@ -3,12 +3,16 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
 if TYPE_CHECKING:  # a command line that offers the engines does not load arrays
     import numpy as np
+
+
+EVIDENCE = "evidence"
+"""The output of a graph that has an evidence head: a logit for each token."""
 
 
 class Lanes(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,8 +31,18 @@ def in_utf8(path: Path) -> str:
     return os.fsencode(path).decode("utf-8", "surrogateescape")
 
 
+class Outputs(NamedTuple):
+    """What a graph gives for a batch. (A plain tuple: it is made for every text.)"""
+
+    logits: "np.ndarray"
+    """Of the labels, float32 [batch, k]."""
+    token_logits: "np.ndarray | None"
+    """Of the evidence head, float32 [batch, sequence], padding included; None where the graph has none."""
+
+
 class OpenGraph(Protocol):
-    """A graph with int64 inputs [batch, sequence] and one output [batch, k]. Several threads may call it."""
+    """A graph with int64 inputs [batch, sequence] and an output [batch, k], and perhaps one a token. Several threads may
+    call it."""
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -39,10 +53,14 @@ class OpenGraph(Protocol):
         """The width of its output; a name or None where the graph leaves it open."""
 
     @property
+    def has_evidence(self) -> bool:
+        """Whether it has the output of an evidence head."""
+
+    @property
     def in_bf16(self) -> bool:
         """Whether it computes an fp32 graph in bf16."""
 
-    def run(self, feed: "Mapping[str, np.ndarray]") -> "np.ndarray":
+    def run(self, feed: "Mapping[str, np.ndarray]") -> Outputs:
         """Run the graph on a feed that names every input."""
 
     def abandon(self) -> None:

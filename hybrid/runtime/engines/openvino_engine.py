@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hybrid.errors import BundleError, ConfigError
-from hybrid.runtime.engines.open_graph import Lanes, in_utf8
+from hybrid.runtime.engines.open_graph import EVIDENCE, Lanes, Outputs, in_utf8
 
 DEVICE = "CPU"
 _ALONE = threading.Lock()
@@ -44,18 +44,19 @@ class OpenvinoGraph:
         self.inputs: tuple[str, ...] = tuple(graph_input.any_name for graph_input in self._model.inputs)
         width = self._model.outputs[0].partial_shape[-1]
         self.n_outputs: int | str | None = None if width.is_dynamic else width.get_length()
+        self.has_evidence = any(EVIDENCE in output.get_names() for output in self._model.outputs)
         self.in_bf16 = self._model.get_property("INFERENCE_PRECISION_HINT").get_type_name() == "bf16"
         with _ALONE:
             self._use_once()
 
-    def run(self, feed: Mapping[str, np.ndarray]) -> np.ndarray:
+    def run(self, feed: Mapping[str, np.ndarray]) -> Outputs:
         """Run the graph on a feed that names every input."""
         request = getattr(self._requests, "request", None)
         if request is None:
             request = self._requests.request = self._model.create_infer_request()
         # Inputs are read where they lie; the request writes its next output to the same place, so that it is copied.
         outputs = request.infer(dict(feed), share_inputs=True, share_outputs=True)
-        return np.array(outputs[0])
+        return Outputs(np.array(outputs[0]), np.array(outputs[EVIDENCE]) if self.has_evidence else None)
 
     def _use_once(self) -> None:
         """Run two shapes before anybody else may: what the library's Python side sets up at its first use, holding
