@@ -29,7 +29,9 @@ _STRAIGHT = str.maketrans(
 """Typographic quotes and dashes as a keyboard types them."""
 _INSIDE = r"(?P<{0}>\S(?:[^\n]{{0,400}}?\S)?)"
 """What stands between two quotes: no space at either end, and no line break."""
-_AFTER = r"(?=s?[\s.,;:!?)\]\-\u2013\u2014/]|s?$)"
+_AFTER = r"(?=[\s.,;:!?)\]\-\u2013\u2014/]|$)"
+_PLURAL = f"(?={_AFTER}|s{_AFTER})"
+"""Three "no"s are a quote, and three 'no's hold an apostrophe."""
 _BEFORE = r"(?:(?<=[\s(\[\-\u2013\u2014/])|^)"
 _QUOTED = re.compile(
     "|".join(
@@ -39,7 +41,7 @@ _QUOTED = re.compile(
             "\u00ab\\s?" + _INSIDE.format("angled") + "\\s?\u00bb",
             "\u300c" + _INSIDE.format("corner") + "\u300d",
             "`" + _INSIDE.format("code") + "`",
-            _BEFORE + '"' + _INSIDE.format("straight") + '"' + _AFTER,
+            _BEFORE + '"' + _INSIDE.format("straight") + '"' + _PLURAL,
             _BEFORE + "['\u2018]" + _INSIDE.format("single") + "['\u2019]" + _AFTER,
         )
     ),
