@@ -39,8 +39,10 @@ from hybrid.recipe_files.find import find_recipe
 from hybrid.recipe_files.read import read_recipe
 from hybrid.runtime.text_encoder import TextLimits
 from hybrid.stages.split import split
-from hybrid.stages.synthesize import Synthesized, synthesize
+from hybrid.stages.synthesize import Synthesized, judging_labels, synthesize
+from hybrid.teacher.drafts.gate import Training, encoder_gate
 from hybrid.teacher.drafts.recorded import read_drafts
+from hybrid.teacher.drafts.verdict import NOT_JUDGED, Gate
 from hybrid.teacher.vote_collection import Teacher, collect_votes
 from hybrid.types import Decision, Draft, Example
 
@@ -52,6 +54,7 @@ ROWS = (10, 30, 100, 300, 0)
 """Training rows of the class that stay; 0 for all."""
 FREE = ("nothing", "class weights", "focal loss", "oversampling")
 REMEDIES = (*FREE, "drafts", "drafts and class weights", "drafts of lost rows")
+REDRAWS = 1000
 SCORES = ("recall", "precision", "macro_f1", "accuracy")
 
 
@@ -95,6 +98,28 @@ class Trained(msgspec.Struct, frozen=True, kw_only=True):
         }
 
 
+class Decided(msgspec.Struct, frozen=True, kw_only=True):
+    """What the gate decided in one cell, and what the drafts are worth on its test rows over the best free remedy."""
+
+    rows: int
+    seed: int
+    accepted: bool
+    gain: float
+    """Of macro-F1."""
+    interval: tuple[float, float]
+    """95 %, by bootstrap over the test rows."""
+
+    @property
+    def clear(self) -> bool:
+        """Whether the gain is beyond its interval."""
+        return not self.interval[0] <= 0 <= self.interval[1]
+
+    @property
+    def right(self) -> bool:
+        """Whether the gate decided as the test rows would."""
+        return self.accepted == (self.gain > 0)
+
+
 class Memory:
     """Frozen embeddings of the recipe's encoder; a text is read once."""
 
@@ -123,6 +148,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(SEEDS)), metavar="N")
     parser.add_argument("--rows", type=int, nargs="+", default=list(ROWS), metavar="N", help="0 for all")
     parser.add_argument("--remedies", nargs="+", default=list(REMEDIES), choices=REMEDIES, metavar="NAME")
+    parser.add_argument("--gate", action="store_true", help="ask the gate in each cell too: about four trainings more")
     parser.add_argument(
         "--encoder", default="", help="another encoder than the recipe's, such as packaged:all-mpnet-base-v2"
     )
@@ -133,15 +159,21 @@ def main() -> None:
     recipe = read_recipe(PATH, overrides=settings)
     remember = Memory(recipe)
     curve: dict[int, dict[str, list[dict[str, float]]]] = {}
+    decided: list[Decided] = []
     for n_rows in options.rows:
         curve[n_rows] = {remedy: [] for remedy in options.remedies}
         for seed in options.seeds:
             cell = thinned(recipe, cleaned(recipe, seed, remember), n_rows, seed, remember)
-            for remedy in options.remedies:
-                result = trained(recipe, cell, n_rows, remedy, seed)
+            results = {remedy: trained(recipe, cell, n_rows, remedy, seed) for remedy in options.remedies}
+            for remedy, result in results.items():
                 curve[n_rows][remedy].append(result.scores(recipe.labels.index(RARE), len(recipe.labels)))
+            if options.gate:
+                accepted = accepted_by_gate(recipe, cell, n_rows, seed)
+                decided.append(beside_test(results, accepted, n_rows, seed, len(recipe.labels)))
         show(n_rows, curve[n_rows])
     judge(curve)
+    if decided:
+        judge_gate(decided)
     finish()
 
 
@@ -242,14 +274,35 @@ def oversampled(rows: Sequence[TrainingRow], rare: int, n_more: int) -> list[Tra
 
 def trained(recipe: Recipe, cell: Cell, n_rows: int, remedy: str, seed: int) -> Trained:
     """Return one training's predictions on the test rows, from the file that keeps them if it was done before."""
-    encoder = recipe.encoder.model.replace("/", "-").replace(":", "-")
-    path = RUNS / encoder / f"{n_rows or 'all'}-{seed}-{remedy.replace(' ', '-')}.json"
+    path = result_path(recipe, n_rows, seed, remedy)
     if path.exists():
         return msgspec.json.decode(path.read_bytes(), type=Trained)
     rows, config = plan(recipe, cell, remedy)
-    reading = TextLimits(max_length=recipe.encoder.max_length)
     test = cell.part("test")
     start = time.perf_counter()
+    predicted = fit_predict(recipe, rows, config, [row.text for row in test], seed)
+    result = Trained(
+        gold=[recipe.labels.index(row.label) for row in test],
+        predicted=[int(label) for label in predicted],
+        rows=len(rows),
+        synthetic=sum(row.synthetic for row in rows),
+        seconds=round(time.perf_counter() - start, 1),
+    )
+    write(path, result)
+    scores = result.scores(recipe.labels.index(RARE), len(recipe.labels))
+    figures = ", ".join(f"{name} {scores[name]:.3f}" for name in SCORES)
+    print(
+        f"{n_rows or 'all'} rows, seed {seed}, {remedy} (+{result.synthetic}): {figures}; {result.seconds:.0f} s",
+        flush=True,
+    )
+    return result
+
+
+def fit_predict(
+    recipe: Recipe, rows: Sequence[TrainingRow], config: TrainConfig, texts: Sequence[str], seed: int
+) -> np.ndarray:
+    """Train the encoder as the recipe does, and return the predicted class indices [n] of the texts."""
+    reading = TextLimits(max_length=recipe.encoder.max_length)
     with tempfile.TemporaryDirectory() as scratch:
         fitted = train(
             rows,
@@ -261,26 +314,62 @@ def trained(recipe: Recipe, cell: Cell, n_rows: int, remedy: str, seed: int) -> 
             seed=seed,
         )
         model = load_classifier(fitted.checkpoint, recipe.labels).eval()
-        tokenizer = load_tokenizer(fitted.checkpoint)
-        predicted = checkpoint_logits(model, tokenizer, [row.text for row in test], reading).argmax(axis=1)
-    result = Trained(
-        gold=[recipe.labels.index(row.label) for row in test],
-        predicted=[int(label) for label in predicted],
-        rows=len(rows),
-        synthetic=sum(row.synthetic for row in rows),
-        seconds=round(time.perf_counter() - start, 1),
+        logits = checkpoint_logits(model, load_tokenizer(fitted.checkpoint), texts, reading)
+    return np.asarray(logits.argmax(axis=1))
+
+
+def accepted_by_gate(recipe: Recipe, cell: Cell, n_rows: int, seed: int) -> bool:
+    """Return whether the gate takes the drafts of a cell: the screen, then the trial with the encoder.
+
+    The trial is read from the file that keeps it if it was done before.
+    """
+    if RARE not in msgspec.convert(cell.own.report["gate"], Gate).passed:
+        return False
+    path = result_path(recipe, n_rows, seed, "gate")
+    if not path.exists():
+        rows = training_rows(cell.part("train"), cell.decisions, cell.drafts(), recipe.labels, recipe.train)
+        by_id = judging_labels(cell.decisions, ())
+        used = [decision for decision in cell.decisions if decision.weight > 0]
+        judging = [by_id.get(decision.id) for decision in used]
+
+        def fit_and_predict(training: Training, texts: Sequence[str]) -> np.ndarray:
+            config = msgspec.structs.replace(
+                recipe.train, class_weights="balanced" if training.balanced else recipe.train.class_weights
+            )
+            return fit_predict(recipe, training.rows, config, texts, seed)
+
+        verdict = encoder_gate(
+            [row for row in rows if not row.synthetic],
+            [row for row in rows if row.synthetic],
+            np.array([NOT_JUDGED if label is None else recipe.labels.index(label) for label in judging]),
+            recipe.labels,
+            [RARE],
+            balanced=recipe.train.class_weights == "balanced",
+            fit_predict=fit_and_predict,
+            seed=seed,
+        )
+        write(path, verdict)
+    verdict = msgspec.json.decode(path.read_bytes(), type=Gate)
+    scores = ", ".join(f"{remedy} {score:.3f}" for remedy, score in verdict.macro_f1.items())
+    print(
+        f"{n_rows or 'all'} rows, seed {seed}, the gate: {'accepted' if verdict.passed else 'refused'}; "
+        f"macro-F1 on {verdict.classes[0].rows} judging rows of {RARE} and the others: {scores}",
+        flush=True,
     )
+    return bool(verdict.passed)
+
+
+def result_path(recipe: Recipe, n_rows: int, seed: int, name: str) -> Path:
+    encoder = recipe.encoder.model.replace("/", "-").replace(":", "-")
+    return RUNS / encoder / f"{n_rows or 'all'}-{seed}-{name.replace(' ', '-')}.json"
+
+
+def write(path: Path, result: Trained | Gate) -> None:
+    """Write a result whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     part.write_bytes(msgspec.json.encode(result))
     part.replace(path)
-    scores = result.scores(recipe.labels.index(RARE), len(recipe.labels))
-    figures = ", ".join(f"{name} {scores[name]:.3f}" for name in SCORES)
-    print(
-        f"{n_rows or 'all'} rows, seed {seed}, {remedy} (+{result.synthetic}): {figures}; {result.seconds:.0f} s",
-        flush=True,
-    )
-    return result
 
 
 def show(n_rows: int, remedies: dict[str, list[dict[str, float]]]) -> None:
@@ -326,6 +415,48 @@ def mean(scores: Sequence[dict[str, float]], name: str) -> float:
 def paired(left: Sequence[dict[str, float]], right: Sequence[dict[str, float]], name: str) -> tuple[float, float]:
     """Return the mean difference over the seeds and half of its 95 % interval."""
     return interval([a[name] - b[name] for a, b in zip(left, right, strict=True)])
+
+
+def beside_test(results: dict[str, Trained], accepted: bool, n_rows: int, seed: int, n_labels: int) -> Decided:
+    """Return the gate's decision beside the paired difference of macro-F1 on the test rows."""
+    gold = np.array(results["drafts"].gold)
+    predicted = {remedy: np.array(result.predicted) for remedy, result in results.items()}
+    free = [remedy for remedy in FREE if remedy in results]
+    best = max(free, key=lambda remedy: macro_f1(gold, predicted[remedy], n_labels))
+
+    def gain(rows: np.ndarray) -> float:
+        scores = [macro_f1(gold[rows], predicted[remedy][rows], n_labels) for remedy in ("drafts", best)]
+        return scores[0] - scores[1]
+
+    rng = np.random.default_rng(0)
+    redrawn = [gain(rng.integers(len(gold), size=len(gold))) for _ in range(REDRAWS)]
+    low, high = np.quantile(redrawn, [0.025, 0.975])
+    return Decided(
+        rows=n_rows,
+        seed=seed,
+        accepted=accepted,
+        gain=gain(np.arange(len(gold))),
+        interval=(float(low), float(high)),
+    )
+
+
+def judge_gate(decided: Sequence[Decided]) -> None:
+    """Print the gate's decisions beside the test rows', and their bars."""
+    print(f"\n{'cell':18}{'the gate':>12}{'drafts over the best free remedy, macro-F1 on test':>56}")
+    for cell in decided:
+        low, high = cell.interval
+        verdict = "clear" if cell.clear else "not clear"
+        print(
+            f"{cell.rows or 'all'} rows, seed {cell.seed}".ljust(18)
+            + f"{'accepted' if cell.accepted else 'refused':>12}{cell.gain:+14.3f} ({low:+.3f} to {high:+.3f}), {verdict}"
+            + ("" if cell.right or not cell.clear else ", WRONG")
+        )
+    clear = [cell for cell in decided if cell.clear]
+    right = sum(cell.right for cell in clear)
+    most_lost = max((abs(cell.gain) for cell in clear if not cell.right), default=0.0)
+    share = right / len(clear) if clear else float("nan")
+    bar("rare_class_gate_decides_as_test", f"{right} of {len(clear)}", ">= 90 %", bool(clear) and share >= 0.9)
+    bar("rare_class_gate_macro_f1_lost", f"{most_lost:.3f}", "<= 0.005", most_lost <= 0.005)
 
 
 def above(name: str, gain: tuple[float, float], wanted: float) -> None:

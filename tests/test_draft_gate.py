@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from hybrid.data.training_rows import TrainingRow
 from hybrid.teacher.drafts.diversity import diversity, tell_apart
 from hybrid.teacher.drafts.frozen import Batch, recall_at_own_count
-from hybrid.teacher.drafts.gate import FitPredict, Training, encoder_gate, gate, repeated
+from hybrid.teacher.drafts.gate import FitPredict, Training, encoder_gate, repeated, screen
 from hybrid.teacher.drafts.verdict import NOT_JUDGED, Gate, _sign_test, judge
 from tests.corpus import LABELS as DISHES
 from tests.corpus import texts_and_gold
@@ -34,7 +34,7 @@ def only_rare(batch: Batch) -> Batch:
 
 def on_embeddings(drafts: Batch) -> Gate:
     real = blobs(0, 300, 30)
-    return gate(real, drafts, real.targets, LABELS, ["rare"], balanced=False, seed=0)
+    return screen(real, drafts, real.targets, LABELS, ["rare"], balanced=False, seed=0)
 
 
 def test_drafts_that_are_like_the_rare_class_pass_on_embeddings() -> None:
@@ -75,7 +75,8 @@ def test_drafts_must_beat_every_remedy_that_costs_nothing() -> None:
     for remedy in ("oversampling", "class_weights"):
         judged = verdicts([*COMMON, *RARE], nothing=nothing, drafts=drafts, **{remedy: better})
         assert judged.passed == []
-        assert judged.refused["rare"].endswith(f"with {remedy.replace('_', ' ')}")
+        assert f"with {remedy.replace('_', ' ')}" in judged.refused["rare"]
+    assert 'train.class_weights = "balanced"' in judged.refused["rare"]
 
 
 def test_recall_that_is_bought_with_too_much_precision_is_refused() -> None:
@@ -86,7 +87,25 @@ def test_recall_that_is_bought_with_too_much_precision_is_refused() -> None:
 
 def test_no_rise_of_recall_is_no_reason_to_train_on_drafts() -> None:
     same = [*COMMON, *[1] * 5, *[0] * 5]
-    assert "not clearly a rise" in verdicts([*COMMON, *RARE], nothing=same, drafts=same).refused["rare"]
+    assert "so they add nothing" in verdicts([*COMMON, *RARE], nothing=same, drafts=same).refused["rare"]
+
+
+def test_a_rise_that_few_rows_cannot_prove_is_taken_and_its_p_value_told() -> None:
+    nothing, drafts = [0] * 30, [*COMMON, *[1] * 2, *[0] * 8]
+    judged = verdicts([*COMMON, *RARE], nothing=nothing, drafts=drafts)
+    assert judged.passed == ["rare"]
+    assert judged.classes[0].recall_gain_p == 0.25
+
+
+def test_the_screen_refuses_harm_alone() -> None:
+    def screened(drafts: Sequence[int]) -> Gate:
+        nothing = [*COMMON, *[1] * 5, *[0] * 5]
+        tables = {"nothing": np.array([nothing]), "drafts": np.array([drafts])}
+        return judge(np.array([*COMMON, *RARE]), tables, LABELS, ["rare"], n_drafts=1, folds=5, screen=True)
+
+    assert screened([*COMMON, *[1] * 5, *[0] * 5]).passed == ["rare"]
+    assert "macro-F1" in screened([*COMMON, *[1] * 4, *[0] * 6]).refused["rare"]
+    assert "macro-F1" in screened([*[1] * 8, *[0] * 12, *[1] * 6, *[0] * 4]).refused["rare"]
 
 
 def test_rows_without_a_judging_label_count_for_nothing() -> None:
@@ -120,7 +139,7 @@ def test_a_class_of_too_few_rows_trains_on_drafts_that_cost_the_others_nothing_a
     assert "macro-F1 of the other classes falls" in verdict.reason
 
 
-def test_three_rows_gained_and_none_lost_may_be_luck_and_five_are_not() -> None:
+def test_the_p_value_is_of_the_exact_sign_test() -> None:
     assert _sign_test(3, 0) == pytest.approx(1 / 8)
     assert _sign_test(5, 0) == pytest.approx(1 / 32)
     assert _sign_test(0, 0) == 1

@@ -16,7 +16,7 @@ from hybrid.stages.stage import DECISIONS, DRAFTS, LABELS, ROWS, TRAINING_DRAFTS
 from hybrid.teacher.drafts.checks import CheckedDrafts, Embed, Relabel, check_drafts
 from hybrid.teacher.drafts.diversity import diversity, tell_apart
 from hybrid.teacher.drafts.frozen import Batch, recall_at_own_count
-from hybrid.teacher.drafts.gate import gate
+from hybrid.teacher.drafts.gate import screen
 from hybrid.teacher.drafts.recorded import read_drafts
 from hybrid.teacher.drafts.verdict import NOT_JUDGED, Gate
 from hybrid.teacher.drafts.writing import DraftWriter, cost_between
@@ -90,7 +90,7 @@ def synthesize(
     `rows` are all real rows, calibration and test too: they are only compared with, never trained
     on. `decisions` and `embeddings` [n, d] belong to the training rows, in their order. Drafts pass the checks of
     `hybrid.teacher.drafts.checks` one by one. Where `config.use` is "auto", the drafts of a class that does not pass
-    the gate (`hybrid.teacher.drafts.gate`) are refused; those that pass on frozen embeddings have to pass `trial` too.
+    the gate (`hybrid.teacher.drafts.gate`) are refused: those that do harm on frozen embeddings, then those that fail `trial`.
     `balanced` says whether training weighs the classes evenly.
     """
     minority = minority_classes(decisions, labels, config)
@@ -100,7 +100,7 @@ def synthesize(
     judged = tried = None
     if any(draft.status == "accepted" for draft in checked):
         judging = _judging(decisions, trusted, labels)
-        judged = gate(real, checks.accepted(labels), judging, labels, minority, balanced=balanced, seed=seed)
+        judged = screen(real, checks.accepted(labels), judging, labels, minority, balanced=balanced, seed=seed)
         if config.use == "auto":
             checked = refuse_classes(checked, judged)
             if trial and (accepted := [draft for draft in checked if draft.status == "accepted"]):
@@ -359,7 +359,7 @@ def _summary_line(report: Report) -> str:
 SYNTHESIZE = Stage(
     name="synthesize",
     purpose="cleaned rows -> drafts of rare classes, accepted and refused",
-    version=6,
+    version=7,
     reads=_reads,
     writes=(DRAFTS.path, TRAINING_DRAFTS.path),
     code=(

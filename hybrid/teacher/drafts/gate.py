@@ -1,8 +1,8 @@
 """The gate of synthesis: the drafts of a class train only if they beat what costs nothing on held-out real rows.
 
-What costs nothing is training without them, repeating the real rows of the class, and weighting the classes. The first
-test uses logistic regression on frozen embeddings, which takes seconds and compares with nothing at all; only classes
-that pass it are tried with the encoder that will be trained, against every remedy.
+What costs nothing is training without them, repeating the real rows of the class, and weighting the classes. A screen by
+logistic regression on frozen embeddings, which takes seconds, refuses drafts that do harm; the others are tried with the
+encoder that will be trained, against every remedy.
 
 The rows that judge carry labels in which the author of the drafts had no part: a trusted label, or the given one where
 cleaning confirmed it. A row whose given label cleaning changed judges nobody, because one of the two is wrong.
@@ -34,7 +34,7 @@ FitPredict = Callable[[Training, Sequence[str]], np.ndarray]
 """Trains the encoder and returns the predicted class indices [n] of the texts."""
 
 
-def gate(
+def screen(
     real: Batch,
     drafts: Batch,
     judging: np.ndarray,
@@ -44,7 +44,7 @@ def gate(
     balanced: bool,
     seed: int,
 ) -> Gate:
-    """Compare the drafts with nothing, by logistic regression on frozen embeddings.
+    """Refuse drafts that do harm, by logistic regression on frozen embeddings.
 
     The regression is cross-fitted on the real rows without and with all drafts, `SEEDS` times with new folds, and
     scored on the held-out rows against their `judging` labels [n], class indices or `NOT_JUDGED`. `balanced` weights
@@ -52,7 +52,7 @@ def gate(
     """
     pairs = np.array([_predict_twice(real, drafts, balanced=balanced, seed=seed + number) for number in range(SEEDS)])
     predicted = {NOTHING: pairs[:, 0], DRAFTS: pairs[:, 1]}
-    return judge(judging, predicted, labels, minority, n_drafts=len(drafts.targets), folds=FOLDS)
+    return judge(judging, predicted, labels, minority, n_drafts=len(drafts.targets), folds=FOLDS, screen=True)
 
 
 def encoder_gate(
@@ -71,6 +71,8 @@ def encoder_gate(
     The encoder is cross-fitted on the real rows in `TRIAL_FOLDS` parts, once for each remedy, and scored on the rows
     held out against their `judging` labels [n]. Oversampling repeats real rows of the rare classes, as many as there
     are drafts of each. Where training weights the classes anyway (`balanced`), the weights are no remedy of their own.
+    All drafts are in every part, also those that were written with rows of the other part in sight: the checks refuse
+    near-copies, and half of thirty rows is the parent of hardly any draft by itself.
     """
     targets = np.array([row.label for row in real])
     predicted: dict[str, np.ndarray] = {}
