@@ -40,7 +40,7 @@ from hybrid.runtime.text_encoder import TextLimits, pool
 from hybrid.types import Epoch, Task
 
 
-class _TrainingSetup(msgspec.Struct, frozen=True, kw_only=True):
+class TrainingSetup(msgspec.Struct, frozen=True, kw_only=True):
     """What the Trainer gets: a model with a fresh head, its tokenizer, the loss, and the two encoded parts."""
 
     model: Any
@@ -91,7 +91,7 @@ def train(
     counts = _checked_counts(rows, len(labels), task)
     _check_quotes(rows, config)
     fitting, validation = hold_out(rows, config, seed)
-    setup = _training_setup(fitting, validation, labels, config, encoder=encoder, reading=reading, seed=seed, task=task)
+    setup = training_setup(fitting, validation, labels, config, encoder=encoder, reading=reading, seed=seed, task=task)
     check_memory(setup.model, config, tokens=max(setup.fitting["length"]))
     choice = _precision_choice(setup, config, workdir)
     trainer = _trainer(setup, len(labels), config, workdir, seed, bf16=choice.precision == "bf16", task=task)
@@ -160,7 +160,7 @@ def _evidence_figures(
     return {"rows_with_quotes": sum(bool(row.quotes) for row in fitting), **figures}
 
 
-def _training_setup(
+def training_setup(
     fitting: Sequence[TrainingRow],
     validation: Sequence[TrainingRow],
     labels: Sequence[str],
@@ -170,7 +170,7 @@ def _training_setup(
     reading: TextLimits,
     seed: int,
     task: Task,
-) -> _TrainingSetup:
+) -> TrainingSetup:
     tokenizer = load_tokenizer(encoder)
     transformers.set_seed(seed)
     model = load_classifier(encoder, labels)
@@ -192,7 +192,7 @@ def _training_setup(
         read_windows(tokenizer, [row.text for row in part], reading, offsets=learns_evidence)
         for part in (fitting, validation)
     ]
-    return _TrainingSetup(
+    return TrainingSetup(
         model=model,
         tokenizer=tokenizer,
         loss=loss,
@@ -215,7 +215,7 @@ def _encode(rows: Sequence[TrainingRow], windows: Windows, class_weights: np.nda
     return datasets.Dataset.from_dict(encoded)
 
 
-def _precision_choice(setup: _TrainingSetup, config: TrainConfig, workdir: Path) -> PrecisionChoice:
+def _precision_choice(setup: TrainingSetup, config: TrainConfig, workdir: Path) -> PrecisionChoice:
     """Choose the precision to train in. A resumed run keeps the choice of the run that it continues."""
     if config.precision != "auto":
         return PrecisionChoice(precision=config.precision, reason="set_by_recipe")
@@ -237,7 +237,7 @@ def _precision_choice(setup: _TrainingSetup, config: TrainConfig, workdir: Path)
 
 
 def _trainer(
-    setup: _TrainingSetup, n_labels: int, config: TrainConfig, workdir: Path, seed: int, *, bf16: bool, task: Task
+    setup: TrainingSetup, n_labels: int, config: TrainConfig, workdir: Path, seed: int, *, bf16: bool, task: Task
 ) -> ClassifierTrainer:
     trainer = ClassifierTrainer(
         loss=setup.loss,
@@ -254,7 +254,7 @@ def _trainer(
     return trainer
 
 
-def _validation_score(scored: Any, *, setup: _TrainingSetup, n_labels: int, task: Task) -> dict[str, float]:
+def _validation_score(scored: Any, *, setup: TrainingSetup, n_labels: int, task: Task) -> dict[str, float]:
     counts = setup.validation_windows
     first = np.cumsum([0, *counts[:-1]])  # the windows of a text all carry its target
     targets, logits = np.asarray(scored.label_ids)[first], pool(np.asarray(scored.predictions), counts, setup.reading)

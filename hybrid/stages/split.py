@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from hybrid.config import DataConfig, Recipe, SplitConfig
 from hybrid.data.annotations import no_votes_phrase
@@ -55,9 +56,11 @@ def split(
     groups = near_duplicate_groups([row.text for row in rows], config.near_duplicate)
     parts, drawn = draw_parts(rows, config, seed, task, groups)
     used = [(row, part) for row, part in zip(rows, parts, strict=True) if part is not None]
+    used_groups = groups[[part is not None for part in parts]]
     _check_given(used)
     examples = [_example(row, part) for row, part in used]
     gold = [Gold(id=row.id, label=row.gold) for row, _ in used if row.gold is not None]
+    n_rows = Counter(example.part for example in examples)
     judged_by_gold = all(row.gold is not None for row, part in used if part != "train")
     return Split(
         rows=examples,
@@ -65,10 +68,10 @@ def split(
         report={
             "rows": len(rows),
             "unused": len(rows) - len(used),
-            "parts": {part: sum(example.part == part for example in examples) for part in PARTS},
+            "parts": {part: n_rows[part] for part in PARTS},
             "classes": {part: _count(examples, part, labels, task) for part in PARTS},
             "near_duplicates": len(rows) - int(groups.max()) - 1,
-            "twins": _leaked_ids(examples, config.near_duplicate),
+            "twins": _leaked_ids(examples, used_groups, config.near_duplicate),
             "gold_rows": len(gold),
             "judged_by_gold": judged_by_gold,
             "trusted": judged_by_gold,  # its name in version 0.1.0
@@ -115,10 +118,20 @@ def _count(examples: Sequence[Example], part: Part, labels: Sequence[str], task:
     return {label: counts[label] for label in labels}
 
 
-def _leaked_ids(examples: Sequence[Example], threshold: float) -> list[str]:
-    """Return the ids of test rows with a near-duplicate in train; only a split that came with the data can have any."""
-    index = NearIndex([example.text for example in examples if example.part == "train"], threshold)
-    return [example.id for example in examples if example.part == "test" and index.nearest(example.text)]
+def _leaked_ids(examples: Sequence[Example], groups: np.ndarray, threshold: float) -> list[str]:
+    """Return the ids of test rows with a near-duplicate in train; only a split that came with the data can have any.
+
+    Only rows of a near-duplicate group [n] that has both are compared: near-duplicates share a group, but two rows of a group
+    need not be near-duplicates.
+    """
+    parts = np.array([example.part for example in examples])
+    shared = np.intersect1d(groups[parts == "train"], groups[parts == "test"])
+    in_shared = np.isin(groups, shared)
+    train, test = ([examples[i] for i in np.flatnonzero(in_shared & (parts == part))] for part in ("train", "test"))
+    if not test:
+        return []
+    nearest = NearIndex([example.text for example in train], threshold).nearest_each([example.text for example in test])
+    return [example.id for example, near in zip(test, nearest, strict=True) if near is not None]
 
 
 DATA_FILES = ("data.prepare", "data.train", "data.calibration", "data.test")

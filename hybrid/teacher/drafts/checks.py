@@ -78,6 +78,8 @@ def _refuse_by_text(
     drafts: Sequence[Draft], rows: Sequence[Example], minority: Sequence[str], config: SynthesizeConfig
 ) -> dict[str, _Refusal]:
     """Return the refusals, by draft id, of drafts whose class, parents or text rule them out."""
+    if not drafts:
+        return {}
     train_ids = {row.id for row in rows if row.part == "train"}
     real = NearIndex([row.text for row in rows], config.near_duplicate)
     refusals: dict[str, _Refusal] = {}
