@@ -15,6 +15,7 @@ out.
 
 import argparse
 import csv
+import importlib
 import itertools
 import json
 import math
@@ -213,12 +214,13 @@ def run_stages_in(folder: Path) -> list[Cost]:
 
 def import_libraries() -> None:
     """Load what the stages load, so that the first one does not count for it."""
-    import cleanlab.filter
-    import cleanlab.multiannotator
-
-    import hybrid.encoders.training
-    import hybrid.labels.cleaning
-    import hybrid.labels.consensus
+    for name in (
+        "cleanlab.multiannotator",
+        "hybrid.encoders.training",
+        "hybrid.labels.cleaning",
+        "hybrid.labels.consensus",
+    ):
+        importlib.import_module(name)
 
 
 def prepare_training(context: object) -> None:
