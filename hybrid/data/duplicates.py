@@ -68,12 +68,12 @@ class NearIndex:
         self._folded, self._number = _distinct(texts)
         self._first_text = np.unique(self._number, return_index=True)[1]
         n = len(self._folded)
-        self._keys = np.empty((bands.count, n), dtype=np.uint64)
-        self._values = np.empty((n, bands.count * bands.rows), dtype=np.uint8)
+        self._keys = np.empty((bands.number, n), dtype=np.uint64)
+        self._values = np.empty((n, bands.number * bands.rows), dtype=np.uint8)
         for start, keys, values in signed(self._folded, bands):
             self._keys[:, start : start + len(values)] = keys
             self._values[start : start + len(values)] = values
-        self._order = np.empty((bands.count, n), dtype=np.int32)
+        self._order = np.empty((bands.number, n), dtype=np.int32)
         for of_band, order in zip(self._keys, self._order, strict=True):
             order[:] = np.argsort(of_band, kind="stable")
             of_band[:] = of_band[order]
@@ -109,14 +109,14 @@ class NearIndex:
                 for first, second in zip(a[alike].tolist(), b[alike].tolist(), strict=True):
                     if not links.joined(first, second) and self._is_near(first, second):
                         links.join(first, second)
-        return links.groups()[self._number]
+        return np.asarray(links.groups()[self._number])
 
     def _is_near(self, a: int, b: int) -> bool:
         return jaccard(self._shingles(a), self._shingles(b)) >= self._threshold
 
     def _matches(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Count the values that the signatures of texts `a` [m] and `b` [m] share."""
-        return np.count_nonzero(self._values[a] == self._values[b], axis=1)
+        return np.asarray(np.count_nonzero(self._values[a] == self._values[b], axis=1))
 
     def _near_each(self, folded: Sequence[str]) -> Iterator[list[tuple[int, float]]]:
         """Yield the near-copies of each folded text: their numbers, rising, and similarities."""

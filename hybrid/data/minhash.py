@@ -21,9 +21,9 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Bands(NamedTuple):
-    """A signature of `count` bands of `rows` values, each the least a * h + b of a text's shingles; a and b are uint32 [128]."""
+    """A signature of `number` bands of `rows` values, each the least a * h + b of a text's shingles; a and b are uint32 [128]."""
 
-    count: int
+    number: int
     rows: int
     a: np.ndarray
     b: np.ndarray
@@ -60,8 +60,8 @@ def signed(folded: Sequence[str], bands: Bands) -> Iterator[Signed]:
     """Yield the signatures of folded texts in chunks of limited size."""
     for start, end in _chunks(folded):
         signatures = signatures_of(folded[start:end], bands)
-        keys = np.zeros((bands.count, end - start), dtype=np.uint64)
-        for band, row in product(range(bands.count), range(bands.rows)):
+        keys = np.zeros((bands.number, end - start), dtype=np.uint64)
+        for band, row in product(range(bands.number), range(bands.rows)):
             keys[band] = (keys[band] ^ signatures[band * bands.rows + row]) * _MIX
             keys[band] ^= keys[band] >> np.uint64(29)
         yield Signed(start, keys, signatures.T.astype(np.uint8))
@@ -79,7 +79,7 @@ def signatures_of(folded: Sequence[str], bands: Bands) -> np.ndarray:
         of_texts.extend(numbers.setdefault(shingle, len(numbers)) for shingle in windows(text))
     hashes = _mixed(np.array([sha1_hash32(shingle.encode()) for shingle in numbers], dtype=np.uint32))
     shingles, first = np.array(of_texts), np.array(starts)
-    signatures = np.empty((bands.count * bands.rows, len(folded)), dtype=np.uint32)
+    signatures = np.empty((bands.number * bands.rows, len(folded)), dtype=np.uint32)
     for row in range(len(signatures)):
         permuted = hashes * bands.a[row] + bands.b[row]
         signatures[row] = np.minimum.reduceat(permuted[shingles], first)

@@ -127,7 +127,9 @@ def _leaked_ids(examples: Sequence[Example], groups: np.ndarray, threshold: floa
     parts = np.array([example.part for example in examples])
     shared = np.intersect1d(groups[parts == "train"], groups[parts == "test"])
     in_shared = np.isin(groups, shared)
-    train, test = ([examples[i] for i in np.flatnonzero(in_shared & (parts == part))] for part in ("train", "test"))
+    train, test = (
+        [examples[i] for i in np.flatnonzero(in_shared & (parts == part)).tolist()] for part in ("train", "test")
+    )
     if not test:
         return []
     nearest = NearIndex([example.text for example in train], threshold).nearest_each([example.text for example in test])
