@@ -6,10 +6,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+import msgspec
 import numpy as np
 
 from hybrid.runtime.bundle import MODEL, Bundle
 from hybrid.runtime.decision import predict_one
+from hybrid.runtime.evidence import evidence_words, no_evidence
 from hybrid.runtime.text_encoder import Encoded, pool
 from hybrid.types import BF16, Precision
 from serving.bundle_loading import LoadedBundle
@@ -17,7 +19,7 @@ from serving.engine.dispatch import Dispatch, batch_tokens
 from serving.engine.ipc import Open
 from serving.engine.process import EngineProcess
 from serving.engine.supervisor import EngineSupervisor
-from serving.errors import ItemError
+from serving.errors import ItemError, UnanswerableError
 from serving.interfaces import Observer
 from serving.scheduler.admission import Admission, Backlog, BatchCost
 from serving.scheduler.queue import Job
@@ -130,25 +132,34 @@ class Replica:
         Raises:
             ServingError: the request cannot be answered.
         """
+        if options.evidence and not self.bundle.evidence:
+            raise UnanswerableError(no_evidence(self.bundle.name))
         n_bytes = sum(map(len, texts))  # characters: near enough, and no text is copied
         with self._in_flight.request(), self._backlog.holding(n_bytes):
             # A guess at the tokens does not refuse a request for its own size: they are counted soon.
             self._admission.admit(0, self._backlog.tokens_of(n_bytes), self._dispatch.load(), deadline)
             began = time.perf_counter()
-            encoded = await self._tokenizer.encode(texts, n_bytes, options.truncate)
+            encoded = await self._tokenizer.encode(texts, n_bytes, options.truncate, offsets=options.evidence)
             timings.tokenise_s = time.perf_counter() - began
-            logits = await self._run(encoded, deadline, timings)
+            values = await self._run(encoded, deadline, timings)
         return [
-            windows
-            if isinstance(windows, ItemError)
-            else encoder_answer(self._loaded, text, windows, options.threshold, precision=self.precision)
-            for text, windows in zip(encoded, logits, strict=True)
+            windows if isinstance(windows, ItemError) else self._answer(text, tokens, windows, options)
+            for text, tokens, windows in zip(texts, encoded, values, strict=True)
         ]
+
+    def _answer(self, text: str, encoded: Encoded, windows: list[list[float]], options: Options) -> Answer:
+        n_labels = len(self.bundle.labels)
+        logits = [values[:n_labels] for values in windows]
+        answer = encoder_answer(self._loaded, encoded, logits, options.threshold, precision=self.precision)
+        if not options.evidence:
+            return answer
+        token_logits = [np.array(values[n_labels:]) for values in windows]
+        return msgspec.structs.replace(answer, evidence=evidence_words(text, encoded, token_logits))
 
     async def _run(
         self, encoded: Sequence[Encoded], deadline: Deadline, timings: Timings
     ) -> list[list[list[float]] | ItemError]:
-        """Return the logits of each window of each text, or the error of a text on which the engine fails."""
+        """Return what the engine gives for each window of each text, or the error of a text on which it fails."""
         timings.stage = "queue"
         job = Job(encoded, timings)
         estimate = self._admission.admit(job.tokens, job.tokens, self._dispatch.load(), deadline)

@@ -31,8 +31,10 @@ class RequestTokenizer:
         self._pool = pool
         self._backlog = backlog
 
-    async def encode(self, texts: Sequence[str], n_bytes: int, truncate: Truncate | None) -> list[Encoded]:
-        """Return the tokens of each text.
+    async def encode(
+        self, texts: Sequence[str], n_bytes: int, truncate: Truncate | None, *, offsets: bool = False
+    ) -> list[Encoded]:
+        """Return the tokens of each text, with their places in it if `offsets`.
 
         Raises:
             UnanswerableError: a text is too long and `truncate` is `error`, or it is not valid Unicode.
@@ -40,20 +42,20 @@ class RequestTokenizer:
         with self._backlog.reading(n_bytes):
             began = time.perf_counter()
             if n_bytes <= INLINE_BYTES and (truncate in (None, "error") or truncate in self._cutting):
-                encoded = self._encode(texts, truncate)
+                encoded = self._encode(texts, truncate, offsets)
             else:
                 loop = asyncio.get_running_loop()
-                encoded = await loop.run_in_executor(self._pool, self._encode, texts, truncate)
+                encoded = await loop.run_in_executor(self._pool, self._encode, texts, truncate, offsets)
         if n_bytes:
             self._backlog.learn(n_bytes, sum(map(len, encoded)), time.perf_counter() - began)
         if truncate == "error":
             _refuse_long(encoded, self._own.reading.max_length)
         return encoded
 
-    def _encode(self, texts: Sequence[str], truncate: Truncate | None) -> list[Encoded]:
+    def _encode(self, texts: Sequence[str], truncate: Truncate | None, offsets: bool) -> list[Encoded]:
         text_encoder = self._text_encoder(truncate)
         try:
-            return text_encoder.read(texts)
+            return text_encoder.read_with_offsets(texts) if offsets else text_encoder.read(texts)
         except (TypeError, UnicodeEncodeError) as error:  # half of a surrogate pair
             raise UnanswerableError(_not_unicode(texts)) from error
 

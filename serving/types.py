@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 from typing import Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
-from hybrid.types import AnswerSource, AnswerStatus, EscalationOutcome
+from hybrid.types import AnswerSource, AnswerStatus, EscalationOutcome, EvidenceWord
 from serving.errors import DeadlineError
 
 Truncate = Literal["error", "right", "left"]
@@ -71,6 +72,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """When to ask the decoder, if there is one. auto: for texts below the threshold."""
     threshold: float | None = None
     """The confidence below which a text escalates; None: the bundle's threshold."""
+    evidence: bool = False
+    """Whether the answers have their evidence words."""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +107,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """The first 12 hex digits of the SHA-256 of `bundle.json`."""
     precision: str = ""
     """The precision of the encoder that answered; empty for an answer of the decoder alone."""
+    evidence: tuple[EvidenceWord, ...] | UnsetType = UNSET
+    """The words that the encoder takes for evidence, in the order of the text; absent where the request did not ask."""
 
 
 class Timings(msgspec.Struct, kw_only=True):

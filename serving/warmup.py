@@ -37,7 +37,8 @@ async def verify_golden(
     logits = []
     for text in text_encoder.read([golden.text for golden in bundle.golden]):
         windows = [await _logits(engine, [ids], folder) for ids in text.windows]
-        logits.append(pool(np.array(windows, dtype=np.float32)[:, 0], [len(windows)], bundle.reading)[0])
+        of_labels = np.array([values[: len(bundle.labels)] for (values,) in windows], dtype=np.float32)
+        logits.append(pool(of_labels, [len(windows)], bundle.reading)[0])
     probs = apply(bundle.calibration, np.stack(logits))
     others = other_versions(bundle.versions)
     check_golden(bundle.golden, probs, precision=precision, folder=folder, engine=backend, other_versions=others)

@@ -4,7 +4,7 @@ from typing import Literal, TypedDict
 
 import msgspec
 
-from hybrid.types import AnswerSource, AnswerStatus, EscalationOutcome
+from hybrid.types import AnswerSource, AnswerStatus, EscalationOutcome, EvidenceWord
 
 Truncate = Literal["error", "right", "left"]
 Escalate = Literal["auto", "never", "always"]
@@ -21,6 +21,8 @@ class Options(TypedDict, total=False):
     """Whether the decoder is asked; "auto" asks it below the threshold, if the service has one."""
     threshold: float
     """The confidence below which a text escalates; the bundle's threshold if absent."""
+    evidence: bool
+    """Whether each answer has its evidence words; the bundle must have been trained for them."""
     timeout_s: float
     """The seconds that the whole call may take, its retries and pauses included; the client's setting if absent."""
 
@@ -33,6 +35,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     truncate: Truncate | None = None
     escalate: Escalate = "auto"
     threshold: float | None = None
+    evidence: bool = False
     timeout_ms: float
 
 
@@ -61,6 +64,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     bundle_id: str
     precision: str = ""
     """The precision of the encoder that answered; empty for an answer of the decoder alone."""
+    evidence: tuple[EvidenceWord, ...] | None = None
+    """The words that the encoder takes for evidence, in the order of the text; None where they were not asked for."""
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True):

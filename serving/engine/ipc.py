@@ -35,6 +35,8 @@ class Opened(msgspec.Struct, frozen=True, tag=True):
     threads: int
     in_bf16: bool
     """Whether the engine computes an fp32 graph in bf16."""
+    has_evidence: bool
+    """Whether its replies hold the logits of the tokens too: the graph has an evidence head."""
 
 
 class Refused(msgspec.Struct, frozen=True, tag=True):
@@ -52,7 +54,7 @@ class Batch(msgspec.Struct, frozen=True, tag=True):
 
 
 class Logits(msgspec.Struct, frozen=True, tag=True):
-    """The logits of a batch [n_rows, n_labels], float32, row after row."""
+    """The logits of a batch, float32, row after row: [n_labels], and then [length of the row] where there is an evidence head."""
 
     number: int
     values: bytes

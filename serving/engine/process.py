@@ -41,6 +41,7 @@ class EngineProcess:
         self.threads = 0
         self.in_bf16 = False
         """Whether it computes an fp32 graph in bf16."""
+        self._has_evidence = False
         self._process = process
         self._out: asyncio.WriteTransport | None = None
         self._replies: dict[int, asyncio.Future[FromWorker]] = {}
@@ -87,7 +88,7 @@ class EngineProcess:
             call(self._lost)
 
     async def run(self, rows: Sequence[list[int]], *, limit_s: float) -> list[list[float]]:
-        """Return the logits [n_labels] of each row of token ids.
+        """Return the logits [n_labels] of each row of token ids, and then those of its tokens where there is an evidence head.
 
         Raises:
             EngineError: the graph raised.
@@ -100,8 +101,10 @@ class EngineProcess:
             raise EngineError(reply.reason)
         assert isinstance(reply, Logits)
         values = array.array("f", reply.values).tolist()
-        n_labels = len(values) // len(rows)
-        return [values[start : start + n_labels] for start in range(0, len(values), n_labels)]
+        lengths = [len(row) for row in rows] if self._has_evidence else [0] * len(rows)
+        n_labels = (len(values) - sum(lengths)) // len(rows)
+        ends = list(itertools.accumulate(n_labels + length for length in lengths))
+        return [values[start:end] for start, end in itertools.pairwise([0, *ends])]
 
     async def stop(self) -> None:
         """Stop the process: close its socket, and kill it if it does not exit."""
@@ -135,7 +138,7 @@ class EngineProcess:
         if isinstance(reply, Refused):
             raise BundleError(reply.reason)
         assert isinstance(reply, Opened)
-        self.threads, self.in_bf16 = reply.threads, reply.in_bf16
+        self.threads, self.in_bf16, self._has_evidence = reply.threads, reply.in_bf16, reply.has_evidence
 
     async def _request(self, message: Open | Batch, number: int, limit_s: float) -> FromWorker:
         if self._lost:

@@ -75,7 +75,7 @@ class EngineSupervisor:
         await self._up.wait()
 
     async def run(self, rows: Sequence[list[int]], *, limit_s: float) -> list[list[float]]:
-        """Return the logits [n_labels] of each row of token ids.
+        """Return the logits [n_labels] of each row of token ids, and then those of its tokens where there is an evidence head.
 
         Raises:
             EngineError: the graph raised.

@@ -47,7 +47,7 @@ def serve(connection: socket.socket) -> None:
     except HybridError as error:
         connection.sendall(encode_frame(Refused(str(error))))
         return
-    connection.sendall(encode_frame(Opened(session.threads, session.in_bf16)))
+    connection.sendall(encode_frame(Opened(session.threads, session.in_bf16, session.has_evidence)))
     sessions, sending = SessionPool(session, pad_id=first.pad_id), threading.Lock()
 
     def run(batch: Batch) -> None:
@@ -77,9 +77,11 @@ def open_session(graph: Open) -> Session:
 def answer(sessions: SessionPool, batch: Batch) -> Logits | Failed:
     """Run a batch: its logits, or why the graph raised."""
     try:
-        logits = sessions.run(batch.rows)
+        logits, tokens = sessions.outputs(batch.rows)
     except Exception as error:  # whatever it is, the next batch may run
         return Failed(batch.number, f"{type(error).__name__}: {error}")
+    if tokens:
+        logits = np.concatenate([values for row in zip(logits, tokens, strict=True) for values in row])
     return Logits(batch.number, np.ascontiguousarray(logits, dtype=np.float32).tobytes())
 
 

@@ -33,6 +33,8 @@ class ClassifyRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     threshold: Annotated[float, Meta(ge=0, le=1)] | None = None
     """The confidence below which a text escalates; absent: the bundle's threshold."""
     timeout_ms: Annotated[float, Meta(gt=0)] | None = None
+    evidence: bool = False
+    """Whether each answer has its evidence words, `evidence`, with their places; only where the bundle has them."""
 
 
 class ErrorDetail(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +78,8 @@ class BundleReply(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits
     engine: str
     """The library that runs the graph."""
+    evidence: bool
+    """Whether answers can have their evidence words."""
 
 
 class SwapRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -94,7 +98,7 @@ async def answer_classify(call: Call) -> ClassifyReply:
     """Classify the texts of a request, one answer per text."""
     body: ClassifyRequest = call.body
     texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
-    options = Options(truncate=body.truncate, escalate=body.escalate, threshold=body.threshold)
+    options = Options(truncate=body.truncate, escalate=body.escalate, threshold=body.threshold, evidence=body.evidence)
     results = await classify(call, texts, options, _deadline(call, body.timeout_ms))
     errors = {item: result for item, result in enumerate(results) if isinstance(result, ItemError)}
     if len(errors) == len(results):
@@ -121,6 +125,7 @@ async def answer_bundle(call: Call) -> BundleReply:
         reading=bundle.reading,
         limits=call.settings.limits,
         engine=call.service.engine,
+        evidence=bool(bundle.evidence),
     )
 
 

@@ -60,7 +60,7 @@ class Job:
             self._timings.queue_s = time.perf_counter() - self._put_at
 
     def deliver(self, row: Row, logits: list[float]) -> None:
-        """Take the logits [n_labels] of one row; with the last one the job is done."""
+        """Take the logits of one row, as the engine gives them; with the last one the job is done."""
         self._logits[row.item][row.window] = logits
         self._count()
 

@@ -17,6 +17,7 @@ from hybrid.runtime.bundle import Bundle
 from hybrid.runtime.calibration import FEW_LABELS, NOTHING_KEPT, Calibration, Knots, apply
 from hybrid.runtime.cascade import Classifier
 from hybrid.runtime.combination import Reliability, Weights
+from hybrid.runtime.encoder import TextOutputs
 from hybrid.runtime.text_encoder import Encoded
 from hybrid.types import AnswerStatus, Example, Judged, Prediction, Vote
 from serving.bundle_loading import LoadedBundle
@@ -64,11 +65,15 @@ class FixedEncoder:
     def __init__(self, logits: Sequence[Sequence[float]]) -> None:
         self._logits = np.array(logits, dtype=np.float32)
 
-    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+    has_evidence = False
+
+    def encode(self, texts: Sequence[str], *, offsets: bool) -> list[Encoded]:
+        assert not offsets
         return [Encoded(windows=([1, 2],), truncated=len(text) % 2 == 0) for text in texts]
 
-    def run(self, encoded: Sequence[Encoded]) -> np.ndarray:
-        return self._logits[: len(encoded)]
+    def run_with_evidence(self, encoded: Sequence[Encoded], *, threads_alike: bool) -> TextOutputs:
+        assert not threads_alike
+        return TextOutputs(self._logits[: len(encoded)], [])
 
 
 class FixedDecoder:
