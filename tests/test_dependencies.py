@@ -22,6 +22,8 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "hybrid/runtime": (),
     "hybrid/runtime/engines/openvino_engine.py": ("openvino",),
     "hybrid/scoring": (),
+    "hybrid/cluster": (),
+    "hybrid/cluster/ray_cluster.py": ("ray",),
     "hybrid/files": (),
     "hybrid/files/formats/parquet.py": ("recipe",),
     "hybrid/files/formats/xlsx.py": ("xlsx",),

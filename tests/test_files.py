@@ -38,7 +38,7 @@ except SystemExit as end:
     assert not end.code
 plain = Prediction(label="plain", confidence=0.75, probs={"good": 0.25, "plain": 0.75}, escalate=False)
 classifier = SimpleNamespace(
-    bundle=SimpleNamespace(labels=("good", "plain")), engine="onnxruntime", classify=lambda texts, threshold: [plain for _ in texts]
+    bundle=SimpleNamespace(labels=("good", "plain")), engine="onnxruntime", classify_alike=lambda texts, threshold: [plain for _ in texts]
 )
 progress = SimpleNamespace(say=lambda line: None, advance=lambda done, total: None)
 score(classifier, Path("bundle"), Job(source=Path("in.jsonl"), target=Path("out.jsonl")), progress)

@@ -2,13 +2,19 @@
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hybrid.commands.arguments import add_engine, add_json
+from hybrid.cluster.engine import ENGINES, LOCAL
+from hybrid.commands.arguments import add_engine, add_json, count
 from hybrid.files.formats import FORMATS
 
 if TYPE_CHECKING:
+    from hybrid.progress import Screen
+    from hybrid.runtime import Classifier
+    from hybrid.scoring.output import Answer
     from hybrid.scoring.shards import ShardReport
     from hybrid.scoring.tally import Tally
 
@@ -38,6 +44,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--shard", default="", metavar="K/N", help="do one of N slices of the work; the last to finish writes OUT"
     )
     slices.add_argument("--join", action="store_true", help="write OUT from the slices that --shard left")
+    parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default=LOCAL,
+        help="where the work is done: in processes of this machine, or on the machines of a Ray cluster (%(default)s)",
+    )
+    parser.add_argument("--ray-address", default="", metavar="HOST:PORT", help="the cluster (default: RAY_ADDRESS)")
+    parser.add_argument(
+        "--workers", type=count, metavar="N", help="processes that work at once (default: one a processor, if they pay)"
+    )
+    parser.add_argument(
+        "--worker-threads", type=count, metavar="N", help="processors of each (default: 1 on Ray, else a fair share)"
+    )
     add_engine(parser)
     add_json(parser)
     parser.set_defaults(act=_score)
@@ -50,7 +69,7 @@ def _score(options: argparse.Namespace) -> object:
     from hybrid.progress import Screen
     from hybrid.runtime.bundle import bundle_path
     from hybrid.runtime.promises import advice, effect_line
-    from hybrid.scoring.score import Job, join_shards, score, score_shard
+    from hybrid.scoring.score import Job, join_shards, score_shard, score_with
     from hybrid.scoring.shards import read_shard
 
     shard = read_shard(options.shard) if options.shard else None
@@ -72,14 +91,38 @@ def _score(options: argparse.Namespace) -> object:
         else effect_line(bundle.reference, job.threshold)
     ):
         screen.say(hint)
-    with screen.working("score"):
+    with screen.working("score"), _place(options, classifier, folder, screen) as answer:
         if shard:
-            report = score_shard(classifier, folder, job, shard, screen)
-            print(shard_line(report, job.target))
-            return {"file": str(job.target), **msgspec.to_builtins(report)}
-        tally = (join_shards if options.join else score)(classifier, folder, job, screen)
+            report = score_shard(classifier, folder, job, shard, screen, answer=answer)
+        elif options.join:
+            tally = join_shards(classifier, folder, job, screen)
+        else:
+            tally = score_with(answer, classifier, folder, job, screen)
+    if shard:
+        print(shard_line(report, job.target))
+        return {"file": str(job.target), **msgspec.to_builtins(report)}
     print(summary_line(tally, job.target))
     return {"file": str(job.target), **msgspec.to_builtins(tally)}
+
+
+@contextmanager
+def _place(
+    options: argparse.Namespace, classifier: "Classifier", bundle_dir: Path, screen: "Screen"
+) -> "Iterator[Answer]":
+    """Yield what has the parts written, where the options say."""
+    from hybrid.scoring.work import on, on_this_machine
+
+    backend, workers, threads = options.engine_backend, options.workers, options.worker_threads
+    if options.engine == LOCAL:
+        yield on_this_machine(classifier, bundle_dir, backend, workers=workers, threads=threads)
+        return
+    from hybrid.cluster.ray_cluster import RayEngine
+
+    engine = RayEngine(address=options.ray_address, workers=workers, threads=threads or 1, say=screen.say)
+    try:
+        yield on(engine, bundle_dir, backend)
+    finally:
+        engine.close()
 
 
 def shard_line(report: "ShardReport", target: Path) -> str:

@@ -1,11 +1,9 @@
 """Score a file or a folder: plan the parts, have them written, join them."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from hybrid.errors import DataError, StorageError
 from hybrid.files.hashing import sha256_of_file
@@ -14,7 +12,8 @@ from hybrid.files.table import write_json
 from hybrid.progress import Progress
 from hybrid.runtime.bundle import manifest_of
 from hybrid.runtime.engines import DEFAULT_ENGINE
-from hybrid.scoring.job import FilePair, Job, file_pairs
+from hybrid.scoring.job import Job, file_pairs
+from hybrid.scoring.output import Answer, Output
 from hybrid.scoring.parts import (
     LOCK,
     SHARDS_LOCK,
@@ -32,33 +31,16 @@ from hybrid.scoring.parts import (
     refuse_other,
     stamp_path,
 )
-from hybrid.scoring.plan import Plan, is_of, make_plan, mark_of
+from hybrid.scoring.plan import is_of, make_plan, mark_of
 from hybrid.scoring.rows import added_columns
-from hybrid.scoring.scorer import Scorer
 from hybrid.scoring.shards import Shard, ShardReport
 from hybrid.scoring.tally import Tally
+from hybrid.scoring.work import here
 
 if TYPE_CHECKING:
     from hybrid.runtime import Classifier
 
-__all__ = ["Job", "join_shards", "score", "score_shard"]
-
-Answer = Callable[["Output", list[int]], Iterable[Tally]]
-"""Has the parts of these numbers written, and yields their tallies in any order."""
-
-
-class Output(msgspec.Struct, frozen=True, kw_only=True):
-    """An output that is to be made."""
-
-    job: Job
-    pairs: list[FilePair]
-    plan: Plan
-    parts: Parts
-
-    def finished(self) -> Tally | None:
-        """Return the tally if the output is there already."""
-        finished = read_finished(self.job.target, self.pairs)
-        return finished.tally if finished and finished.is_of(self.plan.made) else None
+__all__ = ["Job", "join_shards", "score", "score_shard", "score_with"]
 
 
 def score(classifier: "Classifier", bundle_dir: Path, job: Job, progress: Progress) -> Tally:
@@ -72,19 +54,6 @@ def score(classifier: "Classifier", bundle_dir: Path, job: Job, progress: Progre
         StorageError: the output cannot be written.
     """
     return score_with(here(classifier), classifier, bundle_dir, job, progress)
-
-
-def here(classifier: "Classifier") -> Answer:
-    """Answer in this process."""
-
-    def answer(output: Output, numbers: list[int]) -> Iterator[Tally]:
-        scorer = Scorer(classifier, output.job, output.pairs, output.plan, output.parts)
-        try:
-            yield from map(scorer, numbers)
-        finally:
-            scorer.close()
-
-    return answer
 
 
 def score_with(answer: Answer, classifier: "Classifier", bundle_dir: Path, job: Job, progress: Progress) -> Tally:
@@ -107,7 +76,15 @@ def score_with(answer: Answer, classifier: "Classifier", bundle_dir: Path, job: 
         return _finish(output)
 
 
-def score_shard(classifier: "Classifier", bundle_dir: Path, job: Job, shard: Shard, progress: Progress) -> ShardReport:
+def score_shard(
+    classifier: "Classifier",
+    bundle_dir: Path,
+    job: Job,
+    shard: Shard,
+    progress: Progress,
+    *,
+    answer: Answer | None = None,
+) -> ShardReport:
     """Write the parts of one shard, and the output as well if all other parts are there.
 
     Shards run in any order and at once, each once or more often; an interrupted one is run again.
@@ -127,7 +104,7 @@ def score_shard(classifier: "Classifier", bundle_dir: Path, job: Job, shard: Sha
             if len(missing) < len(mine):
                 progress.say(f"continuing after {len(mine) - len(missing)} of {len(mine)} parts that are scored")
             try:
-                _answer(output, missing, here(classifier), progress)
+                _answer(output, missing, answer or here(classifier), progress)
             except StorageError:
                 if output.finished() is None:  # otherwise other processes have finished, and removed the folder
                     raise
