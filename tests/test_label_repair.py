@@ -10,6 +10,7 @@ import pytest
 from hybrid.config import CleanConfig
 from hybrid.data.trusted import draw_trusted
 from hybrid.errors import ConfigError
+from hybrid.labels import evidence
 from hybrid.labels.cleaning import Cleaned, clean
 from hybrid.labels.conditional_logit import fit_weights, log_probs_of
 from hybrid.labels.estimate import LabelEstimate
@@ -255,3 +256,18 @@ def test_a_method_is_one_entry_and_recipes_cleaning_and_review_know_it(
 )
 def test_the_method_of_an_old_run_is_known_by_its_name(name: str, method: str) -> None:
     assert method_of({"method": name}) is METHODS[method]
+
+
+def test_neighbours_are_those_among_all_rows_or_among_drawn_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = np.random.default_rng(3).standard_normal((300, 8)).astype(np.float32)
+    similar = vectors @ vectors.T
+    np.fill_diagonal(similar, -np.inf)
+    nearest = np.argsort(-similar, axis=1)[:, : evidence.NEIGHBOURS]
+    assert (np.sort(evidence.neighbours_of(vectors), axis=1) == np.sort(nearest, axis=1)).all()
+    monkeypatch.setattr(evidence, "REFERENCE_ROWS", 100)
+    among_drawn = evidence.neighbours_of(vectors)
+    drawn = np.unique(among_drawn)
+    assert len(drawn) == 100
+    assert not (among_drawn == np.arange(300)[:, None]).any()
+    expected = drawn[np.argsort(-similar[:, drawn], axis=1)[:, : evidence.NEIGHBOURS]]
+    assert (np.sort(among_drawn, axis=1) == np.sort(expected, axis=1)).all()

@@ -65,12 +65,20 @@ def read_rows(path: Path, row_type: type[RowType]) -> list[RowType]:
     Raises:
         DataError: a line is not a `row_type`; the message names file and line.
     """
-    decoder = msgspec.json.Decoder(row_type)
-    rows = []
+    return list(iterate_rows(path, row_type))
+
+
+def iterate_rows(path: Path, row_type: type[RowType]) -> Iterator[RowType]:
+    """Yield the rows of a table, for those that need not hold all of them.
+
+    Raises:
+        DataError: a line is not a `row_type`; the message names file and line.
+    """
+    decode = msgspec.json.Decoder(row_type).decode
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
-                rows.append(decoder.decode(line))
+                row = decode(line)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 raise DataError(f"{path}:{number}: not a {row_type.__name__}: {error}") from error
-    return rows
+            yield row

@@ -17,6 +17,8 @@ PRIOR_RIGHT = 0.8
 """The prior probability that a source is right."""
 FLOOR = 1e-3
 NEIGHBOURS = 30
+REFERENCE_ROWS = 20_000
+"""Rows among which neighbours are looked for; of more, so many are drawn. All pairs of a million rows would take a day."""
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +40,7 @@ class TextViews(msgspec.Struct, frozen=True, kw_only=True):
 def text_views(embeddings: np.ndarray, sources: Sequence[LabelSource], n_labels: int, folds: np.ndarray) -> TextViews:
     """Predict how each source would label each text, from its labels of the other texts."""
     identity = np.eye(n_labels, dtype=np.float32)
-    neighbours = _neighbours(embeddings)
+    neighbours = neighbours_of(embeddings)
     learned, near = {}, {}
     for source in sources:
         onehot = np.where(source.has_label[:, None], identity[source.label], 0)
@@ -111,14 +113,20 @@ def _sureness(confidence: np.ndarray) -> np.ndarray:
     return np.asarray(np.nan_to_num(odds - np.nanmean(odds)))
 
 
-def _neighbours(embeddings: np.ndarray) -> np.ndarray:
-    """Find the nearest other rows of each row, [n, m]."""
-    n_near = min(NEIGHBOURS, len(embeddings) - 1)
-    nearest = np.zeros((len(embeddings), n_near), dtype=int)
-    for start in range(0, len(embeddings), 1000):
-        similar = embeddings[start : start + 1000] @ embeddings.T
-        similar[np.arange(len(similar)), np.arange(start, start + len(similar))] = -np.inf
-        nearest[start : start + 1000] = np.argpartition(-similar, n_near - 1, axis=1)[:, :n_near]
+def neighbours_of(embeddings: np.ndarray) -> np.ndarray:
+    """Find the nearest other rows of each row, [n, m], among all rows or `REFERENCE_ROWS` drawn ones."""
+    n = len(embeddings)
+    n_near = min(NEIGHBOURS, n - 1)
+    drawn = np.arange(n)
+    if n > REFERENCE_ROWS:
+        drawn = np.sort(np.random.default_rng(0).choice(n, REFERENCE_ROWS, replace=False))
+    reference = embeddings if n == len(drawn) else embeddings[drawn]
+    nearest = np.zeros((n, n_near), dtype=np.int32)
+    for start in range(0, n, 1000):
+        similar = embeddings[start : start + 1000] @ reference.T
+        own = np.flatnonzero((drawn >= start) & (drawn < start + len(similar)))
+        similar[drawn[own] - start, own] = -np.inf
+        nearest[start : start + 1000] = drawn[np.argpartition(-similar, n_near - 1, axis=1)[:, :n_near]]
     return nearest
 
 

@@ -58,4 +58,5 @@ def out_of_fold(
 
 
 def _with_intercept(features: np.ndarray) -> np.ndarray:
-    return np.hstack([features, np.ones((len(features), 1))]).astype(np.float32)
+    ones = np.ones((len(features), 1), dtype=np.float32)
+    return np.hstack([features.astype(np.float32, copy=False), ones])

@@ -13,7 +13,7 @@ from hybrid.data.trusted import REVIEWED
 from hybrid.encoders.built_encoder import PYTHON_FILE, built_encoder
 from hybrid.errors import ConfigError, DataError
 from hybrid.files.hashing import sha256_of, sha256_of_file
-from hybrid.files.table import read_rows, write_json
+from hybrid.files.table import iterate_rows, read_rows, write_json
 from hybrid.hub import RepoKind, commit_of, is_hub, parse_hub
 from hybrid.llm import LLM, open_llm
 from hybrid.pins import ARTIFACTS
@@ -84,7 +84,7 @@ class RunContext:
 
     def rows(self, part: Part | None = None) -> list[Example]:
         """The rows of one part, or all."""
-        rows = read_rows(self.run.path(ROWS.path), ROWS.row_type)
+        rows = iterate_rows(self.run.path(ROWS.path), ROWS.row_type)
         return [row for row in rows if part in (None, row.part)]
 
     def gold(self) -> list[Gold]:

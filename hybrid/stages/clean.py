@@ -66,7 +66,7 @@ def _summary_line(report: Report) -> str:
 CLEAN = Stage(
     name="clean",
     purpose="training rows + votes -> keep, relabel, drop, review",
-    version=5,
+    version=6,
     reads=_reads,
     writes=(DECISIONS.path, TRUSTED.path, EMBEDDINGS, CLASSIFIER),
     code=(

@@ -5,7 +5,7 @@ the declaration names into the stage's stamp, and calls `work` with a `StageIO`,
 reach: a result can never depend on something that its stamp does not know.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar, cast
 
@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from hybrid.config import LLMConfig, Recipe
-from hybrid.files.table import read_rows, write_rows
+from hybrid.files.table import iterate_rows, write_rows
 from hybrid.llm import LLM
 from hybrid.prompts import Name as PromptName
 from hybrid.prompts import prompt_text
@@ -200,12 +200,15 @@ class StageIO:
 
     def read(self, table: Table[RowT]) -> list[RowT]:
         """The rows of a table that an earlier stage wrote."""
-        self._check(table in self._reads.tables, f"the table {table.path}")
-        return read_rows(self._resources.folder / table.path, table.row_type)
+        return list(self._iterate(table))
 
     def rows(self, part: Part | None = None) -> list[Example]:
         """The rows of one part, or all."""
-        return [row for row in self.read(ROWS) if part in (None, row.part)]
+        return [row for row in self._iterate(ROWS) if part in (None, row.part)]
+
+    def _iterate(self, table: Table[RowT]) -> Iterator[RowT]:
+        self._check(table in self._reads.tables, f"the table {table.path}")
+        return iterate_rows(self._resources.folder / table.path, table.row_type)
 
     def write(self, table: Table[RowT], rows: Iterable[RowT]) -> None:
         """Write a table whole."""

@@ -39,7 +39,7 @@ def trusted_rows_of(io: StageIO) -> list[Trusted]:
 
 def unused_answers(io: StageIO) -> Report:
     """How many answers of reviews train nothing: their text is no longer among the rows, or it calibrates or tests."""
-    if io.recipe.task == "multi_label":
+    if io.recipe.task == "multi_label" or not io.shared_file("reviewed").exists():
         return {"gone": 0, "judging": 0}
     reviewed = read_reviewed(io.shared_file("reviewed"), io.rows(), io.labels)
     return {"gone": reviewed.n_gone, "judging": reviewed.n_judging}

@@ -109,7 +109,7 @@ def _summary_line(report: Report) -> str:
 VERIFY = Stage(
     name="verify",
     purpose="training rows -> votes",
-    version=4,
+    version=5,
     reads=_reads,
     writes=(VOTES.path,),
     code=(
