@@ -42,6 +42,8 @@ class Screen:
         """The step at work; empty between steps."""
         self._start: tuple[float, int] | None = None
         """The time of the step's first report, and the items that were done then: they took none of this time."""
+        self._last_report = (0, 0)
+        """The items done and all items of the last report."""
         self._last_shown = 0.0
 
     @property
@@ -81,7 +83,10 @@ class Screen:
         """Show how far the running step is, unless that was shown a moment ago; between steps it does nothing."""
         with self._lock:
             now = time.monotonic()
-            self._start = self._start or (now, done)
+            # A step may count several times, such as for each of its trainings: the speed is that of the last count.
+            if self._start is None or done < self._last_report[0] or total != self._last_report[1]:
+                self._start = (now, done)
+            self._last_report = (done, total)
             is_early = now - self._last_shown < (TERMINAL_EVERY_S if self.is_terminal else PLAIN_EVERY_S)
             if not self._step or is_early:
                 return
