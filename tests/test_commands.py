@@ -268,7 +268,7 @@ def test_what_is_printed_for_programs_is_one_json_object_a_command(
         "hybrid doctor": [f"{run}/bundle"],
         "hybrid list": [],
     }
-    asked_elsewhere = {"hybrid policy", "hybrid pilot", "hybrid advise", "hybrid student"}
+    asked_elsewhere = {"hybrid policy", "hybrid pilot", "hybrid advise", "hybrid student", "hybrid traces judge"}
     assert {parser.prog for parser in parsers() if offers_json(parser)} == set(words) | asked_elsewhere
     for prog, rest in words.items():
         assert main([*prog.split()[1:], *rest, "--json"]) == 0, prog

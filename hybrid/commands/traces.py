@@ -1,10 +1,10 @@
-"""`hybrid traces`: export and import the answers of a trace store as JSONL, and print what its calls cost."""
+"""`hybrid traces`: export and import the answers of a trace store, print what its calls cost, and judge reasons."""
 
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hybrid.commands.arguments import add_json, add_step
+from hybrid.commands.arguments import add_json, add_step, count
 
 if TYPE_CHECKING:
     from hybrid.llm.cost.pricing import Spent
@@ -41,6 +41,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(cost)
     cost.set_defaults(act=_cost)
 
+    judge = add_step(
+        steps,
+        "judge",
+        "how good the reasons of a teacher, of a file or store of traces, or of a student are",
+        "hybrid traces judge runs/sentiment/embedded --student runs/sentiment/embedded/student/student.gguf",
+    )
+    judge.add_argument("run", type=Path, help="the finished run whose rows the answers are about")
+    judge.add_argument(
+        "traces",
+        type=Path,
+        nargs="?",
+        help="a trace store (.sqlite), or a file with id or text, label and rationale; without it the run's own votes",
+    )
+    judge.add_argument("--student", type=Path, metavar="GGUF", help="a student, which is asked about test rows")
+    judge.add_argument("--rows", type=count, default=200, help="test rows that a student is asked about (%(default)s)")
+    add_json(judge)
+    judge.set_defaults(act=_judge)
+
 
 def _add_store(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("store", type=Path, help="the trace store, such as runs/sentiment/traces.sqlite")
@@ -73,6 +91,18 @@ def _cost(options: argparse.Namespace) -> object:
     for role, of_role in spent.items():
         print(cost_line(role, of_role))
     return spent
+
+
+def _judge(options: argparse.Namespace) -> object:
+    from hybrid.commands.open_run import open_run
+    from hybrid.errors import ConfigError
+    from hybrid.pipeline.judged_reasons import judge_reasons, lines_of
+
+    if options.traces and options.student:
+        raise ConfigError("traces judge: got a file of traces and --student; name one of them")
+    judged = judge_reasons(open_run(options.run), options.traces, options.student, options.rows)
+    print("\n".join(lines_of(judged)))
+    return judged
 
 
 def cost_line(role: str, spent: "Spent") -> str:
