@@ -47,5 +47,9 @@ class StorageError(HybridError):
     """A file could not be written or read: a full disk, a missing folder, no permission."""
 
 
+class StoreError(StorageError):
+    """An object store refused, or does not answer."""
+
+
 class CrashError(Exception):
     """Something that no user can mend went wrong: a fault of this program or of a library. Exit status 1."""

@@ -26,6 +26,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "hybrid/cluster/ray_cluster.py": ("ray",),
     "hybrid/files": (),
     "hybrid/files/formats/parquet.py": ("recipe",),
+    "hybrid/files/places.py": ("cloud",),
     "hybrid/files/formats/xlsx.py": ("xlsx",),
     "hybrid/client": ("client",),
     "hybrid/llm": ("llm", "local"),

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `hybrid score`."""
     formats = ", ".join(name for name, file_format in FORMATS.items() if file_format.can_write)
-    parser.add_argument("input", type=Path, metavar="IN", help=f"the file to score ({formats}), or a folder")
+    parser.add_argument(
+        "input", metavar="IN", help=f"the file to score ({formats}), or a folder; s3://, gs:// and abfs:// URLs too"
+    )
     parser.add_argument(
         "output",
-        type=Path,
         metavar="OUT",
         help="the file or folder to write: the same rows with label, confidence and escalate",
     )
@@ -66,6 +67,7 @@ def _score(options: argparse.Namespace) -> object:
     import msgspec
 
     import hybrid
+    from hybrid.files.places import place_of
     from hybrid.progress import Screen
     from hybrid.runtime.bundle import bundle_path
     from hybrid.runtime.promises import advice, effect_line
@@ -74,8 +76,8 @@ def _score(options: argparse.Namespace) -> object:
 
     shard = read_shard(options.shard) if options.shard else None
     job = Job(
-        source=options.input,
-        target=options.output,
+        source=place_of(options.input),
+        target=place_of(options.output),
         text=options.text,
         threshold=options.threshold,
         prefix=options.prefix,

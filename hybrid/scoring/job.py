@@ -7,6 +7,7 @@ import msgspec
 from hybrid.errors import ConfigError, DataError
 from hybrid.files.formats import FORMATS, format_of, is_table
 from hybrid.files.formats.records import BATCH_ROWS, Format
+from hybrid.files.places import is_local
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,5 +85,6 @@ def _check_names(source: Path, target: Path) -> None:
         raise ConfigError(f"{source}: a {suffix} file is read and not written; save it as CSV UTF-8 and score that")
     if target.suffix.lower() != suffix:
         raise ConfigError(f"{target}: the input is a {suffix} file and so is the output; name it {suffix}")
-    if target == source or (target.exists() and source.exists() and target.samefile(source)):
+    are_local = is_local(source) and is_local(target)
+    if target == source or (are_local and target.exists() and source.exists() and target.samefile(source)):
         raise ConfigError(f"{target}: it is the input as well; name another output")

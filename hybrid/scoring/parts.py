@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 import msgspec
@@ -17,7 +18,8 @@ import msgspec
 from hybrid.errors import DataError
 from hybrid.files.hashing import sha256_of, sha256_of_file
 from hybrid.files.locks import file_lock
-from hybrid.files.table import write_bytes, write_json
+from hybrid.files.places import fresh, is_local, names_in, read_all, remove_folder, write_whole
+from hybrid.files.table import write_bytes
 from hybrid.scoring.job import FilePair
 from hybrid.scoring.plan import Fingerprint, Plan
 from hybrid.scoring.tally import Tally
@@ -101,7 +103,7 @@ def read_plan(target: Path) -> Plan | None:
 
 def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return fresh(path).read_bytes()
     except OSError:
         return b""
 
@@ -116,10 +118,7 @@ class Parts:
 
     def finished(self) -> set[int]:
         """List the numbers of the finished parts."""
-        try:
-            names = [path.name for path in self._folder.iterdir()]
-        except FileNotFoundError:
-            return set()
+        names = names_in(self._folder)
         return {int(name.removesuffix(self._ending)) for name in names if name.endswith(self._ending)}
 
     def add(self, number: int, content: bytes, tally: Tally) -> None:
@@ -131,33 +130,43 @@ class Parts:
         """Return the path of a part."""
         return self._folder / f"{number:08d}{self._ending.removesuffix('.json')}.part"
 
-    def tally(self, number: int) -> Tally:
-        """Read the tally of a finished part."""
-        return msgspec.json.decode(self._tally(number).read_bytes(), type=Tally)
+    def tallies(self, numbers: Iterable[int]) -> list[Tally]:
+        """Read the tallies of finished parts."""
+        contents = read_all([self._tally(number) for number in numbers])
+        return [msgspec.json.decode(content, type=Tally) for content in contents]
 
-    def scratch(self, name: str) -> Path:
-        """Return a path for a file in the making, which no other process has."""
-        return self._folder / f"{os.getpid()}-{uuid4().hex[:8]}-{name}"
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """Yield a folder of this machine for files in the making; beside the output where that is here too."""
+        if is_local(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=self._folder if is_local(self._folder) else None) as folder:
+            yield Path(folder)
 
     def begin(self, plan: Plan, *, sharded: bool) -> None:
         """Write what the parts follow."""
-        write_json(self._folder / PLAN, plan)
-        write_json(self._folder / STAMP, Stamp(made=plan.made, sharded=sharded))
+        write_whole(self._folder / PLAN, msgspec.json.encode(plan))
+        write_whole(self._folder / STAMP, msgspec.json.encode(Stamp(made=plan.made, sharded=sharded)))
 
     def drop(self) -> None:
         """Delete all files of the unfinished output, those of an earlier one too, but for the locks."""
         for path in self._folder.iterdir():
-            if path.name not in (LOCK, SHARDS_LOCK):
+            if path.is_dir():  # of a process that was killed as it joined
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name not in (LOCK, SHARDS_LOCK):
                 path.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Remove the folder."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        remove_folder(self._folder)
 
     def _write(self, path: Path, content: bytes) -> None:
-        scratch = self.scratch(path.name)  # another process may be writing the same part
-        write_bytes(scratch, content)
-        scratch.replace(path)
+        if not is_local(path):
+            write_whole(path, content)
+            return
+        own = path.with_name(f"{os.getpid()}-{uuid4().hex[:8]}-{path.name}")  # another process may write the same part
+        write_bytes(own, content)
+        own.replace(path)
 
     def _tally(self, number: int) -> Path:
         return self._folder / f"{number:08d}{self._ending}"
@@ -169,6 +178,7 @@ def refuse_foreign(target: Path) -> None:
     Raises:
         DataError: it did not.
     """
+    fresh(target)
     is_taken = any(target.iterdir()) if target.is_dir() else target.exists()
     if is_taken and not stamp_path(target).exists():
         raise DataError(f"{target}: exists, and `hybrid score` did not make it; delete it or name another output")
@@ -185,6 +195,21 @@ def refuse_other(target: Path, old: Fingerprint, new: Fingerprint) -> None:
             f"{target}: was begun with other inputs ({changed} changed since); go on with the same ones, name another "
             f"output, or delete {parts_folder(target)} and {stamp_path(target)}"
         )
+
+
+@contextmanager
+def lock(folder: Path, name: str, *, refusal: str = "") -> Iterator[None]:
+    """Hold a lock in the folder of the parts, which is made; in a store there are none.
+
+    Raises:
+        StorageError: another process holds it, and there is a `refusal`.
+    """
+    if not is_local(folder):
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with file_lock(folder / name, refusal=refusal):
+        yield
 
 
 def busy(target: Path) -> str:
@@ -204,11 +229,12 @@ def open_parts(target: Path, plan: Plan) -> Iterator[tuple[Parts, str]]:
     """
     refuse_foreign(target)
     parts, folder, dropped = Parts(target, plan.made.digest), parts_folder(target), ""
-    folder.mkdir(parents=True, exist_ok=True)
-    with file_lock(folder / LOCK, refusal=busy(target)):
+    with lock(folder, LOCK, refusal=busy(target)):
         old = read_stamp(target)
         if old and old.sharded:
             refuse_other(target, old.made, plan.made)
+        elif not is_local(target):  # without a lock, others may be at work
+            parts.begin(plan, sharded=True)
         elif old is None or old.made != plan.made:
             dropped = what_changed(old.made, plan.made) if old else ""
             parts.drop()

@@ -13,6 +13,7 @@ import msgspec
 from hybrid.errors import DataError
 from hybrid.files.formats.records import AddedColumns, Table
 from hybrid.files.hashing import sha256_of, sha256_of_file
+from hybrid.files.places import mark_of
 from hybrid.progress import Progress
 from hybrid.scoring.job import FilePair, Job
 from hybrid.scoring.rows import Problem, texts_of
@@ -79,19 +80,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def n_rows(self) -> int:
         """The rows of all files."""
         return sum(part.rows for part in self.parts)
-
-
-def mark_of(path: Path) -> str:
-    """Return what changes whenever a file is written.
-
-    Raises:
-        DataError: there is no such file.
-    """
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); name a file that exists") from error
-    return f"{status.st_size} bytes, {status.st_mtime_ns}"
 
 
 def is_of(plan: Plan, pairs: list[FilePair], job: Job, bundle: str, engine: str) -> bool:

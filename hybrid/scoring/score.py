@@ -5,10 +5,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hybrid.errors import DataError, StorageError
+import msgspec
+
+from hybrid.errors import DataError, StorageError, StoreError
 from hybrid.files.hashing import sha256_of_file
-from hybrid.files.locks import file_lock
-from hybrid.files.table import write_json
+from hybrid.files.places import mark_of, move, store_errors, write_whole
 from hybrid.progress import Progress
 from hybrid.runtime.bundle import manifest_of
 from hybrid.runtime.engines import DEFAULT_ENGINE
@@ -20,6 +21,7 @@ from hybrid.scoring.parts import (
     Finished,
     Parts,
     busy,
+    lock,
     open_parts,
     output_hash,
     parts_folder,
@@ -31,7 +33,7 @@ from hybrid.scoring.parts import (
     refuse_other,
     stamp_path,
 )
-from hybrid.scoring.plan import is_of, make_plan, mark_of
+from hybrid.scoring.plan import is_of, make_plan
 from hybrid.scoring.rows import added_columns
 from hybrid.scoring.shards import Shard, ShardReport
 from hybrid.scoring.tally import Tally
@@ -58,11 +60,12 @@ def score(classifier: "Classifier", bundle_dir: Path, job: Job, progress: Progre
 
 def score_with(answer: Answer, classifier: "Classifier", bundle_dir: Path, job: Job, progress: Progress) -> Tally:
     """Score as `score` does; `answer` has the parts written."""
-    output = _output(classifier, bundle_dir, job, progress)
-    if tally := output.finished():
-        progress.say(f"{job.target}: unchanged, nothing to score")
-        return tally
-    with _storage_errors(job.target), open_parts(job.target, output.plan) as (parts, dropped):
+    with store_errors(job.source, job.target):
+        output = _output(classifier, bundle_dir, job, progress)
+        if tally := output.finished():
+            progress.say(f"{job.target}: unchanged, nothing to score")
+            return tally
+    with _storage_errors(job), open_parts(job.target, output.plan) as (parts, dropped):
         done = parts.finished()
         n_done = sum(output.plan.parts[number].rows for number in done)
         if n_done:
@@ -93,7 +96,7 @@ def score_shard(
         DataError, ConfigError, StorageError: as `score`; or the output was begun with other inputs, or without shards
             and is being written.
     """
-    with _storage_errors(job.target):
+    with _storage_errors(job):
         refuse_foreign(job.target)
         output = _begun(classifier, bundle_dir, job, progress)
         mine = shard.numbers(len(output.plan.parts))
@@ -123,7 +126,7 @@ def join_shards(classifier: "Classifier", bundle_dir: Path, job: Job, progress: 
     Raises:
         DataError: a part is missing, or the parts were made from something else.
     """
-    with _storage_errors(job.target):
+    with _storage_errors(job):
         refuse_foreign(job.target)
         tally = _joined(_begun(classifier, bundle_dir, job, progress), must_be_whole=True)
         assert tally is not None
@@ -156,8 +159,7 @@ def _begun(classifier: "Classifier", bundle_dir: Path, job: Job, progress: Progr
     """Return the output of which this process writes some parts, after a look at what is there."""
     folder = parts_folder(job.target)
     was_there = folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    with file_lock(folder / SHARDS_LOCK):  # whoever comes first plans for all
+    with lock(folder, SHARDS_LOCK):  # whoever comes first plans for all
         try:
             output = _output(classifier, bundle_dir, job, progress)
         except BaseException:
@@ -171,16 +173,14 @@ def _begun(classifier: "Classifier", bundle_dir: Path, job: Job, progress: Progr
         if stamp:
             refuse_other(job.target, stamp.made, output.plan.made)
         if finished is None and not (stamp and stamp.sharded):
-            with file_lock(folder / LOCK, refusal=busy(job.target)):  # of a run without shards
+            with lock(folder, LOCK, refusal=busy(job.target)):  # of a run without shards
                 output.parts.begin(output.plan, sharded=True)
         return output
 
 
 def _joined(output: Output, *, must_be_whole: bool) -> Tally | None:
     """Join the parts if they are all there, unless somebody did; None if some are missing."""
-    folder = parts_folder(output.job.target)
-    folder.mkdir(parents=True, exist_ok=True)
-    with file_lock(folder / SHARDS_LOCK):
+    with lock(parts_folder(output.job.target), SHARDS_LOCK):
         tally = output.finished()
         if tally is None:
             missing = set(range(len(output.plan.parts))) - output.parts.finished()
@@ -202,34 +202,36 @@ def _finish(output: Output) -> Tally:
     for file, pair in zip(plan.files, output.pairs, strict=True):
         if mark_of(pair.source) != file.mark and sha256_of_file(pair.source) != file.sha256:
             raise DataError(f"{pair.source}: changed while it was scored; run again, on a file that nobody writes to")
-    tally = sum(map(parts.tally, range(len(plan.parts))), Tally())
-    scratch = {}
-    for at, pair in enumerate(output.pairs):
-        numbers = [number for number, part in enumerate(plan.parts) if part.file == at]
-        scratch[pair.name] = parts.scratch(pair.target.name)
-        pair.file_format.join([parts.part(number) for number in numbers], scratch[pair.name])
-    # The stamp first: an output without one is never ours, so nobody's file is written over.
-    write_json(stamp_path(job.target), Finished(made=plan.made, output=output_hash(scratch), tally=tally))
-    for pair in output.pairs:
-        pair.target.parent.mkdir(parents=True, exist_ok=True)
-        scratch[pair.name].replace(pair.target)
+    tally = sum(parts.tallies(range(len(plan.parts))), Tally())
+    with parts.scratch() as folder:
+        joined = {}
+        for at, pair in enumerate(output.pairs):
+            numbers = [number for number, part in enumerate(plan.parts) if part.file == at]
+            joined[pair.name] = folder / str(at)
+            pair.file_format.join([parts.part(number) for number in numbers], joined[pair.name])
+        # The stamp first: an output without one is never ours, so nobody's file is written over.
+        finished = Finished(made=plan.made, output=output_hash(joined), tally=tally)
+        write_whole(stamp_path(job.target), msgspec.json.format(msgspec.json.encode(finished), indent=2) + b"\n")
+        for pair in output.pairs:
+            move(joined[pair.name], pair.target)
     return tally
 
 
 @contextmanager
-def _storage_errors(target: Path) -> Iterator[None]:
-    """Replace the message of an error of the disk by one that says what helps here."""
+def _storage_errors(job: Job) -> Iterator[None]:
+    """Replace the message of an error of the disk, or of a store, by one that says what helps here."""
     try:
-        yield
+        with store_errors(job.source, job.target):
+            yield
     except OSError as error:
         reason = error.strerror
     except StorageError as error:
-        if not isinstance(error.__cause__, OSError):
+        if isinstance(error, StoreError) or not isinstance(error.__cause__, OSError):
             raise
         reason = error.__cause__.strerror
     else:
         return
     raise StorageError(
-        f"{target}: could not be written ({reason}); free some space or name another output, then run again: what was "
+        f"{job.target}: could not be written ({reason}); free some space or name another output, then run again: what was "
         "scored is kept"
     )

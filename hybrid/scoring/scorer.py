@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from hybrid.errors import DataError
 from hybrid.files.formats.records import Batch, Format, Start, Table
+from hybrid.files.places import store_errors
 from hybrid.scoring.job import FilePair, Job
 from hybrid.scoring.parts import Parts
 from hybrid.scoring.plan import Part, Plan, open_table
@@ -43,6 +44,10 @@ class Scorer:
             DataError: the input is no longer what it was when the plan was made.
             StorageError: the part cannot be written.
         """
+        with store_errors(self._job.source, self._job.target):
+            return self._score(number)
+
+    def _score(self, number: int) -> Tally:
         part = self._plan.parts[number]
         table = self._opened(part.file)
         if self._next != number:

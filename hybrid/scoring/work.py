@@ -10,6 +10,7 @@ from hybrid.cluster.engine import Engine
 from hybrid.cluster.local import LocalEngine
 from hybrid.errors import BundleError, ConfigError, DataError
 from hybrid.files.hashing import sha256_of_file
+from hybrid.files.places import store_errors
 from hybrid.machine.memory import memory
 from hybrid.machine.threads import usable_threads
 from hybrid.runtime.bundle import manifest_of
@@ -69,7 +70,8 @@ class ScoreParts(msgspec.Struct, frozen=True, kw_only=True):
         if sha256_of_file(manifest_of(self.bundle_dir, classifier.bundle)) != plan.made.bundle:
             raise BundleError(f"{self.bundle_dir}: another bundle than the one that the work began with; copy it again")
         parts = Parts(self.job.target, self.digest)
-        return Scorer(classifier, self.job, file_pairs(self.job), plan, parts)
+        with store_errors(self.job.source, self.job.target):
+            return Scorer(classifier, self.job, file_pairs(self.job), plan, parts)
 
 
 def on(engine: Engine, bundle_dir: Path, backend: str) -> Answer:

@@ -200,5 +200,5 @@ def test_the_parts_are_the_work_of_one_output(tmp_path: Path) -> None:
         assert parts.finished() == {3}
         assert not dropped
         assert parts.part(3).read_bytes() == b"three"
-        assert parts.tally(3) == Tally(rows=1, labels={"x": 1})
+        assert parts.tallies([3]) == [Tally(rows=1, labels={"x": 1})]
     assert not parts_folder(tmp_path / "out.csv").exists()

@@ -7,6 +7,7 @@ from typing import BinaryIO
 
 from hybrid.errors import DataError
 from hybrid.files.formats.records import Start
+from hybrid.files.places import open_bytes
 from hybrid.files.table import whole_file
 
 LONGEST_LINE = 64 << 20
@@ -40,11 +41,11 @@ def read_lines(path: Path, name: str, start: Start = BEGINNING) -> Generator[tup
         DataError: the file cannot be read, is of another format, or a line is longer than any row should be.
     """
     try:
-        with path.open("rb") as file:
+        with open_bytes(path) as file:
             file.seek(start.byte)
             yield from split_file(file, name, start)
     except OSError as error:
-        raise DataError(f"{name}: cannot be read ({error.strerror}); name a file that exists") from error
+        raise DataError(f"{name}: cannot be read ({error.strerror or error}); name a file that exists") from error
 
 
 def split_file(file: BinaryIO, name: str, at: Start = BEGINNING) -> Generator[tuple[int, int, bytes], None, None]:

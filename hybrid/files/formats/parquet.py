@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from hybrid.files.formats.records import (
     location_of,
     value_of,
 )
+from hybrid.files.places import is_local
 from hybrid.files.table import whole_file
 
 ROW_GROUP_ROWS = 1 << 16
@@ -48,11 +49,14 @@ class Parquet:
     ) -> Iterator[Table]:
         """Open a file; the number of a class becomes its name where the `datasets` library has noted the names."""
         arrow, parquet = _pyarrow()
+        opened = ExitStack()
         try:
-            file = parquet.ParquetFile(path, pre_buffer=False)
+            source = path if is_local(path) else opened.enter_context(path.open("rb"))
+            file = opened.enter_context(parquet.ParquetFile(source, pre_buffer=False))
         except (OSError, arrow.ArrowException) as error:
+            opened.close()
             raise _unreadable(name, error) from error
-        with file:
+        with opened:
             schema = file.schema_arrow
             check_header(schema.names, name)
             present = [column for column in dict.fromkeys(columns) if column in schema.names]
