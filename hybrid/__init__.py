@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hybrid.runtime.decoder import LLMDecoder as LLMDecoder
     from hybrid.runtime.decoder_choice import Decoder as Decoder
     from hybrid.runtime.explain import Explanation as Explanation
+    from hybrid.types import EvidenceWord as EvidenceWord
     from hybrid.types import Prediction as Prediction
     from hybrid.types import Vote as Vote
 
@@ -30,6 +31,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "Decoder",
+    "EvidenceWord",
     "Explanation",
     "Fitted",
     "HybridError",
@@ -53,7 +55,7 @@ _HOMES = {
     "hybrid.runtime.decoder": ("LLMDecoder",),
     "hybrid.runtime.decoder_choice": ("Decoder",),
     "hybrid.runtime.explain": ("Explanation",),
-    "hybrid.types": ("Prediction", "Vote"),
+    "hybrid.types": ("EvidenceWord", "Prediction", "Vote"),
 }
 """The public names by the module that defines them."""
 

@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from hybrid.encoders import bert_onnx, onnx_layers
 from hybrid.encoders.bert_onnx import FAMILIES, export_bert
+from hybrid.encoders.evidence import add_head, evidence_logits
 from hybrid.encoders.onnx_graph import Graph
 from hybrid.errors import ExportError
 
@@ -161,3 +162,22 @@ def test_onnxruntime_makes_one_kernel_of_every_product_and_none_of_the_slow_ones
 def test_what_the_graph_does_not_have_is_refused_by_name(options: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=f"no {next(iter(options))} = .*export.backend"):
         session(classifier(**options), tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_evidence_head_agrees_with_transformers_in_every_family(family: str, tmp_path: Path) -> None:
+    model = classifier(family)
+    add_head(model)
+    graph = session(model, tmp_path / "model.onnx")
+    assert [output.name for output in graph.get_outputs()] == ["logits", "evidence"]
+    for length in (1, 2, 40, 130):
+        asked = [wanted.name for wanted in graph.get_inputs()]
+        feed = {name: values for name, values in texts(length).items() if name in asked}
+        with torch.inference_mode():
+            outputs = model(
+                **{name: torch.from_numpy(values) for name, values in feed.items()}, output_hidden_states=True
+            )
+            tokens = evidence_logits(model, outputs.hidden_states).numpy()
+        ours, real = graph.run(None, feed)[1], feed["attention_mask"].astype(bool)
+        assert np.abs(ours - tokens)[real].max() < 1e-5
+        assert difference(model, graph, length) < 1e-5

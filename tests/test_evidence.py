@@ -1,7 +1,9 @@
 """The evidence head: it learns what a teacher's reasons quote, ships in the graph, and finds its words at no further pass."""
 
+import csv
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,13 @@ from hybrid.data.quotes import quoted_spans
 from hybrid.data.training_rows import TrainingRow, training_rows
 from hybrid.encoders.batches import NO_TOKEN, Collator, Windows, read_windows
 from hybrid.encoders.checkpoint import load_classifier, load_tokenizer
-from hybrid.encoders.evidence import evidence_loss, token_targets
+from hybrid.encoders.evidence import evidence_loss, head_of, token_targets
 from hybrid.encoders.exporting import checkpoint_evidence, checkpoint_words, export
 from hybrid.encoders.served_precisions import read_source, write_graph_at
 from hybrid.encoders.training import train
 from hybrid.errors import BundleError, ConfigError, DataError
 from hybrid.evaluation.quoted_words import word_scores
-from hybrid.files.table import write_json
+from hybrid.files.table import read_rows, write_json
 from hybrid.precisions import PRECISIONS
 from hybrid.runtime.bundle import DEMO_BUNDLE, read_bundle, sealed
 from hybrid.runtime.bundle_writer import write_bundle
@@ -36,6 +38,8 @@ from hybrid.runtime.evidence import scored_words
 from hybrid.runtime.explain import words_of
 from hybrid.runtime.text_encoder import TextLimits
 from hybrid.types import FP32, Decision, Example, Vote
+from tests.conftest import ROWS as PROJECT_ROWS
+from tests.conftest import write_project
 from tests.corpus import LABELS, WORDS, texts_and_gold
 
 TEXTS, GOLD = texts_and_gold(160)
@@ -135,6 +139,39 @@ def test_without_the_head_nothing_of_a_batch_changes(bert: Path) -> None:
         for ids, mask in zip(windows.columns["input_ids"], windows.columns["attention_mask"], strict=True)
     ]
     assert set(Collator(tokenizer)(rows)) == {"input_ids", "attention_mask", "targets", "weights"}
+
+
+@pytest.mark.slow
+def test_a_killed_training_goes_on_with_its_head_and_in_bf16(bert: Path, tmp_path: Path) -> None:
+    class KilledError(Exception):
+        pass
+
+    def kill(step: int, _: int) -> None:
+        if step == 8:
+            raise KilledError
+
+    config = msgspec.structs.replace(CONFIG, epochs=2, precision="bf16", checkpoint_steps=3)
+    learn = partial(train, ROWS[:80], LABELS, config, encoder=bert, reading=READING, seed=0)
+    whole = learn(workdir=tmp_path / "whole")
+    with pytest.raises(KilledError):
+        learn(workdir=tmp_path / "cut", on_step=kill)
+    resumed = learn(workdir=tmp_path / "cut")
+    assert resumed.report["resumed_from_step"] == 6
+    heads = [
+        torch.cat([p.flatten() for p in head_of(load_classifier(trained.checkpoint, LABELS)).parameters()])
+        for trained in (whole, resumed)
+    ]
+    assert (heads[0] - heads[1]).abs().max() < 1e-4
+    figures = resumed.report["evidence"]
+    assert isinstance(figures, dict)
+    assert figures["rows_with_quotes"] == 72
+    assert figures["texts"] == 8
+
+
+def test_the_head_trains_where_activations_are_computed_again(bert: Path, tmp_path: Path) -> None:
+    config = msgspec.structs.replace(CONFIG, epochs=1, gradient_checkpointing=True)
+    trained = train(ROWS[:40], LABELS, config, encoder=bert, reading=READING, workdir=tmp_path, seed=0)
+    assert head_of(load_classifier(trained.checkpoint, LABELS)) is not None
 
 
 @pytest.fixture(scope="module", params=["bert", "deberta"])
@@ -302,3 +339,30 @@ def test_predict_shows_the_words(bundle: Path, capsys: pytest.CaptureFixture[str
     assert [word["text"] for word in answer["evidence"]]
     assert main(["predict", "demo", TEXTS[0]]) == 0
     assert "evidence" not in json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.slow
+def test_a_recipe_trains_the_head_ships_it_and_tells_why(
+    bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = write_project(tmp_path, bert, '[verify]\nimports = ["votes.csv"]')
+    texts, gold = texts_and_gold(PROJECT_ROWS)
+    with (tmp_path / "votes.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label", "rationale"])
+        writer.writerows((text, label, reason_of(text, label)) for text, label in zip(texts, gold, strict=True))
+    settings = ("train.evidence=0.5", "train.epochs=3", "train.precision=fp32", "quantize.margin=0.2")
+    words = [word for setting in settings for word in ("--set", setting)]
+    assert main(["run", str(recipe), "--runs", str(tmp_path / "runs"), *words]) == 0
+    run = tmp_path / "runs" / "dishes" / "default"
+    trained = json.loads((run / "train" / "report.json").read_bytes())["evidence"]
+    assert trained["average_precision"] > trained["quoted_share"] + 0.2
+    assert json.loads((run / "bundle" / "bundle.json").read_bytes())["evidence"] is True
+    assert 0 < json.loads((run / "quantize" / "rungs.jsonl").read_text())["evidence_shift"] < 0.02
+    row = next(row for row in read_rows(run / "split" / "rows.jsonl", Example) if row.part == "test")
+    capsys.readouterr()
+    assert main(["why", str(run), row.id]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if "evidence words" in line)
+    assert any(word in line for word in row.text.split())
+    assert main(["info", str(run / "bundle")]) == 0
+    assert "evidence     answers can have their evidence words" in capsys.readouterr().out

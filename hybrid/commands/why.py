@@ -2,9 +2,13 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hybrid.commands.arguments import add_json, add_run
 from hybrid.errors import DataError
+
+if TYPE_CHECKING:
+    from hybrid.provenance.rows import Receipt
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +36,21 @@ def _why(options: argparse.Namespace) -> object:
         write_rows(options.all, receipts)
         context.run.screen.say(f"{len(receipts)} receipts written to {options.all}")
         return {"receipts": len(receipts), "file": str(options.all)}
-    receipt = receipt_of(receipts, options.row_id, options.run)
+    receipt = _with_evidence(receipt_of(receipts, options.row_id, options.run), options.run)
     for line in row_history_lines(receipt):
         context.run.screen.say(line)
     return receipt
+
+
+def _with_evidence(receipt: "Receipt", run: Path) -> "Receipt":
+    """Add the row's evidence words, where the bundle of the run finds them."""
+    import msgspec
+
+    import hybrid
+    from hybrid.runtime.bundle import MANIFEST, read_bundle
+
+    folder = run / "bundle"
+    if not (folder / MANIFEST).is_file() or not read_bundle(folder).evidence or not receipt.text.strip():
+        return receipt
+    (answer,) = hybrid.load(folder).classify([receipt.text], evidence=True)
+    return msgspec.structs.replace(receipt, evidence=answer.evidence)

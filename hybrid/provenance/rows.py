@@ -1,6 +1,8 @@
 """The receipt of a row and its parts."""
 
-from hybrid.types import Action, DraftStatus, Part, Row, Trusted, VoteStatus
+from msgspec import UNSET, UnsetType
+
+from hybrid.types import Action, DraftStatus, EvidenceWord, Part, Row, Trusted, VoteStatus
 
 
 class VoteReceipt(Row, frozen=True, kw_only=True):
@@ -73,6 +75,9 @@ class Receipt(Row, frozen=True, kw_only=True):
     changed_by: list[str] = []
     """The method and sources that support the decided label, if it is not the given one."""
     served: Served | None = None
+    evidence: tuple[EvidenceWord, ...] | UnsetType = UNSET
+    """The words that the encoder of the run's bundle takes for evidence; unset where it has no head for that, or where
+    nobody asked."""
     drafts: list[str] = []
     """Drafts that were written with this row as an example."""
     parents: tuple[str, ...] = ()

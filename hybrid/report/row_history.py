@@ -3,6 +3,8 @@
 import textwrap
 from collections.abc import Mapping
 
+from msgspec import UNSET
+
 from hybrid.provenance.rows import Receipt, VoteReceipt
 from hybrid.report.templates import dollars
 
@@ -95,6 +97,9 @@ def _decision(receipt: Receipt) -> list[str]:
 
 def _consequences(receipt: Receipt) -> list[str]:
     lines = [_line("drafts from it", ", ".join(receipt.drafts))] if receipt.drafts else []
+    if receipt.evidence is not UNSET:
+        words = ", ".join(f"{word.text} {word.score:.2f}" for word in receipt.evidence)
+        lines.append(_line("evidence words", words or "none"))
     served = receipt.served
     if served is None:
         return lines
