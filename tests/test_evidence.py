@@ -45,7 +45,7 @@ from tests.corpus import LABELS, WORDS, texts_and_gold
 TEXTS, GOLD = texts_and_gold(160)
 EYE = np.eye(3)
 READING = TextLimits(max_length=32)
-CONFIG = TrainConfig(epochs=6, learning_rate=5e-3, batch_size=8, patience=6, precision="fp32", evidence=1.0)
+CONFIG = TrainConfig(epochs=8, learning_rate=5e-3, batch_size=8, patience=8, precision="fp32", evidence=1.0)
 MARKER = "xylophone"
 THRESHOLD = Threshold(value=0.5, target=0.9, delta=0.1, n_rows=9, kept=1.0, met=True)
 
@@ -277,14 +277,15 @@ def test_an_answer_has_its_evidence_words_with_their_places(bundle: Path) -> Non
     texts = TEXTS[:20]
     answers = classifier.classify(texts, evidence=True)
     plain = classifier.classify(texts)
-    hits = 0
-    for text, answer, without, spans in zip(texts, answers, plain, QUOTES, strict=False):
+    found: set[tuple[str, int, int]] = set()
+    for text, answer, without in zip(texts, answers, plain, strict=True):
         assert without.evidence is UNSET
         assert msgspec.structs.replace(answer, evidence=UNSET) == without
         assert isinstance(answer.evidence, tuple)
         assert all(text[word.start : word.end] == word.text and 0.5 <= word.score <= 1 for word in answer.evidence)
-        hits += tuple((word.start, word.end) for word in answer.evidence) == spans
-    assert hits > 15
+        found |= {(text, word.start, word.end) for word in answer.evidence}
+    quoted = {(text, *span) for text, spans in zip(texts, QUOTES, strict=False) for span in spans}
+    assert len(found & quoted) > 0.75 * len(found | quoted)
 
 
 @pytest.mark.slow
