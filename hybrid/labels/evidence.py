@@ -17,7 +17,7 @@ PRIOR_RIGHT = 0.8
 """The prior probability that a source is right."""
 FLOOR = 1e-3
 NEIGHBOURS = 30
-REFERENCE_ROWS = 20_000
+REFERENCE_ROWS = 10_000
 """Rows among which neighbours are looked for; of more, so many are drawn. All pairs of a million rows would take a day."""
 
 
@@ -126,7 +126,7 @@ def neighbours_of(embeddings: np.ndarray) -> np.ndarray:
         similar = embeddings[start : start + 1000] @ reference.T
         own = np.flatnonzero((drawn >= start) & (drawn < start + len(similar)))
         similar[drawn[own] - start, own] = -np.inf
-        nearest[start : start + 1000] = drawn[np.argpartition(-similar, n_near - 1, axis=1)[:, :n_near]]
+        nearest[start : start + 1000] = drawn[np.argpartition(similar, -n_near, axis=1)[:, -n_near:]]
     return nearest
 
 
