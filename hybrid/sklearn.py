@@ -24,7 +24,7 @@ class HybridClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A classifier of texts: noisy labels cleaned, a small encoder fine-tuned, calibrated and exported.
 
     Args:
-        encoder: "minilm", "mpnet", "deberta", or a model as `hybrid.fit` takes it.
+        encoder: "minilm", "mpnet", "multilingual", "deberta", or a model as `hybrid.fit` takes it.
         epochs: passes over the training rows; None, here and in the next three: the recipe's default.
         batch_size: rows of a step.
         learning_rate: the highest of the schedule.

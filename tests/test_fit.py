@@ -257,7 +257,12 @@ def test_without_the_packages_that_train_it_says_what_to_install(monkeypatch: py
 
 def test_the_short_names_of_encoders_are_the_profiles_of_the_sentiment_recipe() -> None:
     path = shipped_recipes()["sentiment"]
-    for name, profile in (("minilm", "embedded"), ("mpnet", "mpnet"), ("deberta", "deberta")):
+    for name, profile in (
+        ("minilm", "embedded"),
+        ("mpnet", "mpnet"),
+        ("multilingual", "multilingual"),
+        ("deberta", "deberta"),
+    ):
         recipe = read_recipe(path, profile=profile)
         for section, settings in ENCODERS[name].items():
             for key, value in settings.items():

@@ -69,7 +69,7 @@ def fit(
         id: a column that names each row.
         split: a column that says train, calibration or test; or a dict with the settings of the recipe's [split].
         test: the test rows, where they are apart: the same kinds as `data`, with the same columns.
-        encoder: "minilm" (the default), "mpnet", "deberta"; any model as a recipe's encoder.model names it, such as a
+        encoder: "minilm" (the default), "mpnet", "multilingual", "deberta"; any model as a recipe's encoder.model names it, such as a
             folder or "hf:owner/name"; or a dict with the settings of [encoder], such as `{"model": "mpnet", "max_length": 256}`.
         teacher: the language model that verifies labels: "claude-...", "local", a .gguf path; or a dict with the
             settings of [teacher], such as `{"model": "qwen", "base_url": "http://127.0.0.1:8000"}`.

@@ -6,6 +6,7 @@ from typing import Any
 ENCODERS: dict[str, dict[str, dict[str, Any]]] = {
     "minilm": {"encoder": {"model": "packaged:all-MiniLM-L6-v2"}},
     "mpnet": {"encoder": {"model": "packaged:all-mpnet-base-v2"}, "train": {"learning_rate": 3e-5}},
+    "multilingual": {"encoder": {"model": "packaged:multilingual-e5-small"}},
     "deberta": {
         "encoder": {"model": "hf:microsoft/deberta-v3-base"},
         "train": {"learning_rate": 2e-5, "batch_size": 16},
