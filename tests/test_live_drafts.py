@@ -3,7 +3,7 @@
 import csv
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +28,19 @@ pytestmark = pytest.mark.slow
 
 RARE = "c7"
 """The name of the rare class: one that says nothing to a teacher."""
+UNSEEN = "spoilt"
+"""A class of which no row is known."""
 WORDS_OF = {RARE if name == "plain" else name: words for name, words in WORDS.items()}
 POLICY = "Ein Text gehört zu c7, wenn er das Gericht nur beschreibt."
+DISHES = ("kedgeree", "borscht", "ceviche", "goulash", "paella", "risotto", "tagine", "shakshuka")
+SEASONS = ("in spring", "all summer", "since autumn", "each winter", "on Monday", "by Thursday", "at Easter")
 MARKS = {"calibration": "quokka", "test": "numbat"}
 """A word that every text of a part has, and no other text."""
 Writer = Callable[[int], Any]
 """What the server does with the n-th request for a draft."""
 
 
-def project(folder: Path, encoder: Path, url: str) -> Path:
+def project(folder: Path, encoder: Path, url: str, labels: Sequence[str]) -> Path:
     folder.mkdir()
     texts, gold = texts_and_gold(300)
     parts = ["train"] * 200 + ["calibration"] * 50 + ["test"] * 50
@@ -50,7 +54,7 @@ def project(folder: Path, encoder: Path, url: str) -> Path:
     recipe.write_text(
         f"""
 name = "dishes"
-labels = ["bad", "good", "{RARE}"]
+labels = {json.dumps(labels)}
 [data]
 train = "data.csv"
 split = "part"
@@ -96,13 +100,15 @@ class Teacher:
         else:
             asked = re.findall(r"<(text-\w+)>\n(.*?)\n</\1>", str(body["messages"][0]["content"]), re.DOTALL)[-1][1]
             found = next((name for name, words in WORDS_OF.items() if any(word in asked for word in words)), "bad")
-            label(found)(handler, body)
+            label(UNSEEN if UNSEEN in asked else found)(handler, body)
 
 
-def ran(tmp_path: Path, encoder: Path, writes: Writer) -> tuple[Run, list[dict[str, Any]]]:
+def ran(
+    tmp_path: Path, encoder: Path, writes: Writer, labels: Sequence[str] = ("bad", "good", RARE)
+) -> tuple[Run, list[dict[str, Any]]]:
     """Run the stages to the drafts; return the run and the requests."""
     with MessagesServer(Teacher(writes)) as server:
-        recipe = read_recipe(project(tmp_path / "dishes", encoder, server.url))
+        recipe = read_recipe(project(tmp_path / "dishes", encoder, server.url, labels))
         run = Run(tmp_path / "run", Screen())
         context = RunContext(recipe, tmp_path / "dishes", run, tmp_path / "traces.sqlite")
         for stage in (SPLIT, VERIFY, CLEAN, SYNTHESIZE):
@@ -112,8 +118,9 @@ def ran(tmp_path: Path, encoder: Path, writes: Writer) -> tuple[Run, list[dict[s
 
 def text_of(number: int) -> Any:
     first, second = WORDS["plain"][number % 8], WORDS["plain"][(number * 3 + 1) % 8]
-    dish = ("kedgeree", "borscht", "ceviche", "goulash", "paella", "risotto", "tagine", "shakshuka")[number % 8]
-    text = f"Today {dish} number {number * 7919} came {first}, also {second}, on platter {number * 104729}."
+    text = (
+        f"Today {DISHES[number % 8]} number {number * 7919} came {first}, also {second}, on platter {number * 104729}."
+    )
     return answer(json.dumps({"plan": "Describe it.", "text": text}))
 
 
@@ -146,3 +153,24 @@ def test_a_teacher_that_cannot_write_leaves_the_run_without_drafts_and_the_repor
     assert report["refused"] == {"the teacher's answer": 6, "near-copy of draft": 5}
     assert report["accepted"] == {"bad": 0, "good": 0, RARE: 1}
     assert all(draft.reason for draft in read_rows(run.path(DRAFTS.path), Draft) if draft.status != "accepted")
+
+
+def test_a_class_without_a_real_row_trains_on_drafts_from_its_definition_and_the_report_says_that_nobody_judged(
+    bert: Path, tmp_path: Path
+) -> None:
+    def writes(number: int) -> Any:
+        return answer(
+            json.dumps(
+                {"plan": "Spoil it.", "text": f"{DISHES[number % 8]} {UNSEEN} {SEASONS[number % 7]} {number * 7919}"}
+            )
+        )
+
+    run, bodies = ran(tmp_path, bert, writes, ("bad", "good", RARE, UNSEEN))
+    drafts = [draft for draft in read_rows(run.path(DRAFTS.path), Draft) if draft.label == UNSEEN]
+    assert drafts
+    assert all(draft.parents == () for draft in drafts)
+    assert run.report("synthesize")["accepted"][UNSEEN] > 0
+    (verdict,) = (each for each in run.report("synthesize")["gate"]["classes"] if each["label"] == UNSEEN)
+    assert (verdict["passed"], verdict["rows"]) == (True, 0)
+    assert verdict["reason"].startswith(f"0 real rows of {UNSEEN} are too few to judge its drafts")
+    assert any(POLICY in json.dumps(body, ensure_ascii=False) for body in bodies)
