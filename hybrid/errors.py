@@ -51,5 +51,9 @@ class StoreError(StorageError):
     """An object store refused, or does not answer."""
 
 
+class VersionError(HybridError):
+    """An installed package is of a release that hybrid cannot work with."""
+
+
 class CrashError(Exception):
     """Something that no user can mend went wrong: a fault of this program or of a library. Exit status 1."""

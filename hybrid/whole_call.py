@@ -11,7 +11,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib.metadata import version
 from typing import Any
+
+from hybrid.errors import VersionError
 
 WRITE_BYTES = 1 << 14
 """Sent at once: a client waits for each part anew."""
@@ -46,14 +49,25 @@ def call_limits(until: float, max_bytes: int) -> Iterator[None]:
 def limit_whole_calls(client: Any) -> None:
     """Have a client, an `httpx.Client` or `httpx2.Client`, respect `call_limits`.
 
-    Neither has a parameter for its network backend, so this sets it where their transports keep it.
+    Neither has a parameter for its network backend, so this sets it where their transports keep it. Both are pinned below
+    their next breaking release (`tests/test_whole_call_pin.py`).
+
+    Raises:
+        VersionError: this release of the client keeps it elsewhere; its calls could last for ever.
     """
-    for transport in (client._transport, *client._mounts.values()):
-        if transport is not None:  # None stands for a host that the environment excepts from its proxy
-            pool = transport._pool
-            pool._network_backend = LimitedBackend(
-                pool._network_backend, sys.modules[type(pool).__module__.partition(".")[0]]
-            )
+    package = type(client).__module__.partition(".")[0]
+    try:
+        for transport in (client._transport, *client._mounts.values()):
+            if transport is not None:  # None stands for a host that the environment excepts from its proxy
+                pool = transport._pool
+                pool._network_backend = LimitedBackend(
+                    pool._network_backend, sys.modules[type(pool).__module__.partition(".")[0]]
+                )
+    except AttributeError as error:
+        raise VersionError(
+            f"{package} {version(package)} cannot be kept to a time limit a call ({error}); install the release that "
+            "constraints.txt names"
+        ) from error
 
 
 class LimitedBackend:
