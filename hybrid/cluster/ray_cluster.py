@@ -4,8 +4,6 @@ import os
 import socket
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import redirect_stdout
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -59,7 +57,10 @@ class _Task(msgspec.Struct, frozen=True):
 
 
 class RayEngine:
-    """The actors of one cluster."""
+    """The actors of one cluster.
+
+    Ray prints what its machines report, such as the death of one, to standard output.
+    """
 
     def __init__(self, *, address: str, workers: int | None, threads: int, say: Callable[[str], None]) -> None:
         """Connect to a cluster.
@@ -77,9 +78,6 @@ class RayEngine:
         self._ray = _ray()
         self._threads = threads
         self._say = say
-        self._sink = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (open until `close`)
-        self._redirected = redirect_stdout(self._sink)  # where Ray prints what its machines report
-        self._redirected.__enter__()
         try:
             _connect(self._ray, address or os.environ.get(ADDRESS, AUTO))
             self._n_workers = workers or self._room()
@@ -127,8 +125,6 @@ class RayEngine:
     def close(self) -> None:
         """Leave the cluster, which ends all actors."""
         self._ray.shutdown()
-        self._redirected.__exit__(None, None, None)
-        self._sink.close()
 
     @property
     def _deadly(self) -> tuple[type[Exception], ...]:

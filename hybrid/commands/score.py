@@ -1,9 +1,10 @@
 """`hybrid score`: label every row of a file."""
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -120,11 +121,11 @@ def _place(
         return
     from hybrid.cluster.ray_cluster import RayEngine
 
-    engine = RayEngine(address=options.ray_address, workers=workers, threads=threads or 1, say=screen.say)
-    try:
-        yield on(engine, bundle_dir, backend)
-    finally:
-        engine.close()
+    # Ray prints what its machines report to standard output, which is for the result.
+    with Path(os.devnull).open("w", encoding="utf-8") as sink, redirect_stdout(sink):
+        engine = RayEngine(address=options.ray_address, workers=workers, threads=threads or 1, say=screen.say)
+        with closing(engine):
+            yield on(engine, bundle_dir, backend)
 
 
 def shard_line(report: "ShardReport", target: Path) -> str:
