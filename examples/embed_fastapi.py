@@ -1,7 +1,7 @@
 """The bundle inside a FastAPI application of your own: no second service, no network between.
 
 `BUNDLE=runs/sentiment/embedded/bundle uvicorn embed_fastapi:app` in this folder. Needs fastapi and uvicorn beside the
-runtime. For queues, deadlines, escalation and hot swaps there is `python -m serving`.
+runtime. For queues, deadlines, escalation and hot swaps there is `hybrid serve`.
 """
 
 import os

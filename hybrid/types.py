@@ -268,6 +268,12 @@ class Scored(Row, frozen=True, kw_only=True):
     probs: tuple[float, ...]
 
 
+ThresholdBasis = Literal["bundle", "request", "nothing_kept", "none"]
+"""Where the threshold of an answer is from. bundle: the bundle's own. request: the caller's. nothing_kept: the bundle's
+calibration rows support its promise at no threshold, so every text escalates, and `threshold` is 2, above any confidence.
+none: no encoder answered, so nothing was compared."""
+
+
 class EvidenceWord(Row, frozen=True, kw_only=True):
     """A word of a text, or a run of punctuation marks, that the encoder takes for evidence of a label."""
 

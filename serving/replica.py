@@ -10,10 +10,11 @@ import msgspec
 import numpy as np
 
 from hybrid.runtime.bundle import MODEL, Bundle
+from hybrid.runtime.calibration import NOTHING_KEPT
 from hybrid.runtime.decision import predict_one
 from hybrid.runtime.evidence import evidence_words, no_evidence
 from hybrid.runtime.text_encoder import Encoded, pool
-from hybrid.types import BF16, Precision
+from hybrid.types import BF16, Precision, ThresholdBasis
 from serving.bundle_loading import LoadedBundle
 from serving.engine.dispatch import Dispatch, batch_tokens
 from serving.engine.ipc import Open
@@ -216,6 +217,7 @@ def encoder_answer(
         encoder_label=prediction.label,
         encoder_confidence=prediction.confidence,
         threshold=bundle.threshold.value if threshold is None else threshold,
+        threshold_basis=_basis(bundle, threshold),
         status=prediction.status,
         source="encoder",
         truncated=prediction.truncated,
@@ -223,6 +225,12 @@ def encoder_answer(
         bundle_id=loaded.bundle_id,
         precision=precision,
     )
+
+
+def _basis(bundle: Bundle, requested: float | None) -> ThresholdBasis:
+    if requested is not None:
+        return "request"
+    return "nothing_kept" if bundle.threshold.value == NOTHING_KEPT else "bundle"
 
 
 def _pooled(bundle: Bundle, windows: Sequence[list[float]]) -> list[float]:

@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from hybrid.types import AnswerSource, AnswerStatus, EscalationOutcome, EvidenceWord
+from hybrid.types import AnswerSource, AnswerStatus, EscalationOutcome, EvidenceWord, ThresholdBasis
 from serving.errors import DeadlineError
 
 Truncate = Literal["error", "right", "left"]
@@ -109,6 +109,9 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """The precision of the encoder that answered; empty for an answer of the decoder alone."""
     evidence: tuple[EvidenceWord, ...] | UnsetType = UNSET
     """The words that the encoder takes for evidence, in the order of the text; absent where the request did not ask."""
+    threshold_basis: ThresholdBasis = "bundle"
+    """Where `threshold` is from. nothing_kept: the calibration rows support the bundle's promise at no threshold, so every
+    text escalates and `threshold` is 2, which no confidence reaches."""
 
 
 class Timings(msgspec.Struct, kw_only=True):

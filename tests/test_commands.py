@@ -262,13 +262,22 @@ def test_what_is_printed_for_programs_is_one_json_object_a_command(
         "hybrid info": [f"{run}/bundle"],
         "hybrid score": ["rows.csv", "scored.csv", "--bundle", f"{run}/bundle"],
         "hybrid why": [run, row_id],
+        "hybrid review export": [run, "looks.csv", "--rows", "3"],
+        "hybrid review read": [run, "looks.csv"],
         "hybrid traces export": ["store.sqlite", "answers.jsonl"],
         "hybrid traces import": ["other.sqlite", "answers.jsonl"],
         "hybrid traces cost": ["store.sqlite"],
         "hybrid doctor": [f"{run}/bundle"],
         "hybrid list": [],
     }
-    asked_elsewhere = {"hybrid policy", "hybrid pilot", "hybrid advise", "hybrid student", "hybrid traces judge"}
+    asked_elsewhere = {
+        "hybrid policy",
+        "hybrid pilot",
+        "hybrid advise",
+        "hybrid student",
+        "hybrid traces judge",
+        "hybrid review escalations",
+    }
     assert {parser.prog for parser in parsers() if offers_json(parser)} == set(words) | asked_elsewhere
     for prog, rest in words.items():
         assert main([*prog.split()[1:], *rest, "--json"]) == 0, prog

@@ -126,7 +126,7 @@ def test_a_bundle_without_an_fp32_graph_is_refused_with_the_remedy(
         hybrid.load(int8, engine="openvino")
     assert main(["predict", str(int8), "soup", "--engine-backend", "openvino"]) == 2
     error = capsys.readouterr().err
-    assert "python -m hybrid bundle RUN FOLDER --portable" in error
+    assert "hybrid bundle RUN FOLDER --portable" in error
     assert len(error.splitlines()) == 1
 
 

@@ -120,7 +120,7 @@ def test_a_persons_labels_of_what_escalated_train_the_next_run(story: RunContext
     engine.dispose()
     sheet = tmp_path / "sheet.csv"
     said = export_escalations(story, "", sheet, to="csv", n_rows=10)
-    assert said[0].startswith("3 of 3 texts that escalated")
+    assert said.lines[0].startswith("3 of 3 texts that escalated")
     with sheet.open(encoding="utf-8-sig", newline="") as file:
         lines = list(csv.DictReader(file))
     answers = {ROW.text: "plain", judging.text: "bad"}
@@ -129,8 +129,8 @@ def test_a_persons_labels_of_what_escalated_train_the_next_run(story: RunContext
         writer.writeheader()
         writer.writerows(line | {"label": answers.get(line["text"], "")} for line in lines)
     said = read(story, sheet)
-    assert said[0] == "2 rows answered, 1 not yet, 0 skipped"
-    assert "2 texts that escalated were added" in said[1]
+    assert said.lines[0] == "2 rows answered, 1 not yet, 0 skipped"
+    assert "2 texts that escalated were added" in said.lines[1]
     before = {row.id for row in story.rows()}
     run_stage(SPLIT, story)
     new = [row for row in story.rows() if row.id not in before]
@@ -140,7 +140,7 @@ def test_a_persons_labels_of_what_escalated_train_the_next_run(story: RunContext
     with pytest.raises(DataError, match="2 rows in it are answered"):
         export_escalations(story, "", sheet, to="csv", n_rows=10)
     again = export_escalations(story, "", tmp_path / "again.csv", to="csv", n_rows=10)
-    assert again[0].startswith("1 of 1 texts that escalated")
+    assert again.lines[0].startswith("1 of 1 texts that escalated")
 
 
 @pytest.mark.slow

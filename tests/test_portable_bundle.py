@@ -90,7 +90,7 @@ def test_where_neither_holds_the_bundle_is_refused(portable: Path) -> None:
 
 def test_a_bundle_that_is_not_portable_is_refused_with_the_remedy(portable: Path) -> None:
     folder = on_another_machine(changed(portable, fallback=""))
-    with pytest.raises(GoldenError, match="with `python -m hybrid bundle RUN FOLDER --portable`"):
+    with pytest.raises(GoldenError, match="with `hybrid bundle RUN FOLDER --portable`"):
         hybrid.load(folder)
 
 

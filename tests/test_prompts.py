@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hybrid.prompts import fence, label_list, policy_section, render, text_hash
+from hybrid.prompts import fence, label_list, policy_section, render, text_hash, without_fences
 
 PARTS = re.compile(r"<(text-[a-z]+)>\n(.*)\n</\1>", re.DOTALL)
 PIECES = st.one_of(
@@ -72,3 +72,13 @@ def test_each_label_stands_on_a_line_of_its_own(labels: list[str]) -> None:
 def test_the_hash_of_a_policy_tells_texts_apart_but_for_outer_white_space(one: str, other: str) -> None:
     assert text_hash(f" {one}\n") == text_hash(one)
     assert (text_hash(one) == text_hash(other)) == (one.strip() == other.strip())
+
+
+def test_a_reason_is_shown_without_the_fences_that_a_small_model_repeats() -> None:
+    fenced = fence("Cold soup.")
+    opening, closing = fenced.split("\n")[0], fenced.split("\n")[-1]
+    assert without_fences(f"{opening} Cold soup. {closing} is a complaint.") == "Cold soup. is a complaint."
+    assert without_fences(f"It complains. {closing[:-6]}") == "It complains."
+    assert without_fences("```json It complains. ```") == "It complains."
+    plain = "The word text-book is neutral, and so is <b>."
+    assert without_fences(plain) == plain

@@ -4,7 +4,7 @@ from typing import Literal, TypedDict
 
 import msgspec
 
-from hybrid.types import AnswerSource, AnswerStatus, EscalationOutcome, EvidenceWord
+from hybrid.types import AnswerSource, AnswerStatus, EscalationOutcome, EvidenceWord, ThresholdBasis
 
 Truncate = Literal["error", "right", "left"]
 Escalate = Literal["auto", "never", "always"]
@@ -62,6 +62,9 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     truncated: bool
     tokens: int
     bundle_id: str
+    threshold_basis: ThresholdBasis = "bundle"
+    """Where `threshold` is from. nothing_kept: the bundle's calibration rows support no threshold, so every text escalates
+    and `threshold` is 2, which no confidence reaches. A service of an earlier version does not say."""
     precision: str = ""
     """The precision of the encoder that answered; empty for an answer of the decoder alone."""
     evidence: tuple[EvidenceWord, ...] | None = None

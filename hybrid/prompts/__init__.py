@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 from string import Template, ascii_lowercase
@@ -10,6 +11,8 @@ from typing import Literal
 import msgspec
 
 _TAG_LETTERS = 14
+_FENCES = re.compile(rf"\s?(?:</?text-[a-z]{{{_TAG_LETTERS}}}>|</?text-[a-z]*$|```(?:json)?)\s?")
+"""The tags of `fence`, also one that is cut off at the end, and the fences of code blocks."""
 Name = Literal["verify", "direct", "decide", "synthesize", "attributes", "policy"]
 
 
@@ -41,6 +44,11 @@ def fence(text: str) -> str:
     while (tag := f"text-{_digest(f'{draw}:{text}')}") in text.lower():
         draw += 1
     return f"<{tag}>\n{text}\n</{tag}>"
+
+
+def without_fences(words: str) -> str:
+    """What a model wrote, without the tags of `fence` and without code fences: small models repeat and add them."""
+    return _FENCES.sub(" ", words).strip() if "text-" in words or "```" in words else words
 
 
 def label_list(labels: Sequence[str]) -> str:

@@ -18,7 +18,7 @@ def closing_lines(folder: Path) -> list[str]:
         "",
         f"  report  {folder / 'report.html'}",
         f"  bundle  {folder / 'bundle'}{_portable(summary)}",
-        f'  try     python -m hybrid predict {folder / "bundle"} "your text"',
+        f'  try     hybrid predict {folder / "bundle"} "your text"',
     ]
 
 

@@ -70,6 +70,44 @@ class Agreed(msgspec.Struct, frozen=True, kw_only=True):
     conflicts: dict[str, tuple[str, ...]]
 
 
+class Exported(msgspec.Struct, frozen=True, kw_only=True):
+    """What an export wrote."""
+
+    file: str
+    to: str
+    """A key of `hybrid.review.targets.TARGETS`."""
+    rows: int
+    queue: int
+    """How many rows wait in all."""
+    lines: list[str]
+    """The same and the next steps, for a person."""
+
+
+class ReadBack(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the answers in a file; numbers of rows."""
+
+    file: str
+    answered: int
+    unanswered: int
+    skipped: int
+    taken: int
+    """Answers about training rows."""
+    escalated: int
+    """Answers about texts that escalated in service, which become training rows."""
+    disagreeing: int
+    """Rows that are left out because people disagree."""
+    of_other_parts: int
+    """Answers about calibration and test rows, which may not train."""
+    unknown: int
+    """Answers about no row of the run."""
+    trusted: int
+    """Trusted rows from now on."""
+    table: str
+    """The file that has them."""
+    lines: list[str]
+    """The same, for a person."""
+
+
 def key_of(text: object) -> str:
     """Identify the text of an entry; empty if it is none."""
     return text_key(text) if isinstance(text, str) and text.strip() else ""

@@ -11,7 +11,7 @@ from hybrid.data.row_ids import text_key
 from hybrid.errors import ConfigError, DataError
 from hybrid.files.table import read_rows, write_rows
 from hybrid.pipeline.context import RunContext
-from hybrid.review.answers import Answer, ReviewItem
+from hybrid.review.answers import Answer, Exported, ReviewItem
 from hybrid.review.escalations import FILE, Escalated, open_store, read_escalations, shown
 from hybrid.review.queue import DIGITS
 from hybrid.review.targets import write_items
@@ -26,8 +26,8 @@ def is_escalated(row_id: str) -> bool:
     return row_id.startswith(_PREFIX)
 
 
-def export_escalations(context: RunContext, store: str, path: Path, *, to: str, n_rows: int) -> list[str]:
-    """Write the first `n_rows` of the queue of escalations for the tool `to`, a key of `hybrid.review.targets.TARGETS`; return lines to print.
+def export_escalations(context: RunContext, store: str, path: Path, *, to: str, n_rows: int) -> Exported:
+    """Write the first `n_rows` of the queue of escalations for the tool `to`, a key of `hybrid.review.targets.TARGETS`.
 
     Raises:
         ConfigError: the task is multi-label.
@@ -39,7 +39,8 @@ def export_escalations(context: RunContext, store: str, path: Path, *, to: str, 
     known = {row.id for row in _added(context)}
     items = [item for item in queue_of_escalations(rows, context.labels) if item.id not in known]
     steps = write_items(items[:n_rows], context.labels, path, to=to)
-    return [f"{len(items[:n_rows])} of {len(items)} texts that escalated written to {path}", *steps]
+    lines = [f"{len(items[:n_rows])} of {len(items)} texts that escalated written to {path}", *steps]
+    return Exported(file=str(path), to=to, rows=len(items[:n_rows]), queue=len(items), lines=lines)
 
 
 def queue_of_escalations(rows: Sequence[Escalated], labels: Sequence[str]) -> list[ReviewItem]:

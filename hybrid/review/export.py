@@ -12,16 +12,16 @@ from hybrid.errors import ConfigError, DataError
 from hybrid.files.table import read_rows
 from hybrid.labels.methods import method_of
 from hybrid.pipeline.context import RunContext
-from hybrid.review.answers import DRAWN, ReviewItem, is_drawn
+from hybrid.review.answers import DRAWN, Exported, ReviewItem, is_drawn
 from hybrid.review.gain import blend_stated_confidence
 from hybrid.review.queue import review_queue
 from hybrid.review.targets import write_items
 from hybrid.types import Decision, Example, Vote
 
 
-def export(context: RunContext, path: Path, *, to: str, n_rows: int, n_random: int = 0) -> list[str]:
+def export(context: RunContext, path: Path, *, to: str, n_rows: int, n_random: int = 0) -> Exported:
     """Write the first `n_rows` of the queue for the tool `to`, a key of `hybrid.review.targets.TARGETS`, and `n_random`
-    rows that are drawn at random; return lines to print.
+    rows that are drawn at random.
 
     Raises:
         ConfigError: the task is multi-label.
@@ -32,12 +32,13 @@ def export(context: RunContext, path: Path, *, to: str, n_rows: int, n_random: i
     expected_wrong = sum(1 - item.belief for item in items)
     decided = ", ".join(f"{n} {label}" for label, n in Counter(item.label for item in items).most_common())
     n_drawn = sum(is_drawn(item.why) for item in items)
-    return [
+    lines = [
         f"{len(items)} rows written to {path}: decided as {decided}",
         f"  about {expected_wrong:.0f} of their labels are expected to be wrong",
         *([f"  {n_drawn} of them were drawn at random: they tell how many labels are right"] if n_drawn else []),
         *steps,
     ]
+    return Exported(file=str(path), to=to, rows=len(items), queue=len(queue), lines=lines)
 
 
 def _with_drawn(queue: Sequence[ReviewItem], n_rows: int, order: Sequence[Example], n_random: int) -> list[ReviewItem]:

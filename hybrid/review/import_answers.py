@@ -13,7 +13,7 @@ from hybrid.errors import DataError
 from hybrid.files.table import read_rows, write_rows
 from hybrid.label_sets import label_named
 from hybrid.pipeline.context import RunContext
-from hybrid.review.answers import Agreed, Answer, AnswerFile, agree
+from hybrid.review.answers import Agreed, Answer, AnswerFile, ReadBack, agree
 from hybrid.review.escalated import add_escalated, is_escalated, stored_escalations, texts_by_id, under_ids_of_texts
 from hybrid.review.targets import read_answers
 from hybrid.types import Example, Trusted
@@ -33,8 +33,8 @@ class Matched(msgspec.Struct, frozen=True, kw_only=True):
     """About no row of the run."""
 
 
-def read(context: RunContext, path: Path, *, store: str = "") -> list[str]:
-    """Add the answers in a file to the recipe's trusted rows; return lines to print.
+def read(context: RunContext, path: Path, *, store: str = "") -> ReadBack:
+    """Add the answers in a file to the recipe's trusted rows.
 
     An answer is about the row whose text the person saw, whatever has become of the row's id since. Answers about
     escalated texts become new training rows; `store` names the service's review store.
@@ -52,13 +52,27 @@ def read(context: RunContext, path: Path, *, store: str = "") -> list[str]:
     _check_labels(agreed, context, path)
     table, rows = context.traces.parent / REVIEWED, context.rows()
     before = {row.id: row for row in read_reviewed(table, rows, context.labels).trusted}
-    return [
+    lines = [
         *_file_lines(file),
         *_add_escalated(context, escalated, texts),
         *(_answer_lines(context, agreed) if matched.answers else []),
         *_left_out_lines(matched),
         *(_add_trusted(table, rows, matched, before) if matched.answers else []),
     ]
+    return ReadBack(
+        file=str(path),
+        answered=len({answer.id for answer in file.answers}),
+        unanswered=file.unanswered,
+        skipped=file.skipped,
+        taken=len(agreed.labels),
+        escalated=len(escalated.labels),
+        disagreeing=len(agreed.conflicts) + len(escalated.conflicts),
+        of_other_parts=len(matched.judging),
+        unknown=len(matched.unknown),
+        trusted=len({*before, *agreed.labels}),
+        table=str(table),
+        lines=lines,
+    )
 
 
 def match(answers: Sequence[Answer], context: RunContext, path: Path) -> Matched:

@@ -134,7 +134,7 @@ def graph_for(folder: Path, bundle: Bundle, engine: str) -> Path:
         return folder / FALLBACK
     raise BundleError(
         f"{folder}: the engine {engine} takes a graph in fp32, and this bundle carries {bundle.precision} alone; write one "
-        f"that has both with `python -m hybrid bundle RUN FOLDER --portable`, or take the engine {DEFAULT_ENGINE}"
+        f"that has both with `hybrid bundle RUN FOLDER --portable`, or take the engine {DEFAULT_ENGINE}"
     )
 
 

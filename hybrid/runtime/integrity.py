@@ -145,10 +145,7 @@ def check_golden(
 def _remedy(engine: str) -> str:
     if engine != DEFAULT_ENGINE:
         return f"take the engine {DEFAULT_ENGINE}"
-    return (
-        "make the bundle here, or one that carries the fp32 graph too, with "
-        "`python -m hybrid bundle RUN FOLDER --portable`"
-    )
+    return "make the bundle here, or one that carries the fp32 graph too, with `hybrid bundle RUN FOLDER --portable`"
 
 
 def _with(other_versions: str) -> str:

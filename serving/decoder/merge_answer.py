@@ -99,6 +99,7 @@ def decoder_answer(question: DecoderQuestion, result: DecoderResult) -> Answer:
         encoder_label="",
         encoder_confidence=0.0,
         threshold=0.0,
+        threshold_basis="none",
         status="escalated",
         source="decoder",
         escalation="answered",

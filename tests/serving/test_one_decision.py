@@ -231,6 +231,15 @@ def test_what_escalates_by_the_callers_wish_is_answered_as_below_the_threshold()
     assert shared(never) == shared(in_the_library(BUNDLE, UNSURE, None))
 
 
+def test_an_answer_says_where_its_threshold_is_from() -> None:
+    everything = msgspec.structs.replace(
+        BUNDLE, threshold=msgspec.structs.replace(BUNDLE.threshold, value=NOTHING_KEPT, met=False)
+    )
+    assert in_the_service(BUNDLE, SURE, None).threshold_basis == "bundle"
+    by_itself = in_the_service(everything, SURE, None)
+    assert (by_itself.threshold_basis, by_itself.threshold, by_itself.status) == ("nothing_kept", 2.0, "escalated")
+
+
 def test_several_labels_a_text_are_decided_alike() -> None:
     calibration = Calibration(method="vector", activation="sigmoid", scale=(1.0, 2.0, 0.5), bias=(0.0, 0.1, -0.1))
     bundle = msgspec.structs.replace(BUNDLE, task="multi_label", calibration=calibration, decoder=None)

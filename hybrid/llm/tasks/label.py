@@ -6,7 +6,7 @@ from typing import Literal
 from hybrid.config import LLMConfig
 from hybrid.llm.answers import UnreadableAnswerError, read_answer
 from hybrid.llm.request import Reply, Request
-from hybrid.prompts import fence, label_list, policy_section, render
+from hybrid.prompts import fence, label_list, policy_section, render, without_fences
 from hybrid.types import Vote
 
 
@@ -69,7 +69,7 @@ def read_vote(row_id: str, reply: Reply, labels: Sequence[str], *, teacher: str,
         id=row_id,
         status="ok",
         label=answer["label"],
-        rationale=rationale if isinstance(rationale, str) else "",
+        rationale=without_fences(rationale) if isinstance(rationale, str) else "",
         confidence=_confidence(answer.get("confidence")),
         teacher=teacher,
         sample=sample,
