@@ -77,6 +77,8 @@ class Data(msgspec.Struct, frozen=True, kw_only=True):
     gold: np.ndarray
     quotes: list[tuple[Span, ...]]
     """Of each test row; they judge alone."""
+    weight: float
+    """`train.evidence` of the trainings with the head."""
 
     @property
     def reading(self) -> TextLimits:
@@ -95,9 +97,10 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="the folder of a finished run")
     parser.add_argument("--seeds", type=int, default=SEEDS, metavar="N")
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS, metavar="NAME")
+    parser.add_argument("--weight", type=float, default=WEIGHT, help="train.evidence (%(default)s)")
     parser.add_argument("--precision", default="bf16", choices=("bf16", "fp32"))
     options = parser.parse_args()
-    data = read_data(options.run, options.precision)
+    data = read_data(options.run, options.precision, options.weight)
     outcomes: dict[str, list[Outcome]] = {variant: [] for variant in options.variants}
     for seed in range(options.seeds):
         for variant in options.variants:
@@ -107,7 +110,7 @@ def main() -> None:
     finish()
 
 
-def read_data(run: Path, precision: str) -> Data:
+def read_data(run: Path, precision: str, weight: float = WEIGHT) -> Data:
     """Read a run's rows with what cleaning decided, its votes, and the recorded reasons about its test rows."""
     recipe = read_recipe(PATH, overrides={"train": {"precision": precision}})
     rows = read_rows(run / ROWS.path, Example)
@@ -127,12 +130,14 @@ def read_data(run: Path, precision: str) -> Data:
         test=test,
         gold=np.array([recipe.labels.index(gold[row.id]) for row in test]),
         quotes=[quoted_spans(row.text, reasons[row.id]).spans for row in test],
+        weight=weight,
     )
 
 
 def outcome(data: Data, variant: str, seed: int) -> Outcome:
     """Train one way with one seed, unless that was done before."""
-    path = RUNS / f"{data.recipe.train.precision}-{variant}-{seed}.json"
+    way = variant if variant == "plain" else f"{variant}-{data.weight:g}"
+    path = RUNS / f"{data.recipe.train.precision}-{way}-{seed}.json"
     if path.exists():
         return msgspec.json.decode(path.read_bytes(), type=Outcome)
     start = time.perf_counter()
@@ -142,9 +147,9 @@ def outcome(data: Data, variant: str, seed: int) -> Outcome:
         if variant == "plain":
             tagger = fitted(data.rows, weight=0.0)
         elif variant == "evidence":
-            tagger = fitted(data.rows, weight=WEIGHT)
+            tagger = fitted(data.rows, weight=data.weight)
         elif variant == "random":
-            tagger = fitted(moved_at_random(data.rows, seed), weight=WEIGHT)
+            tagger = fitted(moved_at_random(data.rows, seed), weight=data.weight)
         else:
             rows, texts = with_cues(data, seed, fitted)
             tagger = fitted(rows, weight=0.0)
@@ -204,7 +209,7 @@ def with_cues(data: Data, seed: int, fitted: Callable[..., Tagger]) -> tuple[lis
     """Write the evidence words of cross-fitted taggers into the training texts, and those of all taggers into the test texts."""
     fold = np.random.default_rng(seed).permutation(len(data.rows)) % FOLDS
     taggers = [
-        fitted([row for row, of_row in zip(data.rows, fold, strict=True) if of_row != k], weight=WEIGHT)
+        fitted([row for row, of_row in zip(data.rows, fold, strict=True) if of_row != k], weight=data.weight)
         for k in range(FOLDS)
     ]
     rows = list(data.rows)
