@@ -11,6 +11,7 @@ Every training is kept in `runs/evidence/` and not done again; one of MiniLM in 
 """
 
 import argparse
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -27,7 +28,8 @@ from hybrid.config import Recipe
 from hybrid.data.quotes import merged, quoted_spans
 from hybrid.data.training_rows import TrainingRow, training_rows
 from hybrid.encoders.checkpoint import load_classifier, load_tokenizer
-from hybrid.encoders.exporting import checkpoint_logits, checkpoint_words
+from hybrid.encoders.evidence import add_head
+from hybrid.encoders.exporting import checkpoint_logits, checkpoint_words, export_lean
 from hybrid.encoders.training import train
 from hybrid.evaluation.intervals import mean_difference
 from hybrid.evaluation.metrics import accuracy, macro_f1
@@ -35,9 +37,13 @@ from hybrid.evaluation.quoted_words import WordScores, overlapping, word_scores
 from hybrid.files.table import read_rows
 from hybrid.recipe_files.find import find_recipe
 from hybrid.recipe_files.read import read_recipe
+from hybrid.runtime.bundle import MODEL, TOKENIZER
+from hybrid.runtime.encoder import Encoder
+from hybrid.runtime.evidence import evidence_words
 from hybrid.runtime.explain import words_of
 from hybrid.runtime.text_encoder import TextLimits
 from hybrid.stages.stage import DECISIONS, GOLD, ROWS, VOTES
+from hybrid.stages.train import CHECKPOINT
 from hybrid.types import EvidenceWord, Example, Span
 
 PATH = find_recipe("sentiment")
@@ -47,6 +53,10 @@ WEIGHT = 0.5
 VARIANTS = ("plain", "evidence", "random", "cues")
 FOLDS = 2
 """Taggers that write the cues of the training rows: each writes those of the rows that it did not see."""
+TIMED = 300
+"""Texts on which the cost of the head is timed."""
+ROUNDS = 4
+"""Times that they are run by each graph; the fastest counts."""
 CUE = 0.5
 """The score from which a word is a cue."""
 
@@ -107,6 +117,7 @@ def main() -> None:
             outcomes[variant].append(outcome(data, variant, seed))
     table(data, outcomes)
     bars(data, outcomes)
+    time_head(options.run, data)
     finish()
 
 
@@ -295,6 +306,39 @@ def bars(data: Data, outcomes: dict[str, list[Outcome]]) -> None:
     if "plain" in outcomes:
         lost = 100 * float(right_of(data, outcomes["plain"]).mean() - right_of(data, outcomes["evidence"]).mean())
         bar("evidence_accuracy_lost_in_points", round(lost, 3), "<= 0.3", lost <= 0.3)
+
+
+def time_head(run: Path, data: Data) -> None:
+    """Print the processor time of a text by the run's encoder in fp32, with and without a head, and that of its words."""
+    texts, labels = [row.text for row in data.test][:TIMED], data.recipe.labels
+    model = load_classifier(run / CHECKPOINT, labels).eval()
+    ms = dict.fromkeys(("without", "with"), float("inf"))
+    with tempfile.TemporaryDirectory() as scratch:
+        encoders = {}
+        for name in ms:
+            folder = Path(scratch) / name
+            folder.mkdir()
+            shutil.copy(run / CHECKPOINT / TOKENIZER, folder)
+            if name == "with":
+                add_head(model)
+            export_lean(model, ("input_ids", "attention_mask"), folder / MODEL, opset=data.recipe.export.opset)
+            encoders[name] = Encoder(folder, n_labels=len(labels), reading=data.reading, threads=1)
+        encoded = encoders["with"].encode(texts, offsets=True)
+        for _ in range(ROUNDS):
+            for name, encoder in encoders.items():
+                ms[name] = min(ms[name], processor_ms(len(texts), partial(encoder.run, encoded)))
+        tokens = encoders["with"].run_with_evidence(encoded).token_logits
+        words = processor_ms(len(texts), lambda: list(map(evidence_words, texts, encoded, tokens)))
+    print(f"processor ms a text in fp32: {ms['without']:.3f}, with the head {ms['with']:.3f}; its words {words:.3f}")
+    share = (ms["with"] - ms["without"]) / ms["without"]
+    bar("evidence_share_of_processor_time", round(share, 3), "<= 0.05", share <= 0.05)
+
+
+def processor_ms(n_texts: int, act: Callable[[], object]) -> float:
+    """The processor time of `act` in milliseconds a text."""
+    start = time.process_time()
+    act()
+    return 1000 * (time.process_time() - start) / n_texts
 
 
 def scores_of(data: Data, result: Outcome) -> str:

@@ -367,3 +367,9 @@ def test_a_recipe_trains_the_head_ships_it_and_tells_why(
     assert any(word in line for word in row.text.split())
     assert main(["info", str(run / "bundle")]) == 0
     assert "evidence     answers can have their evidence words" in capsys.readouterr().out
+
+
+def test_a_recipe_without_the_head_is_recorded_as_before_there_was_one() -> None:
+    for config in (TrainConfig(), TrainConfig(evidence=0), msgspec.convert({"evidence": 0.0}, TrainConfig)):
+        assert config.evidence_weight == 0
+        assert "evidence" not in msgspec.to_builtins(config)
