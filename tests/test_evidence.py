@@ -373,3 +373,16 @@ def test_a_recipe_without_the_head_is_recorded_as_before_there_was_one() -> None
     for config in (TrainConfig(), TrainConfig(evidence=0), msgspec.convert({"evidence": 0.0}, TrainConfig)):
         assert config.evidence_weight == 0
         assert "evidence" not in msgspec.to_builtins(config)
+
+
+@pytest.mark.slow
+def test_another_engine_gives_the_same_evidence(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino")
+    from hybrid.runtime.engines import openvino_engine
+
+    monkeypatch.setattr(openvino_engine, "has_bf16", lambda _: False)
+    there = Encoder(exported, n_labels=3, reading=READING, engine="openvino")
+    assert there.has_evidence
+    outputs = there.run_with_evidence(there.encode(TEXTS[:20]))
+    for ours, theirs in zip(token_probs(exported, TEXTS[:20]), outputs.token_logits, strict=True):
+        assert sigmoid(np.concatenate(theirs)) == pytest.approx(ours, abs=1e-4)
