@@ -6,7 +6,8 @@ data, cleaned, with the class `neutral` thinned to N training rows; the encoder 
 
 The rows that stay are those that most of the recorded drafts were written from, and only drafts whose parents all stayed
 are used. `drafts of lost rows` is the other way, for comparison: all drafts of the split, most of which were written with
-rows in sight that the thinned training set no longer has.
+rows in sight that the thinned training set no longer has. `drafts without a plan` are 104 texts that the same author wrote
+one after another from the labelling policy alone: no plan, no attributes, no examples; as many train as of the others.
 
 Every training is kept in `runs/rare_class/` and not done again. One of MiniLM takes about a minute on two cores, so the
 whole curve takes hours; a part of it prints its part of the table, and bars that need what is missing are short.
@@ -48,12 +49,13 @@ from hybrid.types import Decision, Draft, Example
 
 RARE = "neutral"
 PATH = find_recipe("sentiment")
+WITHOUT_PLAN = Path(__file__).parent / "drafts_without_plan.jsonl"
 RUNS = Path("runs") / "rare_class"
 SEEDS = 5
 ROWS = (10, 30, 100, 300, 0)
 """Training rows of the class that stay; 0 for all."""
 FREE = ("nothing", "class weights", "focal loss", "oversampling")
-REMEDIES = (*FREE, "drafts", "drafts and class weights", "drafts of lost rows")
+REMEDIES = (*FREE, "drafts", "drafts and class weights", "drafts of lost rows", "drafts without a plan")
 REDRAWS = 1000
 SCORES = ("recall", "precision", "macro_f1", "accuracy")
 
@@ -66,11 +68,11 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     embeddings: np.ndarray
     own: Synthesized
     of_lost_rows: Synthesized
+    without_plan: Synthesized
 
-    def drafts(self, *, lost: bool = False) -> list[Draft]:
-        """Return the accepted drafts."""
-        checked = self.of_lost_rows if lost else self.own
-        return [draft for draft in checked.drafts if draft.status == "accepted"]
+    def drafts(self, checked: Synthesized | None = None) -> list[Draft]:
+        """Return the accepted drafts: the cell's own, or those of another check."""
+        return [draft for draft in (checked or self.own).drafts if draft.status == "accepted"]
 
     def part(self, name: str) -> list[Example]:
         """Return the rows of one part."""
@@ -221,6 +223,7 @@ def thinned(recipe: Recipe, whole: Cleaned, n_rows: int, seed: int, remember: Me
         embeddings=embeddings,
         own=check(drafts),
         of_lost_rows=check([msgspec.structs.replace(draft, parents=()) for draft in of_split]),
+        without_plan=check(read_drafts(WITHOUT_PLAN)),
     )
 
 
@@ -260,7 +263,11 @@ def plan(recipe: Recipe, cell: Cell, remedy: str) -> Plan:
         ),
         "drafts": lambda: (with_drafts(cell.drafts()), recipe.train),
         "drafts and class weights": lambda: (with_drafts(cell.drafts()), weighted),
-        "drafts of lost rows": lambda: (with_drafts(cell.drafts(lost=True)), recipe.train),
+        "drafts of lost rows": lambda: (with_drafts(cell.drafts(cell.of_lost_rows)), recipe.train),
+        "drafts without a plan": lambda: (
+            with_drafts(cell.drafts(cell.without_plan)[: len(cell.drafts())]),
+            recipe.train,
+        ),
     }
     return plans[remedy]()
 
