@@ -34,7 +34,7 @@ from hybrid.runtime.engines import DEFAULT_ENGINE
 from hybrid.scoring.job import Job
 from hybrid.scoring.parts import parts_folder, read_plan
 from hybrid.scoring.score import score_with
-from hybrid.scoring.work import on
+from hybrid.scoring.work import OnEngine
 
 NODES = 2
 MOST_OVERHEAD = 0.10
@@ -209,7 +209,7 @@ def compare(nodes: Any, source: Path, bundle: Path) -> None:
         engine = LocalEngine(NODES, 1) if name == "local" else on_cluster
         job = Job(source=source, target=source.with_name(f"{number}.csv"))
         start = time.monotonic()
-        score_with(on(engine, bundle, DEFAULT_ENGINE), classifier, bundle, job, quiet)
+        score_with(OnEngine(engine, classifier, bundle, DEFAULT_ENGINE), classifier, bundle, job, quiet)
         seconds[name].append(time.monotonic() - start)
         print(f"{name}: {seconds[name][-1]:.1f} s")
         contents.add(job.target.read_bytes())

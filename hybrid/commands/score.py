@@ -15,7 +15,7 @@ from hybrid.files.formats import FORMATS
 if TYPE_CHECKING:
     from hybrid.progress import Screen
     from hybrid.runtime import Classifier
-    from hybrid.scoring.output import Answer
+    from hybrid.scoring.output import Workplace
     from hybrid.scoring.shards import ShardReport
     from hybrid.scoring.tally import Tally
 
@@ -94,13 +94,13 @@ def _score(options: argparse.Namespace) -> object:
         else effect_line(bundle.reference, job.threshold)
     ):
         screen.say(hint)
-    with screen.working("score"), _place(options, classifier, folder, screen) as answer:
+    with screen.working("score"), _place(options, classifier, folder, screen) as place:
         if shard:
-            report = score_shard(classifier, folder, job, shard, screen, answer=answer)
+            report = score_shard(classifier, folder, job, shard, screen, place=place)
         elif options.join:
-            tally = join_shards(classifier, folder, job, screen)
+            tally = join_shards(classifier, folder, job, screen, place=place)
         else:
-            tally = score_with(answer, classifier, folder, job, screen)
+            tally = score_with(place, classifier, folder, job, screen)
     if shard:
         print(shard_line(report, job.target))
         return {"file": str(job.target), **msgspec.to_builtins(report)}
@@ -111,13 +111,13 @@ def _score(options: argparse.Namespace) -> object:
 @contextmanager
 def _place(
     options: argparse.Namespace, classifier: "Classifier", bundle_dir: Path, screen: "Screen"
-) -> "Iterator[Answer]":
-    """Yield what has the parts written, where the options say."""
-    from hybrid.scoring.work import on, on_this_machine
+) -> "Iterator[Workplace]":
+    """Yield where the work is done."""
+    from hybrid.scoring.work import OnEngine, OnThisMachine
 
     backend, workers, threads = options.engine_backend, options.workers, options.worker_threads
     if options.engine == LOCAL:
-        yield on_this_machine(classifier, bundle_dir, backend, workers=workers, threads=threads)
+        yield OnThisMachine(classifier, bundle_dir, backend, workers=workers, threads=threads)
         return
     from hybrid.cluster.ray_cluster import RayEngine
 
@@ -125,7 +125,7 @@ def _place(
     with Path(os.devnull).open("w", encoding="utf-8") as sink, redirect_stdout(sink):
         engine = RayEngine(address=options.ray_address, workers=workers, threads=threads or 1, say=screen.say)
         with closing(engine):
-            yield on(engine, bundle_dir, backend)
+            yield OnEngine(engine, classifier, bundle_dir, backend)
 
 
 def shard_line(report: "ShardReport", target: Path) -> str:

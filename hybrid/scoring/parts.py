@@ -63,9 +63,13 @@ def parts_folder(target: Path) -> Path:
     return target.with_name(f"{target.name}.parts")
 
 
-def output_hash(paths: dict[str, Path]) -> str:
-    """Return the hash of an output, from its files by name."""
-    hashes = {name: sha256_of_file(path) for name, path in paths.items()}
+def write_stamp(target: Path, finished: Finished) -> None:
+    """Write the stamp of a finished output; one without a hash while its files are written."""
+    write_whole(stamp_path(target), msgspec.json.format(msgspec.json.encode(finished), indent=2) + b"\n")
+
+
+def hash_of_files(hashes: dict[str, str]) -> str:
+    """Return the hash of an output, from those of its files by name, in their order."""
     return next(iter(hashes.values())) if len(hashes) == 1 else sha256_of(hashes)
 
 
@@ -73,7 +77,10 @@ def read_finished(target: Path, pairs: list[FilePair]) -> Finished | None:
     """Read the stamp of a finished output; None if there is none, or if the output was changed since."""
     try:
         stamp = msgspec.json.decode(stamp_path(target).read_bytes(), type=Finished)
-        return stamp if stamp.output == output_hash({pair.name: pair.target for pair in pairs}) else None
+        if not stamp.output:  # its files are being written, or that was stopped
+            return None
+        hashes = {pair.name: sha256_of_file(pair.target) for pair in pairs}
+        return stamp if stamp.output == hash_of_files(hashes) else None
     except (OSError, msgspec.DecodeError):
         return None
 

@@ -3,7 +3,7 @@
 The content of a part follows from the plan alone, so any process may write any part, in any order, even twice.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from hybrid.errors import DataError
 from hybrid.files.formats.records import AddedColumns, Table
 from hybrid.files.hashing import sha256_of, sha256_of_file
 from hybrid.files.places import mark_of
-from hybrid.progress import Progress
 from hybrid.scoring.job import FilePair, Job
 from hybrid.scoring.rows import Problem, texts_of
 
@@ -76,6 +75,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[InputFile, ...]
     parts: tuple[Part, ...]
 
+    def numbers_by_file(self) -> list[list[int]]:
+        """List the numbers of each file's parts, in order."""
+        numbers: list[list[int]] = [[] for _ in self.files]
+        for number, part in enumerate(self.parts):
+            numbers[part.file].append(number)
+        return numbers
+
     @property
     def n_rows(self) -> int:
         """The rows of all files."""
@@ -93,48 +99,58 @@ def is_of(plan: Plan, pairs: list[FilePair], job: Job, bundle: str, engine: str)
     )
 
 
-def make_plan(
-    pairs: list[FilePair], job: Job, added: AddedColumns, *, bundle: str, engine: str, progress: Progress
-) -> Plan:
-    """Check every row of every file, and divide the work into parts.
+class CheckedFile(msgspec.Struct, frozen=True, kw_only=True):
+    """An input after a look at each of its rows."""
 
-    A row that cannot be read ends hours of work before they begin.
+    file: InputFile
+    note: str
+    """What the reader found that the file's name does not tell."""
+    chunks: tuple[Part, ...]
+    """Parts of one chunk each."""
+
+
+def check_file(number: int, pair: FilePair, job: Job, added: AddedColumns) -> CheckedFile:
+    """Look at every row of a file, because one that cannot be read would end hours of work in their middle.
 
     Args:
-        pairs: the files.
-        job: how they are scored.
+        number: the number of the file in the plan.
+        pair: the file.
+        job: how it is scored.
         added: the columns that scoring adds.
-        bundle: the SHA-256 of the bundle's manifest.
-        engine: what computes the bundle, where that is not the usual engine.
-        progress: is told what is noteworthy.
 
     Raises:
-        DataError: an input is not what its name says, or a row cannot be read.
+        DataError: the file is not what its name says, or a row cannot be read.
     """
-    files, chunks, notes = [], [], {}
-    for number, pair in enumerate(pairs):
-        progress.say(f"{pair.source}: checking every row")
-        mark, note = mark_of(pair.source), ""
-        with open_table(pair, job) as table:
-            if note := table.note:
-                progress.say(f"{pair.source}: {note}")
-                notes[pair.name] = note
-            chunks.append(list(_checked_chunks(table, number, pair.source, job, added)))
-        files.append(InputFile(name=pair.name, sha256=sha256_of_file(pair.source), mark=mark))
+    mark = mark_of(pair.source)
+    with open_table(pair, job) as table:
+        note = table.note
+        chunks = tuple(_checked_chunks(table, number, pair.source, job, added))
+    file = InputFile(name=pair.name, sha256=sha256_of_file(pair.source), mark=mark)
+    return CheckedFile(file=file, note=note, chunks=chunks)
+
+
+def plan_of(checked: Sequence[CheckedFile], job: Job, *, bundle: str, engine: str) -> Plan:
+    """Divide the work into parts.
+
+    Args:
+        checked: the files.
+        job: how they are scored.
+        bundle: the SHA-256 of the bundle's manifest.
+        engine: what computes the bundle, where that is not the usual engine.
+    """
     settings = _settings(job, engine)
     is_folder = job.source.is_dir()
+    notes = {each.file.name: each.note for each in checked if each.note}
     if notes:
         # An earlier version read such a file in another way, and its output may be there.
-        settings["read_as"] = notes if is_folder else notes[pairs[0].name]
-    n_chunks = min(MOST_CHUNKS, max(1, sum(map(len, chunks)) // ENOUGH_PARTS))
+        settings["read_as"] = notes if is_folder else checked[0].note
+    hashes = {each.file.name: each.file.sha256 for each in checked}
     made = Fingerprint(
-        input=sha256_of({file.name: file.sha256 for file in files}) if is_folder else files[0].sha256,
-        bundle=bundle,
-        settings=settings,
+        input=sha256_of(hashes) if is_folder else checked[0].file.sha256, bundle=bundle, settings=settings
     )
-    return Plan(
-        made=made, files=tuple(files), parts=tuple(part for file in chunks for part in _grouped(file, n_chunks))
-    )
+    n_chunks = min(MOST_CHUNKS, max(1, sum(len(each.chunks) for each in checked) // ENOUGH_PARTS))
+    parts = tuple(part for each in checked for part in _grouped(each.chunks, n_chunks))
+    return Plan(made=made, files=tuple(each.file for each in checked), parts=parts)
 
 
 def open_table(pair: FilePair, job: Job) -> AbstractContextManager[Table]:
@@ -148,7 +164,7 @@ def _settings(job: Job, engine: str) -> dict[str, Any]:
     return job.settings | ({"engine": engine} if engine else {})
 
 
-def _grouped(chunks: list[Part], n_chunks: int) -> Iterator[Part]:
+def _grouped(chunks: Sequence[Part], n_chunks: int) -> Iterator[Part]:
     """Join consecutive chunks of one file into parts of `n_chunks`."""
     group: list[Part] = []
     for chunk in [*chunks, None]:

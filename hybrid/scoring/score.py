@@ -9,21 +9,21 @@ import msgspec
 
 from hybrid.errors import DataError, StorageError, StoreError
 from hybrid.files.hashing import sha256_of_file
-from hybrid.files.places import mark_of, move, store_errors, write_whole
+from hybrid.files.places import mark_of, store_errors
 from hybrid.progress import Progress
 from hybrid.runtime.bundle import manifest_of
 from hybrid.runtime.engines import DEFAULT_ENGINE
 from hybrid.scoring.job import Job, file_pairs
-from hybrid.scoring.output import Answer, Output
+from hybrid.scoring.output import Output, Workplace
 from hybrid.scoring.parts import (
     LOCK,
     SHARDS_LOCK,
     Finished,
     Parts,
     busy,
+    hash_of_files,
     lock,
     open_parts,
-    output_hash,
     parts_folder,
     ranges,
     read_finished,
@@ -32,12 +32,13 @@ from hybrid.scoring.parts import (
     refuse_foreign,
     refuse_other,
     stamp_path,
+    write_stamp,
 )
-from hybrid.scoring.plan import is_of, make_plan
+from hybrid.scoring.plan import is_of, plan_of
 from hybrid.scoring.rows import added_columns
 from hybrid.scoring.shards import Shard, ShardReport
 from hybrid.scoring.tally import Tally
-from hybrid.scoring.work import here
+from hybrid.scoring.work import Here
 
 if TYPE_CHECKING:
     from hybrid.runtime import Classifier
@@ -55,13 +56,13 @@ def score(classifier: "Classifier", bundle_dir: Path, job: Job, progress: Progre
         ConfigError: the job contradicts itself.
         StorageError: the output cannot be written.
     """
-    return score_with(here(classifier), classifier, bundle_dir, job, progress)
+    return score_with(Here(classifier), classifier, bundle_dir, job, progress)
 
 
-def score_with(answer: Answer, classifier: "Classifier", bundle_dir: Path, job: Job, progress: Progress) -> Tally:
-    """Score as `score` does; `answer` has the parts written."""
+def score_with(place: Workplace, classifier: "Classifier", bundle_dir: Path, job: Job, progress: Progress) -> Tally:
+    """Score as `score` does; the work is done at `place`."""
     with store_errors(job.source, job.target):
-        output = _output(classifier, bundle_dir, job, progress)
+        output = _output(place, classifier, bundle_dir, job, progress)
         if tally := output.finished():
             progress.say(f"{job.target}: unchanged, nothing to score")
             return tally
@@ -75,8 +76,8 @@ def score_with(answer: Answer, classifier: "Classifier", bundle_dir: Path, job: 
         elif stamp_path(job.target).exists():
             progress.say("starting over: the output was made from something else")
         missing = [number for number in range(len(output.plan.parts)) if number not in done]
-        _answer(output, missing, answer, progress)
-        return _finish(output)
+        _answer(output, missing, place, progress)
+        return _finish(output, place)
 
 
 def score_shard(
@@ -86,7 +87,7 @@ def score_shard(
     shard: Shard,
     progress: Progress,
     *,
-    answer: Answer | None = None,
+    place: Workplace | None = None,
 ) -> ShardReport:
     """Write the parts of one shard, and the output as well if all other parts are there.
 
@@ -96,9 +97,10 @@ def score_shard(
         DataError, ConfigError, StorageError: as `score`; or the output was begun with other inputs, or without shards
             and is being written.
     """
+    place = place or Here(classifier)
     with _storage_errors(job):
         refuse_foreign(job.target)
-        output = _begun(classifier, bundle_dir, job, progress)
+        output = _begun(place, classifier, bundle_dir, job, progress)
         mine = shard.numbers(len(output.plan.parts))
         tally = output.finished()
         if tally is None:
@@ -107,11 +109,11 @@ def score_shard(
             if len(missing) < len(mine):
                 progress.say(f"continuing after {len(mine) - len(missing)} of {len(mine)} parts that are scored")
             try:
-                _answer(output, missing, answer or here(classifier), progress)
+                _answer(output, missing, place, progress)
             except StorageError:
                 if output.finished() is None:  # otherwise other processes have finished, and removed the folder
                     raise
-            tally = _joined(output, must_be_whole=False)
+            tally = _joined(output, place, must_be_whole=False)
         else:
             output.parts.remove()
         n_done = len(output.plan.parts) if tally else len(output.parts.finished())
@@ -120,30 +122,33 @@ def score_shard(
         )
 
 
-def join_shards(classifier: "Classifier", bundle_dir: Path, job: Job, progress: Progress) -> Tally:
+def join_shards(
+    classifier: "Classifier", bundle_dir: Path, job: Job, progress: Progress, *, place: Workplace | None = None
+) -> Tally:
     """Write the output from the parts of its shards.
 
     Raises:
         DataError: a part is missing, or the parts were made from something else.
     """
+    place = place or Here(classifier)
     with _storage_errors(job):
         refuse_foreign(job.target)
-        tally = _joined(_begun(classifier, bundle_dir, job, progress), must_be_whole=True)
+        tally = _joined(_begun(place, classifier, bundle_dir, job, progress), place, must_be_whole=True)
         assert tally is not None
         return tally
 
 
-def _answer(output: Output, numbers: list[int], answer: Answer, progress: Progress) -> None:
+def _answer(output: Output, numbers: list[int], place: Workplace, progress: Progress) -> None:
     """Have parts written, and show how far it is."""
     missing = sum(output.plan.parts[number].rows for number in numbers)
     n_rows = output.plan.n_rows
     n_done = n_rows - missing
-    for tally in answer(output, numbers):
+    for tally in place.answer(output, numbers):
         n_done += tally.rows
         progress.advance(n_done, n_rows)
 
 
-def _output(classifier: "Classifier", bundle_dir: Path, job: Job, progress: Progress) -> Output:
+def _output(place: Workplace, classifier: "Classifier", bundle_dir: Path, job: Job, progress: Progress) -> Output:
     """Return the output with its plan: the one that is there, or a new one."""
     pairs = file_pairs(job)
     bundle = sha256_of_file(manifest_of(bundle_dir, classifier.bundle))
@@ -151,17 +156,23 @@ def _output(classifier: "Classifier", bundle_dir: Path, job: Job, progress: Prog
     plan = read_plan(job.target)
     if plan is None or not is_of(plan, pairs, job, bundle, engine):
         added = added_columns(classifier.bundle.labels, prefix=job.prefix, probs=job.probs, errors=job.skip_bad)
-        plan = make_plan(pairs, job, added, bundle=bundle, engine=engine, progress=progress)
+        progress.say(f"{job.source}: checking every row" + (f" of {len(pairs):,} files" if len(pairs) > 1 else ""))
+        order = {pair.name: number for number, pair in enumerate(pairs)}
+        checked = sorted(place.check(job, pairs, added), key=lambda each: order[each.file.name])
+        for each in checked:
+            if each.note:
+                progress.say(f"{pairs[order[each.file.name]].source}: {each.note}")
+        plan = plan_of(checked, job, bundle=bundle, engine=engine)
     return Output(job=job, pairs=pairs, plan=plan, parts=Parts(job.target, plan.made.digest))
 
 
-def _begun(classifier: "Classifier", bundle_dir: Path, job: Job, progress: Progress) -> Output:
+def _begun(place: Workplace, classifier: "Classifier", bundle_dir: Path, job: Job, progress: Progress) -> Output:
     """Return the output of which this process writes some parts, after a look at what is there."""
     folder = parts_folder(job.target)
     was_there = folder.exists()
     with lock(folder, SHARDS_LOCK):  # whoever comes first plans for all
         try:
-            output = _output(classifier, bundle_dir, job, progress)
+            output = _output(place, classifier, bundle_dir, job, progress)
         except BaseException:
             if not was_there:
                 Parts(job.target, "").remove()
@@ -178,7 +189,7 @@ def _begun(classifier: "Classifier", bundle_dir: Path, job: Job, progress: Progr
         return output
 
 
-def _joined(output: Output, *, must_be_whole: bool) -> Tally | None:
+def _joined(output: Output, place: Workplace, *, must_be_whole: bool) -> Tally | None:
     """Join the parts if they are all there, unless somebody did; None if some are missing."""
     with lock(parts_folder(output.job.target), SHARDS_LOCK):
         tally = output.finished()
@@ -191,29 +202,29 @@ def _joined(output: Output, *, must_be_whole: bool) -> Tally | None:
                 )
             if missing:
                 return None
-            tally = _finish(output)
+            try:
+                tally = _finish(output, place)
+            except (OSError, StorageError):
+                tally = output.finished()  # where a store has no locks, another may have been first
+                if tally is None:
+                    raise
         output.parts.remove()
         return tally
 
 
-def _finish(output: Output) -> Tally:
-    """Join the parts and move the result to its place."""
+def _finish(output: Output, place: Workplace) -> Tally:
+    """Join the parts in their place."""
     job, plan, parts = output.job, output.plan, output.parts
     for file, pair in zip(plan.files, output.pairs, strict=True):
         if mark_of(pair.source) != file.mark and sha256_of_file(pair.source) != file.sha256:
             raise DataError(f"{pair.source}: changed while it was scored; run again, on a file that nobody writes to")
     tally = sum(parts.tallies(range(len(plan.parts))), Tally())
-    with parts.scratch() as folder:
-        joined = {}
-        for at, pair in enumerate(output.pairs):
-            numbers = [number for number, part in enumerate(plan.parts) if part.file == at]
-            joined[pair.name] = folder / str(at)
-            pair.file_format.join([parts.part(number) for number in numbers], joined[pair.name])
-        # The stamp first: an output without one is never ours, so nobody's file is written over.
-        finished = Finished(made=plan.made, output=output_hash(joined), tally=tally)
-        write_whole(stamp_path(job.target), msgspec.json.format(msgspec.json.encode(finished), indent=2) + b"\n")
-        for pair in output.pairs:
-            move(joined[pair.name], pair.target)
+    # A stamp first: an output without one is never ours, so nobody's file is written over.
+    finished = Finished(made=plan.made, output="", tally=tally)
+    write_stamp(job.target, finished)
+    hashes = dict(place.join(output))
+    hashes = {pair.name: hashes[pair.name] for pair in output.pairs}
+    write_stamp(job.target, msgspec.structs.replace(finished, output=hash_of_files(hashes)))
     return tally
 
 

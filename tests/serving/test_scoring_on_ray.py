@@ -14,11 +14,11 @@ import pytest
 
 import hybrid
 from hybrid.cluster.ray_cluster import RayEngine
-from hybrid.errors import ConfigError, HybridError
+from hybrid.errors import ConfigError, DataError, HybridError
 from hybrid.scoring.job import Job
 from hybrid.scoring.parts import parts_folder
 from hybrid.scoring.score import score_with
-from hybrid.scoring.work import ScoreParts, on
+from hybrid.scoring.work import OnEngine, OnThisMachine, ScoreParts
 from tests.corpus import texts_and_gold
 from tests.serving.test_scoring import RecordedProgress, run, write
 
@@ -95,11 +95,39 @@ def test_a_worker_and_a_node_are_killed_and_the_bytes_are_those_of_the_plain_com
     for name, strike in (("worker", kill_worker), ("node", kill_node)):
         progress = Strikes(40, strike)
         job = Job(source=source, target=tmp_path / f"{name}.csv", chunk_rows=8)
-        assert score_with(on(engine, bundle_dir, "onnxruntime"), classifier, bundle_dir, job, progress) == whole
+        assert (
+            score_with(OnEngine(engine, classifier, bundle_dir, "onnxruntime"), classifier, bundle_dir, job, progress)
+            == whole
+        )
         assert job.target.read_bytes() == (tmp_path / "plain.csv").read_bytes()
         assert len(progress.done) == 50  # no part counts twice
         assert not parts_folder(job.target).exists()
     cluster.add_node(**NODE)
+
+
+def test_files_of_a_folder_are_looked_at_and_joined_by_workers(
+    engine: RayEngine, bundle_dir: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(5):
+        write(tmp_path / "in" / f"{number}.{'csv' if number % 2 else 'parquet'}", ROWS[80 * number : 80 * number + 70])
+    classifier = hybrid.load(bundle_dir)
+    whole = run(bundle_dir, Job(source=tmp_path / "in", target=tmp_path / "plain", chunk_rows=8))
+    places = {
+        "ray": OnEngine(engine, classifier, bundle_dir, "onnxruntime"),
+        "local": OnThisMachine(classifier, bundle_dir, "onnxruntime", workers=2, threads=1),
+    }
+    for name, place in places.items():
+        job = Job(source=tmp_path / "in", target=tmp_path / name, chunk_rows=8)
+        assert score_with(place, classifier, bundle_dir, job, RecordedProgress()) == whole
+        for path in (tmp_path / "plain").iterdir():
+            assert (tmp_path / name / path.name).read_bytes() == path.read_bytes()
+        assert score_with(place, classifier, bundle_dir, job, RecordedProgress()) == whole
+    (tmp_path / "in" / "1.csv").write_text("id,text\n1,soup\n2,\n")
+    with pytest.raises(
+        DataError, match=r"1\.csv:3: 'text' is empty; expected a text; or mark such rows with --skip-bad"
+    ):
+        score_with(places["ray"], classifier, bundle_dir, job, RecordedProgress())
 
 
 def test_the_driver_is_killed_and_the_same_command_goes_on(cluster: Any, bundle_dir: Path, tmp_path: Path) -> None:
@@ -152,9 +180,14 @@ def test_what_a_node_lacks_is_one_sentence_with_its_name(
     Changing = Broken  # noqa: N806
     source = write(tmp_path / "in.csv", ROWS[:20])
     job = Job(source=source, target=tmp_path / "out.csv", chunk_rows=8)
+    classifier = hybrid.load(bundle_dir)
     with pytest.raises(HybridError, match=sentence):
         score_with(
-            on(Changed(), bundle_dir, "onnxruntime"), hybrid.load(bundle_dir), bundle_dir, job, RecordedProgress()
+            OnEngine(Changed(), classifier, bundle_dir, "onnxruntime"),
+            hybrid.load(bundle_dir),
+            bundle_dir,
+            job,
+            RecordedProgress(),
         )  # type: ignore[arg-type]
     assert not job.target.exists()
 
