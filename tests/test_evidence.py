@@ -386,3 +386,16 @@ def test_another_engine_gives_the_same_evidence(exported: Path, monkeypatch: pyt
     outputs = there.run_with_evidence(there.encode(TEXTS[:20]))
     for ours, theirs in zip(token_probs(exported, TEXTS[:20]), outputs.token_logits, strict=True):
         assert sigmoid(np.concatenate(theirs)) == pytest.approx(ours, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_rows_with_several_labels_train_the_head_too(bert: Path, tmp_path: Path) -> None:
+    rows = [Example(id=str(i), text=text, label=label) for i, (text, label) in enumerate(zip(TEXTS, GOLD, strict=True))]
+    votes = [vote(row.id, reason_of(row.text, row.label), label=row.label) for row in rows]
+    config = msgspec.structs.replace(CONFIG, labels="given", epochs=2)
+    learned = training_rows(rows, [], [], LABELS, config, task="multi_label", votes=votes)
+    assert [row.quotes for row in learned] == [(spans,) for spans in QUOTES]
+    trained = train(
+        learned, LABELS, config, encoder=bert, reading=READING, workdir=tmp_path, seed=0, task="multi_label"
+    )
+    assert head_of(load_classifier(trained.checkpoint, LABELS)) is not None
