@@ -359,6 +359,8 @@ def test_a_recipe_trains_the_head_ships_it_and_tells_why(
     trained = json.loads((run / "train" / "report.json").read_bytes())["evidence"]
     assert trained["average_precision"] > trained["quoted_share"] + 0.2
     assert json.loads((run / "bundle" / "bundle.json").read_bytes())["evidence"] is True
+    card = (run / "bundle" / "README.md").read_text(encoding="utf-8")
+    assert f"their average precision is {trained['average_precision']:.2f};" in card
     assert 0 < json.loads((run / "quantize" / "rungs.jsonl").read_text())["evidence_shift"] < 0.02
     row = next(row for row in read_rows(run / "split" / "rows.jsonl", Example) if row.part == "test")
     capsys.readouterr()

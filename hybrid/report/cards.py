@@ -67,6 +67,7 @@ def render_card(context: RunContext, counts: Tally, summary: Report, *, made_fro
         trained_on=variant_name(summary["served"]),
         decoder=decoder_name(summary),
         recall=evaluated["recall"],
+        evidence=context.run.report("train").get("evidence"),
         micro_f1={
             "value": evaluated["encoder"].get("micro_f1"),
             "interval": evaluated["encoder"].get("micro_f1_interval"),
