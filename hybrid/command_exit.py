@@ -56,8 +56,7 @@ def exit_status(command: Callable[[], object], *, debug: bool = False) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        file = Path(tempfile.mkdtemp(prefix="hybrid-")) / "traceback.txt"
-        crash = CrashError(sentence(error, write_traceback(error, file)))
+        crash = CrashError(sentence(error, _kept_traceback(error)))
         crash.__cause__ = error
         _say(crash, debug)
         return 1
@@ -73,6 +72,14 @@ def take_any_text(stream: TextIO) -> None:
         stream.reconfigure(errors="backslashreplace")
     else:
         stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def _kept_traceback(error: Exception) -> Path | None:
+    """Write the traceback to a new file; None where nothing can be written, as in a container with a read-only file system."""
+    try:
+        return write_traceback(error, Path(tempfile.mkdtemp(prefix="hybrid-")) / "traceback.txt")
+    except OSError:
+        return None
 
 
 def write_traceback(error: Exception, path: Path) -> Path | None:

@@ -46,6 +46,15 @@ def test_the_traceback_is_in_the_file_that_the_sentence_names(capsys: pytest.Cap
     assert "Traceback (most recent call last)" in Path(named[1]).read_text()
 
 
+def test_where_no_file_can_be_written_the_sentence_says_how_to_see_the_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/nowhere")
+    assert exit_status(lambda: raised(ValueError("no"))) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "run it again with --debug to see the traceback" in error
+
+
 def test_with_debug_the_traceback_is_printed_too(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["run", "--debug", "sentiment"]
     assert exit_status(lambda: raised(ValueError("no")), debug=take_debug(words)) == 1

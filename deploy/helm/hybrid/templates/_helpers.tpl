@@ -1,0 +1,4 @@
+{{- define "hybrid.labels" -}}
+app.kubernetes.io/name: hybrid
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
