@@ -4,6 +4,7 @@ import os
 import socket
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -102,6 +103,8 @@ class RayEngine:
                     try:
                         value = self._ray.get(ref)
                     except self._deadly as error:
+                        with suppress(self._ray.exceptions.RayError, ValueError):
+                            self._ray.kill(task.actor)  # it may only be out of reach, and would hold its processors
                         n_failed_starts += not task.items
                         if n_failed_starts >= MOST_FAILED_STARTS or "No module named" in str(error):
                             raise _cannot_start(error) from error
@@ -130,7 +133,13 @@ class RayEngine:
     def _deadly(self) -> tuple[type[Exception], ...]:
         """The errors that say that a worker or its machine is gone."""
         errors = self._ray.exceptions
-        return errors.RayActorError, errors.WorkerCrashedError, errors.NodeDiedError, errors.ObjectLostError
+        return (
+            errors.RayActorError,
+            errors.WorkerCrashedError,
+            errors.NodeDiedError,
+            errors.ObjectLostError,
+            errors.OutOfMemoryError,
+        )
 
     def _room(self) -> int:
         """Count the workers that the cluster has processors for."""

@@ -17,8 +17,10 @@ import hybrid
 from hybrid.__main__ import main
 from hybrid.errors import ConfigError, DataError
 from hybrid.files.places import place_of
-from hybrid.scoring.score import Job, score_shard
+from hybrid.scoring.output import Output
+from hybrid.scoring.score import Job, join_shards, score_shard
 from hybrid.scoring.shards import read_shard
+from hybrid.scoring.work import Here
 from tests.corpus import texts_and_gold
 from tests.serving.test_scoring import RecordedProgress, run, write
 
@@ -65,6 +67,23 @@ def test_folders_of_a_store_in_shards(bundle_dir: Path, tmp_path: Path, memory: 
     assert [report.tally is None for report in reports] == [True, False]
     run(bundle_dir, Job(source=tmp_path / "rows.csv", target=tmp_path / "plain.csv", chunk_rows=8))
     assert place_of(f"{memory}/out/deep/b.csv").read_bytes() == (tmp_path / "plain.csv").read_bytes()
+
+
+def test_where_another_process_joins_first_the_second_finds_its_output(
+    bundle_dir: Path, tmp_path: Path, memory: str
+) -> None:
+    source = write(tmp_path / "in.csv", ROWS)
+    job = Job(source=source, target=place_of(f"{memory}/out.csv"), chunk_rows=8)
+    classifier, progress = hybrid.load(bundle_dir), RecordedProgress()
+
+    class Second(Here):
+        def join(self, output: Output) -> Iterator[tuple[str, str]]:
+            join_shards(classifier, bundle_dir, job, progress)
+            return super().join(output)
+
+    report = score_shard(classifier, bundle_dir, job, read_shard("1/1"), progress, place=Second(classifier))
+    assert report.tally == run(bundle_dir, Job(source=source, target=tmp_path / "plain.csv", chunk_rows=8))
+    assert job.target.read_bytes() == (tmp_path / "plain.csv").read_bytes()
 
 
 def test_a_store_that_is_none_or_whose_package_is_missing_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
