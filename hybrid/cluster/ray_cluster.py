@@ -94,7 +94,7 @@ class RayEngine:
         actor_type = self._ray.remote(num_cpus=self._threads, scheduling_strategy="SPREAD")(Worker)
         n_failed_starts = 0
         try:
-            while waiting or running:
+            while waiting or any(task.items for task in running.values()):  # and not for workers that find no room
                 while len(running) < self._n_workers and _n_starting(running) < len(waiting):
                     actor = actor_type.remote()
                     running[actor.start.remote(work, self._threads)] = _Task(actor)

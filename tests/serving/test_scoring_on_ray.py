@@ -105,6 +105,22 @@ def test_a_worker_and_a_node_are_killed_and_the_bytes_are_those_of_the_plain_com
     cluster.add_node(**NODE)
 
 
+def test_the_work_ends_though_a_worker_finds_no_room(engine: RayEngine, bundle_dir: Path, tmp_path: Path) -> None:
+    import ray
+
+    class Tenant:
+        def here(self) -> bool:
+            return True
+
+    tenant = ray.remote(num_cpus=1)(Tenant).remote()
+    assert ray.get(tenant.here.remote())
+    source = write(tmp_path / "in.csv", ROWS[:40])
+    job, classifier = Job(source=source, target=tmp_path / "out.csv", chunk_rows=8), hybrid.load(bundle_dir)
+    place = OnEngine(engine, classifier, bundle_dir, "onnxruntime")
+    assert score_with(place, classifier, bundle_dir, job, RecordedProgress()).rows == 40
+    ray.kill(tenant)
+
+
 def test_files_of_a_folder_are_looked_at_and_joined_by_workers(
     engine: RayEngine, bundle_dir: Path, tmp_path: Path
 ) -> None:
