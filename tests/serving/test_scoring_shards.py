@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow
@@ -19,9 +20,11 @@ from hybrid.errors import ConfigError, DataError, StorageError
 from hybrid.files.formats import format_of
 from hybrid.files.formats.records import Start
 from hybrid.scoring import plan as plans
+from hybrid.scoring.output import Output
 from hybrid.scoring.parts import parts_folder, ranges
 from hybrid.scoring.score import Job, join_shards, score, score_shard
 from hybrid.scoring.shards import Shard, read_shard
+from hybrid.scoring.work import Here
 from tests.corpus import texts_and_gold
 from tests.serving.test_scoring import RecordedProgress, run, write
 
@@ -217,6 +220,37 @@ def test_the_last_shards_by_join(bundle_dir: Path, tmp_path: Path, capsys: pytes
     assert json.loads(capsys.readouterr().out)["tally"]["rows"] == 400
     assert main([*words, "--join"]) == 0
     assert "400 rows" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("goes_on", ["by the plain command", "by a shard", "by --join"])
+def test_a_join_that_was_stopped_goes_on(bundle_dir: Path, tmp_path: Path, goes_on: str) -> None:
+    folder, classifier = tmp_path / "in", hybrid.load(bundle_dir)
+    folder.mkdir()
+    for number in range(3):
+        write(folder / f"{number}.csv", ROWS[30 * number : 30 * number + 30])
+    job = Job(source=folder, target=tmp_path / "out", chunk_rows=8)
+
+    class Stops(Here):
+        def join(self, output: Output) -> Iterator[tuple[str, str]]:
+            yield next(super().join(output))
+            raise KeyboardInterrupt
+
+    place = Stops(classifier)
+    with pytest.raises(KeyboardInterrupt):
+        score_shard(classifier, bundle_dir, job, Shard(1, 1), RecordedProgress(), place=place)
+    assert [path.name for path in job.target.iterdir()] == ["0.csv"]
+    progress = RecordedProgress()
+    if goes_on == "by the plain command":
+        score(classifier, bundle_dir, job, progress)
+    elif goes_on == "by a shard":
+        assert score_shard(classifier, bundle_dir, job, Shard(1, 2), progress).tally
+    else:
+        join_shards(classifier, bundle_dir, job, progress)
+    assert not progress.done
+    run(bundle_dir, Job(source=folder, target=tmp_path / "plain", chunk_rows=8))
+    for path in (tmp_path / "plain").iterdir():
+        assert (job.target / path.name).read_bytes() == path.read_bytes()
+    assert not parts_folder(job.target).exists()
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
