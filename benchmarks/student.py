@@ -87,7 +87,7 @@ def layouts(recipe: str) -> None:
     """The layouts at equal passes on one split; each difference with its interval over the test rows."""
     run(recipe, "student-0", "seed=0", words=("--compare", "direct,post,pre", "--seeds", str(SEEDS)))
     report = msgspec.json.decode((run_folder(recipe, "student-0") / "student-layouts" / "report.json").read_bytes())
-    gains = {row["layout"]: row["gain"] for row in report["layouts"]}
+    gains = {row["name"]: row["gain"] for row in report["students"]}
     bar("post_over_direct_in_points", interval_of(gains["post"]), "low > 0", gains["post"]["low"] > 0)
     bar("pre_over_direct_in_points", interval_of(gains["pre"]), "high < 0", gains["pre"]["high"] < 0)
 

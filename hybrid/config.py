@@ -333,6 +333,9 @@ class StudentConfig(Section, frozen=True, kw_only=True):
     """A reason of more words is refused, not cut: half a reason argues for nothing."""
     source_shares: dict[str, Share] = {}
     """The share of a teacher's traces that may train, by its name; of a teacher that is not named, all."""
+    altered: str = ""
+    """Reasons altered on purpose, such as "shuffled" or "label_removed+masked:0.3" (`hybrid.student.altered_reasons`), to
+    see what a student learns from; empty: as they are."""
     reason_weight: Annotated[float, Meta(ge=0)] = 0.3
     """The weight of a row's mean loss over reason tokens beside that over label tokens."""
     reason_share: Share = 0.3

@@ -180,6 +180,7 @@ RERUN: dict[str, tuple[Any, str]] = {
         for name, value in {
             "base": "other.gguf",
             "layout": "pre",
+            "altered": "shuffled",
             "traces": ("reasons.csv",),
             "rejection": False,
             "per_row": 1,

@@ -89,9 +89,24 @@ def test_layouts_are_compared_on_the_same_rows(project: Path, capsys: pytest.Cap
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("direct ") for line in lines)
     report = json.loads((project / "runs/dishes/default/student-layouts/report.json").read_text())
-    assert [row["layout"] for row in report["layouts"]] == ["direct", "post"]
+    assert [row["name"] for row in report["students"]] == ["direct", "post"]
     assert report["rows"] == 90
-    assert report["layouts"][1]["gain"]["low"] <= report["layouts"][1]["gain"]["value"]
+    assert report["students"][1]["gain"]["low"] <= report["students"][1]["gain"]["value"]
+
+
+def test_altered_reasons_are_compared_with_those_as_they_are(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--ablate", "label_removed+shuffled", "--set", "student.epochs=1", "--set", "student.encoding=f16")
+    assert student(project, *words) == 0, capsys.readouterr().err
+    folder = project / "runs/dishes/default/student-reasons"
+    report = json.loads((folder / "report.json").read_text())
+    assert [row["name"] for row in report["students"]] == ["as they are", "label_removed+shuffled"]
+    plain, shuffled = (
+        read_rows(folder / name / "student" / "rows.jsonl", TrainedRow)
+        for name in ("as-they-are-0", "label_removed-shuffled-0")
+    )
+    pairs = [(a.reasons[0], b.reasons[0]) for a, b in zip(plain, shuffled, strict=True) if a.reasons]
+    assert all(sorted(a.split()) == sorted(b.split()) for a, b in pairs)
+    assert any(a != b for a, b in pairs)
 
 
 @pytest.mark.parametrize(
@@ -99,6 +114,12 @@ def test_layouts_are_compared_on_the_same_rows(project: Path, capsys: pytest.Cap
     [
         (("--compare", "direct,sideways"), "--compare sideways: no such layout; expected some of direct, pre"),
         (("--seeds", "2"), "--seeds without --compare"),
+        (("--compare", "direct,post", "--ablate", "padded"), "name one of them"),
+        (("--ablate", "sideways"), "'sideways': no such alteration; expected some of shuffled, masked"),
+        (("--ablate", "masked"), "'masked': expected masked:NUMBER with the share of words"),
+        (("--ablate", "masked:2"), "'masked:2': expected masked:NUMBER"),
+        (("--ablate", "padded:2"), "'padded:2': expected padded without a number"),
+        (("--ablate", "padded", "--set", "student.layout=direct"), "layout 'direct' trains no reasons"),
         (("--set", "student.base=nothing.gguf"), "nothing.gguf: no such file"),
         (("--set", "student.layout=sideways"), "student.layout"),
         (("--set", "student.most_words=1"), "rows of 0 labels are left to learn from"),

@@ -15,7 +15,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LAYOUTS",
         help="train one of each layout, as direct,pre,post, and compare them with the first on the test rows",
     )
-    parser.add_argument("--seeds", type=count, default=1, help="with --compare: train each so often (%(default)s)")
+    parser.add_argument(
+        "--ablate",
+        type=names,
+        default=(),
+        metavar="ALTERATIONS",
+        help="train one on reasons as they are and one on each alteration, as shuffled,masked:0.3,padded",
+    )
+    parser.add_argument(
+        "--seeds", type=count, default=1, help="with --compare or --ablate: train each so often (%(default)s)"
+    )
     add_json(parser)
     parser.set_defaults(act=_student)
 
@@ -23,19 +32,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _student(options: argparse.Namespace) -> object:
     from hybrid.commands.open_run import open_recipe, recipe_arguments
     from hybrid.errors import ConfigError
-    from hybrid.llm.student.layouts import LAYOUTS
-    from hybrid.pipeline.student_runs import compare_layouts, compare_lines, train_student
+    from hybrid.pipeline.student_runs import compare_lines, compare_students, of_layouts, of_reasons, train_student
 
-    if unknown := [name for name in options.compare if name not in LAYOUTS]:
-        raise ConfigError(f"student: --compare {unknown[0]}: no such layout; expected some of {', '.join(LAYOUTS)}")
-    if options.seeds > 1 and not options.compare:
-        raise ConfigError("student: --seeds without --compare: a run has one student; name the layouts to compare")
+    if options.compare and options.ablate:
+        raise ConfigError("student: --compare and --ablate: name one of them; each compares students of its own")
+    if options.seeds > 1 and not (options.compare or options.ablate):
+        raise ConfigError("student: --seeds without --compare or --ablate: a run has one student; name what to compare")
     with open_recipe(recipe_arguments(options)) as context:
-        if not options.compare:
+        config = context.recipe.student
+        if not (options.compare or options.ablate):
             path = train_student(context)
             context.run.screen.say(f"student: {path}")
             return {"path": str(path)} | context.report("student")
-        report = compare_layouts(context, options.compare, options.seeds)
+        comparison = of_layouts(config, options.compare) if options.compare else of_reasons(config, options.ablate)
+        report = compare_students(context, comparison, options.seeds)
         for line in compare_lines(report):
             context.run.screen.say(line)
         return report

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from hybrid.config import Recipe
 from hybrid.errors import ConfigError
 from hybrid.files.table import write_bytes
@@ -41,6 +43,7 @@ def _reads(_: Recipe) -> Reads:
 
 
 def _work(io: StageIO) -> Report:
+    from hybrid.student.altered_reasons import altered
     from hybrid.student.training_data import training_data
 
     if io.recipe.task == "multi_label":
@@ -53,6 +56,9 @@ def _work(io: StageIO) -> Report:
         io.recipe.student,
         seed=io.recipe.seed,
     )
+    if how := io.recipe.student.altered:
+        rows = altered(data.rows, how, io.labels, seed=io.recipe.seed)
+        data = msgspec.structs.replace(data, rows=rows, report=data.report | {"altered": how})
     _write(io, 0, data.rows)
     _write(io, 1, data.traces)
     return _train_and_judge(io, data)
