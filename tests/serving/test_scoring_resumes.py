@@ -190,6 +190,28 @@ def test_memory_stays_where_it_is_over_many_rows(bundle_dir: Path, tmp_path: Pat
     assert held["growth"] > 2 * GROWTH_MB
 
 
+def test_what_an_earlier_version_left_starts_over_and_what_it_finished_stays(bundle_dir: Path, tmp_path: Path) -> None:
+    source, target = write(tmp_path / "in.jsonl", ROWS), tmp_path / "out.jsonl"
+    job = Job(source=source, target=target, chunk_rows=40)
+    run(bundle_dir, job)
+    stamp = json.loads(stamp_path(target).read_text())
+    stamp["made"]["version"] = 1
+    stamp_path(target).write_text(json.dumps(stamp))
+    progress = RecordedProgress()
+    run(bundle_dir, job, progress)
+    assert "unchanged, nothing to score" in progress.lines[-1]
+    target.unlink()
+    stamp_path(target).unlink()
+    parts_folder(target).mkdir()
+    (parts_folder(target) / "stamp.json").write_text(json.dumps(stamp["made"]))
+    (parts_folder(target) / "00000000.part").write_text("{}\n")
+    (parts_folder(target) / "00000000.json").write_text('{"rows": 40}')
+    run(bundle_dir, job, progress)
+    assert "starting over: the format of parts changed since the last time" in progress.lines
+    assert len(target.read_text().splitlines()) == len(ROWS)
+    assert not parts_folder(target).exists()
+
+
 def test_the_parts_are_the_work_of_one_output(tmp_path: Path) -> None:
     plan = Plan(made=Fingerprint(input="a", bundle="b", settings={}), files=(), parts=())
     with pytest.raises(KeyboardInterrupt), open_parts(tmp_path / "out.csv", plan) as (parts, _):
