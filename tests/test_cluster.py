@@ -89,6 +89,18 @@ def test_processes_end_with_their_parent() -> None:
     assert not alive
 
 
+@pytest.mark.slow
+def test_a_program_that_worker_processes_cannot_import_is_one_sentence() -> None:
+    code = "from hybrid.cluster.local import LocalEngine\nfrom tests.test_cluster import Squares\n"
+    code += "print(list(LocalEngine(1, 1).map(Squares(), [1])))"
+    done = subprocess.run([sys.executable, "-"], input=code, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 1
+    assert (
+        "CrashError: a worker process ends with status 1 as it starts; a program that starts some is a file"
+        in done.stderr
+    )
+
+
 def _is_alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"

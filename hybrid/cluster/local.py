@@ -27,6 +27,7 @@ class _Worker(msgspec.Struct):
     pipe: Connection
     items: list[Any] = []
     """The item at work; empty where there is none."""
+    has_answered: bool = False
 
 
 class LocalEngine:
@@ -50,7 +51,7 @@ class LocalEngine:
                     except (EOFError, OSError):
                         self._bury(worker, waiting, deaths)
                         continue
-                    worker.items = []
+                    worker.items, worker.has_answered = [], True
                     is_result, value = pickle.loads(content)
                     if not is_result:
                         raise value
@@ -91,6 +92,12 @@ class LocalEngine:
         worker.process.join()
         worker.pipe.close()
         self._workers.remove(worker)
+        status = worker.process.exitcode or 0
+        if status > 0 and not worker.has_answered:  # it ended by itself, where a kill gives a negative status
+            raise CrashError(
+                f"a worker process ends with status {status} as it starts; a program that starts some is a file, and does so below "
+                "`if __name__ == '__main__':`"
+            )
         for item in worker.items:
             deaths[item] += 1
             if deaths[item] >= MOST_DEATHS:
