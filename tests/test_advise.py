@@ -49,6 +49,12 @@ def write_csv(path: Path, columns: Mapping[str, Sequence[str]]) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def no_packaged_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The packaged decoder counts as not fetched, or each of these tests would ask it six times."""
+    monkeypatch.setattr("hybrid.advise.local_decoders.cached", lambda name: False)
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
@@ -77,6 +83,9 @@ def test_noise_in_place_of_labels_is_not_automated(
     assert found["recipe"] == found["run"] == ""
     assert not (folder / "recipes").exists()
     assert "verdict: do not automate this yet" in found["screen"]
+    assert [each["what"] for each in found["measured"]["untimed"]] == ["the packaged decoder", "the student"]
+    for words in ("the time of the packaged decoder: it has not been fetched", "only the price is known"):
+        assert words in " ".join(found["screen"].split())
 
 
 @pytest.mark.slow

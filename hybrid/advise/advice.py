@@ -8,6 +8,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from hybrid.advise.learning import LabelledTexts, learn, predict_others
+from hybrid.advise.local_decoders import local_decoders
 from hybrid.advise.measurements import EncoderSpeed, Facts, Measured, Wishes
 from hybrid.advise.speed import decoder_prices, encoder_speed
 from hybrid.advise.teacher import TrialPlan, measure_teacher
@@ -115,13 +116,26 @@ def advise(recipe: Recipe, recipe_dir: Path, runs: Path, wishes: Wishes, effort:
         predict=_predictor(context, rows, labelled, fitted.encoder_predictions),
         screen=screen,
     )
+    with screen.working("decoders"):
+        local = local_decoders(
+            rows.sample,
+            rows.labels,
+            runs=folder.parent,
+            teacher=recipe.teacher,
+            policy=policy,
+            core_usd_hour=effort.core_usd_hour,
+        )
     measured = Measured(
         facts=_facts(rows),
         noise=fitted.noise,
         learned=fitted.learned,
         speed=speed,
-        decoders=decoder_prices(rows.sample, rows.labels, recipe.teacher, folder=recipe_dir, policy=policy),
+        decoders=[
+            *local.timed,
+            *decoder_prices(rows.sample, rows.labels, recipe.teacher, folder=recipe_dir, policy=policy),
+        ],
         teacher=teacher,
+        untimed=local.untimed,
     )
     advice = Advice(name=recipe.name, wishes=wishes, measured=measured, decision=decide(measured, wishes))
     write_json(folder / FILE, advice)

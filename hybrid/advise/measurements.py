@@ -78,7 +78,15 @@ class DecoderPrice(msgspec.Struct, frozen=True, kw_only=True):
     usd_per_million: tuple[float, float] | None
     """A range; None where the price is not known."""
     ms: float | None
-    """The mean of its answers here; None where it was not asked."""
+    """The median of a few answers on this machine; None where it was not asked."""
+
+
+class NotTimed(msgspec.Struct, frozen=True, kw_only=True):
+    """A decoder that was not timed, and why."""
+
+    what: str
+    why: str
+    remedy: str
 
 
 class TeacherWay(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,6 +137,8 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     speed: EncoderSpeed
     decoders: list[DecoderPrice]
     teacher: Teacher | NotMeasured
+    untimed: list[NotTimed] = []
+    """Decoders whose time was not measured."""
 
 
 class Wishes(msgspec.Struct, frozen=True, kw_only=True):

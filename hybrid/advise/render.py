@@ -87,13 +87,27 @@ def _question_lines(number: int, question: Question) -> list[str]:
 
 def _not_measured_lines(advice: Advice) -> Iterator[str]:
     teacher = advice.measured.teacher
+    if isinstance(teacher, NotMeasured) or advice.measured.untimed or _unasked(advice):
+        yield from ("", "not measured:")
+    if names := _unasked(advice):
+        yield from _wrapped(
+            f"the time of an answer of {', '.join(names)}: none was asked; only the price is known.", "  "
+        )
+    for decoder in advice.measured.untimed:
+        yield from _wrapped(
+            f"the time of {decoder.what}: {decoder.why.rstrip('.')}. To measure it: {decoder.remedy}.", "  "
+        )
     if isinstance(teacher, NotMeasured):
         cost = f"; it would cost {_range(teacher.usd)} USD" if teacher.usd else ""
-        yield from ("", "not measured:")
         yield from _wrapped(
             f"whether a teacher reasons better than it answers at once: {teacher.why}{cost}. To measure it: {teacher.remedy}.",
             "  ",
         )
+
+
+def _unasked(advice: Advice) -> list[str]:
+    """The models whose prices alone are known."""
+    return list(dict.fromkeys(price.model for price in advice.measured.decoders if price.ms is None))
 
 
 def _decoder_name(price: DecoderPrice) -> str:
