@@ -32,7 +32,7 @@ def write_sheet(items: Sequence[ReviewItem], labels: Sequence[str], path: Path) 
         writer.writerow((*map(guard, texts), item.gain, ""))
     # The byte order mark tells a spreadsheet that the file is UTF-8.
     write_bytes(path, buffer.getvalue().encode("utf-8-sig"))
-    return [f"  fill in the column label ({', '.join(labels)}), and read it back with: review read"]
+    return [f"  fill in the column label ({', '.join(labels)}), and read it back with: hybrid review read RUN FILE"]
 
 
 def read_sheet(file: Entries) -> AnswerFile:

@@ -78,7 +78,7 @@ def write_tasks(items: Sequence[ReviewItem], labels: Sequence[str], path: Path) 
     write_bytes(interface, content)
     return [
         f"  make a Label Studio project with the labelling interface in {interface}, import {path} there,",
-        "  label, export as JSON (or JSON-MIN, csv or tsv), and read it back with: review read",
+        "  label, export as JSON (or JSON-MIN, csv or tsv), and read it back with: hybrid review read RUN FILE",
     ]
 
 
