@@ -18,7 +18,7 @@ PRIOR_RIGHT = 0.8
 FLOOR = 1e-3
 NEIGHBOURS = 30
 REFERENCE_ROWS = 10_000
-"""Rows among which neighbours are looked for; of more, so many are drawn. All pairs of a million rows would take a day."""
+"""Rows among which neighbours are looked for; of more, so many are drawn. All pairs of a million rows would take hours."""
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
