@@ -280,7 +280,7 @@ def changed_sheet(path: Path) -> None:
 @pytest.mark.parametrize(
     ("tool", "write", "said"),
     [
-        ("csv", answered_sheet, "1 rows in it are answered; read them with review read"),
+        ("csv", answered_sheet, "1 rows in it are answered; read them with hybrid review read"),
         ("label-studio", answered_tasks, "1 rows in it are answered"),
         ("argilla", answered_records, "this file is there already"),
         ("csv", changed_sheet, "this file was changed since it was exported"),

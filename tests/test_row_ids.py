@@ -131,7 +131,9 @@ def test_an_answer_to_one_of_two_equal_texts_stays_when_the_other_goes() -> None
 def test_answers_by_line_of_an_earlier_version_are_refused(tmp_path: Path) -> None:
     rows = examples_of(write_csv(tmp_path / "rows.csv", ROWS))
     (tmp_path / "trusted.jsonl").write_text('{"id": "rows/2", "label": "bad", "source": "review"}\n')
-    with pytest.raises(DataError, match=r"names a row by its line.*read the answered sheets again with: review read"):
+    with pytest.raises(
+        DataError, match=r"names a row by its line.*read the answered sheets again with: hybrid review read"
+    ):
         read_reviewed(tmp_path / "trusted.jsonl", rows, LABELS)
     for read in (
         lambda: read_audit(tmp_path / "trusted.jsonl", rows, LABELS),

@@ -152,7 +152,7 @@ def read_reviewed(path: Path, rows: Sequence[Example], labels: Sequence[str]) ->
         if not record.key and record.id not in index and is_line_id(record.id) and index.by_content:
             raise DataError(
                 f"{record.where}: id {record.id!r} names a row by its line, as an earlier version did, and lines move; "
-                "move the file away, and read the answered sheets again with: review read"
+                "move the file away, and read the answered sheets again with: hybrid review read"
             )
         matches = index.find(record.id, record.key)
         n_gone += not matches

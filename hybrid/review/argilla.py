@@ -48,7 +48,8 @@ def write_records(items: Sequence[ReviewItem], labels: Sequence[str], path: Path
         '      rg.FloatMetadataProperty("gain")])',
         '  dataset = rg.Dataset("review", settings=settings).create()',
         f'  dataset.records.from_json("{path}")',
-        "  label, write the answers with their status (records.to_json leaves it out), and read them with: review read",
+        "  label, write the answers with their status (records.to_json leaves it out), and read them with: "
+        "hybrid review read RUN FILE",
         f'  json.dump(dataset.records.to_list(flatten=True), open("{answers}", "w"))',
     ]
 

@@ -91,7 +91,7 @@ def _is_free(path: Path) -> bool:
     n_rows = len({answer.id for answer in answers.answers}) + answers.skipped
     if n_rows:
         raise DataError(
-            f"{path}: {n_rows} rows in it are answered; read them with review read, and export to another name"
+            f"{path}: {n_rows} rows in it are answered; read them with hybrid review read, and export to another name"
         )
     if not set().union(*file.entries) <= form.written:
         raise DataError(f"{path}: this file was changed since it was exported; choose another name, or move it away")
