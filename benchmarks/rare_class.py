@@ -42,6 +42,7 @@ from hybrid.runtime.text_encoder import TextLimits
 from hybrid.stages.split import split
 from hybrid.stages.synthesize import Synthesized, judging_labels, synthesize
 from hybrid.teacher.drafts.gate import Training, encoder_gate
+from hybrid.teacher.drafts.parents import halves, parent_places
 from hybrid.teacher.drafts.recorded import read_drafts
 from hybrid.teacher.drafts.verdict import NOT_JUDGED, Gate
 from hybrid.teacher.vote_collection import Teacher, collect_votes
@@ -337,7 +338,8 @@ def accepted_by_gate(recipe: Recipe, cell: Cell, n_rows: int, seed: int) -> bool
         rows = training_rows(cell.part("train"), cell.decisions, cell.drafts(), recipe.labels, recipe.train)
         by_id = judging_labels(cell.decisions, ())
         used = [decision for decision in cell.decisions if decision.weight > 0]
-        judging = [by_id.get(decision.id) for decision in used]
+        ids = [decision.id for decision in used]
+        judging = [by_id.get(row_id) for row_id in ids]
 
         def fit_and_predict(training: Training, texts: Sequence[str]) -> np.ndarray:
             config = msgspec.structs.replace(
@@ -351,9 +353,10 @@ def accepted_by_gate(recipe: Recipe, cell: Cell, n_rows: int, seed: int) -> bool
             np.array([NOT_JUDGED if label is None else recipe.labels.index(label) for label in judging]),
             recipe.labels,
             [RARE],
+            parents=parent_places(cell.drafts(), ids),
+            half=halves(ids, [decision.label for decision in used]),
             balanced=recipe.train.class_weights == "balanced",
             fit_predict=fit_and_predict,
-            seed=seed,
         )
         write(path, verdict)
     verdict = msgspec.json.decode(path.read_bytes(), type=Gate)

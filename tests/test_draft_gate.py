@@ -10,9 +10,11 @@ from sklearn.linear_model import LogisticRegression
 
 from hybrid.data.training_rows import TrainingRow
 from hybrid.teacher.drafts.diversity import diversity, tell_apart
-from hybrid.teacher.drafts.frozen import Batch, recall_at_own_count
+from hybrid.teacher.drafts.frozen import Batch, joined, recall_at_own_count
 from hybrid.teacher.drafts.gate import FitPredict, Training, encoder_gate, repeated, screen
+from hybrid.teacher.drafts.parents import Parents, halves, parent_places, written_without
 from hybrid.teacher.drafts.verdict import NOT_JUDGED, Gate, _sign_test, judge
+from hybrid.types import Draft
 from tests.corpus import LABELS as DISHES
 from tests.corpus import texts_and_gold
 
@@ -34,7 +36,8 @@ def only_rare(batch: Batch) -> Batch:
 
 def on_embeddings(drafts: Batch) -> Gate:
     real = blobs(0, 300, 30)
-    return screen(real, drafts, real.targets, LABELS, ["rare"], balanced=False, seed=0)
+    orphans = [frozenset[int]()] * len(drafts.targets)
+    return screen(real, drafts, real.targets, LABELS, ["rare"], parents=orphans, balanced=False, seed=0)
 
 
 def test_drafts_that_are_like_the_rare_class_pass_on_embeddings() -> None:
@@ -149,7 +152,7 @@ def test_good_drafts_raise_the_recall_at_the_count_of_the_class_and_bad_ones_do_
     real = blobs(0, 300, 12, gap=2.5)
     nothing = Batch(vectors=np.zeros((0, 4)), targets=np.zeros(0, dtype=int), weights=np.zeros(0))
     recalls = [
-        recall_at_own_count(real, drafts, real.targets, 1, 2, seed=0)
+        recall_at_own_count(real, drafts, real.targets, 1, 2, parents=[frozenset()] * len(drafts.targets), seed=0)
         for drafts in (nothing, only_rare(blobs(1, 1, 80, gap=2.5)), only_rare(blobs(1, 1, 80, gap=-2.5)))
     ]
     assert recalls[1] >= recalls[0] > recalls[2]
@@ -194,11 +197,26 @@ def taught(texts: Sequence[str], gold: Sequence[str], *, synthetic: bool = False
 
 
 def tried(
-    drafts: list[TrainingRow], fit_predict: FitPredict = student, *, balanced: bool = False, n_rare: int = 16
+    drafts: list[TrainingRow],
+    fit_predict: FitPredict = student,
+    *,
+    balanced: bool = False,
+    n_rare: int = 16,
+    parents: Parents | None = None,
 ) -> Gate:
     real = taught(*reviews(n_rare))
     judging = np.array([row.label for row in real])
-    return encoder_gate(real, drafts, judging, DISHES, ["plain"], balanced=balanced, fit_predict=fit_predict, seed=0)
+    return encoder_gate(
+        real,
+        drafts,
+        judging,
+        DISHES,
+        ["plain"],
+        parents=parents or [frozenset()] * len(drafts),
+        half=halves([row.text for row in real], [DISHES[row.label] for row in real]),
+        balanced=balanced,
+        fit_predict=fit_predict,
+    )
 
 
 def reviews(n_rare: int) -> tuple[list[str], list[str]]:
@@ -275,9 +293,70 @@ def test_where_one_class_alone_is_known_nothing_is_trained() -> None:
         np.array([row.label for row in real]),
         DISHES,
         ["plain"],
+        parents=[frozenset()] * len(drafts_of("plain")),
+        half=np.arange(9) % 2,
         balanced=False,
         fit_predict=watched,
-        seed=0,
     )
     assert trained == ["drafts-0", "drafts-1"]
     assert judged.classes[0].recall["nothing"] == 0
+
+
+def test_halves_depend_on_ids_alone_and_split_every_class_evenly() -> None:
+    ids, labels = [f"r{i}" for i in range(41)], ["rare" if i % 4 == 0 else "common" for i in range(41)]
+    half = halves(ids, labels)
+    for label in ("rare", "common"):
+        own = [place for place, name in zip(half, labels, strict=True) if name == label]
+        assert abs(own.count(0) - own.count(1)) <= 1
+    order = np.random.default_rng(0).permutation(41)
+    assert halves([ids[i] for i in order], [labels[i] for i in order]).tolist() == half[order].tolist()
+
+
+def test_a_draft_is_not_trained_on_where_one_of_its_parents_judges() -> None:
+    seen: dict[str, set[str]] = {}
+
+    def watched(training: Training, texts: Sequence[str]) -> np.ndarray:
+        seen[training.name] = {row.text for row in training.rows if row.synthetic}
+        return student(training, texts)
+
+    drafts, real = drafts_of("plain")[:6], taught(*reviews(16))
+    half = halves([row.text for row in real], [DISHES[row.label] for row in real])
+    first, second = (np.flatnonzero(half == number).tolist() for number in (0, 1))
+    parents = [
+        frozenset(first[:2]), frozenset(first[2:4]), frozenset(second[:1]), frozenset({first[0], second[0]}), frozenset(), frozenset(),
+    ]  # fmt: skip
+    tried(drafts, watched, parents=parents)
+    texts = [draft.text for draft in drafts]
+    assert seen["drafts-0"] == {texts[i] for i in (2, 4, 5)}
+    assert seen["drafts-1"] == {texts[i] for i in (0, 1, 4, 5)}
+
+
+def test_a_screen_of_drafts_that_copy_their_parents_gains_nothing_by_them() -> None:
+    real = blobs(0, 300, 30)
+    rare = np.flatnonzero(real.targets == 1)
+    noise = np.random.default_rng(1).normal(size=(30, 60)) * 4
+    wide = Batch(
+        vectors=np.hstack(
+            [real.vectors * 0.2, np.vstack([np.random.default_rng(2).normal(size=(300, 60)) * 4, noise])]
+        ),
+        targets=real.targets,
+        weights=real.weights,
+    )
+    copies = Batch(vectors=wide.vectors[rare], targets=wide.targets[rare], weights=np.full(30, 5.0))
+    own = [frozenset({int(place)}) for place in rare]
+    gains = []
+    for parents in ([frozenset[int]()] * 30, own):
+        judged = screen(wide, copies, wide.targets, LABELS, ["rare"], parents=parents, balanced=False, seed=0)
+        gains.append(judged.classes[0].recall["drafts"] - judged.classes[0].recall["nothing"])
+    assert gains[0] > 0.5, "with parents unknown the copies give the answers away"
+    assert gains[1] < 0.3
+
+
+def test_parents_that_judge_nothing_keep_no_draft_out() -> None:
+    drafts = [Draft(id="d", text="x", label="rare", parents=("a", "gone")), Draft(id="e", text="y", label="rare")]
+    parents = parent_places(drafts, ["b", "a"])
+    assert parents == [{1}, set()]
+    assert written_without(parents, np.array([1])).tolist() == [False, True]
+    assert written_without(parents, np.array([0])).tolist() == [True, True]
+    nothing = Batch(vectors=np.zeros((0, 0)), targets=np.zeros(0, dtype=int), weights=np.zeros(0))
+    assert joined(blobs(0, 3, 2), nothing).vectors.shape == (5, 4)

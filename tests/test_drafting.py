@@ -11,6 +11,7 @@ from hybrid.errors import DataError
 from hybrid.llm import Reply, Usage
 from hybrid.llm.client.messages import Messages
 from hybrid.llm.tasks.drafts import GENERIC, Attribute, attributes_request, read_attributes
+from hybrid.teacher.drafts.parents import halves
 from hybrid.teacher.drafts.writing import DraftWriter, cost_between
 from hybrid.teacher.vote_collection import Teacher
 from hybrid.types import Draft, Example
@@ -43,6 +44,12 @@ def test_the_attributes_come_in_one_call_and_every_draft_keeps_to_a_value_of_eac
     assert len({user.split("- topic: ")[1][:5] for user in users}) == 2
     assert all("[topic: " in one.plan for one in found)
     assert all(ROWS[int(parent[1:])].label == "bad" for one in found for parent in one.parents)
+
+
+def test_the_parents_of_a_draft_are_of_one_half_and_drafts_take_the_halves_in_turn() -> None:
+    half = dict(zip([row.id for row in ROWS], halves([r.id for r in ROWS], [r.label for r in ROWS]), strict=True))
+    found, _ = draft(json.dumps(ATTRIBUTES), TEXT, waves=(3, 3))
+    assert [{int(half[parent]) for parent in one.parents} for one in found] == [{0}, {1}, {0}, {1}, {0}, {1}]
 
 
 def test_temperatures_are_taken_in_turn() -> None:

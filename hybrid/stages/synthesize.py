@@ -17,6 +17,7 @@ from hybrid.teacher.drafts.checks import CheckedDrafts, Embed, Relabel, check_dr
 from hybrid.teacher.drafts.diversity import diversity, tell_apart
 from hybrid.teacher.drafts.frozen import Batch, recall_at_own_count
 from hybrid.teacher.drafts.gate import screen
+from hybrid.teacher.drafts.parents import Parents, halves, parent_places
 from hybrid.teacher.drafts.recorded import read_drafts
 from hybrid.teacher.drafts.verdict import NOT_JUDGED, Gate
 from hybrid.teacher.drafts.writing import DraftWriter, cost_between
@@ -100,7 +101,10 @@ def synthesize(
     judged = tried = None
     if any(draft.status == "accepted" for draft in checked):
         judging = _judging(decisions, trusted, labels)
-        judged = screen(real, checks.accepted(labels), judging, labels, minority, balanced=balanced, seed=seed)
+        parents = _parents_of_accepted(checked, decisions)
+        judged = screen(
+            real, checks.accepted(labels), judging, labels, minority, parents=parents, balanced=balanced, seed=seed
+        )
         if config.use == "auto":
             checked = refuse_classes(checked, judged)
             if trial and (accepted := [draft for draft in checked if draft.status == "accepted"]):
@@ -133,6 +137,12 @@ def _real(decisions: Sequence[Decision], embeddings: np.ndarray, labels: Sequenc
     weights = np.array([decision.weight for decision in decisions])
     targets = np.array([labels.index(decision.label) for decision in decisions])
     return Batch(vectors=embeddings[weights > 0], targets=targets[weights > 0], weights=weights[weights > 0])
+
+
+def _parents_of_accepted(drafts: Sequence[Draft], decisions: Sequence[Decision]) -> Parents:
+    """Return the places of the accepted drafts' parents among the rows of `_real`."""
+    accepted = [draft for draft in drafts if draft.status == "accepted"]
+    return parent_places(accepted, [decision.id for decision in decisions if decision.weight > 0])
 
 
 def _judging(decisions: Sequence[Decision], trusted: Sequence[Trusted], labels: Sequence[str]) -> np.ndarray:
@@ -239,10 +249,18 @@ def written_in_waves(io: StageIO, decisions: Sequence[Decision], waves: list[Rep
         return []
     real = _real(decisions, np.load(io.input("clean/embeddings.npy")), labels)
     judging = _judging(decisions, io.read(TRUSTED), labels)
-    nothing = CheckedDrafts(drafts=[], vectors={}).accepted(labels)
+    nothing = CheckedDrafts(drafts=[], vectors={})
 
-    def recall_with(accepted: Batch, label: str) -> float:
-        return recall_at_own_count(real, accepted, judging, labels.index(label), len(labels), seed=io.recipe.seed)
+    def recall_with(checks: CheckedDrafts, label: str) -> float:
+        return recall_at_own_count(
+            real,
+            checks.accepted(labels),
+            judging,
+            labels.index(label),
+            len(labels),
+            parents=_parents_of_accepted(checks.drafts, decisions),
+            seed=io.recipe.seed,
+        )
 
     drafts: list[Draft] = []
     best = {label: recall_with(nothing, label) for label in planned}
@@ -250,9 +268,8 @@ def written_in_waves(io: StageIO, decisions: Sequence[Decision], waves: list[Rep
     while wanted := {label: min(config.wave, n) for label, n in left.items() if n > 0}:
         drafts += writer.write(wanted)
         checks = _checked(io, drafts, real, list(planned))
-        accepted = checks.accepted(labels)
         for label, n in wanted.items():
-            recall = recall_with(accepted, label)
+            recall = recall_with(checks, label)
             n_accepted = sum(draft.status == "accepted" and draft.label == label for draft in checks.drafts)
             waves.append({"label": label, "drafts": n, "accepted": n_accepted, "recall": round(recall, 6)})
             left[label] = left[label] - n if recall >= best[label] + LEAST_WAVE_GAIN else 0
@@ -321,8 +338,10 @@ def try_drafts(io: StageIO, drafts: Sequence[Draft], minority: Sequence[str]) ->
     used = (
         {decision.id for decision in decisions if decision.weight > 0} if io.recipe.train.labels == "cleaned" else None
     )
-    judging = [by_id.get(row.id) for row in train if used is None or row.id in used]
+    ids = [row.id for row in train if used is None or row.id in used]
+    judging = [by_id.get(row_id) for row_id in ids]
     rows = training_rows(train, decisions, drafts, io.labels, io.recipe.train)
+    real = [row for row in rows if not row.synthetic]
 
     def fit_predict(training: Training, texts: Sequence[str]) -> np.ndarray:
         weights = "balanced" if training.balanced else io.recipe.train.class_weights
@@ -334,14 +353,15 @@ def try_drafts(io: StageIO, drafts: Sequence[Draft], minority: Sequence[str]) ->
         return np.asarray(logits.argmax(axis=1))
 
     tried = encoder_gate(
-        [row for row in rows if not row.synthetic],
+        real,
         [row for row in rows if row.synthetic],
         np.array([NOT_JUDGED if label is None else io.labels.index(label) for label in judging]),
         io.labels,
         minority,
+        parents=parent_places(drafts, ids),
+        half=halves(ids, [io.labels[row.label] for row in real]),
         balanced=io.recipe.train.class_weights == "balanced",
         fit_predict=fit_predict,
-        seed=io.recipe.seed,
     )
     shutil.rmtree(io.scratch() / "trials", ignore_errors=True)
     return tried
@@ -359,7 +379,7 @@ def _summary_line(report: Report) -> str:
 SYNTHESIZE = Stage(
     name="synthesize",
     purpose="cleaned rows -> drafts of rare classes, accepted and refused",
-    version=7,
+    version=8,
     reads=_reads,
     writes=(DRAFTS.path, TRAINING_DRAFTS.path),
     code=(

@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from hybrid.data.folds import stratified_splitter
+from hybrid.teacher.drafts.parents import Parents, written_without
 
 FOLDS = 5
 
@@ -46,20 +47,20 @@ def cross_fitted_probs(batch: Batch, n_labels: int, *, seed: int) -> np.ndarray:
 
 
 def recall_at_own_count(
-    real: Batch, drafts: Batch, judging: np.ndarray, label: int, n_labels: int, *, seed: int
+    real: Batch, drafts: Batch, judging: np.ndarray, label: int, n_labels: int, *, parents: Parents, seed: int
 ) -> float:
     """Return the recall of a class among as many held-out rows as it has, those with its highest probabilities.
 
     Also called R-precision. Unlike recall at the decision, it moves before a classifier that has seen few rows of the
-    class decides for it at all. The rows judge by their `judging` labels [n]; the drafts are in every fit.
+    class decides for it at all. The rows judge by their `judging` labels [n]; in each fit are the drafts that have no
+    parent among the rows that it scores.
     """
     own = judging == label
     if not own.any():
         return 0.0
     probs = np.zeros((len(real.targets), n_labels))
     for fit, held_out in folds(real.targets, FOLDS, seed):
-        part = Batch(vectors=real.vectors[fit], targets=real.targets[fit], weights=real.weights[fit])
-        batch = joined(part, drafts) if len(drafts.targets) else part
+        batch = joined(part_of(real, fit), part_of(drafts, written_without(parents, held_out)))
         classes = np.unique(batch.targets)
         if len(classes) > 1:
             model = fitted(batch, balanced=True)
@@ -69,8 +70,15 @@ def recall_at_own_count(
     return float(own[highest].mean())
 
 
+def part_of(batch: Batch, places: np.ndarray) -> Batch:
+    """Return some rows of a batch, by their places or by truth values."""
+    return Batch(vectors=batch.vectors[places], targets=batch.targets[places], weights=batch.weights[places])
+
+
 def joined(left: Batch, right: Batch) -> Batch:
-    """Return two batches as one."""
+    """Return two batches as one; an empty one adds nothing, whatever its width."""
+    if not len(right.targets):
+        return left
     names = ("vectors", "targets", "weights")
     return Batch(**{name: np.concatenate([getattr(left, name), getattr(right, name)]) for name in names})
 

@@ -14,12 +14,11 @@ import msgspec
 import numpy as np
 
 from hybrid.data.training_rows import TrainingRow
-from hybrid.teacher.drafts.frozen import FOLDS, Batch, folds, joined, predict
+from hybrid.teacher.drafts.frozen import FOLDS, Batch, folds, joined, part_of, predict
+from hybrid.teacher.drafts.parents import HALVES, Parents, written_without
 from hybrid.teacher.drafts.verdict import CLASS_WEIGHTS, DRAFTS, NOTHING, OVERSAMPLING, Gate, judge
 
 SEEDS = 5
-TRIAL_FOLDS = 2
-"""Folds of the trial with the encoder: two trainings on half of the rows for each remedy, and every row judges once."""
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,16 +40,19 @@ def screen(
     labels: Sequence[str],
     minority: Sequence[str],
     *,
+    parents: Parents,
     balanced: bool,
     seed: int,
 ) -> Gate:
     """Refuse drafts that do harm, by logistic regression on frozen embeddings.
 
-    The regression is cross-fitted on the real rows without and with all drafts, `SEEDS` times with new folds, and
-    scored on the held-out rows against their `judging` labels [n], class indices or `NOT_JUDGED`. `balanced` weights
-    the classes evenly, as training does if the recipe asks for it.
+    The regression is cross-fitted on the real rows, without drafts and with those that have no parent among the
+    held-out rows, `SEEDS` times with new folds, and scored on the held-out rows against their `judging` labels [n],
+    class indices or `NOT_JUDGED`. `balanced` weights the classes evenly, as training does if the recipe asks for it.
     """
-    pairs = np.array([_predict_twice(real, drafts, balanced=balanced, seed=seed + number) for number in range(SEEDS)])
+    pairs = np.array(
+        [_predict_twice(real, drafts, parents, balanced=balanced, seed=seed + number) for number in range(SEEDS)]
+    )
     predicted = {NOTHING: pairs[:, 0], DRAFTS: pairs[:, 1]}
     return judge(judging, predicted, labels, minority, n_drafts=len(drafts.targets), folds=FOLDS, screen=True)
 
@@ -62,29 +64,31 @@ def encoder_gate(
     labels: Sequence[str],
     minority: Sequence[str],
     *,
+    parents: Parents,
+    half: np.ndarray,
     balanced: bool,
     fit_predict: FitPredict,
-    seed: int,
 ) -> Gate:
     """Compare the drafts with every remedy that costs nothing, by the encoder itself.
 
-    The encoder is cross-fitted on the real rows in `TRIAL_FOLDS` parts, once for each remedy, and scored on the rows
-    held out against their `judging` labels [n]. Oversampling repeats real rows of the rare classes, as many as there
-    are drafts of each. Where training weights the classes anyway (`balanced`), the weights are no remedy of their own.
-    All drafts are in every part, also those that were written with rows of the other part in sight: the checks refuse
-    near-copies, and half of thirty rows is the parent of hardly any draft by itself.
+    The encoder is trained on one `half` [n] of the real rows (`hybrid.teacher.drafts.parents.halves`), once for each
+    remedy, and scored on the other against their `judging` labels [n]; then the other way round. Only drafts without a
+    parent in the half that judges train. Oversampling repeats real rows of the rare classes, as many as there are drafts
+    of each. Where training weights the classes anyway (`balanced`), the weights are no remedy of their own.
     """
-    targets = np.array([row.label for row in real])
     predicted: dict[str, np.ndarray] = {}
-    for number, (fit, held_out) in enumerate(folds(targets, TRIAL_FOLDS, seed)):
-        rows, texts = [real[i] for i in fit], [real[i].text for i in held_out]
-        for training in trainings(rows, drafts, balanced=balanced):
+    for number in HALVES:
+        held_out = np.flatnonzero(half == number)
+        rows = [real[i] for i in np.flatnonzero(half != number).tolist()]
+        texts = [real[i].text for i in held_out.tolist()]
+        usable = [draft for draft, use in zip(drafts, written_without(parents, held_out), strict=True) if use]
+        for training in trainings(rows, usable, balanced=balanced):
             own = predicted.setdefault(training.name, np.zeros((1, len(real)), dtype=int))
             classes = {row.label for row in training.rows}
             numbered = msgspec.structs.replace(training, name=f"{training.name.replace(' ', '-')}-{number}")
-            # A fold may lack a rare class; with one class left there is nothing to train.
-            own[0, held_out] = fit_predict(numbered, texts) if len(classes) > 1 else min(classes)
-    return judge(judging, predicted, labels, minority, n_drafts=len(drafts), folds=TRIAL_FOLDS)
+            # A half may lack a rare class; with one class left there is nothing to train.
+            own[0, held_out] = fit_predict(numbered, texts) if len(classes) > 1 else min(classes, default=0)
+    return judge(judging, predicted, labels, minority, n_drafts=len(drafts), folds=len(HALVES))
 
 
 def trainings(rows: Sequence[TrainingRow], drafts: Sequence[TrainingRow], *, balanced: bool) -> list[Training]:
@@ -110,11 +114,14 @@ def repeated(rows: Sequence[TrainingRow], drafts: Sequence[TrainingRow]) -> list
     return copies
 
 
-def _predict_twice(real: Batch, drafts: Batch, *, balanced: bool, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _predict_twice(
+    real: Batch, drafts: Batch, parents: Parents, *, balanced: bool, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Cross-fit predicted class indices [n] of the real rows, without and with the drafts."""
     predicted = np.zeros((2, len(real.targets)), dtype=int)
     for fit, held_out in folds(real.targets, FOLDS, seed):
-        fit_batch = Batch(vectors=real.vectors[fit], targets=real.targets[fit], weights=real.weights[fit])
-        for arm, batch in enumerate((fit_batch, joined(fit_batch, drafts))):
+        own = part_of(real, fit)
+        usable = part_of(drafts, written_without(parents, held_out))
+        for arm, batch in enumerate((own, joined(own, usable))):
             predicted[arm, held_out] = predict(batch, real.vectors[held_out], balanced=balanced)
     return predicted[0], predicted[1]

@@ -10,6 +10,7 @@ from hybrid.config import SynthesizeConfig
 from hybrid.llm import Usage, ask_all
 from hybrid.llm.request import Request
 from hybrid.llm.tasks.drafts import Attribute, attributes_request, draft_request, read_attributes, read_draft
+from hybrid.teacher.drafts.parents import HALVES, halves
 from hybrid.teacher.vote_collection import Teacher
 from hybrid.types import Draft, Example, Report
 
@@ -29,7 +30,7 @@ class _DraftTask(msgspec.Struct, frozen=True):
 
 
 class DraftWriter:
-    """Writes drafts wave by wave, each from a few training rows of its class and a drawn value of each attribute.
+    """Writes drafts wave by wave, each from a few training rows of one half of its class and a drawn value of each attribute.
 
     The teacher names the attributes in one call, before the first draft. What a draft is written from depends on seed,
     class and number alone, so that a run that is repeated asks the same, and is answered from the trace store.
@@ -52,6 +53,7 @@ class DraftWriter:
         self._teacher = teacher
         self._seed = seed
         self._on_done = on_done
+        self._half = halves([row.id for row in rows], [row.label for row in rows])
         self._attributes: Sequence[Attribute] = ()
         self._written: Counter[str] = Counter()
 
@@ -82,11 +84,16 @@ class DraftWriter:
 
     def _task(self, label: str, number: int) -> _DraftTask:
         rng = np.random.default_rng([self._seed, self._labels.index(label), number])
-        parents = _drawn([row for row in self._rows if row.label == label], EXAMPLES, rng)
+        parents = _drawn(self._possible_parents(label, number % len(HALVES)), EXAMPLES, rng)
         attributes = {
             attribute.name: attribute.values[int(rng.integers(len(attribute.values)))] for attribute in self._attributes
         }
         return _DraftTask(f"draft/{label}/{number}", label, parents, attributes, number)
+
+    def _possible_parents(self, label: str, half: int) -> list[Example]:
+        """The rows of a class from one half, so that the other can judge the draft; of a class with a single row that row."""
+        own = [(row, place) for row, place in zip(self._rows, self._half, strict=True) if row.label == label]
+        return [row for row, place in own if place == half] or [row for row, _ in own]
 
     def _request(self, task: _DraftTask) -> Request:
         temperatures = self._config.temperatures
