@@ -8,11 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 
+from hybrid.cluster import local
 from hybrid.cluster.local import LocalEngine
 from hybrid.cluster.ray_cluster import RayEngine
 from hybrid.errors import ConfigError, CrashError, DataError
@@ -48,6 +51,28 @@ def test_every_item_is_done_though_a_process_dies(tmp_path: Path) -> None:
     assert not multiprocessing.active_children()
 
 
+class OtherPipe:
+    """An end of a pipe that is no `multiprocessing.connection.Connection`, as on Windows."""
+
+    def __init__(self, inner: Connection) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._inner, name)
+
+
+@pytest.mark.slow
+def test_the_ends_of_a_pipe_may_be_of_the_class_that_windows_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    context = local._FORKLESS
+
+    def pipe() -> tuple[OtherPipe, Connection]:
+        ours, theirs = context.Pipe()
+        return OtherPipe(ours), theirs
+
+    monkeypatch.setattr(local, "_FORKLESS", SimpleNamespace(Pipe=pipe, Process=context.Process))
+    assert sorted(square for square, _ in LocalEngine(1, 1).map(Squares(), range(3))) == [0, 1, 4]
+
+
 @pytest.mark.slow
 def test_an_item_that_kills_every_process_ends_the_work_with_a_sentence() -> None:
     with pytest.raises(ConfigError, match=r"item 3: 5 workers died over it.*--workers"):
@@ -65,6 +90,7 @@ def test_errors_of_users_come_through_and_others_are_named() -> None:
 
 
 ORPHANS = """
+from hybrid.cluster import local
 from hybrid.cluster.local import LocalEngine
 from tests.test_cluster import Squares
 import itertools

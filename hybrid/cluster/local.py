@@ -84,8 +84,9 @@ class LocalEngine:
 
     def _ready(self) -> list[_Worker]:
         """Wait for the workers that have something to say or are dead."""
-        by_pipe = {worker.pipe: worker for worker in self._workers if worker.items}
-        return [by_pipe[pipe] for pipe in wait(list(by_pipe)) if isinstance(pipe, Connection)]
+        by_pipe: dict[object, _Worker] = {worker.pipe: worker for worker in self._workers if worker.items}
+        # On Windows the ends of a pipe are of another class, `PipeConnection`.
+        return [by_pipe[pipe] for pipe in wait([worker.pipe for worker in self._workers if worker.items])]
 
     def _bury(self, worker: _Worker, waiting: deque[Item], deaths: "Counter[Item]") -> None:
         """Put the item of a dead worker back."""
