@@ -1,8 +1,9 @@
 """Training in bf16 beside fp32 on this machine: rows a second, and the accuracy of the sentiment recipe.
 
-`python benchmarks/bf16.py [--seeds N]`. First the timed trial that `train.precision = "auto"` makes, and what it picks. On a
-processor with AMX, the recipe is then trained at both precisions for each seed, one after the other; rows a second are the
-rows of all epochs over the seconds of the stage train. Elsewhere the benchmark ends after the trial and says so.
+`python benchmarks/bf16.py [--seeds N]`. First the timed trial that `train.precision = "auto"` makes, and what it picks. Where that
+is bf16, the recipe is then trained at both precisions for each seed, one after the other; rows a second are the rows of all
+epochs over the seconds of the stage train. Elsewhere the benchmark ends after the trial and says so. The target of speed is
+for processors with AMX; that of accuracy for all.
 """
 
 import argparse
@@ -32,8 +33,8 @@ def main() -> None:
     choice = trial_precision(*trial_inputs(read_recipe(find_recipe(RECIPE), profile="", overrides={})))
     seconds = ", ".join(f"{name} {value:.3f} s" for name, value in choice.seconds.items()) or "nothing was timed"
     print(f"{here.name}: the trial picks {choice.precision} ({choice.reason}; {seconds} a step)")
-    if "AMX-BF16" not in (here.features or ()):
-        print("skipped: no AMX here, and the targets are for processors that have it")
+    if choice.precision != "bf16":
+        print("skipped: training takes fp32 here")
         return
     with tempfile.TemporaryDirectory() as scratch:
         runs = {
@@ -43,7 +44,10 @@ def main() -> None:
     ratio = statistics.median(fast[0] / slow[0] for fast, slow in zip(runs["bf16"], runs["fp32"], strict=True))
     accuracy = {name: statistics.mean(run[1] for run in of_seeds) for name, of_seeds in runs.items()}
     print(f"accuracy, mean of {options.seeds} seeds: fp32 {accuracy['fp32']:.4f}, bf16 {accuracy['bf16']:.4f}")
-    bar("bf16_rows_a_second_ratio", round(ratio, 2), f">= {LEAST_RATIO}", ratio >= LEAST_RATIO)
+    if "AMX-BF16" in (here.features or ()):
+        bar("bf16_rows_a_second_ratio", round(ratio, 2), f">= {LEAST_RATIO}", ratio >= LEAST_RATIO)
+    else:
+        print(f"rows a second, bf16 to fp32: {ratio:.2f} (the target of {LEAST_RATIO} is for processors with AMX)")
     lost = accuracy["fp32"] - accuracy["bf16"]
     bar("bf16_accuracy_lost", round(lost, 4), f"<= {MOST_POINTS}", lost <= MOST_POINTS)
     finish()
