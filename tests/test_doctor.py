@@ -157,7 +157,7 @@ def test_an_index_that_is_no_url_fails() -> None:
 
 def test_every_extra_for_users_is_looked_at() -> None:
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
-    assert set(project["optional-dependencies"]) - {"all", "dev", "docs", "recipe"} == set(packages.USED)
+    assert set(project["optional-dependencies"]) - {"all", "cloud", "dev", "docs", "recipe"} == set(packages.USED)
 
 
 def test_a_port_where_nobody_listens_is_no_connection() -> None:

@@ -22,7 +22,7 @@ NOT_HERE = ("make ", "source ")
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
-    """The language and the text of each block of a page that is to be run. What must not run is marked `console`."""
+    """The language and the text of each block of a page that is to be run. What must not run is marked `console`, or `py`."""
     found = re.findall(r"^```(bash|python)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     return [(language, block) for language, block in found if not block.startswith(NOT_HERE)]
 

@@ -8,7 +8,8 @@ from hybrid.doctor.check import Check
 
 DISTRIBUTION = "hybrid-cascade"
 USED = (
-    "train", "llm", "local", "student", "serve", "client", "xlsx", "completion", "openvino", "optimum", "postgresql", "telemetry",
+    "train", "llm", "local", "student", "serve", "client", "xlsx", "completion", "openvino", "ray", "s3", "gs", "abfs", "optimum",
+    "postgresql", "telemetry",
 )  # fmt: skip
 """The extras that somebody may want, in the order in which they are shown."""
 
