@@ -40,8 +40,8 @@ def interpreter(minor: int) -> Path | None:
     """The newest interpreter of that minor version."""
     name = f"python3.{minor}"
     installed = sorted((Path.home() / ".pyenv" / "versions").glob(f"3.{minor}.*/bin/{name}"))
-    found = str(installed[-1]) if installed else shutil.which(name)
-    return Path(found) if found else None
+    path = str(installed[-1]) if installed else shutil.which(name)
+    return Path(path) if path else None
 
 
 def answered(version: str, python: Path) -> list[list[float]] | None:

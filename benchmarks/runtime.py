@@ -257,7 +257,7 @@ def ask_peer(python: Path, *arguments: object) -> dict[str, Any]:
 def best(calls: dict[str, Callable[[], object]]) -> dict[str, Callable[[], object]]:
     """Return the call that takes the least CPU time, the lower of two rounds each."""
     times = interleaved(calls, 2)
-    name = min(calls, key=lambda one: min(times[one]))
+    name = min(calls, key=lambda call: min(times[call]))
     for call in calls:
         print(f"  tried {call}: {1000 * min(times[call]) / N_TEXTS:.3f} ms", flush=True)
     return {name: calls[name]}

@@ -85,8 +85,8 @@ def _explain(message: str, raw: Mapping[str, Any], struct: type[msgspec.Struct],
         *choices, last = [repr(choice) for choice in _choices(_type_of(struct, keys))]
         problem = f"expected {', '.join(choices)} or {last}" if choices else f"expected {last}"
     value = _get(raw, ".".join(keys)) if keys else raw
-    came = "" if isinstance(value, Mapping) else f" = {value!r}"
-    return f"{'.'.join(keys) or what}{came}: {problem[:1].lower()}{problem[1:]}; correct it in the {what}"
+    shown_value = "" if isinstance(value, Mapping) else f" = {value!r}"
+    return f"{'.'.join(keys) or what}{shown_value}: {problem[:1].lower()}{problem[1:]}; correct it in the {what}"
 
 
 def _type_of(struct: Any, keys: list[str]) -> Any:

@@ -49,25 +49,25 @@ def local_decoders(
 
     The teacher is left out, because the pilot times it.
     """
-    found: dict[str, LLMConfig] = {}
+    decoders: dict[str, LLMConfig] = {}
     untimed: list[NotTimed] = []
     if importlib.util.find_spec("xllamacpp") is None:
         why, remedy = "xllamacpp is not installed", "pip install 'hybrid-cascade[local]'"
         return LocalDecoders(timed=[], untimed=[NotTimed(what="decoders in this process", why=why, remedy=remedy)])
     if teacher.model != PACKAGED:
         if cached(PACKAGED_MODEL):
-            found["SmolLM2-135M"] = LLMConfig(model=PACKAGED)
+            decoders["SmolLM2-135M"] = LLMConfig(model=PACKAGED)
         else:
             remedy = "hybrid advise ... --teacher local, which fetches it"
             untimed.append(NotTimed(what="the packaged decoder", why="it has not been fetched", remedy=remedy))
     students = sorted(runs.glob(STUDENT_FILES), key=lambda path: path.stat().st_mtime)
     if students:
-        found["the student"] = LLMConfig(model=str(students[-1].absolute()))
+        decoders["the student"] = LLMConfig(model=str(students[-1].absolute()))
     else:
         why, remedy = f"no run in {runs} has trained one", "hybrid student RECIPE"
         untimed.append(NotTimed(what="the student", why=why, remedy=remedy))
     timed: list[DecoderPrice] = []
-    for name, config in found.items():
+    for name, config in decoders.items():
         try:
             timed += _timed(name, config, rows[: TEXTS + 1], labels, policy=policy, core_usd_hour=core_usd_hour)
         except HybridError as error:

@@ -110,14 +110,14 @@ def timed(ways: Sequence[Way]) -> list[Timing]:
         for number, way in enumerate(ways):
             texts = [golden.text for golden in way.classifier.bundle.golden]
             together = (texts * BATCH)[:BATCH]
-            one = statistics.median(_ms(lambda w=way, t=text: w.classifier.classify([t])) for text in texts)  # type: ignore[misc]
+            single = statistics.median(_ms(lambda w=way, t=text: w.classifier.classify([t])) for text in texts)  # type: ignore[misc]
             batch = _ms(lambda w=way, t=together: w.classifier.classify(t)) / BATCH  # type: ignore[misc]
             if round_number:  # the first warms up
-                alone[number].append(one)
+                alone[number].append(single)
                 many[number].append(batch)
     return [
-        Timing(alone_ms=statistics.median(one), many_ms=statistics.median(batch))
-        for one, batch in zip(alone, many, strict=True)
+        Timing(alone_ms=statistics.median(of_single), many_ms=statistics.median(of_batch))
+        for of_single, of_batch in zip(alone, many, strict=True)
     ]
 
 
