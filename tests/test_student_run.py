@@ -120,6 +120,10 @@ def test_altered_reasons_are_compared_with_those_as_they_are(project: Path, caps
         (("--ablate", "masked:2"), "'masked:2': expected masked:NUMBER"),
         (("--ablate", "padded:2"), "'padded:2': expected padded without a number"),
         (("--ablate", "padded", "--set", "student.layout=direct"), "layout 'direct' trains no reasons"),
+        (
+            ("--set", "student.altered=sideways"),
+            "recipe.toml: student.altered: student: reasons 'sideways': no such alteration",
+        ),
         (("--set", "student.base=nothing.gguf"), "nothing.gguf: no such file"),
         (("--set", "student.layout=sideways"), "student.layout"),
         (("--set", "student.most_words=1"), "rows of 0 labels are left to learn from"),

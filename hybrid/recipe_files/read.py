@@ -75,7 +75,15 @@ def _check(recipe: Recipe, path: Path) -> None:
 
 
 def _check_student(recipe: Recipe, path: Path) -> None:
-    """Raise `ConfigError` where a run would train a student on reasons that nobody gives."""
+    """Raise `ConfigError` where a run would train a student on reasons that nobody gives, or alter them in no known way."""
+    if recipe.student.altered:
+        # Imported here, for it needs scikit-learn.
+        from hybrid.student.altered_reasons import parse_alterations
+
+        try:
+            parse_alterations(recipe.student.altered)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: student.altered: {error}") from error
     is_reasoned = not backend_of(recipe.teacher).is_absent or recipe.verify.imports or recipe.student.traces
     if recipe.decoder.model == STUDENT and recipe.student.layout != "direct" and not is_reasoned:
         raise ConfigError(
